@@ -1,0 +1,215 @@
+"""The nouns: what methods, sites and engines speak of. Everything here is plain data.
+
+Shapes: N examples, C channels, H rows, W columns, K classes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as checked_dataclass
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from sheaf.wire import Blob
+
+Params = Mapping[str, Tensor]
+"""A CPU state_dict, never written in place."""
+
+settings = checked_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+"""Decorator: a frozen dataclass whose fields are checked when it is made and reachable from an experiment."""
+
+SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""A site's name becomes a file's name, so it can be no path."""
+
+CLOUD = "cloud"
+"""The site that is not an edge."""
+
+
+@settings
+class Recipe:
+    """How a site trains. Plain data.
+
+    ``epochs`` is passes over the site's own training images. ``precision = "auto"`` is bfloat16 on CUDA
+    and float32 elsewhere. ``augment`` works on whole batches: ``flip`` mirrors half of the images left to
+    right, ``crop`` shifts each by up to an eighth of its side.
+    """
+
+    epochs: Annotated[int, Field(ge=0)] = 1
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["constant", "cosine", "onecycle"] = "constant"
+    augment: tuple[Literal["flip", "crop"], ...] = ()
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Examples in memory: shared tensors, and the positions in them that are meant.
+
+    Any number of sites can hold parts of the same ``inputs``; a part costs its positions alone.
+
+    Attributes:
+        inputs: (M, C, H, W), uint8 for images, float32 for features such as log-mel spectrograms.
+        targets: (M,) int64 class of each of ``inputs``.
+        positions: (N,) int64, which of the M are meant, in this order.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    positions: Tensor
+
+    @classmethod
+    def of(cls, inputs: Tensor, targets: Tensor) -> Samples:
+        """All of ``inputs``."""
+        return cls(inputs, targets, torch.arange(len(inputs)))
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @property
+    def labels(self) -> Tensor:
+        """(N,) int64."""
+        return self.targets[self.positions]
+
+    def select(self, which: Tensor) -> Samples:
+        """The examples at ``which`` (int64 indices or a bool mask over the N), sharing the same memory."""
+        return Samples(self.inputs, self.targets, self.positions[which])
+
+    def gather(self) -> Samples:
+        """The same examples in memory of their own."""
+        return Samples.of(self.inputs[self.positions], self.labels)
+
+    def counts(self, num_classes: int) -> Tensor:
+        """(K,) int64: examples of each class."""
+        return torch.bincount(self.labels, minlength=num_classes)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What there is to learn, read and checked.
+
+    Attributes:
+        train, test: uint8 or float32 inputs of one shape. Test data decides nothing.
+        classes: the K class names; a label is an index into them.
+        mean, std: of each channel, after uint8 is scaled to 0..1. What normalises the inputs.
+        fingerprint: SHA-256 of all inputs and labels, for a result's provenance.
+    """
+
+    name: str
+    train: Samples
+    test: Samples
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one example."""
+        channels, height, width = self.train.inputs.shape[1:]
+        return channels, height, width
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a site is asked to do.
+
+    ``train``     from ``params`` (or, if None, from what the site holds) by ``recipe``; the site then holds
+                  the result, and sends it back if ``reply``
+    ``adopt``     hold ``params``
+    ``evaluate``  classify the test part with ``params`` (or with what the site holds)
+    ``share``     send up ``fraction`` of the training part
+    ``collect``   send up what the site holds
+
+    ``call`` counts the calls of a run: doing the same task of the same call again gives the same answer,
+    whatever happened in between.
+    """
+
+    kind: Literal["train", "adopt", "evaluate", "share", "collect"]
+    call: int
+    seed: int
+    params: Params | None = None
+    recipe: Recipe | None = None
+    reply: bool = True
+    fraction: float = 1.0
+
+    def header(self) -> dict[str, Any]:
+        """All but the parameters, as JSON."""
+        recipe = None if self.recipe is None else vars(self.recipe) | {"augment": list(self.recipe.augment)}
+        return {
+            "kind": self.kind,
+            "call": self.call,
+            "seed": self.seed,
+            "recipe": recipe,
+            "reply": self.reply,
+            "fraction": self.fraction,
+        }
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a task cost the site that did it.
+
+    Multiply-adds are those of convolutions and matrix products; one training example costs its forward and
+    its backward pass.
+    """
+
+    train_macs: int = 0
+    seconds: float = 0.0
+    peak_memory_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a site answers.
+
+    Attributes:
+        blob: parameters (train, collect) or samples (share), opened when they are asked for.
+        counts: (K) training examples of each class that the answer rests on.
+        metrics: ``losses`` (mean of each epoch) after training; ``confusion`` (K x K, rows are the true
+            classes) and ``loss`` after evaluating.
+    """
+
+    site: str
+    kind: str
+    blob: Blob | None
+    counts: tuple[int, ...]
+    metrics: dict[str, Any]
+    cost: Cost
+
+    @property
+    def examples(self) -> int:
+        """How many training examples the answer rests on."""
+        return sum(self.counts)
+
+    @property
+    def params(self) -> Params:
+        """The parameters, read anew each time; nothing keeps them in memory but the caller."""
+        if self.blob is None:
+            raise ValueError(f"{self.site}'s answer to {self.kind} carries no parameters")
+        return self.blob.open()
+
+
+Progress = Callable[[str, str, int, int, float], None]
+"""Told of a site's steps: site, what it does, steps done, steps in all, loss."""
+
+
+class Fleet(Protocol):
+    """Where the sites are: the only seam between a method and machines."""
+
+    def names(self) -> tuple[str, ...]:
+        """The sites, in the fixed order in which sums run."""
+        ...
+
+    def run(self, tasks: Mapping[str, Task]) -> Iterator[Update]:
+        """Has each named site do its task, and yields the answers as they arrive, in any order."""
+        ...
