@@ -7,6 +7,7 @@ SheafError                 anything a user can mend; the command line prints it 
 ├── PartitionError         a split that cannot be made, such as one that leaves an edge empty
 ├── WeightsError           a weights file: unreadable, of another model, not finite
 ├── RunFolderError         a run's folder: in use, of another experiment, damaged
+├── TrainingError          training that ended in values which are not finite
 └── QuorumError            too few edges answered a call with something usable
 """
 
@@ -46,6 +47,10 @@ class WeightsError(SheafError):
 
 class RunFolderError(SheafError):
     """A run's folder is in use, belongs to another experiment or is damaged."""
+
+
+class TrainingError(SheafError):
+    """Training ended in values that are not finite."""
 
 
 class QuorumError(SheafError):

@@ -43,9 +43,7 @@ def load(kind: str, name: str) -> Any:
         raise UnknownNameError(KINDS[kind], name, known)
     module = importlib.import_module(f"sheaf.{kind}.{name}")
     wanted = name.replace("_", "")
-    return next(
-        thing for key, thing in vars(module).items() if key.lower().replace("_", "") == wanted
-    )
+    return next(thing for key, thing in vars(module).items() if key.lower().replace("_", "") == wanted)
 
 
 def _import_own(kind: str, name: str) -> Any:
@@ -61,3 +59,12 @@ def _import_own(kind: str, name: str) -> Any:
 def _first_line(path: Path) -> str:
     doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     return doc.partition("\n")[0]
+
+
+def name_of(thing: Any) -> str | None:
+    """The name under which ``load`` finds the class of ``thing``; None where it is no plugin."""
+    module = type(thing).__module__
+    if module.startswith("sheaf."):
+        package, _, name = module.removeprefix("sheaf.").partition(".")
+        return name if package in KINDS else None
+    return f"{module}:{type(thing).__qualname__}"

@@ -6,23 +6,30 @@ Shapes: N examples, C channels, H rows, W columns, K classes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal, Protocol, TypeVar, cast, dataclass_transform
 
 import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from sheaf.wire import Blob
+from sheaf.blob import Blob
 
 Params = Mapping[str, Tensor]
 """A CPU state_dict, never written in place."""
 
-settings = checked_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
-"""Decorator: a frozen dataclass whose fields are checked when it is made and reachable from an experiment."""
+_T = TypeVar("_T")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
+def settings(cls: type[_T]) -> type[_T]:
+    """Decorator: a frozen dataclass whose fields are checked when it is made, and reachable from an experiment."""
+    config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    checked: Any = checked_dataclass(frozen=True, kw_only=True, config=config)(cls)
+    return cast(type[_T], checked)
+
 
 SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """A site's name becomes a file's name, so it can be no path."""
@@ -72,6 +79,14 @@ class Samples:
         """All of ``inputs``."""
         return cls(inputs, targets, torch.arange(len(inputs)))
 
+    @classmethod
+    def concat(cls, parts: Sequence[Samples]) -> Samples:
+        """The parts one after another, in memory of their own."""
+        return cls.of(
+            torch.cat([part.inputs[part.positions] for part in parts]),
+            torch.cat([part.labels for part in parts]),
+        )
+
     def __len__(self) -> int:
         return len(self.positions)
 
@@ -83,10 +98,6 @@ class Samples:
     def select(self, which: Tensor) -> Samples:
         """The examples at ``which`` (int64 indices or a bool mask over the N), sharing the same memory."""
         return Samples(self.inputs, self.targets, self.positions[which])
-
-    def gather(self) -> Samples:
-        """The same examples in memory of their own."""
-        return Samples.of(self.inputs[self.positions], self.labels)
 
     def counts(self, num_classes: int) -> Tensor:
         """(K,) int64: examples of each class."""
@@ -123,10 +134,10 @@ class Dataset:
 class Task:
     """What a site is asked to do.
 
-    ``train``     from ``params`` (or, if None, from what the site holds) by ``recipe``; the site then holds
-                  the result, and sends it back if ``reply``
-    ``adopt``     hold ``params``
-    ``evaluate``  classify the test part with ``params`` (or with what the site holds)
+    ``train``     from the parameters in ``blob`` (or, if None, from what the site holds) by ``recipe``; the
+                  site then holds the result, and sends it back if ``reply``
+    ``adopt``     hold the parameters in ``blob``
+    ``evaluate``  classify the test part with the parameters in ``blob`` (or with what the site holds)
     ``share``     send up ``fraction`` of the training part
     ``collect``   send up what the site holds
 
@@ -137,14 +148,14 @@ class Task:
     kind: Literal["train", "adopt", "evaluate", "share", "collect"]
     call: int
     seed: int
-    params: Params | None = None
+    blob: Blob | None = None
     recipe: Recipe | None = None
     reply: bool = True
     fraction: float = 1.0
 
     def header(self) -> dict[str, Any]:
-        """All but the parameters, as JSON."""
-        recipe = None if self.recipe is None else vars(self.recipe) | {"augment": list(self.recipe.augment)}
+        """All but the parameters, as JSON knows it."""
+        recipe = None if self.recipe is None else asdict(self.recipe)
         return {
             "kind": self.kind,
             "call": self.call,
@@ -198,9 +209,31 @@ class Update:
             raise ValueError(f"{self.site}'s answer to {self.kind} carries no parameters")
         return self.blob.open()
 
+    def header(self) -> dict[str, Any]:
+        """All but the tensors, as JSON knows it."""
+        return {
+            "site": self.site,
+            "kind": self.kind,
+            "counts": list(self.counts),
+            "metrics": self.metrics,
+            "cost": asdict(self.cost),
+        }
 
-Progress = Callable[[str, str, int, int, float], None]
-"""Told of a site's steps: site, what it does, steps done, steps in all, loss."""
+    @classmethod
+    def of(cls, header: dict[str, Any], blob: Blob | None) -> Update:
+        """The update that ``header()`` and ``blob`` came from."""
+        return cls(
+            site=header["site"],
+            kind=header["kind"],
+            blob=blob,
+            counts=tuple(header["counts"]),
+            metrics=header["metrics"],
+            cost=Cost(**header["cost"]),
+        )
+
+
+Progress = Callable[[str, int, int, float], None]
+"""Told of a training site's steps: site, steps done, steps in all, loss of the last one."""
 
 
 class Fleet(Protocol):

@@ -1,0 +1,196 @@
+"""The command line: ``sheaf run``, ``sheaf compare``, ``sheaf list``, ``sheaf show``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+
+from sheaf.errors import SheafError
+
+app = typer.Typer(
+    help="Train one model across edge devices and the cloud.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Source = Annotated[str, typer.Argument(help="A shipped experiment (see: sheaf list) or a TOML file.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: method.pretrain.epochs=3"),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Where datasets are looked for first [default: $SHEAF_DATA]."),
+]
+
+
+@app.command(epilog="Example: sheaf run ecavg-mnist --data ~/data --set method.pretrain.epochs=3")
+def run(
+    experiment: Source = "ecavg-digits",
+    changes: Changes = None,
+    data: Data = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder [default: a new one under runs/].")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show settings, split and cost; train and write nothing."),
+    ] = False,
+) -> None:
+    """Run an experiment: trains, prints the tables, and leaves a folder with everything in it."""
+    from sheaf import runs
+    from sheaf.config import load_experiment
+    from sheaf.report.live import Live
+    from sheaf.report.tables import cost_table, split_table
+
+    console = _console()
+    if resume is not None:
+        given = [
+            name for name, value in (("--set", changes), ("--out", out), ("--dry-run", dry_run)) if value
+        ]
+        if given:
+            raise SheafError(f"--resume goes on with a run as it was started; {given[0]} cannot change it")
+        folder = resume
+        with _resumable(folder):
+            runs.resume(folder, data=data, watch=Live(console, f"resuming {folder}"))
+    elif dry_run:
+        prepared = runs.prepare(load_experiment(experiment, changes or ()), data)
+        console.print(Syntax(prepared.experiment.toml(), "toml", background_color="default", word_wrap=True))
+        console.print(split_table(prepared.split, prepared.dataset.classes))
+        console.print(cost_table(runs.rehearse(prepared).sites, measured=False))
+        return
+    else:
+        settings = load_experiment(experiment, changes or ())
+        folder = out or runs.new_folder(experiment)
+        with _resumable(folder):
+            runs.run(settings, data=data, out=folder, watch=Live(console, settings.title or experiment))
+    _show(console, folder)
+
+
+@app.command(epilog="Example: sheaf compare ecavg-mnist --methods ecavg,fedavg,local,central --seeds 3")
+def compare(
+    experiment: Source = "ecavg-digits",
+    methods: Annotated[
+        str, typer.Option(help="Methods, with commas between.")
+    ] = "ecavg,fedavg,local,central",
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds each method is run with.")] = 1,
+    changes: Changes = None,
+    data: Data = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the runs go; what is finished there is reused.")
+    ] = None,
+) -> None:
+    """Run several methods on the same data, seeds and total of training, and print one table."""
+    from sheaf import runs
+    from sheaf.blob import write_durably
+    from sheaf.compare import compare as compare_methods
+    from sheaf.config import load_experiment
+    from sheaf.report.live import Live
+    from sheaf.report.tables import comparison_table
+
+    console = _console()
+    settings = load_experiment(experiment, changes or ())
+    folder = out or runs.new_folder(f"compare-{Path(experiment).stem}")
+    names = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
+    if not names:
+        raise SheafError("--methods names no method; such as: --methods ecavg,fedavg")
+    summaries = compare_methods(settings, names, seeds, folder, data, lambda title: Live(console, title))
+    console.print(comparison_table(summaries))
+    write_durably(
+        folder / "compare.json",
+        json.dumps([asdict(summary) for summary in summaries], indent=1).encode(),
+    )
+    console.print(f"folder: {folder}", highlight=False, soft_wrap=True)
+
+
+@app.command("list", epilog="Example: sheaf list models")
+def list_(
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="experiments, methods, models, data, merges or partitions; all by default."),
+    ] = None,
+) -> None:
+    """List what there is to choose from, with one line on each."""
+    from sheaf import models, plugins
+    from sheaf.config import shipped
+    from sheaf.errors import UnknownNameError
+
+    kinds = {
+        "experiments": shipped,
+        **{name: lambda name=name: plugins.describe(name) for name in plugins.KINDS},
+    }
+    kinds["models"] = models.names
+    if kind is not None and kind not in kinds:
+        raise UnknownNameError("list", kind, kinds)
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name in [kind] if kind else kinds:
+        table.add_row(f"[bold]{name}[/bold]", "")
+        for thing, line in kinds[name]().items():
+            table.add_row(f"  {thing}", line)
+    _console().print(table, highlight=False)
+
+
+@app.command(epilog="Example: sheaf show runs/ecavg-digits-20260101-120000")
+def show(folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]) -> None:
+    """Print the tables of a finished run again."""
+    _show(_console(), folder)
+
+
+def _show(console: Console, folder: Path) -> None:
+    from sheaf.record import Result
+    from sheaf.report.tables import accuracy_table, cost_table
+
+    result = Result.read(folder)
+    console.print(accuracy_table(result))
+    console.print(cost_table(result.cost))
+    for refusal in result.refused:
+        console.print(f"refused in call {refusal.call}: {refusal.site}: {refusal.why}", highlight=False)
+    console.print(f"folder: {folder}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Says how to go on with a run that Ctrl-C or an error stopped."""
+    hint = f"go on with: sheaf run --resume {folder}"
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (folder / "experiment.toml").exists():
+            _errors().print(f"stopped; {hint}")
+        raise typer.Exit(130) from None
+    except OSError as error:
+        place = error.filename or folder
+        raise SheafError(f"{place}: {error.strerror or error}; mend that, then {hint}") from error
+
+
+def _errors() -> Console:
+    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.width <= 100 and console.is_terminal else Console(width=100)
+
+
+def main() -> None:
+    """The entry point: a user's mistake is one line and exit code 2, never a traceback."""
+    sys.path.insert(0, os.getcwd())  # a user's own package.module:object lies where the command is given
+    try:
+        app()
+    except SheafError as error:
+        _errors().print(f"sheaf: {error}")
+        sys.exit(2)

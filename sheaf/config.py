@@ -1,0 +1,125 @@
+"""An experiment: one TOML file, read strictly into settings."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import Field
+
+from sheaf import plugins
+from sheaf.datasets import DataSettings
+from sheaf.errors import SettingError, UnknownNameError
+from sheaf.models import ModelSettings
+from sheaf.schema import Method, Partition, make_plugin, parse, plain
+from sheaf.types import settings
+
+SHIPPED = Path(__file__).parent / "experiments"
+
+
+@settings
+class FleetSettings:
+    """The keys under ``[fleet]``.
+
+    Attributes:
+        quorum: the share of the edges whose usable answer a call needs; with fewer the run stops.
+        device: where the sites compute.
+        threads: how many threads torch computes with; 0 leaves that to torch.
+    """
+
+    quorum: Annotated[float, Field(gt=0, le=1)] = 0.5
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
+
+
+@settings
+class Experiment:
+    """Everything that decides what a run does.
+
+    Attributes:
+        title: one line for people.
+        seed: where every random draw comes from.
+        data, partition, model, method, fleet: the tables of the same names.
+        compare: settings that ``sheaf compare`` gives a method, by its name, instead of those which follow
+            from the experiment's own method under the same budget.
+    """
+
+    title: str = ""
+    seed: Annotated[int, Field(ge=0)] = 0
+    data: DataSettings
+    partition: Partition
+    model: ModelSettings
+    method: Method
+    fleet: FleetSettings = FleetSettings()
+    compare: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def toml(self) -> str:
+        """The resolved experiment: every setting, whether it was given or is a default."""
+        return tomli_w.dumps(plain(self))
+
+    def with_method(self, name: str) -> Experiment:
+        """The same experiment by another method, under the budget of this one's."""
+        table = plain(self)
+        if name == table["method"]["name"]:
+            return self
+        if name in self.compare:
+            method = make_plugin("methods", {"name": name, **self.compare[name]}, f"compare.{name}")
+        else:
+            method = plugins.load("methods", name).within(self.method.budget)
+        return parse(Experiment, table | {"method": plain(method)})
+
+
+def shipped() -> dict[str, str]:
+    """The experiments that come with sheaf: name -> title."""
+    files = sorted(SHIPPED.glob("*.toml"))
+    return {path.stem: tomllib.loads(path.read_text(encoding="utf-8"))["title"] for path in files}
+
+
+def load_experiment(source: str | Path, changes: Iterable[str] = ()) -> Experiment:
+    """Reads a shipped experiment by name, or a TOML file, with ``key.sub=value`` changes applied.
+
+    Raises:
+        UnknownNameError: neither a shipped name nor a file.
+        SettingError: the file is no TOML, or a key or value is wrong.
+    """
+    table = _read(source)
+    for change in changes:
+        _apply(table, change)
+    return parse(Experiment, table)
+
+
+def _read(source: str | Path) -> dict[str, Any]:
+    path = SHIPPED / f"{source}.toml" if str(source) in shipped() else Path(source)
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UnknownNameError("experiment", str(source), shipped()) from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingError(f"{path} cannot be read as TOML: {error}") from error
+
+
+def _apply(table: dict[str, Any], change: str) -> None:
+    """Sets one dotted key; the value is read as TOML, and as text where it is none."""
+    key, equals, text = change.partition("=")
+    if not equals or not all(key.split(".")):
+        raise SettingError(f"--set {change}: write key=value, such as method.pretrain.epochs=3")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = key.split(".")
+    for name in parents:
+        below = table.setdefault(name, {})
+        if isinstance(below, str):  # a plugin given by its name alone gets a table to hold its settings
+            below = table[name] = {"name": below}
+        if not isinstance(below, Mapping):
+            raise SettingError(f"--set {change}: {name} is {below!r}, which has no keys")
+        table = below  # type: ignore[assignment]
+    if isinstance(table.get(last), Mapping) and isinstance(value, str):
+        # Another plugin: the settings of the one before mean nothing to it.
+        value = {"name": value}
+    table[last] = value

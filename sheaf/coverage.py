@@ -1,0 +1,60 @@
+"""Merge by coverage: each coordinate of the global model is averaged over the sites that hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from sheaf.types import Params
+
+
+def average(theta: Params, weighted: Iterable[tuple[Params, float]]) -> dict[str, Tensor]:
+    """sum_k w_k theta_k / sum_k w_k for floating tensors; integer buffers are those of the first site.
+
+    Sums run in float64 in the order given, and hold one model and one update at a time however many there
+    are. Integer buffers (batch norm's step counters) mean nothing averaged, so they are taken, not averaged.
+
+    Args:
+        theta: what is being merged into: gives the names, shapes and types of the result.
+        weighted: each site's parameters with its weight, in the fixed order of sites.
+
+    Raises:
+        ValueError: there is nothing to merge, or the weights sum to nothing.
+    """
+    sums: dict[str, Tensor] = {}
+    merged: dict[str, Tensor] = {}
+    total = 0.0
+    for params, weight in weighted:
+        total += weight
+        for name, value in params.items():
+            if not value.is_floating_point():
+                merged.setdefault(name, value)
+            elif name in sums:
+                sums[name].add_(value.double(), alpha=weight)
+            else:
+                sums[name] = value.double().mul_(weight)
+    if total <= 0:
+        raise ValueError("a merge needs at least one update of positive weight")
+    for name, value in theta.items():
+        if value.is_floating_point():
+            merged[name] = sums.pop(name).div_(total).to(value.dtype)
+    return {name: merged[name] for name in theta}
+
+
+def misfit(theta: Params, params: Params) -> str | None:
+    """Why ``params`` cannot stand in for ``theta``: a name, a shape, a type, a value; None where it can."""
+    if missing := [name for name in theta if name not in params]:
+        return f"{missing[0]} is missing"
+    if foreign := [name for name in params if name not in theta]:
+        return f"{foreign[0]} is not a parameter of the model"
+    for name, value in params.items():
+        expected = theta[name]
+        if value.shape != expected.shape:
+            return f"{name} has shape {tuple(value.shape)} instead of {tuple(expected.shape)}"
+        if value.dtype != expected.dtype:
+            return f"{name} is {value.dtype} instead of {expected.dtype}"
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            return f"{name} has values that are not finite"
+    return None

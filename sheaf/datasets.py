@@ -1,0 +1,177 @@
+"""A dataset from what ``[data]`` says: a known set, a folder, or a callable of the user's own."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sheaf import plugins
+from sheaf.errors import DataError, UnknownNameError
+from sheaf.readers.any_folder import read_any_folder
+from sheaf.readers.decode import decode
+from sheaf.readers.parts import Encoded, check_classes, some, take_first
+from sheaf.readers.settings import DataSettings
+from sheaf.types import Dataset, Samples
+
+__all__ = ["DataSettings", "load_dataset"]
+
+CHUNK = 4096  # examples whose statistics are computed in float64 at a time
+
+
+def load_dataset(settings: DataSettings, root: Path | None = None) -> Dataset:
+    """Reads, checks and converts a dataset.
+
+    Args:
+        settings: what ``[data]`` says.
+        root: the folder of ``--data``, under which known sets and relative folders are looked for.
+            Unset: the environment variable ``SHEAF_DATA``, if any.
+
+    Returns:
+        inputs (N, C, H, W): uint8 for images, float32 log-mel spectrograms for sounds. The same
+        settings give the same object as long as the process lives, so all sites can hold parts of
+        one.
+
+    Raises:
+        DataError: it cannot be found or read, or does not make a dataset; one line says where and
+            why.
+        UnknownNameError: no set and no folder has that name.
+    """
+    root = root or (Path(os.environ["SHEAF_DATA"]) if os.environ.get("SHEAF_DATA") else None)
+    return _load(settings, root)
+
+
+@functools.lru_cache(maxsize=4)
+def _load(settings: DataSettings, root: Path | None) -> Dataset:
+    if re.fullmatch(r"[\w.]+:[\w.]+", settings.name):
+        return _own(settings)
+    encoded = _encoded(settings, root)
+    check_classes(settings.name, encoded)
+    train = encoded.train.select(take_first(encoded.train.labels, settings.limit))
+    test = encoded.test.select(take_first(encoded.test.labels, settings.limit_test))
+    encoded = replace(encoded, train=train, test=test)
+    _check_limits(settings, encoded.classes)
+    train_inputs, test_inputs = decode(settings.name, encoded, settings)
+    unchanged = settings.size is None and settings.channels in (None, train_inputs.shape[1])
+    usual = unchanged and encoded.mean is not None and len(encoded.mean) == train_inputs.shape[1]
+    dataset = Dataset(
+        name=settings.name,
+        train=Samples.of(train_inputs, torch.from_numpy(train.labels)),
+        test=Samples.of(test_inputs, torch.from_numpy(test.labels)),
+        classes=encoded.classes,
+        mean=encoded.mean if usual and encoded.mean else (),
+        std=encoded.std if usual and encoded.std else (),
+        fingerprint="",
+    )
+    return _finished(dataset, settings)
+
+
+def _encoded(settings: DataSettings, root: Path | None) -> Encoded:
+    """A known set, or else a folder."""
+    known = plugins.describe("data")
+    if settings.name in known:
+        encoded: Encoded = plugins.load("data", settings.name)(settings, root)
+        return encoded
+    folder = Path(settings.name).expanduser()
+    places = [folder] if folder.is_absolute() or root is None else [folder, root / folder]
+    for place in places:
+        if place.is_dir():
+            return read_any_folder(place, settings)
+    if settings.name == folder.name:
+        raise UnknownNameError("dataset or folder", settings.name, known)
+    raise DataError(f"there is no folder {' nor '.join(str(place) for place in places)}")
+
+
+def _check_limits(settings: DataSettings, classes: tuple[str, ...]) -> None:
+    for key, limit in (("limit", settings.limit), ("limit_test", settings.limit_test)):
+        if limit is not None and limit < len(classes):
+            raise DataError(
+                f"data.{key} = {limit} leaves classes without an example: "
+                f"{settings.name} has {len(classes)} classes"
+            )
+
+
+def _own(settings: DataSettings) -> Dataset:
+    """What a user's callable returns, checked; its fingerprint is always computed anew."""
+    make = plugins.load("data", settings.name)
+    dataset = make() if callable(make) else make
+    name = settings.name
+    if not isinstance(dataset, Dataset):
+        raise DataError(f"{name} must return a sheaf.types.Dataset and returned a {type(dataset).__name__}")
+    if settings.size or settings.channels or settings.rate:
+        raise DataError(f"data.size, data.channels and data.rate do not apply to {name}: it comes decoded")
+    for part, samples in (("train", dataset.train), ("test", dataset.test)):
+        _check_own(f"{name}: the {part} part", samples, dataset)
+    _check_limits(settings, dataset.classes)
+    train = dataset.train.select(torch.from_numpy(take_first(dataset.train.labels.numpy(), settings.limit)))
+    test = dataset.test.select(torch.from_numpy(take_first(dataset.test.labels.numpy(), settings.limit_test)))
+    return _finished(
+        replace(dataset, name=name, train=Samples.concat([train]), test=Samples.concat([test])), settings
+    )
+
+
+def _check_own(which: str, samples: Samples, dataset: Dataset) -> None:
+    inputs, targets = samples.inputs, samples.targets
+    if inputs.dtype not in (torch.uint8, torch.float32) or inputs.ndim != 4:
+        raise DataError(f"{which} must be uint8 or float32 of shape (N, C, H, W), not {_shape(inputs)}")
+    if inputs.shape[1:] != dataset.train.inputs.shape[1:] or inputs.dtype != dataset.train.inputs.dtype:
+        raise DataError(f"{which} is {_shape(inputs)}, and the train part {_shape(dataset.train.inputs)}")
+    if targets.dtype != torch.int64 or targets.shape != inputs.shape[:1]:
+        raise DataError(f"{which} must have int64 targets of shape ({len(inputs)},), not {_shape(targets)}")
+    if inputs.is_floating_point() and not torch.isfinite(inputs).all():
+        raise DataError(f"{which} holds inputs that are not finite")
+    if len(samples) and not (
+        0 <= int(samples.labels.min()) <= int(samples.labels.max()) < len(dataset.classes)
+    ):
+        raise DataError(f"{which} has labels outside of 0 to {len(dataset.classes) - 1}")
+    absent = (samples.counts(len(dataset.classes)) == 0).nonzero().flatten().tolist()
+    if absent:
+        raise DataError(f"{which} has no example of class {some(dataset.classes[i] for i in absent)}")
+
+
+def _shape(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def _finished(dataset: Dataset, settings: DataSettings) -> Dataset:
+    """With mean and standard deviation (set, usual or computed, in this order) and fingerprint."""
+    channels = dataset.shape[0]
+    mean, std = settings.mean or dataset.mean, settings.std or dataset.std
+    if not mean or not std:
+        computed = _statistics(dataset.train.inputs)
+        mean, std = mean or computed[0], std or computed[1]
+    for key, values in (("mean", mean), ("std", std)):
+        if len(values) != channels:
+            raise DataError(f"data.{key} has {len(values)} values and {dataset.name} has {channels} channels")
+    return replace(dataset, mean=mean, std=std, fingerprint=_fingerprint(dataset))
+
+
+def _statistics(inputs: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel of (N, C, H, W), uint8 scaled to 0..1.
+
+    A channel that never varies has standard deviation 1: dividing by it is to do no harm.
+    """
+    scale = 255.0 if inputs.dtype == torch.uint8 else 1.0
+    count = inputs.numel() // inputs.shape[1]
+    chunks = [inputs[start : start + CHUNK] for start in range(0, len(inputs), CHUNK)]
+    mean = torch.stack([chunk.double().sum(dim=(0, 2, 3)) for chunk in chunks]).sum(0) / count
+    squares = [(chunk.double() - mean.view(-1, 1, 1)).square().sum(dim=(0, 2, 3)) for chunk in chunks]
+    std = torch.stack(squares).sum(0).div(count).sqrt()
+    std = torch.where(std > 0, std / scale, 1.0)
+    return tuple((mean / scale).tolist()), tuple(std.tolist())
+
+
+def _fingerprint(dataset: Dataset) -> str:
+    """SHA-256 of all inputs and labels, with their types and shapes."""
+    digest = hashlib.sha256()
+    for samples in (dataset.train, dataset.test):
+        for tensor in (samples.inputs, samples.targets):
+            digest.update(_shape(tensor).encode())
+            digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,47 @@
+"""A fleet that answers without training: what a method would ask, send and compute, before it is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+
+from sheaf.types import Task, Update
+from sheaf.worker import Worker
+
+
+class DryFleet:
+    """Sites that do every task but the training and the measuring; see ``LocalFleet``.
+
+    The method runs as it is, so the cost is exact for any method: bytes are those of real messages, and
+    multiply-adds those that the skipped epochs would have taken.
+    """
+
+    def __init__(self, workers: Sequence[Worker]) -> None:
+        self._workers = {worker.name: worker for worker in workers}
+
+    def names(self) -> tuple[str, ...]:
+        """The sites, in their order."""
+        return tuple(self._workers)
+
+    def run(self, tasks: Mapping[str, Task]) -> Iterator[Update]:
+        """Answers each task with what is at hand."""
+        for name, task in tasks.items():
+            worker = self._workers[name]
+            if task.kind == "evaluate":
+                right = torch.diag(worker.data.test.counts(len(worker.data.classes)))
+                answer = worker.do(
+                    replace(task, kind="adopt") if task.blob else replace(task, kind="collect")
+                )
+                yield replace(
+                    answer,
+                    kind="evaluate",
+                    blob=None,
+                    metrics={"confusion": right.tolist(), "loss": 0.0},
+                )
+            elif task.recipe is not None:
+                answer = worker.do(replace(task, recipe=replace(task.recipe, epochs=0)))
+                yield replace(answer, cost=replace(answer.cost, train_macs=worker.training_macs(task.recipe)))
+            else:
+                yield worker.do(task)

@@ -1,0 +1,122 @@
+"""Every call through the seam, durably: what a killed run goes on from.
+
+``journal.jsonl`` holds one line for each answer of a site, appended and synced to disk when it arrives; the
+tensors of the answer lie beside it in a safetensors file that was synced before the line was written. A run
+that starts again walks through its method from the top and finds here what was already answered. The last
+line may be half-written, if the machine went down in mid-write: it is dropped, and that answer is asked for
+again. Anything else that does not fit is damage, and refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+from sheaf.blob import Blob
+from sheaf.errors import RunFolderError
+from sheaf.types import Task, Update
+from sheaf.wire import encode_header, task_digest
+
+
+class Journal:
+    """The answers of one run, in the folder ``folder``.
+
+    Args:
+        folder: made if it is not there.
+        identity: what the run is (experiment, data, version); a journal with another identity is refused.
+
+    Raises:
+        RunFolderError: the folder's journal belongs to another experiment, or is damaged.
+    """
+
+    def __init__(self, folder: Path, identity: dict[str, str]) -> None:
+        self._folder = folder
+        self._file = folder / "journal.jsonl"
+        folder.mkdir(parents=True, exist_ok=True)
+        entries = self._read()
+        if entries:
+            self._check_identity(entries[0], identity)
+        self._entries = {(entry["call"], entry["site"]): entry for entry in entries[1:]}
+        self._append_to = self._file.open("ab")
+        if not entries:
+            self._append(identity)
+
+    def result(self, site: str, task: Task) -> Update | None:
+        """What ``site`` answered to ``task``, or None where it has not yet.
+
+        Raises:
+            RunFolderError: the site was asked something else in that call, or its tensors are damaged.
+        """
+        entry = self._entries.get((task.call, site))
+        if entry is None:
+            return None
+        if entry["task"] != task_digest(task):
+            raise RunFolderError(
+                f"{self._file}: call {task.call} asked {site} something else than it would be asked now; "
+                "the program or its environment changed since: start the run anew in another folder"
+            )
+        return Update.of(entry["update"], self._checked_blob(entry))
+
+    def record(self, task: Task, update: Update) -> Update:
+        """Makes an answer durable. Returns it with its tensors on disk instead of in memory."""
+        blob = update.blob
+        if blob is not None:
+            blob = blob.write(self._tensors_of(task.call, update.site))
+        entry: dict[str, Any] = {
+            "call": task.call,
+            "site": update.site,
+            "task": task_digest(task),
+            "update": update.header(),
+            "blob": None if blob is None else {"sha256": blob.sha256, "size": blob.size},
+        }
+        self._append(entry)
+        self._entries[task.call, update.site] = entry
+        return Update.of(entry["update"], blob)
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._append_to.close()
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        body = encode_header(entry)
+        self._append_to.write(b"%08x %s\n" % (zlib.crc32(body), body))
+        self._append_to.flush()
+        os.fsync(self._append_to.fileno())
+
+    def _read(self) -> list[dict[str, Any]]:
+        if not self._file.exists():
+            return []
+        content = self._file.read_bytes()
+        entries, good = [], 0
+        for number, line in enumerate(content.splitlines(keepends=True), start=1):
+            body = line[9:].rstrip(b"\n")
+            if line.endswith(b"\n") and line[:9] == b"%08x " % zlib.crc32(body):
+                entries.append(json.loads(body))
+                good += len(line)
+            elif good + len(line) < len(content) or line.endswith(b"\n"):
+                raise RunFolderError(f"{self._file}: line {number} is damaged; this run cannot be resumed")
+        os.truncate(self._file, good)
+        return entries
+
+    def _check_identity(self, found: dict[str, str], identity: dict[str, str]) -> None:
+        for key, value in identity.items():
+            if found.get(key) != value:
+                raise RunFolderError(
+                    f"{self._file}: the run was started with another {key} ({found.get(key)}, now {value}); "
+                    "resume it as it was started, or start anew in another folder"
+                )
+
+    def _checked_blob(self, entry: dict[str, Any]) -> Blob | None:
+        if entry["blob"] is None:
+            return None
+        path = self._tensors_of(entry["call"], entry["site"])
+        blob = Blob.at(path) if path.exists() else None
+        if blob is None or blob.sha256 != entry["blob"]["sha256"]:
+            raise RunFolderError(f"{path}: missing or damaged; this run cannot be resumed")
+        return blob
+
+    def _tensors_of(self, call: int, site: str) -> Path:
+        return self._folder / f"{call:06d}-{site}.safetensors"

@@ -1,0 +1,17 @@
+"""Plain mean of the sites' parameters, as ECAvg averages its edges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sheaf.coverage import average
+from sheaf.types import Params, Update, settings
+
+
+@settings
+class Mean:
+    """theta_avg = sum_k theta_k / M over the M sites (Mih et al. 2023, section III)."""
+
+    def __call__(self, theta: Params, updates: Sequence[Update]) -> Params:
+        """Merges the updates; see ``coverage.average``."""
+        return average(theta, ((update.params, 1.0) for update in updates))

@@ -1,0 +1,45 @@
+"""All data in the cloud: what collaboration is measured against. The edges train nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+from pydantic import Field
+
+from sheaf.budget import Budget
+from sheaf.record import Log
+from sheaf.sites import Cloud, Edges
+from sheaf.types import Params, Recipe, settings
+
+
+@settings
+class Central:
+    """Settings of central training.
+
+    Attributes:
+        train: how the cloud trains on the combined data.
+        share: the part of each edge's training samples that the combined data holds.
+    """
+
+    train: Recipe = Recipe(epochs=10)
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
+        """Returns what the cloud trained, which the edges then hold too."""
+        cloud.pool(fleet.share(self.share))
+        theta = cloud.train(theta, self.train)
+        log("central", cloud.evaluate(theta))
+        fleet.adopt(theta)
+        log("after update", fleet.evaluate())
+        return theta
+
+    @property
+    def budget(self) -> Budget:
+        """What a run trains."""
+        return Budget(recipe=self.train, edge_epochs=0, cloud_epochs=self.train.epochs)
+
+    @classmethod
+    def within(cls, budget: Budget) -> Central:
+        """As many passes over the data as edges and cloud make together."""
+        return cls(train=replace(budget.recipe, epochs=budget.edge_epochs + budget.cloud_epochs))

@@ -1,0 +1,88 @@
+"""ECAvg: edges pre-train, the cloud averages, fine-tunes on pooled data and hands back, edges retrain.
+
+ECAvg: An Edge-Cloud Collaborative Learning Approach using Averaged Weights.
+Atah Nuh Mih, Hung Cao, Asfia Kawnine, Monica Wachowicz, 2023. https://arxiv.org/abs/2310.03823
+
+The paper leaves optimizer, learning rate and epochs open: they are settings here. Its "after update" rows
+are measured where step 4 ends; what step 5 makes of them is a row of its own, "after retraining".
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+from pydantic import Field
+
+from sheaf.budget import Budget
+from sheaf.merges.mean import Mean
+from sheaf.record import Log
+from sheaf.schema import Merge
+from sheaf.sites import Cloud, Edges
+from sheaf.types import Params, Recipe, settings
+
+
+@settings
+class ECAvg:
+    """Settings of ECAvg.
+
+    Attributes:
+        pretrain: step 1, on each edge's own data D_i.
+        finetune: step 3, in the cloud, on the combined data.
+        retrain: step 5, on each edge's own data again.
+        rounds: how often steps 2 to 5 are done; from the second on, the retrained models are averaged.
+        merge: step 2.
+        share: the part of each edge's training samples that the combined data holds; the paper's is all.
+        reference: also fine-tune the start weights for as long as the average, the paper's comparison.
+    """
+
+    pretrain: Recipe = Recipe(epochs=5)
+    finetune: Recipe = Recipe(epochs=5)
+    retrain: Recipe = Recipe(epochs=5)
+    rounds: Annotated[int, Field(ge=1)] = 1
+    merge: Merge = Mean()
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    reference: bool = True
+
+    def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
+        """Returns theta*_avg of the last round."""
+        theta_0 = theta
+        cloud.pool(fleet.share(self.share))  # the combined data
+        local = fleet.train(theta, self.pretrain)  # theta_i on D_i
+        for n in range(1, self.rounds + 1):
+            log("before update", fleet.evaluate(), n)
+            theta_avg = self.merge(theta, local)
+            log("average", cloud.evaluate(theta_avg), n)
+            theta = cloud.train(theta_avg, self.finetune)  # theta*_avg
+            log("averaged weights", cloud.evaluate(theta), n)
+            fleet.adopt(theta)
+            log("after update", fleet.evaluate(), n)
+            local = fleet.train(None, self.retrain, reply=n < self.rounds)
+            log("after retraining", fleet.evaluate(), n)
+        if self.reference:
+            as_long = replace(self.finetune, epochs=self.rounds * self.finetune.epochs)
+            log(
+                "initial weights",
+                cloud.evaluate(cloud.train(theta_0, as_long, counted=False)),
+                self.rounds,
+            )
+        return theta
+
+    @property
+    def budget(self) -> Budget:
+        """What a run trains."""
+        return Budget(
+            recipe=self.pretrain,
+            edge_epochs=self.pretrain.epochs + self.rounds * self.retrain.epochs,
+            cloud_epochs=self.rounds * self.finetune.epochs,
+        )
+
+    @classmethod
+    def within(cls, budget: Budget) -> ECAvg:
+        """One round of the same edge and cloud epochs, half of the edges' before the update."""
+        retrain = budget.edge_epochs // 2
+        return cls(
+            pretrain=replace(budget.recipe, epochs=budget.edge_epochs - retrain),
+            finetune=replace(budget.recipe, epochs=budget.cloud_epochs),
+            retrain=replace(budget.recipe, epochs=retrain),
+        )

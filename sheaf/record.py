@@ -1,0 +1,135 @@
+"""A run's result: what is written to ``result.json`` and read back from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from sheaf.blob import write_durably
+from sheaf.errors import RunFolderError
+from sheaf.metrics import scores
+from sheaf.types import CLOUD, Update, settings
+
+
+@settings
+class Row:
+    """How good one site's model was at one stage.
+
+    ``accuracy``, ``precision``, ``recall``, ``f1`` (means weighted by support) and ``macro_f1`` are on the
+    test examples of the site's own classes (the cloud's own are all), ``accuracy_all`` is on all classes, and
+    ``held_out`` on the examples the site kept back for its decisions (None where it kept none). ``examples``
+    counts the test examples of the own classes.
+    """
+
+    site: str
+    stage: str
+    round: int
+    accuracy: float
+    precision: float
+    recall: float
+    f1: float
+    macro_f1: float
+    accuracy_all: float
+    held_out: float | None
+    loss: float
+    examples: int
+    confusion: list[list[int]]
+
+
+@settings
+class SiteRecord:
+    """What one site spent; units are in the names. See ``ledger.SiteCost``."""
+
+    macs_per_example: int
+    train_macs: int
+    bytes_sent: int
+    bytes_received: int
+    seconds: float
+    peak_memory_bytes: int
+
+
+@settings
+class RefusalRecord:
+    """An answer that was left out."""
+
+    call: int
+    site: str
+    why: str
+
+
+@settings
+class Result:
+    """Everything that a run found out.
+
+    ``split`` is the training examples of each class at each site; ``provenance`` is design law 10: commit,
+    settings, versions, hardware, data fingerprint, seed.
+    """
+
+    schema_version: int = 1
+    method: str
+    classes: list[str]
+    split: dict[str, list[int]]
+    rows: list[Row]
+    cost: dict[str, SiteRecord]
+    refused: list[RefusalRecord]
+    weights: dict[str, str]
+    provenance: dict[str, Any]
+
+    def final(self, site: str) -> Row | None:
+        """The site's last row: what it ended with."""
+        return next((row for row in reversed(self.rows) if row.site == site), None)
+
+    def write(self, folder: Path) -> None:
+        """Writes ``result.json``, wholly or not at all."""
+        content = TypeAdapter(Result).dump_python(self, mode="json")
+        write_durably(folder / "result.json", json.dumps(content, indent=1).encode())
+
+    @classmethod
+    def read(cls, folder: Path) -> Result:
+        """Reads a run's ``result.json``.
+
+        Raises:
+            RunFolderError: it is not there, or not of this schema.
+        """
+        path = folder / "result.json"
+        try:
+            return TypeAdapter(Result).validate_json(path.read_bytes())
+        except FileNotFoundError as error:
+            hint = f"; go on with: sheaf run --resume {folder}" if (folder / "journal").exists() else ""
+            raise RunFolderError(f"{folder} holds no finished run (no result.json){hint}") from error
+        except (OSError, ValidationError) as error:
+            raise RunFolderError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+class Log:
+    """What a method reports to: ``log("after update", fleet.evaluate())`` makes a row for each answer."""
+
+    def __init__(self, told: Callable[[Row], None] | None = None) -> None:
+        self.rows: list[Row] = []
+        self._told = told
+
+    def __call__(self, stage: str, evaluated: Iterable[Update], round: int = 1) -> None:
+        """Adds a row for each site's evaluation."""
+        for update in evaluated:
+            confusion = torch.tensor(update.metrics["confusion"])
+            own = None if update.site == CLOUD else torch.tensor(update.counts) > 0
+            on_own, on_all = scores(confusion, own), scores(confusion)
+            row = Row(
+                site=update.site,
+                stage=stage,
+                round=round,
+                **asdict(on_own),
+                accuracy_all=on_all.accuracy,
+                held_out=update.metrics.get("held_out"),
+                loss=update.metrics["loss"],
+                confusion=update.metrics["confusion"],
+            )
+            self.rows.append(row)
+            if self._told is not None:
+                self._told(row)

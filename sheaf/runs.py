@@ -1,0 +1,324 @@
+"""One run: from an experiment to a folder with its result."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+from torch import nn
+
+from sheaf import cost, models
+from sheaf.blob import write_durably
+from sheaf.config import Experiment, load_experiment
+from sheaf.datasets import load_dataset
+from sheaf.engines.dry import DryFleet
+from sheaf.engines.local import LocalFleet
+from sheaf.errors import PartitionError, RunFolderError
+from sheaf.journal import Journal
+from sheaf.ledger import Ledger
+from sheaf.provenance import provenance
+from sheaf.record import Log, RefusalRecord, Result, SiteRecord
+from sheaf.schema import plain
+from sheaf.seeds import generator, seed_for
+from sheaf.sites import Calls, Cloud, Edges
+from sheaf.training import pick_device
+from sheaf.types import CLOUD, Dataset, Fleet, Params, Samples
+from sheaf.watch import Quiet, Watch
+from sheaf.weights import save_weights
+from sheaf.worker import Worker
+
+logger = logging.getLogger("sheaf")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An experiment with its data read and split and its model built; nothing is trained or written yet.
+
+    ``parts`` is each edge's (training samples, held-out samples).
+    """
+
+    experiment: Experiment
+    dataset: Dataset
+    parts: dict[str, tuple[Samples, Samples]]
+    model: nn.Module
+    device: torch.device
+    macs_per_example: int
+
+    @property
+    def theta(self) -> Params:
+        """The start weights."""
+        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    @property
+    def split(self) -> dict[str, list[int]]:
+        """Training examples of each class on each edge."""
+        return {
+            site: train.counts(len(self.dataset.classes)).tolist() for site, (train, _) in self.parts.items()
+        }
+
+    def edges(self, folder: Path) -> list[Worker]:
+        """A Worker for each edge, which keeps what it holds under ``folder``."""
+        return [
+            Worker(
+                site,
+                self.model,
+                replace(self.dataset, train=train),
+                held_out,
+                folder / site,
+                self.device,
+            )
+            for site, (train, held_out) in self.parts.items()
+        ]
+
+    def cloud(self, folder: Path) -> Worker:
+        """The cloud's Worker; its pool is empty until edges share."""
+        nothing = self.dataset.train.select(torch.arange(0))
+        return Worker(
+            CLOUD,
+            self.model,
+            replace(self.dataset, train=nothing),
+            nothing,
+            folder / CLOUD,
+            self.device,
+        )
+
+
+def run(
+    experiment: str | Path | Experiment = "ecavg-digits",
+    *,
+    changes: Iterable[str] = (),
+    data: Path | None = None,
+    out: Path | None = None,
+    watch: Watch | None = None,
+) -> Result:
+    """Runs an experiment in a folder of its own and returns the result, which also lies there.
+
+    Args:
+        experiment: a shipped name, a TOML file, or an ``Experiment``.
+        changes: ``key.sub=value`` texts applied to it, as ``--set`` does.
+        data: where named datasets are looked for first.
+        out: the run's folder; by default one under ``runs/`` named after experiment and time.
+        watch: told how the run goes.
+
+    Raises:
+        SheafError: anything that the caller can mend, in one line.
+    """
+    name = experiment if isinstance(experiment, str | Path) else "run"
+    resolved = experiment if isinstance(experiment, Experiment) else load_experiment(experiment, changes)
+    prepared = prepare(resolved, data)
+    folder = out or new_folder(name)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunFolderError(
+            f"{folder} is not empty; name another folder, or go on with: sheaf run --resume {folder}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        command = {"data": None if data is None else str(data.resolve())}
+        write_durably(folder / "command.json", json.dumps(command).encode())
+        write_durably(folder / "experiment.toml", resolved.toml().encode())
+        return _execute(prepared, folder, watch or Quiet())
+
+
+def new_folder(name: str | Path) -> Path:
+    """Where a run goes if nobody says where."""
+    return Path("runs") / f"{Path(name).stem}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def resume(folder: Path, *, data: Path | None = None, watch: Watch | None = None) -> Result:
+    """Goes on with the run in ``folder``; its result is that of a run which was never stopped.
+
+    Raises:
+        RunFolderError: there is no run, it belongs to another experiment, or it is damaged.
+    """
+    if not (folder / "experiment.toml").exists():
+        raise RunFolderError(f"{folder} holds no run (no experiment.toml)")
+    with _locked(folder):
+        if (folder / "result.json").exists():
+            _tidy(folder)
+            return Result.read(folder)
+        root = json.loads((folder / "command.json").read_text())["data"]
+        prepared = prepare(
+            load_experiment(folder / "experiment.toml"), data or (Path(root) if root else None)
+        )
+        return _execute(prepared, folder, watch or Quiet())
+
+
+def prepare(experiment: Experiment, data: Path | None = None) -> Prepared:
+    """Reads the data, splits it and builds the model.
+
+    Raises:
+        SheafError: data, split or model cannot be had as the experiment asks.
+    """
+    dataset = load_dataset(experiment.data, data)
+    model = models.build(
+        experiment.model, len(dataset.classes), dataset.shape, seed_for(experiment.seed, "model")
+    )
+    return Prepared(
+        experiment,
+        dataset,
+        split(experiment, dataset),
+        model,
+        pick_device(experiment.fleet.device),
+        cost.macs_per_example(model, dataset.shape),
+    )
+
+
+def split(experiment: Experiment, dataset: Dataset) -> dict[str, tuple[Samples, Samples]]:
+    """Each edge's (training samples, held-out samples).
+
+    Raises:
+        PartitionError: an edge is left with nothing to train on.
+    """
+    labels = dataset.train.labels
+    positions = experiment.partition(labels, dataset.classes, seed_for(experiment.seed, "partition"))
+    parts = {}
+    for site, own in positions.items():
+        order = own[
+            torch.randperm(len(own), generator=generator(seed_for(experiment.seed, "held out", site)))
+        ]
+        kept = round(experiment.data.held_out * len(own))
+        if len(own) - kept == 0:
+            raise PartitionError(
+                f"the split leaves {site} nothing to train on ({len(own)} images, {kept} held out)"
+            )
+        held_out, train = order[:kept].sort().values, order[kept:].sort().values
+        parts[site] = dataset.train.select(train), dataset.train.select(held_out)
+    return parts
+
+
+def rehearse(prepared: Prepared) -> Ledger:
+    """What a run would cost, from its method run on a fleet that does not train."""
+    with tempfile.TemporaryDirectory() as folder:
+        edges, cloud = prepared.edges(Path(folder)), prepared.cloud(Path(folder))
+        journal = Journal(Path(folder) / "journal", {})
+        ledger = Ledger(tuple(prepared.parts), prepared.macs_per_example)
+        calls = Calls(prepared.experiment.seed, journal, ledger)
+        _follow(prepared, calls, DryFleet(edges), cloud, DryFleet([cloud]), Log())
+        journal.close()
+    return ledger
+
+
+def _execute(prepared: Prepared, folder: Path, watch: Watch) -> Result:
+    experiment = prepared.experiment
+    with _logging_to(folder / "log.txt"), watch:
+        logger.info(
+            "%s on %s, %d edges",
+            plain(experiment.method)["name"],
+            prepared.dataset.name,
+            len(prepared.parts),
+        )
+        if experiment.fleet.threads:
+            torch.set_num_threads(experiment.fleet.threads)
+        if prepared.device.type == "cuda":
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        workers, cloud_worker = prepared.edges(folder / "sites"), prepared.cloud(folder / "sites")
+        journal = Journal(folder / "journal", _identity(prepared))
+        ledger = Ledger(tuple(prepared.parts), prepared.macs_per_example)
+        calls = Calls(experiment.seed, journal, ledger, watch.began)
+        log = Log(watch.row)
+        fleet = LocalFleet(workers, watch.step)
+        theta = _follow(prepared, calls, fleet, cloud_worker, LocalFleet([cloud_worker], watch.step), log)
+        weights = _save_models(prepared, folder, Edges(calls, fleet, experiment.fleet.quorum), theta)
+        journal.close()
+        result = Result(
+            method=plain(experiment.method)["name"],
+            classes=list(prepared.dataset.classes),
+            split=prepared.split,
+            rows=log.rows,
+            cost={site: SiteRecord(**asdict(spent)) for site, spent in ledger.sites.items()},
+            refused=[RefusalRecord(**asdict(refusal)) for refusal in calls.refused],
+            weights=weights,
+            provenance=provenance(
+                plain(experiment),
+                experiment.seed,
+                {prepared.dataset.name: prepared.dataset.fingerprint},
+                prepared.device,
+            ),
+        )
+        result.write(folder)
+        _tidy(folder)
+        return result
+
+
+def _follow(
+    prepared: Prepared,
+    calls: Calls,
+    fleet: Fleet,
+    cloud_worker: Worker,
+    cloud_fleet: Fleet,
+    log: Log,
+) -> Params | None:
+    """Follows the experiment's method; returns the cloud's model, if the method makes one."""
+    edges = Edges(calls, fleet, prepared.experiment.fleet.quorum)
+    cloud = Cloud(calls, cloud_worker, cloud_fleet)
+    theta: Params | None = prepared.experiment.method.run(prepared.theta, edges, cloud, log)
+    return theta
+
+
+def _save_models(prepared: Prepared, folder: Path, edges: Edges, theta: Params | None) -> dict[str, str]:
+    """Writes what each site ended with; returns site -> file."""
+    final = {update.site: update.params for update in edges.collect()}
+    if theta is not None:
+        final[CLOUD] = theta
+    (folder / "weights").mkdir(exist_ok=True)
+    metadata = {
+        "model": json.dumps(plain(prepared.experiment.model)),
+        "classes": json.dumps(prepared.dataset.classes),
+        "in_shape": json.dumps(prepared.dataset.shape),
+        "mean": json.dumps(prepared.dataset.mean),
+        "std": json.dumps(prepared.dataset.std),
+    }
+    for site, params in final.items():
+        save_weights(folder / "weights" / f"{site}.safetensors", params, metadata)
+    return {site: f"weights/{site}.safetensors" for site in final}
+
+
+def _identity(prepared: Prepared) -> dict[str, str]:
+    return {
+        "experiment": hashlib.sha256(prepared.experiment.toml().encode()).hexdigest(),
+        "data": prepared.dataset.fingerprint,
+        "sheaf": importlib.metadata.version("sheaf"),
+        "torch": torch.__version__,
+    }
+
+
+def _tidy(folder: Path) -> None:
+    """What only an unfinished run needs goes: held models and the journal's tensors (its lines stay)."""
+    shutil.rmtree(folder / "sites", ignore_errors=True)
+    for path in (folder / "journal").glob("*.safetensors"):
+        path.unlink()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise RunFolderError(f"{folder} is in use by another run") from error
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger.addHandler(handler)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        handler.close()

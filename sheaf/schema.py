@@ -1,0 +1,106 @@
+"""From plain tables to checked settings and back; a mistake is one line that names the key."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BeforeValidator, TypeAdapter, ValidationError, ValidationInfo
+
+from sheaf import plugins
+from sheaf.errors import SettingError, nearest
+from sheaf.types import Params, Update
+
+_T = TypeVar("_T")
+
+
+def parse(cls: type[_T], table: Any, where: str = "") -> _T:
+    """A ``cls`` from what TOML holds, strictly: no unknown key, no conversion between types.
+
+    Args:
+        cls: a ``@settings`` dataclass.
+        table: its keys and values.
+        where: the dotted path of the table, for messages.
+
+    Raises:
+        SettingError: one line: the key, its value, what is allowed.
+    """
+    try:
+        text = json.dumps(table, allow_nan=True)
+    except TypeError as error:
+        raise SettingError(
+            f"{where or 'experiment'}: {error}; settings are text, numbers, lists and tables"
+        ) from error
+    try:
+        return TypeAdapter(cls).validate_json(text, strict=True)
+    except ValidationError as error:
+        raise SettingError(_one_line(cls, error, where)) from error
+
+
+def plain(value: Any) -> Any:
+    """The table that ``parse`` makes ``value`` from; what TOML cannot say (None) is left out."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        table = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        name = plugins.name_of(value)
+        return ({"name": name} if name else {}) | plain(table)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items() if item is not None}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    return value
+
+
+def make_plugin(kind: str, table: Any, where: str) -> Any:
+    """The object that ``"name"`` or ``{name = "name", …}`` stands for, with its settings.
+
+    Raises:
+        UnknownNameError: nothing of that kind has that name.
+        SettingError: its settings are wrong.
+    """
+    table = {"name": table} if isinstance(table, str) else table
+    if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
+        names = ", ".join(plugins.describe(kind))
+        raise SettingError(f"{where} = {table!r}: give a name or a table with one; there are: {names}")
+    cls = plugins.load(kind, table["name"])
+    return parse(cls, {key: value for key, value in table.items() if key != "name"}, where)
+
+
+def _plugin_field(kind: str) -> BeforeValidator:
+    def convert(value: Any, info: ValidationInfo) -> Any:
+        given_as_table = isinstance(value, str | Mapping)
+        return make_plugin(kind, value, info.field_name or kind) if given_as_table else value
+
+    return BeforeValidator(convert)
+
+
+Merge = Annotated[Callable[[Params, Sequence[Update]], Params], _plugin_field("merges")]
+"""A setting that names a merge: ``"mean"``, or a table ``{name = "…", …}`` where the merge has settings."""
+
+
+Method = Annotated[Any, _plugin_field("methods")]
+"""A setting that names a method."""
+
+Partition = Annotated[Any, _plugin_field("partitions")]
+"""A setting that names a partition."""
+
+
+def _one_line(cls: Any, error: ValidationError, where: str) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"] if not str(part).startswith(("function-", "lax-or-strict"))]
+    key = ".".join([where, *path] if where else path)
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        allowed = _keys_at(cls, path[:-1])
+        return f"unknown key {key}{nearest(path[-1], allowed)}; allowed: {', '.join(allowed)}"
+    if first["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
+        return f"{key} is missing"
+    return f"{key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def _keys_at(cls: Any, path: Sequence[str]) -> list[str]:
+    """The keys of the settings that lie at ``path`` under ``cls``."""
+    for name in path:
+        cls = typing.get_type_hints(cls)[name]
+    return [field.name for field in dataclasses.fields(cls)]

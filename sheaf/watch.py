@@ -1,0 +1,61 @@
+"""Who watches a run: told of calls, steps and rows; decides nothing."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Protocol
+
+from sheaf.record import Row
+
+
+class Watch(Protocol):
+    """Something that shows how a run goes, for as long as it is entered."""
+
+    def __enter__(self) -> object:
+        """The run begins."""
+        ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """The run ends."""
+        ...
+
+    def began(self, kind: str, sites: int) -> None:
+        """So many sites are asked for something."""
+        ...
+
+    def step(self, site: str, done: int, steps: int, loss: float) -> None:
+        """A site trained on."""
+        ...
+
+    def row(self, row: Row) -> None:
+        """A model was measured."""
+        ...
+
+
+class Quiet:
+    """Watches nothing."""
+
+    def __enter__(self) -> Quiet:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    def began(self, kind: str, sites: int) -> None:
+        """Shows nothing."""
+
+    def step(self, site: str, done: int, steps: int, loss: float) -> None:
+        """Shows nothing."""
+
+    def row(self, row: Row) -> None:
+        """Shows nothing."""

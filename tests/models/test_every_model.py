@@ -1,0 +1,212 @@
+"""Every shipped model and variant builds, repeats, trains and ends in its classifier."""
+
+import sys
+import types
+
+import pytest
+import torch
+from torch import nn
+
+from sheaf import models
+from sheaf.cost import macs_per_example
+from sheaf.errors import SettingError, SheafError, UnknownNameError, WeightsError
+from sheaf.models import ModelSettings
+
+EVERY = sorted(models.names())
+SHAPES = {"alexnet": (3, 64, 64), "kws_cnn": (1, 40, 61)}
+
+
+def shape_of(name: str) -> tuple[int, int, int]:
+    return SHAPES.get(name, (3, 32, 32))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_model_repeats_and_trains(name):
+    settings, shape = ModelSettings(name=name), shape_of(name)
+    before = torch.random.get_rng_state()
+    model = models.build(settings, 7, shape, seed=1)
+    again = models.build(settings, 7, shape, seed=1).state_dict()
+    assert torch.equal(torch.random.get_rng_state(), before)
+    state = model.state_dict()
+    assert list(state) == list(again)
+    assert all(torch.equal(state[key], again[key]) for key in state)
+    del again
+
+    assert model.training
+    torch.manual_seed(0)  # dropout
+    logits = model(torch.randn(4, *shape))
+    assert logits.shape == (4, 7)
+    nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2, 6])).backward()
+    torch.optim.SGD(model.parameters(), lr=1e-3).step()
+    assert all(p.grad is not None and p.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_skeleton_has_the_names_and_ends_in_the_classifier(name):
+    settings = ModelSettings(name=name)
+    model = models.skeleton(settings, 7, shape_of(name))
+    assert all(tensor.is_meta for tensor in model.state_dict().values())
+    last = list(model.modules())[-1]
+    assert isinstance(last, nn.Linear)
+    assert last.out_features == 7
+    assert all(key.rpartition(".")[2] in LEAVES for key in model.state_dict())
+
+
+LEAVES = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_model_takes_grey_inputs(name):
+    _, height, width = shape_of(name)
+    models.skeleton(ModelSettings(name=name), 7, (1, height, width))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_model_can_be_traced(name):
+    torch.fx.symbolic_trace(models.skeleton(ModelSettings(name=name), 7, shape_of(name)))
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "millions"),
+    [
+        ("vgg16@32", 10, "313.7"),
+        ("vgg11@32", 10, "153.3"),
+        ("mobilenet_v2", 10, "6.1"),
+        ("mobilenet_v2@32", 10, "88.0"),
+        ("resnet50", 10, "83.4"),
+        ("resnet50", 100, "83.6"),
+        ("alexnet@32", 10, "15.0"),
+    ],
+)
+def test_multiply_adds_at_32x32(name, classes, millions):
+    shape = (3, 32, 32)
+    model = models.skeleton(ModelSettings(name=name), classes, shape)
+    assert f"{macs_per_example(model, shape) / 1e6:.1f}" == millions
+
+
+def test_another_seed_draws_other_parameters():
+    one, two = (models.build(ModelSettings(name="mlp"), 3, (1, 4, 4), seed) for seed in (1, 2))
+    assert not torch.equal(one.fc1.weight, two.fc1.weight)
+
+
+@pytest.mark.parametrize("frames", [8, 61, 98, 300])
+def test_spectrograms_may_have_any_length(frames):
+    models.skeleton(ModelSettings(name="kws_cnn"), 12, (1, 40, frames))
+
+
+def test_options_reach_the_builder():
+    settings = ModelSettings(name="mobilenet_v2", options={"width_mult": 2})
+    assert models.skeleton(settings, 7, (3, 32, 32)).features[0][0].out_channels == 64
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "shape", "says"),
+    [
+        ("mlp", {"hiden": 3}, (1, 4, 4), "'hiden' (did you mean 'hidden'?); its options: hidden"),
+        ("resnet50", {"width": 3}, (3, 32, 32), "its options: none"),
+        ("mlp", {"num_classes": 3}, (1, 4, 4), "no option 'num_classes'"),
+        ("mlp", {"hidden": 2.5}, (1, 4, 4), "must be int, not 2.5"),
+        ("mlp", {"hidden": True}, (1, 4, 4), "must be int, not True"),
+        ("mlp", {"hidden": -2}, (1, 4, 4), "with hidden = -2"),
+        ("vgg16", {"dropout": 1.5}, (3, 32, 32), "with dropout = 1.5"),
+        ("vgg16", {}, (3, 16, 16), "'vgg16' does not take inputs of 3x16x16"),
+        ("kws_cnn", {}, (1, 40, 7), "does not take inputs of 1x40x7"),
+        ("alexnet", {}, (3, 32, 32), "at least 63x63, not 32x32; 'alexnet@32' is made for 32x32"),
+    ],
+)
+def test_wrong_settings_say_what_is_right(name, options, shape, says):
+    with pytest.raises(SettingError) as error:
+        models.build(ModelSettings(name=name, options=options), 10, shape, seed=0)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("vgg61", "vgg16"), ("vgg16@33", "vgg16@32"), ("mlp@32", "mlp"), ("mlp@", "mlp")],
+)
+def test_unknown_names_list_the_known(name, near):
+    with pytest.raises(UnknownNameError, match=r"mobilenet_v2@32") as error:
+        models.build(ModelSettings(name=name, weights="imagenet"), 10, (3, 32, 32), seed=0)
+    assert near in str(error.value)
+
+
+def test_no_imagenet_weights_for_this_variant():
+    settings = ModelSettings(name="vgg16@32", weights="imagenet")
+    with pytest.raises(WeightsError, match=r"there are for: alexnet, .*vgg16@bn"):
+        models.build(settings, 10, (3, 32, 32), seed=0)
+
+
+def flat(num_classes: int, bias: bool = True) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, num_classes, bias))
+
+
+def fixed(in_shape: tuple[int, int, int], **_: object) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(torch.Size(in_shape).numel(), 5))
+
+
+def two_outputs(num_classes: int) -> nn.Module:
+    return nn.LSTM(2, num_classes)
+
+
+def not_a_module() -> str:
+    return "no"
+
+
+@pytest.fixture
+def own(monkeypatch):
+    module = types.ModuleType("their_models")
+    for thing in (flat, fixed, two_outputs, not_a_module):
+        setattr(module, thing.__name__, thing)
+    module.instance = flat(3)
+    monkeypatch.setitem(sys.modules, "their_models", module)
+
+    def make(name, num_classes=5, **options):
+        settings = ModelSettings(name=f"their_models:{name}", options=options)
+        skeleton = models.skeleton(settings, num_classes, (3, 2, 2))
+        assert all(p.is_meta for p in skeleton.parameters())
+        return models.build(settings, num_classes, (3, 2, 2), seed=3)
+
+    return make
+
+
+def test_own_models_get_what_their_signatures_take(own):
+    assert own("flat", bias=False)[1].bias is None
+    assert own("fixed", whatever=1).training
+    assert torch.equal(own("flat")[1].weight, own("flat")[1].weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "says"),
+    [
+        ("fixed", 6, r"into \(N, 6\) logits; for N = 2 it gave \(2, 5\)"),
+        ("two_outputs", 5, "does not take inputs of 3x2x2"),
+        ("not_a_module", 5, "must return a torch.nn.Module, not str"),
+        ("instance", 5, "must be a callable"),
+        ("absent", 5, "cannot be imported"),
+    ],
+)
+def test_own_models_that_are_none(own, name, classes, says):
+    with pytest.raises(SheafError, match=says):
+        own(name, classes)
+
+
+@pytest.mark.parametrize("library", ["torchvision", "timm"])
+def test_absent_libraries_are_named(monkeypatch, library):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(SettingError, match=f"needs {library}, which is not installed"):
+        models.build(ModelSettings(name=f"{library}:resnet18"), 10, (3, 32, 32), seed=0)
+
+
+def test_torchvision_models_come_from_its_registry(monkeypatch):
+    registry = types.ModuleType("torchvision.models")
+    registry.list_models = lambda: ["flat"]
+    registry.get_model_builder = lambda name: (
+        lambda *, weights=None, num_classes=0: flat(num_classes)
+    )
+    monkeypatch.setitem(sys.modules, "torchvision", types.ModuleType("torchvision"))
+    monkeypatch.setitem(sys.modules, "torchvision.models", registry)
+    model = models.build(ModelSettings(name="torchvision:flat"), 4, (3, 2, 2), seed=0)
+    assert model[1].out_features == 4
+    with pytest.raises(UnknownNameError, match=r"no torchvision model is named 'flap'.*'flat'"):
+        models.build(ModelSettings(name="torchvision:flap"), 4, (3, 2, 2), seed=0)
