@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -129,10 +130,8 @@ def list_(
     from sheaf.config import shipped
     from sheaf.errors import UnknownNameError
 
-    kinds = {
-        "experiments": shipped,
-        **{name: lambda name=name: plugins.describe(name) for name in plugins.KINDS},
-    }
+    kinds: dict[str, Callable[[], dict[str, str]]] = {"experiments": shipped}
+    kinds |= {name: partial(plugins.describe, name) for name in plugins.KINDS}
     kinds["models"] = models.names
     if kind is not None and kind not in kinds:
         raise UnknownNameError("list", kind, kinds)

@@ -21,7 +21,8 @@ class Summary:
 
     ``mean_edge`` and ``worst_edge`` hold, for each seed, the accuracy on own classes with which the edges
     ended: their mean, and the least. ``cloud`` is the cloud's last accuracy on all classes; empty for a
-    method that leaves no model there. ``bytes`` (sent by all sites) and multiply-adds are means over the seeds.
+    method that leaves no model there. ``bytes`` (sent by all sites) and multiply-adds are means over the
+    seeds.
     """
 
     method: str

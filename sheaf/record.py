@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +25,8 @@ class Row:
     ``accuracy``, ``precision``, ``recall``, ``f1`` (means weighted by support) and ``macro_f1`` are on the
     test examples of the site's own classes (the cloud's own are all), ``accuracy_all`` is on all classes, and
     ``held_out`` on the examples the site kept back for its decisions (None where it kept none). ``examples``
-    counts the test examples of the own classes.
+    counts the test examples of the own classes. ``loss`` is the mean cross-entropy on all test examples
+    (None where it is not finite).
     """
 
     site: str
@@ -37,7 +39,7 @@ class Row:
     macro_f1: float
     accuracy_all: float
     held_out: float | None
-    loss: float
+    loss: float | None
     examples: int
     confusion: list[list[int]]
 
@@ -127,7 +129,7 @@ class Log:
                 **asdict(on_own),
                 accuracy_all=on_all.accuracy,
                 held_out=update.metrics.get("held_out"),
-                loss=update.metrics["loss"],
+                loss=update.metrics["loss"] if math.isfinite(update.metrics["loss"]) else None,
                 confusion=update.metrics["confusion"],
             )
             self.rows.append(row)

@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 def settings(cls: type[_T]) -> type[_T]:
-    """Decorator: a frozen dataclass whose fields are checked when it is made, and reachable from an experiment."""
+    """Decorator: a frozen dataclass, checked when it is made; its fields are keys of an experiment."""
     config = ConfigDict(extra="forbid", allow_inf_nan=False)
     checked: Any = checked_dataclass(frozen=True, kw_only=True, config=config)(cls)
     return cast(type[_T], checked)
