@@ -1,0 +1,1 @@
+"""What is compared with what; each module is run as ``python -m benchmarks.NAME``."""

@@ -103,12 +103,12 @@ def _read(source: str | Path) -> dict[str, Any]:
 
 
 def _apply(table: dict[str, Any], change: str) -> None:
-    """Sets one dotted key; the value is read as TOML, and as text where it is none."""
+    """Sets one dotted key. The value is read as TOML, as text where it is none; no value takes the key away."""
     key, equals, text = change.partition("=")
     if not equals or not all(key.split(".")):
         raise SettingError(f"--set {change}: write key=value, such as method.pretrain.epochs=3")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {text or 0}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
     *parents, last = key.split(".")
@@ -122,4 +122,7 @@ def _apply(table: dict[str, Any], change: str) -> None:
     if isinstance(table.get(last), Mapping) and isinstance(value, str):
         # Another plugin: the settings of the one before mean nothing to it.
         value = {"name": value}
-    table[last] = value
+    if text:
+        table[last] = value
+    else:
+        table.pop(last, None)

@@ -124,6 +124,9 @@ def _check_own(which: str, samples: Samples, dataset: Dataset) -> None:
         raise DataError(f"{which} is {_shape(inputs)}, and the train part {_shape(dataset.train.inputs)}")
     if targets.dtype != torch.int64 or targets.shape != inputs.shape[:1]:
         raise DataError(f"{which} must have int64 targets of shape ({len(inputs)},), not {_shape(targets)}")
+    positions = samples.positions
+    if len(positions) and not 0 <= int(positions.min()) <= int(positions.max()) < len(inputs):
+        raise DataError(f"{which} has positions outside of 0 to {len(inputs) - 1}")
     if inputs.is_floating_point() and not torch.isfinite(inputs).all():
         raise DataError(f"{which} holds inputs that are not finite")
     if len(samples) and not (

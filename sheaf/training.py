@@ -66,26 +66,27 @@ def train(
     scheduler = make_scheduler(optimizer, recipe, steps)
     draws = generator(seed)
     augmentations = [AUGMENTATIONS[name] for name in recipe.augment]
+    precision = _autocast(recipe, prepare.device)
     losses, step = [], 0
     with global_draws_from(seed, prepare.device):
         for _ in range(recipe.epochs):
-            total = torch.zeros((), device=prepare.device)
+            parts = []  # summed once an epoch, not at every step
             for inputs, labels in batches(samples, recipe.batch_size, draws):
                 x = prepare(inputs)
                 for augment in augmentations:
                     x = augment(x, draws)
                 optimizer.zero_grad()
-                with _autocast(recipe, prepare.device):
+                with precision:
                     loss = F.cross_entropy(model(x), labels.to(prepare.device))
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 if scheduler is not None:
                     scheduler.step()
-                total += loss.detach() * len(labels)
+                parts.append((loss.detach(), len(labels)))
                 step += 1
                 if progress is not None and (step % 16 == 0 or step == steps):
                     progress(step, steps, loss.item())
-            losses.append(total.item() / len(samples))
+            losses.append(sum(part.item() * examples for part, examples in parts) / len(samples))
     return losses
 
 

@@ -112,9 +112,7 @@ def _make(settings: ModelSettings, num_classes: int, in_shape: Shape) -> nn.Modu
     return model
 
 
-def _builder(
-    name: str, num_classes: int, in_shape: Shape
-) -> tuple[Callable[..., Any], dict[str, Any]]:
+def _builder(name: str, num_classes: int, in_shape: Shape) -> tuple[Callable[..., Any], dict[str, Any]]:
     """What builds the model, and what it is given besides the options."""
     library, _, rest = name.partition(":")
     if library == "torchvision" and rest:
@@ -150,16 +148,13 @@ def _library(module: str, name: str) -> ModuleType:
         raise SettingError(f"model {name!r} needs {library}, which is not installed") from error
 
 
-def _check_options(
-    settings: ModelSettings, builder: Callable[..., Any], given: Mapping[str, Any]
-) -> None:
+def _check_options(settings: ModelSettings, builder: Callable[..., Any], given: Mapping[str, Any]) -> None:
     """Options against the builder's signature: their names, and their types by the defaults."""
     parameters = _parameters(builder)
     allowed = {
         key: parameter
         for key, parameter in parameters.items()
-        if key not in given
-        and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        if key not in given and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     }
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for key, value in settings.options.items():
@@ -172,8 +167,7 @@ def _check_options(
         fits = wanted is type(value) or (wanted is float and type(value) is int)
         if wanted in (bool, int, float, str) and not fits:
             raise SettingError(
-                f"option {key!r} of model {settings.name!r} must be {wanted.__name__}, "
-                f"not {value!r}"
+                f"option {key!r} of model {settings.name!r} must be {wanted.__name__}, not {value!r}"
             )
 
 
@@ -237,11 +231,7 @@ def _size(in_shape: Shape) -> str:
 
 
 def _with(options: Mapping[str, Option]) -> str:
-    return (
-        " with " + ", ".join(f"{key} = {value!r}" for key, value in options.items())
-        if options
-        else ""
-    )
+    return " with " + ", ".join(f"{key} = {value!r}" for key, value in options.items()) if options else ""
 
 
 def _first_line(error: Exception) -> str:

@@ -16,17 +16,13 @@ from torch import nn
 from sheaf.errors import SettingError
 
 VARIANTS = {"32": "the CIFAR form: 2x2 max-pools and a single linear layer, for 32x32 images"}
-IMAGENET: dict[str | None, str] = {
-    None: "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
-}
+IMAGENET: dict[str | None, str] = {None: "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"}
 
 SMALLEST = 63
 """The side that the three 3x3 max-pools shrink to one position."""
 
 
-def alexnet(
-    num_classes: int, in_shape: tuple[int, int, int], variant: str | None = None
-) -> nn.Module:
+def alexnet(num_classes: int, in_shape: tuple[int, int, int], variant: str | None = None) -> nn.Module:
     """(N, C, H, W) -> (N, K) logits, of inputs of at least 63x63 (``@32``: 29x29).
 
     Raises:

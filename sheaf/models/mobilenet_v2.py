@@ -91,9 +91,7 @@ class InvertedResidual(nn.Module):
         return x + y if self.residual else y
 
 
-def _conv_bn_relu(
-    inp: int, out: int, kernel: int, stride: int = 1, groups: int = 1
-) -> nn.Sequential:
+def _conv_bn_relu(inp: int, out: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inp, out, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(out),

@@ -13,14 +13,10 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 VARIANTS = {"32": "3x3 stem with stride 1 and no max-pool, for 32x32 images"}
-IMAGENET: dict[str | None, str] = {
-    None: "https://download.pytorch.org/models/resnet50-0676ba61.pth"
-}
+IMAGENET: dict[str | None, str] = {None: "https://download.pytorch.org/models/resnet50-0676ba61.pth"}
 
 
-def resnet50(
-    num_classes: int, in_shape: tuple[int, int, int], variant: str | None = None
-) -> nn.Module:
+def resnet50(num_classes: int, in_shape: tuple[int, int, int], variant: str | None = None) -> nn.Module:
     """(N, C, H, W) -> (N, K) logits. Takes inputs of any size."""
     stem: dict[str, nn.Module] = {
         "conv1": nn.Conv2d(in_shape[0], 64, 7, 2, 3, bias=False),
@@ -64,9 +60,7 @@ class Bottleneck(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.downsample: nn.Module = nn.Identity()
         if stride != 1 or inp != out:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(inp, out, 1, stride, bias=False), nn.BatchNorm2d(out)
-            )
+            self.downsample = nn.Sequential(nn.Conv2d(inp, out, 1, stride, bias=False), nn.BatchNorm2d(out))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inp, H, W) -> (N, 4 * width, H / stride, W / stride)."""

@@ -72,7 +72,8 @@ def read_parquet(
             used.
     """
     splits = _splits(folder)
-    test = test or ("test" if "test" in splits else "validation")
+    if test is None:
+        test = "validation" if "validation" in splits and "test" not in splits else "test"
     for split in ("train", test):
         if split not in splits:
             raise DataError(f"{folder} has no {split}-*.parquet, only {some(sorted(splits))}")
@@ -80,6 +81,8 @@ def read_parquet(
     first = shards["train"][0]
     column = _encoded_column(first)
     label = label or _label_column(first)
+    for shard in [*shards["train"], *shards[test]]:
+        _check_alike(shard, first, column, label)
     train_labels, test_labels = (_labels(shards[split], label) for split in ("train", test))
     classes = _class_names(first.schema, label) or tuple(
         str(number) for number in range(int(train_labels.max(initial=-1)) + 1)
@@ -103,7 +106,7 @@ def _splits(folder: Path) -> dict[str, list[Path]]:
         named = re.match(rf"({'|'.join(SPLITS)})(?![a-z])", path.stem)
         if named:
             split, base = named[1], path.parent
-        elif path.parent.name in SPLITS and path.parent != folder.parent:
+        elif path.parent.name in SPLITS:
             split, base = path.parent.name, path.parent.parent
         else:
             raise DataError(
@@ -147,6 +150,14 @@ def _encoded_column(shard: Shard) -> str:
             f"{shard.path} must have one column of images or sounds ({{bytes, path}} structs) and has {found}"
         )
     return str(structs[0])
+
+
+def _check_alike(shard: Shard, first: Shard, column: str, label: str) -> None:
+    if _encoded_column(shard) != column:
+        raise DataError(f"{shard.path} has no column {column!r}, which {first.path} has")
+    names = _class_names(shard.schema, label)
+    if names and names != _class_names(first.schema, label):
+        raise DataError(f"{shard.path} and {first.path} do not name the same classes")
 
 
 def _is_bytes(kind: pa.DataType) -> bool:

@@ -201,9 +201,7 @@ def test_absent_libraries_are_named(monkeypatch, library):
 def test_torchvision_models_come_from_its_registry(monkeypatch):
     registry = types.ModuleType("torchvision.models")
     registry.list_models = lambda: ["flat"]
-    registry.get_model_builder = lambda name: (
-        lambda *, weights=None, num_classes=0: flat(num_classes)
-    )
+    registry.get_model_builder = lambda name: lambda *, weights=None, num_classes=0: flat(num_classes)
     monkeypatch.setitem(sys.modules, "torchvision", types.ModuleType("torchvision"))
     monkeypatch.setitem(sys.modules, "torchvision.models", registry)
     model = models.build(ModelSettings(name="torchvision:flat"), 4, (3, 2, 2), seed=0)

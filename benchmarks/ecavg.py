@@ -1,0 +1,69 @@
+"""ECAvg's experiments beside their baselines: the same data, seeds and total of training for every method.
+
+``ecavg-mnist`` is the paper's experiment 3 at full size. ``ecavg-cifar10`` is its experiment 1 on 10,000 of
+the training images and from drawn weights instead of ImageNet's.
+
+Run: SHEAF_DATA=… python -m benchmarks.ecavg [FOLDER]      (goes on where it was stopped, if FOLDER is given)
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.results import publish
+from sheaf.compare import compare
+from sheaf.config import load_experiment
+from sheaf.record import Result
+from sheaf.report.live import Live
+from sheaf.report.tables import comparison_table
+from sheaf.types import CLOUD
+
+METHODS = ("ecavg", "fedavg", "local", "central")
+SEEDS = 3
+EXPERIMENTS = {
+    "ecavg-digits": (),
+    "ecavg-mnist": (),
+    "ecavg-cifar10": ("data.limit=10000", "model.weights="),
+}
+
+
+def main() -> None:
+    """Runs everything and publishes ``ecavg.json``: a row for each measurement of each run."""
+    console = Console(width=100)
+    given = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    rows, settings, data = [], {}, {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, changes in EXPERIMENTS.items():
+            experiment = load_experiment(name, changes)
+            folder = (given or Path(scratch)) / name
+            summaries = compare(
+                experiment,
+                METHODS,
+                SEEDS,
+                folder,
+                watch=lambda title, of=name: Live(console, f"{of}: {title}"),
+            )
+            console.print(comparison_table(summaries))
+            for method in METHODS:
+                for seed in range(experiment.seed, experiment.seed + SEEDS):
+                    result = Result.read(folder / f"{method}-{seed}")
+                    spent = {
+                        "bytes": sum(cost.bytes_sent for cost in result.cost.values()),
+                        "edge_macs": sum(c.train_macs for site, c in result.cost.items() if site != CLOUD),
+                        "cloud_macs": result.cost[CLOUD].train_macs,
+                    }
+                    for row in result.rows:
+                        measured = {key: value for key, value in asdict(row).items() if key != "confusion"}
+                        rows.append({"experiment": name, "method": method, "seed": seed, **measured, **spent})
+                settings[f"{name}/{method}"] = result.provenance["settings"]
+            data |= result.provenance["data"]
+    publish("ecavg", rows, settings, 0, data, ("experiment", "method", "seed", "site", "stage", "accuracy"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""What sheaf's training loop costs beyond a bare PyTorch loop over the same batches.
+
+Pairs in one process, alternating which goes first: the bare loop below, and one edge of sheaf doing a whole
+train task (decode the parameters, train, encode, keep them on disk). Both must end with the same bits.
+
+Run: SHEAF_DATA=… python -m benchmarks.overhead
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.results import publish
+from sheaf import models
+from sheaf.blob import Blob
+from sheaf.datasets import DataSettings, load_dataset
+from sheaf.models import ModelSettings
+from sheaf.types import Dataset, Recipe, Task
+from sheaf.worker import Worker
+
+SEED = 0
+JOBS = {
+    # name: (model, data, images, epochs, pairs)
+    "mlp/mnist": ("mlp", "mnist", 30_000, 5, 15),
+    "mobilenet_v2/cifar10": ("mobilenet_v2", "cifar10", 5_000, 1, 9),
+}
+
+
+def bare(model: nn.Module, data: Dataset, recipe: Recipe) -> None:
+    """The loop that one would write by hand."""
+    convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    if convolutional:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.Adam(model.parameters(), recipe.lr, fused=True)
+    mean = torch.tensor(data.mean).view(-1, 1, 1) * 255
+    std = torch.tensor(data.std).view(-1, 1, 1) * 255
+    draws = torch.Generator().manual_seed(SEED)
+    torch.manual_seed(SEED)  # dropout
+    model.train()
+    images, labels = data.train.inputs, data.train.targets
+    for _ in range(recipe.epochs):
+        order = data.train.positions[torch.randperm(len(data.train), generator=draws)]
+        for batch in torch.split(order, recipe.batch_size):
+            x = (images[batch].float() - mean) / std
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), labels[batch])
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+
+def pair(job: str) -> list[tuple[float, float]]:
+    """Seconds of (bare, sheaf) for each pair of one job."""
+    model_name, data_name, images, epochs, pairs = JOBS[job]
+    data = load_dataset(DataSettings(name=data_name, limit=images, limit_test=100))
+    model = models.build(ModelSettings(name=model_name), len(data.classes), data.shape, SEED)
+    recipe = Recipe(epochs=epochs, precision="float32")
+    start = Blob.of(model.state_dict())
+    seconds = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number in track(range(pairs + 1), job):
+            reference = copy.deepcopy(model)
+            edge = Worker(
+                "edge", copy.deepcopy(model), data, data.train.select(torch.arange(0)), Path(folder)
+            )
+            task = Task("train", number, SEED, start, recipe)
+            took: dict[str, float] = {}
+            trained: dict[str, Tensor] = {}
+            for who in ("bare", "sheaf") if number % 2 else ("sheaf", "bare"):
+                began = time.perf_counter()
+                if who == "bare":
+                    bare(reference, data, replace(recipe))
+                else:
+                    trained = dict(edge.do(task).params)
+                took[who] = time.perf_counter() - began
+            for name, value in reference.state_dict().items():
+                assert torch.equal(value, trained[name]), f"{job}: {name} differs from the bare loop's"
+            if number:  # the first pair warms up
+                seconds.append((took["bare"], took["sheaf"]))
+    return seconds
+
+
+def main() -> None:
+    """Measures every job and publishes ``overhead.json``."""
+    rows, data = [], {}
+    for job, (_, data_name, *_rest) in JOBS.items():
+        measured = pair(job)
+        bare_times, sheaf_times = zip(*measured, strict=True)
+        ratios = sorted(sheaf / bare for bare, sheaf in measured)
+        rows.append(
+            {
+                "name": job,
+                "ratio": statistics.median(sheaf_times) / statistics.median(bare_times),
+                "ratio_low": ratios[len(ratios) // 4],
+                "ratio_high": ratios[-1 - len(ratios) // 4],
+                "bare_s": statistics.median(bare_times),
+                "sheaf_s": statistics.median(sheaf_times),
+                "pairs": len(measured),
+            }
+        )
+        data[data_name] = load_dataset(
+            DataSettings(name=data_name, limit=JOBS[job][2], limit_test=100)
+        ).fingerprint
+    publish("overhead", rows, {"jobs": {job: list(what) for job, what in JOBS.items()}}, SEED, data)
+
+
+if __name__ == "__main__":
+    main()
