@@ -11,7 +11,9 @@ from __future__ import annotations
 import sys
 import tempfile
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -36,19 +38,15 @@ def main() -> None:
     """Runs everything and publishes ``ecavg.json``: a row for each measurement of each run."""
     console = Console(width=100)
     given = Path(sys.argv[1]) if len(sys.argv) > 1 else None
-    rows, settings, data = [], {}, {}
+    rows: list[dict[str, Any]] = []
+    settings: dict[str, Any] = {}
+    data: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for name, changes in EXPERIMENTS.items():
             experiment = load_experiment(name, changes)
             folder = (given or Path(scratch)) / name
-            summaries = compare(
-                experiment,
-                METHODS,
-                SEEDS,
-                folder,
-                watch=lambda title, of=name: Live(console, f"{of}: {title}"),
-            )
-            console.print(comparison_table(summaries))
+            summaries = compare(experiment, METHODS, SEEDS, folder, watch=partial(Live, console))
+            console.print(name, comparison_table(summaries))
             for method in METHODS:
                 for seed in range(experiment.seed, experiment.seed + SEEDS):
                     result = Result.read(folder / f"{method}-{seed}")
@@ -62,7 +60,7 @@ def main() -> None:
                         rows.append({"experiment": name, "method": method, "seed": seed, **measured, **spent})
                 settings[f"{name}/{method}"] = result.provenance["settings"]
             data |= result.provenance["data"]
-    publish("ecavg", rows, settings, 0, data, ("experiment", "method", "seed", "site", "stage", "accuracy"))
+    publish("ecavg", rows, settings, 0, data)
 
 
 if __name__ == "__main__":

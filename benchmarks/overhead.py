@@ -110,7 +110,14 @@ def main() -> None:
         data[data_name] = load_dataset(
             DataSettings(name=data_name, limit=JOBS[job][2], limit_test=100)
         ).fingerprint
-    publish("overhead", rows, {"jobs": {job: list(what) for job, what in JOBS.items()}}, SEED, data)
+    publish(
+        "overhead",
+        rows,
+        {"jobs": {job: list(what) for job, what in JOBS.items()}},
+        SEED,
+        data,
+        tuple(rows[0]),
+    )
 
 
 if __name__ == "__main__":

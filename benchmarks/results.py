@@ -22,16 +22,16 @@ def publish(
     settings: dict[str, Any],
     seed: int,
     data: dict[str, str],
-    columns: Sequence[str] | None = None,
+    columns: Sequence[str] = (),
 ) -> None:
-    """Prints ``rows`` as a table (of ``columns``, by default all) and writes them with their provenance."""
+    """Writes ``rows`` with their provenance, and prints those of their ``columns`` that are named."""
     table = Table(title=name, title_justify="left")
-    columns = columns or list(rows[0])
     for column in columns:
         table.add_column(column)
     for row in rows:
         table.add_row(*(f"{v:.4g}" if isinstance(v := row[column], float) else str(v) for column in columns))
-    Console(width=100).print(table)
+    if columns:
+        Console(width=100).print(table)
     FOLDER.mkdir(exist_ok=True)
     content = {"rows": rows, "provenance": provenance(settings, seed, data, torch.device("cpu"))}
     (FOLDER / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")

@@ -103,7 +103,7 @@ def _read(source: str | Path) -> dict[str, Any]:
 
 
 def _apply(table: dict[str, Any], change: str) -> None:
-    """Sets one dotted key. The value is read as TOML, as text where it is none; no value takes the key away."""
+    """Sets one dotted key. A value that is no TOML is text; no value at all takes the key away."""
     key, equals, text = change.partition("=")
     if not equals or not all(key.split(".")):
         raise SettingError(f"--set {change}: write key=value, such as method.pretrain.epochs=3")
