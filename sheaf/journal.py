@@ -76,8 +76,10 @@ class Journal:
         self._entries[task.call, update.site] = entry
         return Update.of(entry["update"], blob)
 
-    def close(self) -> None:
-        """Lets go of the file."""
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         self._append_to.close()
 
     def _append(self, entry: dict[str, Any]) -> None:

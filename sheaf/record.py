@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -16,6 +17,8 @@ from sheaf.blob import write_durably
 from sheaf.errors import RunFolderError
 from sheaf.metrics import scores
 from sheaf.types import CLOUD, Update, settings
+
+logger = logging.getLogger("sheaf")
 
 
 @settings
@@ -133,5 +136,6 @@ class Log:
                 confusion=update.metrics["confusion"],
             )
             self.rows.append(row)
+            logger.info("%s %s: %.4f, on all classes %.4f", row.site, stage, row.accuracy, row.accuracy_all)
             if self._told is not None:
                 self._told(row)

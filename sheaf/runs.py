@@ -201,54 +201,55 @@ def rehearse(prepared: Prepared) -> Ledger:
     """What a run would cost, from its method run on a fleet that does not train."""
     with tempfile.TemporaryDirectory() as folder:
         edges, cloud = prepared.edges(Path(folder)), prepared.cloud(Path(folder))
-        journal = Journal(Path(folder) / "journal", {})
         ledger = Ledger(tuple(prepared.parts), prepared.macs_per_example)
-        calls = Calls(prepared.experiment.seed, journal, ledger)
-        _follow(prepared, calls, DryFleet(edges), cloud, DryFleet([cloud]), Log())
-        journal.close()
+        with Journal(Path(folder) / "journal", {}) as journal:
+            calls = Calls(prepared.experiment.seed, journal, ledger)
+            _follow(prepared, calls, DryFleet(edges), cloud, DryFleet([cloud]), Log())
     return ledger
 
 
 def _execute(prepared: Prepared, folder: Path, watch: Watch) -> Result:
     experiment = prepared.experiment
-    with _logging_to(folder / "log.txt"), watch:
-        logger.info(
-            "%s on %s, %d edges",
-            plain(experiment.method)["name"],
-            prepared.dataset.name,
-            len(prepared.parts),
-        )
-        if experiment.fleet.threads:
-            torch.set_num_threads(experiment.fleet.threads)
-        if prepared.device.type == "cuda":
-            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-        workers, cloud_worker = prepared.edges(folder / "sites"), prepared.cloud(folder / "sites")
-        journal = Journal(folder / "journal", _identity(prepared))
-        ledger = Ledger(tuple(prepared.parts), prepared.macs_per_example)
+    method = plain(experiment.method)["name"]
+    _set_up_torch(prepared)
+    ledger = Ledger(tuple(prepared.parts), prepared.macs_per_example)
+    log = Log(watch.row)
+    with (
+        _logging_to(folder / "log.txt"),
+        Journal(folder / "journal", _identity(prepared)) as journal,
+        watch,
+    ):
+        logger.info("%s on %s with %d edges", method, prepared.dataset.name, len(prepared.parts))
         calls = Calls(experiment.seed, journal, ledger, watch.began)
-        log = Log(watch.row)
-        fleet = LocalFleet(workers, watch.step)
-        theta = _follow(prepared, calls, fleet, cloud_worker, LocalFleet([cloud_worker], watch.step), log)
+        fleet = LocalFleet(prepared.edges(folder / "sites"), watch.step)
+        cloud = prepared.cloud(folder / "sites")
+        theta = _follow(prepared, calls, fleet, cloud, LocalFleet([cloud], watch.step), log)
         weights = _save_models(prepared, folder, Edges(calls, fleet, experiment.fleet.quorum), theta)
-        journal.close()
-        result = Result(
-            method=plain(experiment.method)["name"],
-            classes=list(prepared.dataset.classes),
-            split=prepared.split,
-            rows=log.rows,
-            cost={site: SiteRecord(**asdict(spent)) for site, spent in ledger.sites.items()},
-            refused=[RefusalRecord(**asdict(refusal)) for refusal in calls.refused],
-            weights=weights,
-            provenance=provenance(
-                plain(experiment),
-                experiment.seed,
-                {prepared.dataset.name: prepared.dataset.fingerprint},
-                prepared.device,
-            ),
-        )
-        result.write(folder)
-        _tidy(folder)
-        return result
+    result = Result(
+        method=method,
+        classes=list(prepared.dataset.classes),
+        split=prepared.split,
+        rows=log.rows,
+        cost={site: SiteRecord(**asdict(spent)) for site, spent in ledger.sites.items()},
+        refused=[RefusalRecord(**asdict(refusal)) for refusal in calls.refused],
+        weights=weights,
+        provenance=provenance(
+            plain(experiment),
+            experiment.seed,
+            {prepared.dataset.name: prepared.dataset.fingerprint},
+            prepared.device,
+        ),
+    )
+    result.write(folder)
+    _tidy(folder)
+    return result
+
+
+def _set_up_torch(prepared: Prepared) -> None:
+    if prepared.experiment.fleet.threads:
+        torch.set_num_threads(prepared.experiment.fleet.threads)
+    if prepared.device.type == "cuda":
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
 
 def _follow(

@@ -7,6 +7,7 @@ the top, and calls that were answered before are answered from the journal.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from sheaf.seeds import seed_for
 from sheaf.types import Fleet, Params, Recipe, Samples, Task, Update
 from sheaf.wire import decode_samples
 from sheaf.worker import Worker
+
+logger = logging.getLogger("sheaf")
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Calls:
             for site in fleet.names()
         }
         answers = {site: self._journal.result(site, task) for site, task in tasks.items()}
+        logger.info("call %d: %s, %d sites", self._count, kind, len(tasks))
         open_tasks = {site: task for site, task in tasks.items() if answers[site] is None}
         if open_tasks and self._began is not None:
             self._began(kind, len(open_tasks))
@@ -89,6 +93,7 @@ class Calls:
 
     def refuse(self, site: str, why: str) -> None:
         """Notes that a site's answer to the latest call is left out."""
+        logger.info("call %d: %s is refused: %s", self._count, site, why)
         self.refused.append(Refusal(self._count, site, why))
 
 

@@ -5,6 +5,7 @@ Nothing in a file is executed: what ``torch.load(weights_only=True)`` will not r
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -65,12 +66,20 @@ def save_weights(path: Path, params: Params, metadata: Mapping[str, str]) -> Non
         for name, tensor in params.items()
     }
     try:
-        safetensors.torch.save_file(own, partial, dict(metadata))
+        partial.write_bytes(_metadata_in_order(safetensors.torch.save(own, dict(metadata))))
         _sync(partial)
         partial.replace(path)
         _sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _metadata_in_order(encoded: bytes) -> bytes:
+    """The same file with its JSON keys sorted: safetensors writes metadata in an order of chance."""
+    end = 8 + int.from_bytes(encoded[:8], "little")
+    header = json.dumps(json.loads(encoded[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # the tensors stay aligned
+    return len(header).to_bytes(8, "little") + header + encoded[end:]
 
 
 def _sync(path: Path) -> None:

@@ -1,0 +1,66 @@
+"""A run killed with SIGKILL, again and again, ends with the bits of one that was never stopped."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from conftest import command
+
+KILLS = 12
+SETTINGS = ("--set", "method.rounds=3", "--set", "data.limit=600")
+
+
+def test_killed_a_dozen_times(tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    subprocess.run([command(), "run", *SETTINGS, "--out", whole], check=True, capture_output=True)
+    moments = random.Random(2310_03823)
+    killed = 0
+    for attempt in range(KILLS):
+        start = (
+            ["--resume", broken] if (broken / "experiment.toml").exists() else [*SETTINGS, "--out", broken]
+        )
+        process = subprocess.Popen(
+            [command(), "run", *start], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        wait_for_growth(process, broken / "journal" / "journal.jsonl")
+        time.sleep(moments.uniform(0, 0.1))
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        assert process.stdout is not None
+        assert b"Traceback" not in process.stdout.read(), f"attempt {attempt}"
+        process.stdout.close()
+    assert killed >= KILLS // 2, "the run ended before it could be killed often enough to prove anything"
+    subprocess.run([command(), "run", "--resume", broken], check=True, capture_output=True)
+    files = sorted(path.name for path in (whole / "weights").iterdir())
+    assert files == ["cloud.safetensors", "edge-1.safetensors", "edge-2.safetensors"]
+    for name in files:
+        assert (broken / "weights" / name).read_bytes() == (whole / "weights" / name).read_bytes()
+
+
+def wait_for_growth(process: subprocess.Popen[bytes], journal: Path) -> None:
+    """Until the process has journaled something of its own, or is done."""
+    before = journal.stat().st_size if journal.exists() else 0
+    while process.poll() is None and (not journal.exists() or journal.stat().st_size == before):
+        time.sleep(0.002)
+
+
+def test_ctrl_c_leaves_a_folder_that_resumes_and_says_how(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        [command(), "run", "--set", "method.pretrain.epochs=400", "--out", folder],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_for_growth(process, folder / "journal" / "journal.jsonl")  # type: ignore[arg-type]
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"sheaf run --resume {folder}" in said
+    assert "Traceback" not in said
+    subprocess.run([command(), "run", "--resume", folder], check=True, capture_output=True)
+    assert (folder / "result.json").exists()
