@@ -45,7 +45,7 @@ def main() -> None:
         for name, changes in EXPERIMENTS.items():
             experiment = load_experiment(name, changes)
             folder = (given or Path(scratch)) / name
-            summaries = compare(experiment, METHODS, SEEDS, folder, watch=partial(Live, console))
+            summaries = compare(experiment, METHODS, SEEDS, folder, watch=partial(Live, console, rows=False))
             console.print(name, comparison_table(summaries))
             for method in METHODS:
                 for seed in range(experiment.seed, experiment.seed + SEEDS):

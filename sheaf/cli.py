@@ -109,7 +109,7 @@ def compare(
     names = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
     if not names:
         raise SheafError("--methods names no method; such as: --methods ecavg,fedavg")
-    summaries = compare_methods(settings, names, seeds, folder, data, lambda title: Live(console, title))
+    summaries = compare_methods(settings, names, seeds, folder, data, partial(Live, console, rows=False))
     console.print(comparison_table(summaries))
     write_durably(
         folder / "compare.json",

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -23,7 +23,7 @@ logger = logging.getLogger("sheaf")
 
 @settings
 class Row:
-    """How good one site's model was at one stage.
+    """How good one site's model was at one stage of a method, or (``reference``) of what it is compared with.
 
     ``accuracy``, ``precision``, ``recall``, ``f1`` (means weighted by support) and ``macro_f1`` are on the
     test examples of the site's own classes (the cloud's own are all), ``accuracy_all`` is on all classes, and
@@ -35,6 +35,7 @@ class Row:
     site: str
     stage: str
     round: int
+    reference: bool
     accuracy: float
     precision: float
     recall: float
@@ -76,7 +77,7 @@ class Result:
     settings, versions, hardware, data fingerprint, seed.
     """
 
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     method: str
     classes: list[str]
     split: dict[str, list[int]]
@@ -87,8 +88,8 @@ class Result:
     provenance: dict[str, Any]
 
     def final(self, site: str) -> Row | None:
-        """The site's last row: what it ended with."""
-        return next((row for row in reversed(self.rows) if row.site == site), None)
+        """The site's last row that is no reference: what it ended with."""
+        return next((row for row in reversed(self.rows) if row.site == site and not row.reference), None)
 
     def write(self, folder: Path) -> None:
         """Writes ``result.json``, wholly or not at all."""
@@ -108,8 +109,14 @@ class Result:
         except FileNotFoundError as error:
             hint = f"; go on with: sheaf run --resume {folder}" if (folder / "journal").exists() else ""
             raise RunFolderError(f"{folder} holds no finished run (no result.json){hint}") from error
-        except (OSError, ValidationError) as error:
-            raise RunFolderError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+        except OSError as error:
+            raise RunFolderError(f"{path} cannot be read: {error}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise RunFolderError(
+                f"{path} is not a result that this sheaf reads: {where}: {first['msg']}"
+            ) from error
 
 
 class Log:
@@ -119,8 +126,10 @@ class Log:
         self.rows: list[Row] = []
         self._told = told
 
-    def __call__(self, stage: str, evaluated: Iterable[Update], round: int = 1) -> None:
-        """Adds a row for each site's evaluation."""
+    def __call__(
+        self, stage: str, evaluated: Iterable[Update], round: int = 1, reference: bool = False
+    ) -> None:
+        """Adds a row for each site's evaluation. A ``reference`` is no step of the method itself."""
         for update in evaluated:
             confusion = torch.tensor(update.metrics["confusion"])
             own = None if update.site == CLOUD else torch.tensor(update.counts) > 0
@@ -129,6 +138,7 @@ class Log:
                 site=update.site,
                 stage=stage,
                 round=round,
+                reference=reference,
                 **asdict(on_own),
                 accuracy_all=on_all.accuracy,
                 held_out=update.metrics.get("held_out"),

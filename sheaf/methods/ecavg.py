@@ -61,11 +61,8 @@ class ECAvg:
             log("after retraining", fleet.evaluate(), n)
         if self.reference:
             as_long = replace(self.finetune, epochs=self.rounds * self.finetune.epochs)
-            log(
-                "initial weights",
-                cloud.evaluate(cloud.train(theta_0, as_long, counted=False)),
-                self.rounds,
-            )
+            theta_ref = cloud.train(theta_0, as_long, counted=False)
+            log("initial weights", cloud.evaluate(theta_ref), self.rounds, reference=True)
         return theta
 
     @property

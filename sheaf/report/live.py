@@ -19,11 +19,17 @@ from sheaf.report.tables import row_line
 
 
 class Live:
-    """Shows a run on ``console``; on what is no terminal, plain lines and no bars."""
+    """Shows a run on ``console``; on what is no terminal, plain lines and no bars.
 
-    def __init__(self, console: Console, title: str = "") -> None:
+    Args:
+        title: said first.
+        rows: whether each measurement gets a line.
+    """
+
+    def __init__(self, console: Console, title: str, rows: bool = True) -> None:
         self._console = console
         self._title = title
+        self._rows = rows
         self._bars = Progress(
             TextColumn("{task.description:<14}"),
             BarColumn(),
@@ -37,8 +43,7 @@ class Live:
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Live:
-        if self._title:
-            self._console.print(self._title, style="bold")
+        self._console.print(self._title, style="bold")
         self._bars.start()
         return self
 
@@ -55,7 +60,7 @@ class Live:
         for task in self._tasks.values():
             self._bars.remove_task(task)
         self._tasks.clear()
-        if kind == "train" and not self._console.is_terminal:
+        if kind == "train" and self._rows and not self._console.is_terminal:
             self._console.print(f"training on {sites} site{'s' * (sites > 1)}")
 
     def step(self, site: str, done: int, steps: int, loss: float) -> None:
@@ -66,4 +71,5 @@ class Live:
 
     def row(self, row: Row) -> None:
         """Prints a measurement."""
-        self._console.print(row_line(row), highlight=False)
+        if self._rows:
+            self._console.print(row_line(row), highlight=False)

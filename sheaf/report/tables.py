@@ -2,49 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 
+from rich import box
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from sheaf.compare import Summary
 from sheaf.ledger import SiteCost
 from sheaf.record import Result, Row, SiteRecord
+from sheaf.types import CLOUD
 
 MANY = 20
-"""More rows than this and a table shows only the ends of what it orders."""
+"""With more edges than this, a table shows their mean and the ends instead of each."""
 
 
-def accuracy_table(result: Result) -> Table:
+def accuracy_table(result: Result) -> Group:
     """The table of the paper: device, setup, accuracy, precision, recall, F1; and accuracy on all classes."""
-    table = _table("How good each model was, on the test images of its own classes")
-    for heading in ("device", "setup"):
-        table.add_column(heading)
-    for heading in ("accuracy", "precision", "recall", "F1", "all classes", "images"):
-        table.add_column(heading, justify="right")
+    figures = ("accuracy", "precision", "recall", "F1", "all classes", "images")
+    table = _table(["device", "setup"], figures)
     several = max((row.round for row in result.rows), default=1) > 1
-    for place, row in enumerate(result.rows):
-        last_of_stage = place + 1 == len(result.rows) or result.rows[place + 1].stage != row.stage
-        table.add_row(
-            row.site,
-            f"{row.stage} ({row.round})" if several else row.stage,
-            *(
-                f"{value:.4f}"
-                for value in (row.accuracy, row.precision, row.recall, row.f1, row.accuracy_all)
-            ),
-            f"{row.examples:,}",
-            end_section=last_of_stage,
-        )
-    return table
+    for (stage, number), rows in groupby(result.rows, lambda row: (row.stage, row.round)):
+        for device, row in _shown(list(rows)):
+            scores = (row.accuracy, row.precision, row.recall, row.f1, row.accuracy_all)
+            table.add_row(
+                device,
+                f"{stage} ({number})" if several else stage,
+                *(f"{score:.4f}" for score in scores),
+                f"{row.examples:,}",
+            )
+    return _titled("How good each model was, on the test images of its own classes", table)
 
 
-def cost_table(sites: Mapping[str, SiteCost | SiteRecord], measured: bool = True) -> Table:
+def cost_table(sites: Mapping[str, SiteCost | SiteRecord], measured: bool = True) -> Group:
     """What each site spent; ``measured`` columns are left out where nothing ran."""
-    table = _table("What each device spent")
-    table.add_column("device")
-    headings = ["multiply-adds/image", "in training", "sent", "received"]
-    for heading in headings + (["seconds", "peak memory"] if measured else []):
-        table.add_column(heading, justify="right")
-    for site, cost in sites.items():
+    figures = ["multiply-adds/image", "in training", "sent", "received"]
+    table = _table(["device"], figures + (["seconds", "peak memory"] if measured else []))
+    edges = sorted((site for site in sites if site != CLOUD), key=lambda site: sites[site].train_macs)
+    shown = [site for site in sites if site != CLOUD] if len(edges) <= MANY else [edges[0], edges[-1]]
+    for site in [*shown, CLOUD]:
+        cost = sites[site]
         cells = [
             count(cost.macs_per_example),
             count(cost.train_macs),
@@ -54,59 +54,47 @@ def cost_table(sites: Mapping[str, SiteCost | SiteRecord], measured: bool = True
         if measured:
             cells += [f"{cost.seconds:.1f}", size(cost.peak_memory_bytes)]
         table.add_row(site, *cells)
-    return table
+    which = "" if len(edges) <= MANY else f" (of {len(edges)} edges, those that trained least and most)"
+    return _titled(f"What each device spent{which}", table)
 
 
-def split_table(split: Mapping[str, Sequence[int]], classes: Sequence[str]) -> Table:
-    """Training images of each class on each edge; classes as rows where there are few edges, else totals."""
-    table = _table("Training images of each class on each edge")
+def split_table(split: Mapping[str, Sequence[int]], classes: Sequence[str]) -> Group:
+    """Training images of each class on each edge: classes as rows where all fit, else edges as rows."""
+    title = "Training images of each class on each edge"
     if len(split) <= 7 and len(classes) <= MANY:
-        table.add_column("class")
-        for site in split:
-            table.add_column(site, justify="right")
+        table = _table(["class"], list(split))
         for k, name in enumerate(classes):
             table.add_row(name, *(f"{counts[k]:,}" if counts[k] else "-" for counts in split.values()))
-        table.add_section()
-        table.add_row("all", *(f"{sum(counts):,}" for counts in split.values()))
-        return table
-    table.add_column("edge")
-    table.add_column("images", justify="right")
-    table.add_column("classes", justify="right")
-    table.add_column("which (images)", max_width=60)
+        table.add_row("all", *(f"{sum(counts):,}" for counts in split.values()), style="bold")
+        return _titled(title, table)
+    table = _table(["edge", "most of"], ["classes", "images"])
     for site, counts in split.items():
         held = sorted(((n, name) for n, name in zip(counts, classes, strict=True) if n), reverse=True)
         most = ", ".join(f"{name} ({n:,})" for n, name in held[:4]) + (", …" if len(held) > 4 else "")
-        table.add_row(site, f"{sum(counts):,}", str(len(held)), most)
-    return table
+        table.add_row(site, most, str(len(held)), f"{sum(counts):,}")
+    return _titled(title, table)
 
 
-def comparison_table(summaries: Sequence[Summary]) -> Table:
+def comparison_table(summaries: Sequence[Summary]) -> Group:
     """Methods side by side: what the edges and the cloud ended with, and what it cost."""
-    seeds = max(summary.seeds for summary in summaries)
-    table = _table(
-        f"Methods under one budget: mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}"
-    )
-    table.add_column("method")
-    for heading in (
-        "edges, mean",
-        "worst edge",
-        "cloud, all",
-        "sent",
-        "edge mult-adds",
-        "cloud mult-adds",
-    ):
-        table.add_column(heading, justify="right")
+    figures = ("edges, mean", "worst edge", "cloud", "sent", "edges' work", "cloud's work")
+    table = _table(["method"], figures)
     for summary in summaries:
         table.add_row(
             summary.method,
-            _spread(summary.mean_edge),
-            _spread(summary.worst_edge),
-            _spread(summary.cloud),
+            spread(summary.mean_edge),
+            spread(summary.worst_edge),
+            spread(summary.cloud),
             size(summary.bytes),
             count(summary.edge_macs),
             count(summary.cloud_macs),
         )
-    return table
+    seeds = summaries[0].seeds
+    return Group(
+        _titled(f"Methods under one budget, {seeds} seed{'s' * (seeds > 1)}", table),
+        Text("edges: accuracy on the test images of their own classes; cloud: on all classes"),
+        Text("work: multiply-adds of all training; sent: by all devices and the cloud"),
+    )
 
 
 def row_line(row: Row) -> str:
@@ -128,15 +116,32 @@ def size(number: float) -> str:
     return f"{short[:-1]} {short[-1]}B" if short[-1].isalpha() else f"{short} B"
 
 
-def _spread(values: Sequence[float]) -> str:
-    if not values:
-        return "-"
-    mean = sum(values) / len(values)
-    if len(values) == 1:
-        return f"{mean:.4f}"
-    deviation = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
-    return f"{mean:.4f} ± {deviation:.4f}"
+def spread(values: Sequence[float]) -> str:
+    """Mean ± standard deviation over seeds; the value alone where there is one."""
+    if len(values) < 2:
+        return f"{values[0]:.4f}" if values else "-"
+    return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
 
 
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+def _shown(rows: Sequence[Row]) -> Iterator[tuple[str, Row]]:
+    """(what the first column says, row) for each row, or for the ends where there are many."""
+    if len(rows) <= MANY:
+        yield from ((row.site, row) for row in rows)
+        return
+    ordered = sorted(rows, key=lambda row: row.accuracy)
+    yield f"worst of {len(rows)}: {ordered[0].site}", ordered[0]
+    yield f"median: {ordered[len(rows) // 2].site}", ordered[len(rows) // 2]
+    yield f"best: {ordered[-1].site}", ordered[-1]
+
+
+def _table(left: Sequence[str], right: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in left:
+        table.add_column(heading)
+    for heading in right:
+        table.add_column(heading, justify="right")
+    return table
+
+
+def _titled(title: str, table: Table) -> Group:
+    return Group(Text(title, style="bold"), table)

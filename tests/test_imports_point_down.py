@@ -1,0 +1,53 @@
+"""Each module imports only from levels below its own."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import sheaf
+
+ROOT = Path(sheaf.__file__).parent
+
+LEVELS = [
+    ["errors", "seeds", "blob", "memory", "provenance", "augment", "metrics", "cost"],
+    ["types"],
+    ["plugins", "wire", "coverage", "budget", "held", "weights", "training", "readers"],
+    ["journal", "ledger", "schema", "models", "data", "partitions", "merges", "record", "worker"],
+    ["datasets", "sites", "watch", "engines"],
+    ["methods", "config"],
+    ["runs"],
+    ["compare"],
+    ["report"],
+    ["cli"],
+]
+LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
+FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+
+
+def room(path: Path) -> str:
+    """``methods/ecavg.py`` is in the room ``methods``."""
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path: Path) -> None:
+    assert room(path) in LEVEL, f"{room(path)} has no level yet: add it to LEVELS"
+    for imported in imports(path):
+        if imported != room(path):
+            assert LEVEL[imported] < LEVEL[room(path)], f"{room(path)} imports {imported}"
+
+
+def imports(path: Path) -> set[str]:
+    """The rooms of sheaf that a file imports from, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "sheaf":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sheaf."):
+            found.add(str(node.module).split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("sheaf.")}
+    return found
