@@ -1,0 +1,147 @@
+"""Writes docs/measurements.md from the result files: ``python -m benchmarks.document``."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results import FOLDER
+from sheaf.report.tables import count, size, spread
+from sheaf.types import CLOUD
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "measurements.md"
+Rows = Sequence[Mapping[str, Any]]
+
+PAPER = {
+    # Mih et al. 2023, experiment 3: (device, setup) -> accuracy
+    ("edge-1", "before update"): 0.9722,
+    ("edge-1", "after update"): 0.7544,
+    ("edge-2", "before update"): 0.9568,
+    ("edge-2", "after update"): 0.5466,
+    (CLOUD, "initial weights"): 0.7938,
+    (CLOUD, "averaged weights"): 0.6417,
+}
+
+INTRODUCTION = """# What was measured
+
+Made from `benchmarks/results/` by `python -m benchmarks.document`; each section names the command that made
+its result file, and the file holds every row with commit, settings, versions, hardware and data fingerprint.
+"""
+
+
+def ecavg(rows: Rows) -> str:
+    """ECAvg beside its baselines, and experiment 3 beside the paper."""
+    parts = ["## ECAvg beside its baselines"]
+    for experiment in dict.fromkeys(row["experiment"] for row in rows):
+        of = [row for row in rows if row["experiment"] == experiment]
+        parts.append(f"### {experiment}\n\n{_methods(of)}")
+        if experiment == "ecavg-mnist":
+            parts.append(f"Beside the paper's experiment 3 (accuracy):\n\n{_beside_paper(of)}")
+    return "\n\n".join(parts)
+
+
+def overhead(rows: Rows) -> str:
+    """sheaf's loop against a bare one."""
+    table = _table(
+        ("job", "sheaf / bare", "middle half of the pairs", "bare, s", "sheaf, s", "pairs"),
+        (
+            (
+                row["name"],
+                f"{row['ratio']:.3f}",
+                f"{row['ratio_low']:.3f} to {row['ratio_high']:.3f}",
+                f"{row['bare_s']:.2f}",
+                f"{row['sheaf_s']:.2f}",
+                row["pairs"],
+            )
+            for row in rows
+        ),
+    )
+    title = "## What the loop costs beyond a bare one"
+    return f"{title}\n\nRatio of the medians; both end with the same bits.\n\n{table}"
+
+
+SECTIONS: dict[str, Callable[[Rows], str]] = {"ecavg": ecavg, "overhead": overhead}
+
+
+def document() -> str:
+    """The whole page, from the result files that are there."""
+    parts = [INTRODUCTION.rstrip()]
+    for name, section in SECTIONS.items():
+        file = FOLDER / f"{name}.json"
+        if file.exists():
+            content = json.loads(file.read_text())
+            parts += [section(content["rows"]), _provenance(name, content["provenance"])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _methods(rows: Rows) -> str:
+    lines = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        runs = [
+            [row for row in rows if row["method"] == method and row["seed"] == seed]
+            for seed in sorted({row["seed"] for row in rows})
+        ]
+        edges = [list(_last(run, lambda site: site != CLOUD).values()) for run in runs]
+        clouds = [_last(run, lambda site: site == CLOUD).get(CLOUD) for run in runs]
+        lines.append(
+            (
+                method,
+                spread([statistics.mean(row["accuracy"] for row in run) for run in edges]),
+                spread([min(row["accuracy"] for row in run) for run in edges]),
+                spread([row["accuracy_all"] for row in clouds if row]),
+                size(runs[0][0]["bytes"]),
+                count(runs[0][0]["edge_macs"]),
+                count(runs[0][0]["cloud_macs"]),
+            )
+        )
+    seeds = len({row["seed"] for row in rows})
+    heading = (
+        "method",
+        "edges, mean",
+        "worst edge",
+        "cloud, all classes",
+        "sent",
+        "edges' work",
+        "cloud's work",
+    )
+    return f"Mean ± standard deviation over {seeds} seeds; work in multiply-adds.\n\n{_table(heading, lines)}"
+
+
+def _last(run: Rows, wanted: Callable[[str], bool]) -> dict[str, Mapping[str, Any]]:
+    """Each wanted site's last row, the paper's comparison left aside."""
+    return {row["site"]: row for row in run if wanted(row["site"]) and row["stage"] != "initial weights"}
+
+
+def _beside_paper(rows: Rows) -> str:
+    stages = [(row["site"], row["stage"]) for row in rows if row["method"] == "ecavg"]
+    lines = []
+    for site, stage in dict.fromkeys(stages):
+        ours = [
+            row["accuracy"]
+            for row in rows
+            if (row["method"], row["site"], row["stage"]) == ("ecavg", site, stage)
+        ]
+        paper = PAPER.get((site, stage))
+        lines.append((site, stage, spread(ours), "-" if paper is None else f"{paper:.4f}"))
+    return _table(("device", "setup", "ours", "paper"), lines)
+
+
+def _table(heading: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
+    rows = [heading, ["---"] * len(heading), *lines]
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
+
+
+def _provenance(name: str, provenance: Mapping[str, Any]) -> str:
+    hardware = provenance["hardware"]
+    return (
+        f"`python -m benchmarks.{name}`, commit {str(provenance['commit'])[:12]}"
+        f"{', with changes' if provenance['dirty'] else ''}, torch {provenance['versions']['torch']}, "
+        f"{hardware['cpu']}, {hardware['threads']} threads, {provenance['finished'][:10]}."
+    )
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(document(), encoding="utf-8")
