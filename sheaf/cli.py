@@ -71,6 +71,8 @@ def run(
     elif dry_run:
         prepared = runs.prepare(load_experiment(experiment, changes or ()), data)
         console.print(Syntax(prepared.experiment.toml(), "toml", background_color="default", word_wrap=True))
+        for note in prepared.notes:
+            console.print(f"note: {note}", highlight=False)
         console.print(split_table(prepared.split, prepared.dataset.classes))
         console.print(cost_table(runs.rehearse(prepared).sites, measured=False))
         return

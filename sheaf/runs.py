@@ -45,7 +45,8 @@ logger = logging.getLogger("sheaf")
 class Prepared:
     """An experiment with its data read and split and its model built; nothing is trained or written yet.
 
-    ``parts`` is each edge's (training samples, held-out samples).
+    ``parts`` is each edge's (training samples, held-out samples); ``notes`` is what building the model had to
+    say, such as a head that was drawn anew.
     """
 
     experiment: Experiment
@@ -54,6 +55,7 @@ class Prepared:
     model: nn.Module
     device: torch.device
     macs_per_example: int
+    notes: tuple[str, ...]
 
     @property
     def theta(self) -> Params:
@@ -161,9 +163,9 @@ def prepare(experiment: Experiment, data: Path | None = None) -> Prepared:
         SheafError: data, split or model cannot be had as the experiment asks.
     """
     dataset = load_dataset(experiment.data, data)
-    model = models.build(
-        experiment.model, len(dataset.classes), dataset.shape, seed_for(experiment.seed, "model")
-    )
+    with _heard() as notes:
+        seed = seed_for(experiment.seed, "model")
+        model = models.build(experiment.model, len(dataset.classes), dataset.shape, seed)
     return Prepared(
         experiment,
         dataset,
@@ -171,6 +173,7 @@ def prepare(experiment: Experiment, data: Path | None = None) -> Prepared:
         model,
         pick_device(experiment.fleet.device),
         cost.macs_per_example(model, dataset.shape),
+        tuple(notes),
     )
 
 
@@ -220,6 +223,9 @@ def _execute(prepared: Prepared, folder: Path, watch: Watch) -> Result:
         watch,
     ):
         logger.info("%s on %s with %d edges", method, prepared.dataset.name, len(prepared.parts))
+        for note in prepared.notes:
+            logger.info(note)
+            watch.note(note)
         calls = Calls(experiment.seed, journal, ledger, watch.began)
         fleet = LocalFleet(prepared.edges(folder / "sites"), watch.step)
         cloud = prepared.cloud(folder / "sites")
@@ -311,9 +317,25 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
+def _heard() -> Iterator[list[str]]:
+    """What is logged meanwhile."""
+    notes: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: notes.append(record.getMessage())  # type: ignore[method-assign]
+    with _listening(handler):
+        yield notes
+
+
+@contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    with _listening(handler):
+        yield
+
+
+@contextmanager
+def _listening(handler: logging.Handler) -> Iterator[None]:
     logger.addHandler(handler)
     level = logger.level
     logger.setLevel(logging.INFO)

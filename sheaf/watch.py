@@ -24,6 +24,10 @@ class Watch(Protocol):
         """The run ends."""
         ...
 
+    def note(self, text: str) -> None:
+        """Something that the user should know."""
+        ...
+
     def began(self, kind: str, sites: int) -> None:
         """So many sites are asked for something."""
         ...
@@ -50,6 +54,9 @@ class Quiet:
         trace: TracebackType | None,
     ) -> None:
         return None
+
+    def note(self, text: str) -> None:
+        """Shows nothing."""
 
     def began(self, kind: str, sites: int) -> None:
         """Shows nothing."""

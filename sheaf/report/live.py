@@ -55,6 +55,10 @@ class Live:
     ) -> None:
         self._bars.stop()
 
+    def note(self, text: str) -> None:
+        """Prints it."""
+        self._console.print(f"note: {text}", highlight=False)
+
     def began(self, kind: str, sites: int) -> None:
         """A line for a call that may take a while; bars of the call before go."""
         for task in self._tasks.values():
