@@ -25,6 +25,7 @@ from sheaf import models
 from sheaf.blob import Blob
 from sheaf.datasets import DataSettings, load_dataset
 from sheaf.models import ModelSettings
+from sheaf.seeds import seed_for
 from sheaf.types import Dataset, Recipe, Task
 from sheaf.worker import Worker
 
@@ -45,7 +46,7 @@ def bare(model: nn.Module, data: Dataset, recipe: Recipe) -> None:
     mean = torch.tensor(data.mean).view(-1, 1, 1) * 255
     std = torch.tensor(data.std).view(-1, 1, 1) * 255
     draws = torch.Generator().manual_seed(SEED)
-    torch.manual_seed(SEED)  # dropout
+    torch.manual_seed(seed_for(SEED, "layers"))  # dropout
     model.train()
     images, labels = data.train.inputs, data.train.targets
     for _ in range(recipe.epochs):

@@ -18,6 +18,9 @@ from sheaf.models import ModelSettings
 from sheaf.schema import Method, Partition, make_plugin, parse, plain
 from sheaf.types import settings
 
+PLUGINS = {"method": "methods", "partition": "partitions", "merge": "merges"}
+"""Keys that name a plugin, and of which kind."""
+
 SHIPPED = Path(__file__).parent / "experiments"
 
 
@@ -89,7 +92,11 @@ def load_experiment(source: str | Path, changes: Iterable[str] = ()) -> Experime
     table = _read(source)
     for change in changes:
         _apply(table, change)
-    return parse(Experiment, table)
+    experiment = parse(Experiment, table)
+    for name, given in experiment.compare.items():
+        # A mistake there is told now, not after the first runs.
+        make_plugin("methods", {"name": name, **given}, f"compare.{name}")
+    return experiment
 
 
 def _read(source: str | Path) -> dict[str, Any]:
@@ -122,6 +129,11 @@ def _apply(table: dict[str, Any], change: str) -> None:
     if isinstance(table.get(last), Mapping) and isinstance(value, str):
         # Another plugin: the settings of the one before mean nothing to it.
         value = {"name": value}
+    if last == "name" and parents and parents[-1] in PLUGINS:
+        # Likewise, but what both have in common, such as a partition's edges, stays.
+        known = plugins.load(PLUGINS[parents[-1]], str(value))
+        for foreign in set(table) - set(vars(known).get("__dataclass_fields__", ())):
+            del table[foreign]
     if text:
         table[last] = value
     else:

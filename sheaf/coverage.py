@@ -34,7 +34,7 @@ def average(theta: Params, weighted: Iterable[tuple[Params, float]]) -> dict[str
             elif name in sums:
                 sums[name].add_(value.double(), alpha=weight)
             else:
-                sums[name] = value.double().mul_(weight)
+                sums[name] = value.to(torch.float64, copy=True).mul_(weight)
     if total <= 0:
         raise ValueError("a merge needs at least one update of positive weight")
     for name, value in theta.items():

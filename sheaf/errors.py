@@ -5,6 +5,7 @@ SheafError                 anything a user can mend; the command line prints it 
 ├── UnknownNameError       a method, merge, model, dataset, partition or experiment that does not exist
 ├── DataError              a dataset: not found, unreadable, inconsistent
 ├── PartitionError         a split that cannot be made, such as one that leaves an edge empty
+├── CutError               a model that cannot be cut, or a cut that does not fit its model
 ├── WeightsError           a weights file: unreadable, of another model, not finite
 ├── RunFolderError         a run's folder: in use, of another experiment, damaged
 ├── TrainingError          training that ended in values which are not finite
@@ -39,6 +40,10 @@ class DataError(SheafError):
 
 class PartitionError(SheafError):
     """The data cannot be split among the edges as asked."""
+
+
+class CutError(SheafError):
+    """A model cannot be cut, or a cut does not fit its model."""
 
 
 class WeightsError(SheafError):

@@ -52,4 +52,5 @@ def _resident_peak() -> int:
         status = Path("/proc/self/status").read_text()
     except OSError:
         return int(psutil.Process().memory_info().rss)
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) * 1024
+    peaks = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")]
+    return peaks[0] * 1024 if peaks else int(psutil.Process().memory_info().rss)

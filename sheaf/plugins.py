@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ KINDS = {
     "data": "dataset",
     "merges": "merge",
     "partitions": "partition",
+    "cuts": "cut",
 }
 
 
@@ -49,7 +51,7 @@ def load(kind: str, name: str) -> Any:
 def _import_own(kind: str, name: str) -> Any:
     module_name, _, attribute = name.partition(":")
     try:
-        return getattr(importlib.import_module(module_name), attribute)
+        return operator.attrgetter(attribute)(importlib.import_module(module_name))
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise SheafError(
             f"{KINDS[kind]} {name!r} cannot be imported: {error}; it must be package.module:object"
@@ -61,10 +63,10 @@ def _first_line(path: Path) -> str:
     return doc.partition("\n")[0]
 
 
-def name_of(thing: Any) -> str | None:
-    """The name under which ``load`` finds the class of ``thing``; None where it is no plugin."""
+def name_of(thing: Any) -> str:
+    """The name under which ``load`` finds the class of ``thing``."""
     module = type(thing).__module__
-    if module.startswith("sheaf."):
-        package, _, name = module.removeprefix("sheaf.").partition(".")
-        return name if package in KINDS else None
+    package, _, name = module.removeprefix("sheaf.").partition(".")
+    if module.startswith("sheaf.") and package in KINDS:
+        return name
     return f"{module}:{type(thing).__qualname__}"

@@ -149,11 +149,19 @@ def resume(folder: Path, *, data: Path | None = None, watch: Watch | None = None
         if (folder / "result.json").exists():
             _tidy(folder)
             return Result.read(folder)
-        root = json.loads((folder / "command.json").read_text())["data"]
-        prepared = prepare(
-            load_experiment(folder / "experiment.toml"), data or (Path(root) if root else None)
-        )
+        experiment = load_experiment(folder / "experiment.toml")
+        prepared = prepare(experiment, data or _data_root(folder))
         return _execute(prepared, folder, watch or Quiet())
+
+
+def _data_root(folder: Path) -> Path | None:
+    """Where the run that was started in ``folder`` looked for data."""
+    path = folder / "command.json"
+    try:
+        root = json.loads(path.read_text())["data"]
+    except (OSError, ValueError, KeyError) as error:
+        raise RunFolderError(f"{path} is missing or damaged; say where the data is with --data") from error
+    return Path(root) if root else None
 
 
 def prepare(experiment: Experiment, data: Path | None = None) -> Prepared:
@@ -297,6 +305,7 @@ def _identity(prepared: Prepared) -> dict[str, str]:
         "data": prepared.dataset.fingerprint,
         "sheaf": importlib.metadata.version("sheaf"),
         "torch": torch.__version__,
+        "threads": str(torch.get_num_threads()),
     }
 
 

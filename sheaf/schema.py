@@ -28,24 +28,24 @@ def parse(cls: type[_T], table: Any, where: str = "") -> _T:
     Raises:
         SettingError: one line: the key, its value, what is allowed.
     """
+    text = json.dumps(table, allow_nan=True, default=str)  # TOML's dates and times are text here
     try:
-        text = json.dumps(table, allow_nan=True)
-    except TypeError as error:
-        raise SettingError(
-            f"{where or 'experiment'}: {error}; settings are text, numbers, lists and tables"
-        ) from error
-    try:
-        return TypeAdapter(cls).validate_json(text, strict=True)
+        return TypeAdapter(cls).validate_json(text, strict=True, context={"where": where})
     except ValidationError as error:
-        raise SettingError(_one_line(cls, error, where)) from error
+        raise SettingError(_one_line(cls, error, where, table)) from error
 
 
 def plain(value: Any) -> Any:
     """The table that ``parse`` makes ``value`` from; what TOML cannot say (None) is left out."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        table = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        name = plugins.name_of(value)
-        return ({"name": name} if name else {}) | plain(table)
+        named = {"name": plugins.name_of(value)} if callable(value) or hasattr(value, "run") else {}
+        return named | plain(
+            {
+                field.name: given
+                for field in dataclasses.fields(value)
+                if (given := getattr(value, field.name)) != {} or field.default_factory is not dict
+            }
+        )
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items() if item is not None}
     if isinstance(value, tuple | list):
@@ -58,20 +58,30 @@ def make_plugin(kind: str, table: Any, where: str) -> Any:
 
     Raises:
         UnknownNameError: nothing of that kind has that name.
-        SettingError: its settings are wrong.
+        SettingError: its settings are wrong, or the object is not of that kind.
     """
     table = {"name": table} if isinstance(table, str) else table
     if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
         names = ", ".join(plugins.describe(kind))
         raise SettingError(f"{where} = {table!r}: give a name or a table with one; there are: {names}")
     cls = plugins.load(kind, table["name"])
+    needs = "run" if kind == "methods" else "__call__"
+    if not (
+        isinstance(cls, type) and dataclasses.is_dataclass(cls) and any(needs in vars(c) for c in cls.mro())
+    ):
+        raise SettingError(
+            f"{where} = {table['name']!r}: a {plugins.KINDS[kind]} is a dataclass of settings with {needs}()"
+        )
     return parse(cls, {key: value for key, value in table.items() if key != "name"}, where)
 
 
 def _plugin_field(kind: str) -> BeforeValidator:
     def convert(value: Any, info: ValidationInfo) -> Any:
-        given_as_table = isinstance(value, str | Mapping)
-        return make_plugin(kind, value, info.field_name or kind) if given_as_table else value
+        if dataclasses.is_dataclass(value):
+            return value
+        above = (info.context or {}).get("where")
+        key = info.field_name or kind
+        return make_plugin(kind, value, f"{above}.{key}" if above else key)
 
     return BeforeValidator(convert)
 
@@ -87,16 +97,28 @@ Partition = Annotated[Any, _plugin_field("partitions")]
 """A setting that names a partition."""
 
 
-def _one_line(cls: Any, error: ValidationError, where: str) -> str:
+def _one_line(cls: Any, error: ValidationError, where: str, table: Any) -> str:
     first = error.errors()[0]
-    path = [str(part) for part in first["loc"] if not str(part).startswith(("function-", "lax-or-strict"))]
-    key = ".".join([where, *path] if where else path)
+    path = _path(first["loc"], table)
+    if "missing" in first["type"]:
+        path.append(str(first["loc"][-1]))
+    key = ".".join([where, *path] if where else path) or "experiment"
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         allowed = _keys_at(cls, path[:-1])
         return f"unknown key {key}{nearest(path[-1], allowed)}; allowed: {', '.join(allowed)}"
-    if first["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
+    if "missing" in first["type"]:
         return f"{key} is missing"
     return f"{key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def _path(location: Sequence[str | int], table: Any) -> list[str]:
+    """The keys and places of ``table`` that a location names; pydantic puts its own labels between them."""
+    path = []
+    for part in location:
+        if part in table if isinstance(table, Mapping) else isinstance(table, list) and isinstance(part, int):
+            table = table[part]
+            path.append(str(part))
+    return path
 
 
 def _keys_at(cls: Any, path: Sequence[str]) -> list[str]:

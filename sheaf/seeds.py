@@ -28,9 +28,13 @@ def generator(seed: int) -> torch.Generator:
 def global_draws_from(seed: int, device: torch.device | None = None) -> Iterator[None]:
     """Lets code that only knows torch's global generator (layer initialisation, dropout) draw from ``seed``.
 
-    The global generators are as they were afterwards.
+    The generators of the CPU and of a CUDA ``device`` are as they were afterwards.
     """
-    devices = [device] if device is not None and device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+    cuda = device is not None and device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if cuda else []):
+        torch.default_generator.manual_seed(seed)
+        if cuda:
+            torch.cuda.manual_seed(seed)
+        elif device is not None and device.type == "mps":
+            torch.mps.manual_seed(seed)
         yield

@@ -15,7 +15,7 @@ from typing import Any
 
 from sheaf.blob import Blob
 from sheaf.coverage import misfit
-from sheaf.errors import QuorumError, TrainingError
+from sheaf.errors import DataError, QuorumError, TrainingError
 from sheaf.journal import Journal
 from sheaf.ledger import Ledger
 from sheaf.seeds import seed_for
@@ -145,17 +145,17 @@ class Edges:
 
     def _usable(self, updates: Sequence[Update]) -> list[Update]:
         assert self._model is not None, "edges answer with a model only after they were given one"
-        usable = []
+        usable, refused = [], []
         for update in updates:
             if why := misfit(self._model, update.params):
                 self._calls.refuse(update.site, why)
+                refused.append(f"{update.site}: {why}")
             else:
                 usable.append(update)
         if len(usable) < self._needed:
-            refused = "; ".join(f"{refusal.site}: {refusal.why}" for refusal in self._calls.refused)
             raise QuorumError(
-                f"{len(usable)} of {len(updates)} edges sent a usable update, fleet.quorum asks for "
-                f"{self._needed} ({refused})"
+                f"{len(usable)} of {len(self._fleet.names())} edges sent a usable update, fleet.quorum asks "
+                f"for {self._needed}" + (f" ({'; '.join(refused)})" if refused else "")
             )
         return usable
 
@@ -169,8 +169,14 @@ class Cloud:
         self._fleet = fleet
 
     def pool(self, shared: Sequence[Update]) -> None:
-        """Makes the shared samples the data that the cloud trains on, in the order of the edges."""
+        """Makes the shared samples the data that the cloud trains on, in the order of the edges.
+
+        Raises:
+            DataError: there are none.
+        """
         parts = [decode_samples(update.blob) for update in shared if update.blob is not None]
+        if not parts:
+            raise DataError("no edge shared anything for the cloud to train on")
         self._worker.pool(Samples.concat(parts))
 
     def train(self, theta: Params, recipe: Recipe, *, counted: bool = True) -> Params:

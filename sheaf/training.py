@@ -14,8 +14,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
 from sheaf.augment import AUGMENTATIONS
+from sheaf.errors import SettingError
 from sheaf.metrics import confusion_matrix
-from sheaf.seeds import generator, global_draws_from
+from sheaf.seeds import generator, global_draws_from, seed_for
 from sheaf.types import Recipe, Samples
 
 EVALUATION_BATCH = 512
@@ -68,7 +69,7 @@ def train(
     augmentations = [AUGMENTATIONS[name] for name in recipe.augment]
     precision = _autocast(recipe, prepare.device)
     losses, step = [], 0
-    with global_draws_from(seed, prepare.device):
+    with global_draws_from(seed_for(seed, "layers"), prepare.device):
         for _ in range(recipe.epochs):
             parts = []  # summed once an epoch, not at every step
             for inputs, labels in batches(samples, recipe.batch_size, draws):
@@ -90,19 +91,19 @@ def train(
     return losses
 
 
-@torch.inference_mode()
 def evaluate(
     model: nn.Module, samples: Samples, prepare: Preparation, num_classes: int
 ) -> tuple[Tensor, float]:
     """The (K, K) confusion matrix and the mean cross-entropy of ``model`` on ``samples``."""
-    _move(model, prepare.device).eval()
+    _move(model, prepare.device).eval()  # outside of inference mode: what is moved there can train no more
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
     loss = 0.0
-    for positions in torch.split(samples.positions, EVALUATION_BATCH):
-        labels = samples.targets[positions]
-        logits = model(prepare(samples.inputs[positions])).float().cpu()
-        loss += F.cross_entropy(logits, labels, reduction="sum").item()
-        confusion += confusion_matrix(labels, logits.argmax(1), num_classes)
+    with torch.inference_mode():
+        for positions in torch.split(samples.positions, EVALUATION_BATCH):
+            labels = samples.targets[positions]
+            logits = model(prepare(samples.inputs[positions])).float().cpu()
+            loss += F.cross_entropy(logits, labels, reduction="sum").item()
+            confusion += confusion_matrix(labels, logits.argmax(1), num_classes)
     return confusion, loss / len(samples)
 
 
@@ -142,16 +143,24 @@ def make_scheduler(optimizer: Optimizer, recipe: Recipe, steps: int) -> LRSchedu
         return None
     if recipe.schedule == "cosine":
         return CosineAnnealingLR(optimizer, steps)
-    return OneCycleLR(optimizer, recipe.lr, total_steps=steps)
+    return OneCycleLR(optimizer, recipe.lr, total_steps=steps, cycle_momentum=False)
 
 
 def pick_device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is one, then Apple's MPS, then the CPU."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    """``auto`` is CUDA where there is one, then Apple's MPS, then the CPU.
+
+    Raises:
+        SettingError: there is no such device here.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, is_there in there.items() if is_there)
+    if not there[name]:
+        found = ", ".join(kind for kind, is_there in there.items() if is_there)
+        raise SettingError(
+            f"fleet.device = {name!r}: torch finds none on this machine; there are: auto, {found}"
+        )
+    return torch.device(name)
 
 
 def _autocast(recipe: Recipe, device: torch.device) -> contextlib.AbstractContextManager[object]:

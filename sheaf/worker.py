@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sheaf import cost, training
 from sheaf.blob import Blob
@@ -49,6 +50,14 @@ class Worker:
         self._held = Held(folder)
         self._prepare = training.Preparation(data.mean, data.std, device or torch.device("cpu"))
 
+        self._tasks = {
+            "train": self._train,
+            "adopt": self._adopt,
+            "evaluate": self._evaluate,
+            "share": self._share,
+            "collect": self._collect,
+        }
+
     def pool(self, samples: Samples) -> None:
         """Makes ``samples`` what this site trains on: how a cloud gets the combined data."""
         self.data = replace(self.data, train=samples)
@@ -61,7 +70,7 @@ class Worker:
         """
         started = time.perf_counter()
         with PeakMemory(self._prepare.device) as peak:
-            blob, metrics, macs = getattr(self, f"_{task.kind}")(task, progress)
+            blob, metrics, macs = self._tasks[task.kind](task, progress)
         counts = self.data.train.counts(len(self.data.classes)).tolist()
         spent = Cost(macs, time.perf_counter() - started, peak.bytes)
         return Update(self.name, task.kind, blob if task.reply else None, tuple(counts), metrics, spent)
@@ -76,6 +85,8 @@ class Worker:
             raise ValueError("a train task needs a recipe")
         if len(samples) == 0:
             raise DataError(f"{self.name} has nothing to train on; was anything shared with it?")
+        if len(samples) == 1 and any(isinstance(m, _BatchNorm) for m in self._model.modules()):
+            raise DataError(f"{self.name} has one training example, over which batch norm has no variance")
         self._load(task)
         told = None if progress is None else (lambda *step: progress(self.name, *step))
         losses = training.train(self._model, samples, recipe, self._prepare, task.seed, told)
@@ -96,7 +107,7 @@ class Worker:
         metrics = {"confusion": confusion.tolist(), "loss": loss}
         if len(self.held_out):
             kept, _ = training.evaluate(self._model, self.held_out, self._prepare, classes)
-            metrics["held_out"] = float(kept.diagonal().sum() / kept.sum())
+            metrics["held_out"] = kept.diagonal().sum().item() / len(self.held_out)
         return None, metrics, 0
 
     def _share(self, task: Task, progress: Progress | None) -> _Done:

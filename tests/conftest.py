@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
+import torch
+from support import QUICK, command
 
 from sheaf.config import Experiment, load_experiment
-from sheaf.errors import SheafError
 
-QUICK = (
-    "data.limit=400",
-    "data.limit_test=100",
-    "method.pretrain.epochs=6",
-    "method.finetune.epochs=4",
-    "method.retrain.epochs=6",
-)
-"""Makes ``ecavg-digits`` a matter of a tenth of a second."""
+hypothesis.settings.register_profile("sheaf", deadline=None)  # a disk's fsync takes as long as it takes
+hypothesis.settings.load_profile("sheaf")
+
+torch.set_num_threads(1)  # the tests' tensors are too small to share out, and the cores are not ours alone
 
 
 @pytest.fixture
@@ -39,23 +35,3 @@ def sheaf(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
-
-
-def command() -> str:
-    """The installed ``sheaf`` that belongs to the interpreter of the tests."""
-    return str(Path(sys.executable).with_name("sheaf"))
-
-
-def data_root() -> Path:
-    """Where the real data is; skips the test where it is not."""
-    root = os.environ.get("SHEAF_DATA")
-    if not root or not Path(root).is_dir():
-        pytest.skip("SHEAF_DATA names no folder with real data")
-    return Path(root)
-
-
-def one_line(error: pytest.ExceptionInfo[SheafError]) -> str:
-    """The message of a user's mistake, which is one line."""
-    message = str(error.value)
-    assert "\n" not in message
-    return message

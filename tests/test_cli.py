@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import QUICK
 from filelock import FileLock
+from support import QUICK
 
 from sheaf import cli
 

@@ -58,9 +58,7 @@ def test_the_model_is_left_alone():
 
 
 def test_a_skeleton_costs_the_same():
-    assert train_macs_per_example(network().to("meta"), SHAPE) == train_macs_per_example(
-        network(), SHAPE
-    )
+    assert train_macs_per_example(network().to("meta"), SHAPE) == train_macs_per_example(network(), SHAPE)
 
 
 def test_batch_normalisation_over_a_single_position():

@@ -71,8 +71,7 @@ def test_a_head_of_other_classes_starts_afresh(tmp_path):
     fresh = model[3].weight.clone()
     (note,) = load_weights(model, str(path))
     assert note == (
-        "w.safetensors is for 9 classes, the model for 4: "
-        "its classifier (3.weight, 3.bias) starts afresh"
+        "w.safetensors is for 9 classes, the model for 4: its classifier (3.weight, 3.bias) starts afresh"
     )
     assert torch.equal(model[3].weight, fresh)
     assert torch.equal(model[0].weight, theirs["0.weight"])
@@ -186,8 +185,7 @@ def test_without_a_network_the_file_and_its_place_are_named(hub, monkeypatch):
     with pytest.raises(WeightsError) as error:
         load_weights(network(), "imagenet", url)
     assert str(error.value) == (
-        f"cannot download {url}: no route to host; "
-        f"put the file at {str(hub / 'net-01234567.pth')!r}"
+        f"cannot download {url}: no route to host; put the file at {str(hub / 'net-01234567.pth')!r}"
     )
 
 

@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from conftest import command
+from support import command
 
 KILLS = 12
 SETTINGS = ("--set", "method.rounds=3", "--set", "data.limit=600")

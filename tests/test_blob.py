@@ -1,0 +1,111 @@
+"""Tensors as bytes: what goes in comes out, equal tensors are equal bytes, a file is whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sheaf.blob import Blob, write_durably
+
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool)
+
+
+@st.composite
+def tensors(draw: st.DrawFn) -> Tensor:
+    shape = draw(st.lists(st.integers(0, 4), max_size=4))
+    seed = draw(st.integers(0, 2**32))
+    values = (
+        torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+        .mul(200)
+        .to(draw(st.sampled_from(DTYPES)))
+    )
+    order = draw(st.permutations(range(values.ndim)))
+    return values.permute(order)  # strides of all kinds
+
+
+named = st.dictionaries(st.text("abc.01_", min_size=1, max_size=6), tensors(), max_size=4)
+
+
+@given(named)
+def test_what_goes_in_comes_out(given_tensors: dict[str, Tensor]) -> None:
+    opened = Blob.of(given_tensors).open()
+    assert opened.keys() == given_tensors.keys()
+    for name, value in given_tensors.items():
+        assert opened[name].dtype == value.dtype
+        assert opened[name].shape == value.shape
+        assert torch.equal(opened[name], value)
+
+
+@given(named, st.randoms(use_true_random=False))
+def test_equal_tensors_are_equal_bytes(given_tensors: dict[str, Tensor], random) -> None:
+    names = list(given_tensors)
+    random.shuffle(names)
+    again = {name: given_tensors[name].clone(memory_format=torch.contiguous_format) for name in names}
+    first, second = Blob.of(given_tensors), Blob.of(again)
+    assert first.source == second.source
+    assert isinstance(first.source, bytes)
+    assert first.sha256 == second.sha256 == hashlib.sha256(first.source).hexdigest()
+    assert first.size == len(first.source)
+
+
+def test_bits_that_are_no_number_survive() -> None:
+    odd = torch.tensor([float("nan"), float("inf"), -float("inf"), -0.0, 1e-45])
+    opened = Blob.of({"x": odd}).open()["x"]
+    assert torch.equal(opened.view(torch.int32), odd.view(torch.int32))
+
+
+def test_another_value_name_type_or_shape_is_another_blob() -> None:
+    one = torch.zeros(2, 3)
+    blobs = [
+        Blob.of({"x": one}),
+        Blob.of({"y": one}),
+        Blob.of({"x": one.to(torch.float64)}),
+        Blob.of({"x": one.view(3, 2)}),
+        Blob.of({"x": one + 1}),
+        Blob.of({"x": -one}),  # -0.0 equals 0.0, and is another bit
+    ]
+    assert len({blob.sha256 for blob in blobs}) == len(blobs)
+
+
+def test_opening_twice_gives_tensors_of_their_own() -> None:
+    blob = Blob.of({"x": torch.zeros(3)})
+    blob.open()["x"].add_(1)
+    assert blob.open()["x"].tolist() == [0, 0, 0]
+
+
+def test_a_written_blob_is_the_same_blob(tmp_path: Path) -> None:
+    blob = Blob.of({"x": torch.arange(6.0).view(2, 3)})
+    written = blob.write(tmp_path / "a")
+    assert written == Blob.at(tmp_path / "a")
+    assert (written.sha256, written.size) == (blob.sha256, blob.size)
+    assert torch.equal(written.open()["x"], blob.open()["x"])
+    copied = written.write(tmp_path / "b")
+    assert copied.source == tmp_path / "b"
+    assert (tmp_path / "b").read_bytes() == blob.source
+
+
+def test_a_write_replaces_and_leaves_nothing_beside(tmp_path: Path) -> None:
+    write_durably(tmp_path / "x", b"first and longer")
+    write_durably(tmp_path / "x", b"second")
+    assert (tmp_path / "x").read_bytes() == b"second"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    write_durably(tmp_path / "x", b"first")
+    with pytest.raises(TypeError):
+        write_durably(tmp_path / "x", "no bytes")  # type: ignore[arg-type]
+    assert (tmp_path / "x").read_bytes() == b"first"
+
+
+def test_what_a_killed_write_left_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "x.part").write_bytes(b"half of a longer content that was never finished")
+    write_durably(tmp_path / "x", b"whole")
+    assert (tmp_path / "x").read_bytes() == b"whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]

@@ -1,0 +1,100 @@
+"""The average by coverage, and what is no answer to merge."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from torch import Tensor
+
+from sheaf.coverage import average, misfit
+
+THETA = {"w": torch.zeros(2, 3), "b": torch.zeros(2, dtype=torch.float64), "steps": torch.tensor(7)}
+
+
+def params(value: float, steps: int = 1) -> dict[str, Tensor]:
+    return {
+        "w": torch.full((2, 3), value),
+        "b": torch.full((2,), value, dtype=torch.float64),
+        "steps": torch.tensor(steps),
+    }
+
+
+def test_weights() -> None:
+    merged = average(THETA, [(params(1.0, 5), 1.0), (params(4.0, 6), 3.0)])
+    assert merged["w"].tolist() == [[3.25] * 3] * 2
+    assert merged["b"].tolist() == [3.25] * 2
+    assert merged["steps"].item() == 5, "the first site's, not an average"
+    assert list(merged) == list(THETA)
+
+
+def test_a_site_of_weight_nothing_changes_nothing() -> None:
+    assert torch.equal(average(THETA, [(params(1.0), 2.0), (params(9.0), 0.0)])["w"], params(1.0)["w"])
+
+
+def test_what_was_sent_is_not_written_into() -> None:
+    sent = [params(1.0), params(2.0)]
+    average(THETA, [(sent[0], 3.0), (sent[1], 5.0)])
+    for value, given in zip((1.0, 2.0), sent, strict=True):
+        assert all(torch.equal(given[name], tensor) for name, tensor in params(value).items())
+    assert not THETA["w"].any()
+
+
+def test_sums_run_in_float64() -> None:
+    one, large = {"w": torch.ones(1)}, {"w": torch.full((1,), 2.0**24)}
+    merged = average({"w": torch.zeros(1)}, [(large, 1.0), (one, 1.0), (one, 1.0), ({"w": -large["w"]}, 1.0)])
+    assert merged["w"].item() == 0.5  # in float32 the ones would be lost
+
+
+def test_it_takes_one_update_at_a_time() -> None:
+    alive = 0
+    most = 0
+
+    class Counted(dict):
+        def __init__(self, value: float) -> None:
+            nonlocal alive, most
+            super().__init__(params(value))
+            alive += 1
+            most = max(most, alive)
+
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    merged = average(THETA, ((Counted(float(value)), 1.0) for value in range(50)))
+    assert merged["b"].tolist() == [24.5] * 2
+    assert most <= 2
+
+
+@pytest.mark.parametrize("weighted", [[], [(params(1.0), 0.0)]])
+def test_nothing_to_merge(weighted: list[tuple[dict[str, Tensor], float]]) -> None:
+    with pytest.raises(ValueError, match="at least one update of positive weight"):
+        average(THETA, weighted)
+
+
+def test_what_fits() -> None:
+    assert misfit(THETA, params(1.0)) is None
+    assert misfit(THETA, dict(reversed(params(1.0).items()))) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"w": None}, "w is missing"),
+        ({"head": torch.zeros(1)}, "head is not a parameter of the model"),
+        ({"w": torch.zeros(3, 2)}, r"w has shape \(3, 2\) instead of \(2, 3\)"),
+        ({"w": torch.zeros(1, 3)}, r"w has shape \(1, 3\) instead of \(2, 3\)"),  # would broadcast
+        ({"w": torch.zeros(())}, r"w has shape \(\) instead of \(2, 3\)"),
+        ({"b": torch.zeros(2)}, "b is torch.float32 instead of torch.float64"),
+        ({"steps": torch.tensor(7.0)}, "steps is torch.float32 instead of torch.int64"),
+        ({"b": torch.tensor([0.0, float("nan")]).double()}, "b has values that are not finite"),
+        ({"w": torch.full((2, 3), float("inf"))}, "w has values that are not finite"),
+        ({"w": torch.full((2, 3), -float("inf"))}, "w has values that are not finite"),
+    ],
+)
+def test_what_does_not_fit_is_named(change: dict[str, Tensor | None], why: str) -> None:
+    changed = {name: value for name, value in (params(1.0) | change).items() if value is not None}
+    found = misfit(THETA, changed)
+    assert found is not None
+    assert re.fullmatch(why, found)

@@ -1,0 +1,179 @@
+"""What was answered is there again after a crash at any moment; what is damaged is refused."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import one_line
+
+from sheaf.blob import Blob
+from sheaf.errors import RunFolderError
+from sheaf.journal import Journal
+from sheaf.types import Cost, Recipe, Task, Update
+
+IDENTITY = {"experiment": "e", "data": "d"}
+
+
+def task(call: int, kind: str = "train") -> Task:
+    return Task(kind, call, 10 + call, Blob.of({"w": torch.full((2,), float(call))}), Recipe())  # type: ignore[arg-type]
+
+
+def update(site: str, call: int, value: float | None = 1.5) -> Update:
+    blob = None if value is None else Blob.of({"w": torch.tensor([value, call])})
+    return Update(site, "train", blob, (call, 2), {"losses": [0.1, value or 0.0]}, Cost(call, 0.125, 3))
+
+
+def same(one: Update | None, other: Update) -> bool:
+    assert one is not None
+    bits = (one.blob and one.blob.sha256) == (other.blob and other.blob.sha256)
+    return bits and replace(one, blob=None) == replace(other, blob=None)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """A journal with the answers of two sites to calls 1 and 2."""
+    with Journal(tmp_path / "journal", IDENTITY) as open_journal:
+        for call in (1, 2):
+            for site in ("a", "b"):
+                open_journal.record(task(call), update(site, call))
+    return tmp_path / "journal"
+
+
+answers = st.lists(
+    st.tuples(st.integers(1, 4), st.sampled_from("abc"), st.none() | st.floats(width=32, allow_nan=False)),
+    max_size=8,
+    unique_by=lambda answer: answer[:2],
+)
+
+
+@settings(max_examples=30)
+@given(answers, st.integers(0, 8))
+def test_a_reopened_journal_gives_every_answer_back(
+    given_answers: list[tuple[int, str, float | None]], reopen_after: int
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "journal"
+        for part in (given_answers[:reopen_after], given_answers[reopen_after:]):
+            with Journal(folder, IDENTITY) as open_journal:
+                for call, site, value in part:
+                    assert open_journal.result(site, task(call)) is None
+                    recorded = open_journal.record(task(call), update(site, call, value))
+                    assert same(recorded, update(site, call, value))
+                    assert same(open_journal.result(site, task(call)), update(site, call, value))
+        with Journal(folder, IDENTITY) as open_journal:
+            for call, site, value in given_answers:
+                assert same(open_journal.result(site, task(call)), update(site, call, value))
+            assert open_journal.result("never asked", task(1)) is None
+
+
+def test_a_loss_that_is_no_number_comes_back(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j", IDENTITY) as open_journal:
+        open_journal.record(task(1), replace(update("a", 1), metrics={"loss": math.nan, "most": math.inf}))
+    with Journal(tmp_path / "j", IDENTITY) as open_journal:
+        found = open_journal.result("a", task(1))
+        assert found is not None
+        assert math.isnan(found.metrics["loss"])
+        assert found.metrics["most"] == math.inf
+
+
+def test_a_half_written_last_line_is_dropped_wherever_it_ends(written: Path, tmp_path: Path) -> None:
+    content = (written / "journal.jsonl").read_bytes()
+    whole = content[: content.rindex(b"\n", 0, -1) + 1]
+    assert len(content) - len(whole) > 100
+    for end in range(len(whole), len(content)):
+        (written / "journal.jsonl").write_bytes(content[:end])
+        with Journal(written, IDENTITY) as open_journal:
+            assert open_journal.result("b", task(2)) is None
+            assert same(open_journal.result("a", task(2)), update("a", 2))
+        assert (written / "journal.jsonl").read_bytes() == whole
+
+
+def test_a_journal_cut_within_its_first_line_begins_anew(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j", IDENTITY):
+        pass
+    content = (tmp_path / "j" / "journal.jsonl").read_bytes()
+    for end in range(len(content)):
+        (tmp_path / "j" / "journal.jsonl").write_bytes(content[:end])
+        with Journal(tmp_path / "j", IDENTITY) as open_journal:
+            assert open_journal.result("a", task(1)) is None
+        assert (tmp_path / "j" / "journal.jsonl").read_bytes() == content
+
+
+def test_after_a_half_written_line_the_answer_is_recorded_again(written: Path) -> None:
+    content = (written / "journal.jsonl").read_bytes()
+    (written / "journal.jsonl").write_bytes(content[:-20])
+    with Journal(written, IDENTITY) as open_journal:
+        open_journal.record(task(2), update("b", 2))
+    assert (written / "journal.jsonl").read_bytes() == content
+
+
+def test_a_flipped_byte_is_damage_wherever_it_is(tmp_path: Path) -> None:
+    with Journal(tmp_path, IDENTITY) as open_journal:
+        for site in ("a", "b"):
+            open_journal.record(task(1), update(site, 1, None))
+    content = (tmp_path / "journal.jsonl").read_bytes()
+    for place in range(len(content) - 1):  # the very last newline aside: without it the line is half-written
+        damaged = bytearray(content)
+        damaged[place] ^= (0x01, 0x20, 0x80)[place % 3]
+        (tmp_path / "journal.jsonl").write_bytes(damaged)
+        with pytest.raises(RunFolderError, match=r"journal\.jsonl: line \d is damaged") as error:
+            Journal(tmp_path, IDENTITY)
+        one_line(error)
+        assert (tmp_path / "journal.jsonl").read_bytes() == damaged, "what is refused is left as it is"
+
+
+@pytest.mark.parametrize("harm", ["missing", "flipped", "shorter", "empty"])
+def test_damaged_tensors_are_refused(written: Path, harm: str) -> None:
+    path = written / "000001-a.safetensors"
+    content = bytearray(path.read_bytes())
+    if harm == "missing":
+        path.unlink()
+    else:
+        content[-1] ^= 1
+        path.write_bytes({"flipped": bytes(content), "shorter": bytes(content[:-1]), "empty": b""}[harm])
+    with Journal(written, IDENTITY) as open_journal:
+        assert same(open_journal.result("b", task(1)), update("b", 1))
+        with pytest.raises(RunFolderError, match=r"000001-a\.safetensors: missing or damaged"):
+            open_journal.result("a", task(1))
+
+
+def test_tensors_without_their_line_are_written_over(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j", IDENTITY) as open_journal:
+        (tmp_path / "j" / "000001-a.safetensors").write_bytes(b"the plug was pulled before the line")
+        open_journal.record(task(1), update("a", 1))
+        assert same(open_journal.result("a", task(1)), update("a", 1))
+
+
+@pytest.mark.parametrize("key", list(IDENTITY))
+def test_a_journal_of_another_run_is_refused_and_says_what_differs(written: Path, key: str) -> None:
+    before = (written / "journal.jsonl").read_bytes()
+    with pytest.raises(
+        RunFolderError, match=f"started with another {key} \\({key[0]}, now other\\)"
+    ) as error:
+        Journal(written, IDENTITY | {key: "other"})
+    one_line(error)
+    assert (written / "journal.jsonl").read_bytes() == before
+
+
+def test_another_question_in_the_same_call_is_refused(written: Path) -> None:
+    with Journal(written, IDENTITY) as open_journal:
+        with pytest.raises(RunFolderError, match="call 1 asked a something else") as error:
+            open_journal.result("a", replace(task(1), seed=99))
+        one_line(error)
+
+
+def test_a_copied_folder_is_the_same_journal(written: Path, tmp_path: Path) -> None:
+    shutil.copytree(written, tmp_path / "copy")
+    with Journal(tmp_path / "copy", IDENTITY) as open_journal:
+        found = open_journal.result("a", task(1))
+    assert same(found, update("a", 1))
+    assert found is not None
+    assert found.params["w"].tolist() == [1.5, 1]

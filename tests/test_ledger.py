@@ -1,0 +1,48 @@
+"""What is booked, and for whom."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sheaf.blob import Blob
+from sheaf.ledger import Ledger
+from sheaf.types import CLOUD, Cost, Recipe, Task, Update
+from sheaf.wire import message_bytes
+
+TASK = Task("train", 1, 2, Blob.of({"w": torch.ones(30)}), Recipe())
+
+
+def update(site: str, size: int, cost: Cost) -> Update:
+    return Update(site, "train", Blob.of({"w": torch.ones(size)}), (1, 2), {}, cost)
+
+
+def test_every_message_is_booked_on_both_ends() -> None:
+    ledger = Ledger(("a", "b"), macs_per_example=11)
+    one, other = update("a", 5, Cost(100, 1.5, 70)), update("b", 50, Cost(10, 0.5, 90))
+    again = update("a", 9, Cost(1, 0.25, 30))
+    for answer in (one, other, again):
+        ledger.book(TASK, answer)
+    a, b, cloud = (ledger.sites[site] for site in ("a", "b", CLOUD))
+    assert list(ledger.sites) == ["a", "b", CLOUD]
+    assert {site.macs_per_example for site in ledger.sites.values()} == {11}
+    assert (a.train_macs, a.seconds, a.peak_memory_bytes) == (101, 1.75, 70)
+    assert a.bytes_received == 2 * message_bytes(TASK)
+    assert a.bytes_sent == message_bytes(one) + message_bytes(again)
+    assert b.bytes_sent == message_bytes(other)
+    assert cloud.bytes_sent == a.bytes_received + b.bytes_received
+    assert cloud.bytes_received == a.bytes_sent + b.bytes_sent
+    assert (cloud.train_macs, cloud.seconds, cloud.peak_memory_bytes) == (0, 0, 0)
+
+
+def test_what_the_cloud_does_crosses_no_wire() -> None:
+    ledger = Ledger(("a",), 11)
+    ledger.book(TASK, update(CLOUD, 5, Cost(100, 1.5, 70)))
+    cloud = ledger.sites[CLOUD]
+    assert (cloud.train_macs, cloud.seconds, cloud.peak_memory_bytes) == (100, 1.5, 70)
+    assert (cloud.bytes_sent, cloud.bytes_received) == (0, 0)
+
+
+def test_a_stranger_cannot_be_booked() -> None:
+    with pytest.raises(KeyError):
+        Ledger(("a",), 11).book(TASK, update("b", 5, Cost()))

@@ -1,0 +1,295 @@
+"""The seam as a method sees it: order, refusals, quorum, and a journal that spares the sites."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from support import one_line
+from torch import Tensor, nn
+
+from sheaf.blob import Blob
+from sheaf.engines.local import LocalFleet
+from sheaf.errors import QuorumError, TrainingError
+from sheaf.journal import Journal
+from sheaf.ledger import Ledger
+from sheaf.merges.mean import Mean
+from sheaf.seeds import generator, seed_for
+from sheaf.sites import Calls, Cloud, Edges
+from sheaf.types import CLOUD, Dataset, Recipe, Samples, Task, Update
+from sheaf.wire import message_bytes
+from sheaf.worker import Worker
+
+RECIPE = Recipe(batch_size=8)
+SITES = ("c", "a", "d", "b")
+
+
+def network() -> nn.Module:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3), nn.BatchNorm1d(3))
+    nn.init.normal_(model[1].weight, std=0.1, generator=generator(4))
+    nn.init.zeros_(model[1].bias)
+    return model
+
+
+def theta() -> dict[str, Tensor]:
+    return network().state_dict()
+
+
+def dataset() -> Dataset:
+    inputs = torch.randint(256, (48, 1, 4, 4), generator=generator(2), dtype=torch.uint8)
+    everything = Samples.of(inputs, torch.arange(48) % 3)
+    return Dataset("tiny", everything, everything, ("a", "b", "c"), (0.5,), (0.25,), "")
+
+
+def workers(folder: Path) -> list[Worker]:
+    data = dataset()
+    parts = torch.arange(48).split(12)
+    return [
+        Worker(
+            site,
+            network(),
+            replace(data, train=data.train.select(part)),
+            data.train.select(part[:0]),
+            folder / site,
+        )
+        for site, part in zip(SITES, parts, strict=True)
+    ]
+
+
+class Fleet(LocalFleet):
+    """Counts what it is asked, answers in shuffled order, and says what it is told to instead of the truth.
+
+    Args:
+        says: site -> what becomes of its answer; None for no answer at all.
+    """
+
+    def __init__(self, folder: Path, seed: int = 0, says: Mapping[str, object] | None = None) -> None:
+        super().__init__(workers(folder))
+        self.asked: list[tuple[int, str]] = []
+        self._order = random.Random(seed)
+        self._says = says or {}
+
+    def run(self, tasks: Mapping[str, Task]) -> Iterator[Update]:
+        self.asked += [(task.call, site) for site, task in tasks.items()]
+        shuffled = dict(self._order.sample(list(tasks.items()), len(tasks)))
+        for update in super().run(shuffled):
+            says = self._says.get(update.site, lambda params: params)
+            if callable(says):
+                sent = says(update.params) if update.blob and update.kind == "train" else None
+                yield update if sent is None else replace(update, blob=Blob.of(sent))
+
+
+class Rig:
+    """The seam over a fleet, with all that stands behind it."""
+
+    def __init__(self, folder: Path, fleet: LocalFleet | None = None, quorum: float = 0.5) -> None:
+        self.fleet = fleet or Fleet(folder / "sites")
+        self.journal = Journal(folder / "journal", {})
+        self.ledger = Ledger(SITES, 0)
+        self.began: list[tuple[str, int]] = []
+        self.calls = Calls(5, self.journal, self.ledger, lambda *told: self.began.append(told))
+        self.edges = Edges(self.calls, self.fleet, quorum)
+
+    def __enter__(self) -> Rig:
+        self.journal.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.journal.__exit__(*error)
+
+
+def merged_bits(rig: Rig, rounds: int = 2) -> str:
+    params = theta()
+    for _ in range(rounds):
+        params = dict(Mean()(params, rig.edges.train(params, RECIPE)))
+    return Blob.of(params).sha256
+
+
+def test_whatever_order_the_answers_come_in_the_merged_bits_are_the_same(tmp_path: Path) -> None:
+    found = set()
+    for seed in range(4):
+        with Rig(tmp_path / str(seed), Fleet(tmp_path / f"sites-{seed}", seed)) as rig:
+            answers = rig.edges.train(theta(), RECIPE)
+            assert [answer.site for answer in answers] == list(SITES)
+            found.add(merged_bits(rig))
+            assert len(rig.fleet.asked) == 3 * len(SITES)
+    assert len(found) == 1
+    with Rig(tmp_path / "local", LocalFleet(workers(tmp_path / "local-sites"))) as rig:
+        rig.edges.train(theta(), RECIPE)
+        assert {merged_bits(rig)} == found
+
+
+def test_every_call_and_site_has_a_seed_of_its_own(tmp_path: Path) -> None:
+    seeds = []
+
+    class Listening(Fleet):
+        def run(self, tasks: Mapping[str, Task]) -> Iterator[Update]:
+            seeds.extend((task.seed, task.call, site) for site, task in tasks.items())
+            return super().run(tasks)
+
+    with Rig(tmp_path, Listening(tmp_path / "sites")) as rig:
+        merged_bits(rig)
+    assert len({seed for seed, _, _ in seeds}) == len(seeds) == 8
+    assert all(seed == seed_for(5, "call", call, site) for seed, call, site in seeds)
+
+
+def test_what_is_in_the_journal_is_not_asked_again(tmp_path: Path) -> None:
+    with Rig(tmp_path) as first:
+        bits = merged_bits(first)
+    with Rig(tmp_path, Fleet(tmp_path / "sites", seed=9)) as second:
+        assert merged_bits(second) == bits
+        assert second.fleet.asked == []
+        assert second.began == [], "nobody is told of work that is not done"
+        assert second.ledger.sites == first.ledger.sites
+        second.edges.evaluate()
+        assert second.fleet.asked == [(3, site) for site in SITES]
+        assert second.began == [("evaluate", 4)]
+
+
+def test_only_the_sites_without_an_answer_are_asked(tmp_path: Path) -> None:
+    with Rig(tmp_path) as first:
+        bits = merged_bits(first)
+    lines = (tmp_path / "journal" / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "journal" / "journal.jsonl").write_bytes(b"".join(lines[:-2]))
+    with Rig(tmp_path) as second:
+        assert merged_bits(second) == bits
+        assert len(second.fleet.asked) == 2
+        assert {call for call, _ in second.fleet.asked} == {2}
+
+
+def test_bytes_are_those_of_the_messages(tmp_path: Path) -> None:
+    sent: dict[str, int] = dict.fromkeys(SITES, 0)
+    received: dict[str, int] = dict.fromkeys(SITES, 0)
+
+    class Weighing(Fleet):
+        def run(self, tasks: Mapping[str, Task]) -> Iterator[Update]:
+            for update in super().run(tasks):
+                if update.kind in ("train", "adopt", "share"):
+                    received[update.site] += message_bytes(tasks[update.site])
+                    sent[update.site] += message_bytes(update)
+                yield update
+
+    with Rig(tmp_path, Weighing(tmp_path / "sites")) as rig:
+        rig.edges.share(0.5)
+        rig.edges.train(theta(), RECIPE)
+        booked = {site: replace(spent) for site, spent in rig.ledger.sites.items()}
+        rig.edges.evaluate()  # these two are no part of a method
+        rig.edges.collect()
+        assert rig.ledger.sites == booked
+        rig.edges.adopt(theta())
+        for site in SITES:
+            assert rig.ledger.sites[site].bytes_sent == sent[site]
+            assert rig.ledger.sites[site].bytes_received == received[site]
+        assert rig.ledger.sites[CLOUD].bytes_received == sum(sent.values())
+        assert rig.ledger.sites[CLOUD].bytes_sent == sum(received.values())
+
+
+def not_finite(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {**params, "1.weight": params["1.weight"] * float("nan")}
+
+
+def too_wide(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {**params, "1.bias": torch.zeros(1)}
+
+
+def test_what_cannot_be_merged_is_refused_by_name_and_the_rest_goes_on(tmp_path: Path) -> None:
+    with Rig(tmp_path, Fleet(tmp_path / "sites", says={"a": not_finite, "d": too_wide})) as rig:
+        usable = rig.edges.train(theta(), RECIPE)
+        assert [update.site for update in usable] == ["c", "b"]
+        assert [(one.call, one.site, one.why) for one in rig.calls.refused] == [
+            (1, "a", "1.weight has values that are not finite"),
+            (1, "d", "1.bias has shape (1,) instead of (3,)"),
+        ]
+        merged = Mean()(theta(), usable)
+    assert all(torch.isfinite(value).all() for value in merged.values())
+    with Rig(tmp_path) as again:
+        assert Blob.of(Mean()(theta(), again.edges.train(theta(), RECIPE))).sha256 == Blob.of(merged).sha256
+        assert again.calls.refused == rig.calls.refused, "a refusal is found again in the journal"
+
+
+@pytest.mark.parametrize(("quorum", "enough"), [(0.01, True), (0.5, True), (0.51, False), (1.0, False)])
+def test_quorum(tmp_path: Path, quorum: float, enough: bool) -> None:
+    fleet = Fleet(tmp_path / "sites", says={"a": not_finite, "d": None})  # d does not answer
+    with Rig(tmp_path, fleet, quorum) as rig:
+        if enough:
+            assert len(rig.edges.train(theta(), RECIPE)) == 2
+            return
+        with pytest.raises(QuorumError, match="2 of 4 edges sent a usable update") as error:
+            rig.edges.train(theta(), RECIPE)
+        assert f"asks for {3 if quorum == 0.51 else 4} (a: 1.weight has values" in one_line(error)
+
+
+def test_a_quorum_error_tells_of_its_own_call_alone(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path / "sites", says={"a": not_finite})
+    with Rig(tmp_path, fleet) as rig:
+        rig.edges.train(theta(), RECIPE)
+        fleet._says = dict.fromkeys("cdb", too_wide)
+        with pytest.raises(QuorumError, match="1 of 4") as error:
+            rig.edges.train(theta(), RECIPE)
+        assert "not finite" not in one_line(error)
+        assert "c: 1.bias" in one_line(error)
+
+
+def test_nothing_is_merged_of_edges_that_do_not_answer_with_a_model(tmp_path: Path) -> None:
+    with Rig(tmp_path) as rig:
+        answers = rig.edges.train(theta(), RECIPE, reply=False)
+        assert [answer.blob for answer in answers] == [None] * 4
+
+
+def test_edges_go_on_from_what_they_adopted(tmp_path: Path) -> None:
+    with Rig(tmp_path / "one") as one, Rig(tmp_path / "other") as other:
+        one.edges.adopt(theta())
+        other.edges.adopt({name: value + 1 for name, value in theta().items()})
+        held = one.edges.train(None, RECIPE)
+        given = other.edges.train(theta(), RECIPE)
+        for a, b in zip(held, given, strict=True):
+            assert a.blob is not None
+            assert b.blob is not None
+            assert a.blob.sha256 == b.blob.sha256
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[tuple[Rig, Cloud, Worker]]:
+    data = dataset()
+    nothing = data.train.select(torch.arange(0))
+    worker = Worker(CLOUD, network(), replace(data, train=nothing), nothing, tmp_path / CLOUD)
+    with Rig(tmp_path) as rig:
+        yield rig, Cloud(rig.calls, worker, LocalFleet([worker])), worker
+
+
+def test_the_cloud_trains_on_what_was_shared_in_the_order_of_the_edges(
+    cloud: tuple[Rig, Cloud, Worker],
+) -> None:
+    rig, centre, worker = cloud
+    centre.pool(rig.edges.share(1.0))
+    data = dataset().train
+    assert torch.equal(worker.data.train.labels, data.labels)
+    assert torch.equal(worker.data.train.inputs, data.inputs)
+    before = rig.ledger.sites[CLOUD].train_macs
+    trained = centre.train(theta(), RECIPE, counted=False)
+    assert rig.ledger.sites[CLOUD].train_macs == before == 0
+    again = centre.train(theta(), RECIPE)
+    assert rig.ledger.sites[CLOUD].train_macs == worker.training_macs(RECIPE) > 0
+    assert not torch.equal(trained["1.weight"], again["1.weight"]), "another call draws anew"
+    (measured,) = centre.evaluate(again)
+    assert torch.tensor(measured.metrics["confusion"]).sum() == 48
+
+
+def test_a_cloud_that_diverged_says_so(cloud: tuple[Rig, Cloud, Worker]) -> None:
+    rig, centre, _ = cloud
+    centre.pool(rig.edges.share(1.0))
+    with pytest.raises(
+        TrainingError, match=r"1\.(weight|bias) has values that are not finite; a smaller"
+    ) as error:
+        centre.train(theta(), Recipe(epochs=3, lr=1e38, optimizer="sgd"))
+    one_line(error)
+
+
+def test_two_sites_of_one_name(tmp_path: Path) -> None:
+    twice = workers(tmp_path)[:1] * 2
+    with pytest.raises(ValueError, match="same name"):
+        LocalFleet(twice)

@@ -1,0 +1,128 @@
+"""Small networks, one for each way in which channels are coupled."""
+
+from __future__ import annotations
+
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+SHAPE = (3, 9, 8)
+
+
+class Plain(nn.Sequential):
+    """Flattened into a linear layer: each channel is twelve of its inputs."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(3, 6, 3),
+            nn.BatchNorm2d(6),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(6, 8, 3, bias=False),
+            nn.PReLU(8),
+            nn.AdaptiveAvgPool2d((3, 4)),
+            nn.Flatten(),
+            nn.Linear(96, 7),
+            nn.BatchNorm1d(7),
+            nn.Dropout(),
+            nn.Linear(7, 5),
+        )
+
+
+class Residual(nn.Module):
+    """Two convolutions make the same channels, and a third adds to them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.narrow = nn.Conv2d(8, 5, 1)
+        self.norm = nn.BatchNorm2d(5)
+        self.widen = nn.Conv2d(5, 8, 3, padding=1)
+        self.side = nn.Conv2d(3, 8, 1, bias=False)
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.stem(x).relu()
+        y = y + self.widen(self.norm(self.narrow(y)).relu())
+        return self.fc((y + self.side(x)).mean((2, 3)))
+
+
+class Depthwise(nn.Module):
+    """A filter for each channel, then a gate for each channel (squeeze and excitation)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.widen = nn.Conv2d(3, 12, 1)
+        self.each = nn.Conv2d(12, 12, 3, groups=12)
+        self.squeeze = nn.Conv2d(12, 4, 1)
+        self.excite = nn.Conv2d(4, 12, 1)
+        self.fc = nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.each(self.widen(x).relu())
+        gate = self.excite(self.squeeze(y.mean((2, 3), keepdim=True)).relu()).sigmoid()
+        return self.fc((y * gate).mean((2, 3)))
+
+
+class Dense(nn.Module):
+    """Everything before is concatenated, the input too; the last sum couples three layers in part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 4, 3, padding=1)
+        self.b = nn.Conv2d(7, 6, 3, padding=1)
+        self.norm = nn.BatchNorm2d(10)
+        self.c = nn.Conv2d(10, 10, 1)
+        self.fc = nn.Linear(10, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.a(x).relu()
+        b = self.b(torch.cat([x, a], 1)).relu()
+        both = self.norm(torch.cat([a, b], 1))
+        return self.fc((both + self.c(both)).mean((2, 3)))
+
+
+class Grouped(nn.Sequential):
+    """A convolution of two groups, which takes and makes channels in two equal shares."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(3, 8, 1),
+            nn.ReLU(),
+            nn.Conv2d(8, 12, 3, groups=2),
+            nn.BatchNorm2d(12),
+            nn.ReLU(),
+            nn.Conv2d(12, 6, 1),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(6, 5, bias=False),
+        )
+
+
+EVERY = [Plain, Residual, Depthwise, Dense, Grouped]
+
+
+def randomised(model: nn.Module, seed: int = 0, blocks: int = 1) -> nn.Module:
+    """The model with parameters and statistics drawn anew, none of them an identity, in eval mode.
+
+    A block of channels, one of so many, passes signals on at the size at which it gets them.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for name, value in model.state_dict().items():
+        if not value.is_floating_point():
+            value.fill_(3)
+        elif value.dim() > 1:
+            cut = blocks if value.shape[1] > 3 else 1  # the inputs are whole, a depthwise filter too
+            value.normal_(0, (2 * cut / prod(value.shape[1:])) ** 0.5, generator=generator)
+        elif name.endswith(("weight", "running_var")):
+            value.uniform_(0.5, 1.5, generator=generator)
+        else:
+            value.normal_(0, 0.1, generator=generator)
+    return model.eval()
+
+
+def logits(model: nn.Module, params: dict[str, Tensor], x: Tensor) -> Tensor:
+    """In eval mode, of the model with these parameters, which it then holds."""
+    model.load_state_dict(params, strict=True, assign=True)
+    with torch.no_grad():
+        return model.eval()(x)
