@@ -1,7 +1,8 @@
 """What sheaf's training loop costs beyond a bare PyTorch loop over the same batches.
 
 Pairs in one process, alternating which goes first: the bare loop below, and one edge of sheaf doing a whole
-train task (decode the parameters, train, encode, keep them on disk). Both must end with the same bits.
+train task (decode the parameters, train, encode, keep them on disk). Both must end with the same bits. What
+an edge does once a run (counting the network's multiply-adds) falls into the first pair, which warms up.
 
 Run: SHEAF_DATA=… python -m benchmarks.overhead
 """
@@ -25,6 +26,7 @@ from sheaf import models
 from sheaf.blob import Blob
 from sheaf.datasets import DataSettings, load_dataset
 from sheaf.models import ModelSettings
+from sheaf.network import Network
 from sheaf.seeds import seed_for
 from sheaf.types import Dataset, Recipe, Task
 from sheaf.worker import Worker
@@ -68,10 +70,16 @@ def pair(job: str) -> list[tuple[float, float]]:
     start = Blob.of(model.state_dict())
     seconds = []
     with tempfile.TemporaryDirectory() as folder:
+        network = Network(copy.deepcopy(model), data.shape)
+        edge = Worker("edge", network, data, data.train.select(torch.arange(0)), Path(folder))
         for number in track(range(pairs + 1), job):
             reference = copy.deepcopy(model)
             edge = Worker(
-                "edge", copy.deepcopy(model), data, data.train.select(torch.arange(0)), Path(folder)
+                "edge",
+                Network(copy.deepcopy(model), data.shape),
+                data,
+                data.train.select(torch.arange(0)),
+                Path(folder),
             )
             task = Task("train", number, SEED, start, recipe)
             took: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""The command line: ``sheaf run``, ``sheaf compare``, ``sheaf list``, ``sheaf show``."""
+"""The command line: ``sheaf run``, ``compare``, ``plan``, ``list``, ``show``."""
 
 from __future__ import annotations
 
@@ -120,11 +120,38 @@ def compare(
     console.print(f"folder: {folder}", highlight=False, soft_wrap=True)
 
 
+@app.command(epilog="Example: sheaf plan decoupled-cifar10 --out planned.toml")
+def plan(
+    experiment: Source = "decoupled-cifar10",
+    changes: Changes = None,
+    data: Data = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the planned experiment there, for sheaf run.")
+    ] = None,
+) -> None:
+    """Fit a cut into each device's budget (fleet.budgets): how wide a part it can train."""
+    from sheaf.blob import write_durably
+    from sheaf.config import load_experiment
+    from sheaf.plan import plan as plan_cuts
+    from sheaf.report.tables import plan_table
+
+    console = _console()
+    planned, rows = plan_cuts(load_experiment(experiment, changes or ()), data)
+    console.print(plan_table(rows))
+    if out is None:
+        console.print(planned.toml(), highlight=False, markup=False)
+    else:
+        write_durably(out, planned.toml().encode())
+        console.print(f"written: {out}; next: sheaf run {out}", highlight=False, soft_wrap=True)
+
+
 @app.command("list", epilog="Example: sheaf list models")
 def list_(
     kind: Annotated[
         str | None,
-        typer.Argument(help="experiments, methods, models, data, merges or partitions; all by default."),
+        typer.Argument(
+            help="experiments, methods, models, data, merges, partitions or cuts; all by default."
+        ),
     ] = None,
 ) -> None:
     """List what there is to choose from, with one line on each."""

@@ -23,6 +23,11 @@ class Summary:
     ended: their mean, and the least. ``cloud`` is the cloud's last accuracy on all classes; empty for a
     method that leaves no model there. ``bytes`` (sent by all sites) and multiply-adds are means over the
     seeds.
+
+    ``saved`` is, for each edge, multiply-adds an example of the whole model over those of its own part.
+    ``saved_sum`` is what training the whole model on every edge would take, for the experiment's edge epochs,
+    over what the edges did take (None where they trained nothing); ``saved_sum_with_cloud`` is the same over
+    the edges' and the cloud's work together.
     """
 
     method: str
@@ -33,6 +38,9 @@ class Summary:
     bytes: float
     edge_macs: float
     cloud_macs: float
+    saved: dict[str, float]
+    saved_sum: float | None
+    saved_sum_with_cloud: float
 
 
 def compare(
@@ -59,12 +67,13 @@ def compare(
         for method, settings in planned.items():
             shown = None if watch is None else watch(f"{method}, seed {seed}")
             place = folder / f"{method.replace(':', '.')}-{seed}"
-            results[method].append(_one(replace(settings, seed=seed), place, data, shown))
-    return [summarise(method, found) for method, found in results.items()]
+            results[method].append(run_or_resume(replace(settings, seed=seed), place, data, shown))
+    epochs = experiment.method.budget.edge_epochs
+    return [summarise(method, found, epochs) for method, found in results.items()]
 
 
-def summarise(method: str, results: Sequence[Result]) -> Summary:
-    """Sums up one method's runs."""
+def summarise(method: str, results: Sequence[Result], edge_epochs: int) -> Summary:
+    """Sums up one method's runs; ``edge_epochs`` is what the whole model would train on every edge."""
     edges = [list(_final_accuracies(result)) for result in results]
     clouds = [row.accuracy_all for result in results if (row := result.final(CLOUD))]
     spent: dict[str, Any] = {
@@ -74,17 +83,33 @@ def summarise(method: str, results: Sequence[Result]) -> Summary:
         ],
         "cloud_macs": [result.cost[CLOUD].train_macs for result in results],
     }
+    means = {name: sum(values) / len(values) for name, values in spent.items()}
+    first = results[0]
+    images = sum(sum(counts) for counts in first.split.values())
+    whole = edge_epochs * images * first.whole.train_macs_per_example
     return Summary(
         method=method,
         seeds=len(results),
         mean_edge=[sum(values) / len(values) for values in edges],
         worst_edge=[min(values) for values in edges],
         cloud=clouds,
-        **{name: sum(values) / len(values) for name, values in spent.items()},
+        **means,
+        saved={
+            site: first.whole.macs_per_example / first.cost[site].macs_per_example for site in first.split
+        },
+        saved_sum=whole / means["edge_macs"] if means["edge_macs"] else None,
+        saved_sum_with_cloud=whole / (means["edge_macs"] + means["cloud_macs"]),
     )
 
 
-def _one(experiment: Experiment, folder: Path, data: Path | None, watch: Watch | None) -> Result:
+def run_or_resume(
+    experiment: Experiment, folder: Path, data: Path | None = None, watch: Watch | None = None
+) -> Result:
+    """The result of the experiment in ``folder``: run there now, gone on with, or read.
+
+    Raises:
+        RunFolderError: the folder holds a run with other settings.
+    """
     if (folder / "experiment.toml").exists():
         if (folder / "experiment.toml").read_text() != experiment.toml():
             raise RunFolderError(f"{folder} holds a run with other settings; name another folder with --out")

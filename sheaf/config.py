@@ -18,10 +18,32 @@ from sheaf.models import ModelSettings
 from sheaf.schema import Method, Partition, make_plugin, parse, plain
 from sheaf.types import settings
 
-PLUGINS = {"method": "methods", "partition": "partitions", "merge": "merges"}
+PLUGINS = {"method": "methods", "partition": "partitions", "merge": "merges", "cut": "cuts"}
 """Keys that name a plugin, and of which kind."""
 
 SHIPPED = Path(__file__).parent / "experiments"
+
+
+Amount = Annotated[float, Field(gt=0)]
+
+
+@settings
+class Budget:
+    """What one device can spend; nothing said is no limit. ``sheaf plan`` fits a cut into it.
+
+    Attributes:
+        macs: multiply-adds of one forward pass of an image.
+        parameters: numbers that the device holds.
+        memory: bytes in training: weights, gradients, optimizer and the activations of one batch.
+        seconds: of one epoch over the device's own images, at ``speed``.
+        speed: multiply-adds a second in training; measured on this machine where it is not said.
+    """
+
+    macs: Amount | None = None
+    parameters: Amount | None = None
+    memory: Amount | None = None
+    seconds: Amount | None = None
+    speed: Amount | None = None
 
 
 @settings
@@ -30,11 +52,16 @@ class FleetSettings:
 
     Attributes:
         quorum: the share of the edges whose usable answer a call needs; with fewer the run stops.
+        shares: edge -> the fraction of the model's width that it can carry; 1 where nothing is said. What
+            cuts go by; ``sheaf plan`` works them out from budgets.
+        budgets: edge -> what it can spend, for ``sheaf plan``.
         device: where the sites compute.
         threads: how many threads torch computes with; 0 leaves that to torch.
     """
 
     quorum: Annotated[float, Field(gt=0, le=1)] = 0.5
+    shares: dict[str, Annotated[float, Field(gt=0, le=1)]] = field(default_factory=dict)
+    budgets: dict[str, Budget] = field(default_factory=dict)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
 

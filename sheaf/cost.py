@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 
-def macs_per_example(model: nn.Module, in_shape: tuple[int, int, int]) -> int:
+def macs_per_example(model: nn.Module, in_shape: tuple[int, ...]) -> int:
     """Multiply-adds of classifying one example of (C, H, W)."""
     return _count(model, in_shape, training=False)
 
 
-def train_macs_per_example(model: nn.Module, in_shape: tuple[int, int, int]) -> int:
+def train_macs_per_example(model: nn.Module, in_shape: tuple[int, ...]) -> int:
     """Multiply-adds of one example's forward and backward pass.
 
     A layer costs its forward pass once more for the gradient of its weights, if these are trained,
@@ -29,7 +29,7 @@ def train_macs_per_example(model: nn.Module, in_shape: tuple[int, int, int]) -> 
     return _count(model, in_shape, training=True)
 
 
-def _count(model: nn.Module, in_shape: tuple[int, int, int], training: bool) -> int:
+def _count(model: nn.Module, in_shape: tuple[int, ...], training: bool) -> int:
     try:
         return _count_on(torch.device("meta"), model, in_shape, training)
     except (RuntimeError, NotImplementedError):
@@ -37,9 +37,9 @@ def _count(model: nn.Module, in_shape: tuple[int, int, int], training: bool) -> 
         return _count_on(torch.device("cpu"), model, in_shape, training)
 
 
-def _count_on(device: torch.device, model: nn.Module, in_shape: tuple[int, int, int], training: bool) -> int:
+def _count_on(device: torch.device, model: nn.Module, in_shape: tuple[int, ...], training: bool) -> int:
     batch = 2  # batch normalisation over one position cannot train on a single example
-    model = _copy_to(device, model).train(training)
+    model = copy_to(device, model).train(training)
     counter = FlopCounterMode(
         display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward}
     )
@@ -50,7 +50,7 @@ def _count_on(device: torch.device, model: nn.Module, in_shape: tuple[int, int, 
     return counter.get_total_flops() // 2 // batch
 
 
-def _copy_to(device: torch.device, model: nn.Module) -> nn.Module:
+def copy_to(device: torch.device, model: nn.Module) -> nn.Module:
     """A copy of ``model`` that takes no memory if ``device`` is meta."""
     moved: dict[int, Any] = {}  # what deepcopy takes for already copied
     for parameter in model.parameters():

@@ -13,7 +13,9 @@ class SiteCost:
     """What one site spent in a run.
 
     Attributes:
-        macs_per_example: multiply-adds of one forward pass of the model that the site holds.
+        macs_per_example: multiply-adds of one forward pass of what the site last trained, or of the whole
+            model where it trained nothing.
+        parameters: how many numbers that holds.
         train_macs: multiply-adds of all its training, forward and backward.
         bytes_sent, bytes_received: headers, parameters and samples through the seam; the cloud's are the sums
             of what the edges received and sent.
@@ -22,6 +24,7 @@ class SiteCost:
     """
 
     macs_per_example: int = 0
+    parameters: int = 0
     train_macs: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
@@ -30,16 +33,21 @@ class SiteCost:
 
     def add(self, cost: Cost) -> None:
         """Books one task."""
+        self.macs_per_example = cost.macs_per_example or self.macs_per_example
+        self.parameters = cost.parameters or self.parameters
         self.train_macs += cost.train_macs
         self.seconds += cost.seconds
         self.peak_memory_bytes = max(self.peak_memory_bytes, cost.peak_memory_bytes)
 
 
 class Ledger:
-    """Books every answer. ``macs_per_example`` is that of the whole model."""
+    """Books every answer. ``macs_per_example`` and ``parameters`` are those of the whole model."""
 
-    def __init__(self, sites: tuple[str, ...], macs_per_example: int) -> None:
-        self.sites = {site: SiteCost(macs_per_example=macs_per_example) for site in (*sites, CLOUD)}
+    def __init__(self, sites: tuple[str, ...], macs_per_example: int, parameters: int) -> None:
+        self.sites = {
+            site: SiteCost(macs_per_example=macs_per_example, parameters=parameters)
+            for site in (*sites, CLOUD)
+        }
 
     def book(self, task: Task, update: Update) -> None:
         """Adds what one answer cost the site, and what the pair of messages weighs on the wire."""

@@ -53,11 +53,21 @@ class SiteRecord:
     """What one site spent; units are in the names. See ``ledger.SiteCost``."""
 
     macs_per_example: int
+    parameters: int
     train_macs: int
     bytes_sent: int
     bytes_received: int
     seconds: float
     peak_memory_bytes: int
+
+
+@settings
+class WholeModel:
+    """Multiply-adds of one example in the whole model, forward and in training; how many numbers it holds."""
+
+    macs_per_example: int
+    train_macs_per_example: int
+    parameters: int
 
 
 @settings
@@ -82,6 +92,7 @@ class Result:
     classes: list[str]
     split: dict[str, list[int]]
     rows: list[Row]
+    whole: WholeModel
     cost: dict[str, SiteRecord]
     refused: list[RefusalRecord]
     weights: dict[str, str]

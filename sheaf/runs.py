@@ -16,19 +16,20 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
-from torch import nn
 
-from sheaf import cost, models
+from sheaf import models
 from sheaf.blob import write_durably
 from sheaf.config import Experiment, load_experiment
+from sheaf.cut import SiteNeeds
 from sheaf.datasets import load_dataset
 from sheaf.engines.dry import DryFleet
 from sheaf.engines.local import LocalFleet
-from sheaf.errors import PartitionError, RunFolderError
+from sheaf.errors import PartitionError, RunFolderError, UnknownNameError
 from sheaf.journal import Journal
 from sheaf.ledger import Ledger
+from sheaf.network import Network
 from sheaf.provenance import provenance
-from sheaf.record import Log, RefusalRecord, Result, SiteRecord
+from sheaf.record import Log, RefusalRecord, Result, SiteRecord, WholeModel
 from sheaf.schema import plain
 from sheaf.seeds import generator, seed_for
 from sheaf.sites import Calls, Cloud, Edges
@@ -52,15 +53,14 @@ class Prepared:
     experiment: Experiment
     dataset: Dataset
     parts: dict[str, tuple[Samples, Samples]]
-    model: nn.Module
+    network: Network
     device: torch.device
-    macs_per_example: int
     notes: tuple[str, ...]
 
     @property
     def theta(self) -> Params:
         """The start weights."""
-        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        return {name: value.detach().clone() for name, value in self.network.model.state_dict().items()}
 
     @property
     def split(self) -> dict[str, list[int]]:
@@ -69,12 +69,35 @@ class Prepared:
             site: train.counts(len(self.dataset.classes)).tolist() for site, (train, _) in self.parts.items()
         }
 
+    @property
+    def needs(self) -> list[SiteNeeds]:
+        """What each edge has to tell apart and can carry."""
+        shares = self.experiment.fleet.shares
+        return [
+            SiteNeeds(site, tuple(k for k, count in enumerate(counts) if count), shares.get(site, 1.0))
+            for site, counts in self.split.items()
+        ]
+
+    def ledger(self) -> Ledger:
+        """Where what the sites spend is booked."""
+        return Ledger(tuple(self.parts), self.whole.macs_per_example, self.whole.parameters)
+
+    @property
+    def whole(self) -> WholeModel:
+        """What the whole model costs."""
+        macs = self.network.macs()
+        return WholeModel(
+            macs_per_example=macs.forward,
+            train_macs_per_example=macs.train,
+            parameters=sum(value.numel() for value in self.network.model.state_dict().values()),
+        )
+
     def edges(self, folder: Path) -> list[Worker]:
         """A Worker for each edge, which keeps what it holds under ``folder``."""
         return [
             Worker(
                 site,
-                self.model,
+                self.network,
                 replace(self.dataset, train=train),
                 held_out,
                 folder / site,
@@ -88,7 +111,7 @@ class Prepared:
         nothing = self.dataset.train.select(torch.arange(0))
         return Worker(
             CLOUD,
-            self.model,
+            self.network,
             replace(self.dataset, train=nothing),
             nothing,
             folder / CLOUD,
@@ -174,13 +197,16 @@ def prepare(experiment: Experiment, data: Path | None = None) -> Prepared:
     with _heard() as notes:
         seed = seed_for(experiment.seed, "model")
         model = models.build(experiment.model, len(dataset.classes), dataset.shape, seed)
+    parts = split(experiment, dataset)
+    for site in experiment.fleet.shares:
+        if site not in parts:
+            raise UnknownNameError("edge", site, parts)
     return Prepared(
         experiment,
         dataset,
-        split(experiment, dataset),
-        model,
+        parts,
+        Network(model, dataset.shape),
         pick_device(experiment.fleet.device),
-        cost.macs_per_example(model, dataset.shape),
         tuple(notes),
     )
 
@@ -210,12 +236,12 @@ def split(experiment: Experiment, dataset: Dataset) -> dict[str, tuple[Samples, 
 
 def rehearse(prepared: Prepared) -> Ledger:
     """What a run would cost, from its method run on a fleet that does not train."""
-    with tempfile.TemporaryDirectory() as folder:
-        edges, cloud = prepared.edges(Path(folder)), prepared.cloud(Path(folder))
-        ledger = Ledger(tuple(prepared.parts), prepared.macs_per_example)
-        with Journal(Path(folder) / "journal", {}) as journal:
-            calls = Calls(prepared.experiment.seed, journal, ledger)
-            _follow(prepared, calls, DryFleet(edges), cloud, DryFleet([cloud]), Log())
+    ledger = prepared.ledger()
+    with tempfile.TemporaryDirectory() as scratch, Journal(Path(scratch) / "journal", {}) as journal:
+        edges, cloud = prepared.edges(Path(scratch)), prepared.cloud(Path(scratch))
+        calls = Calls(prepared.experiment.seed, journal, ledger)
+        sites = _sites(prepared, calls, DryFleet(edges), cloud, DryFleet([cloud]))
+        prepared.experiment.method.run(prepared.theta, *sites, Log())
     return ledger
 
 
@@ -223,7 +249,7 @@ def _execute(prepared: Prepared, folder: Path, watch: Watch) -> Result:
     experiment = prepared.experiment
     method = plain(experiment.method)["name"]
     _set_up_torch(prepared)
-    ledger = Ledger(tuple(prepared.parts), prepared.macs_per_example)
+    ledger = prepared.ledger()
     log = Log(watch.row)
     with (
         _logging_to(folder / "log.txt"),
@@ -236,14 +262,16 @@ def _execute(prepared: Prepared, folder: Path, watch: Watch) -> Result:
             watch.note(note)
         calls = Calls(experiment.seed, journal, ledger, watch.began)
         fleet = LocalFleet(prepared.edges(folder / "sites"), watch.step)
-        cloud = prepared.cloud(folder / "sites")
-        theta = _follow(prepared, calls, fleet, cloud, LocalFleet([cloud], watch.step), log)
-        weights = _save_models(prepared, folder, Edges(calls, fleet, experiment.fleet.quorum), theta)
+        worker = prepared.cloud(folder / "sites")
+        edges, cloud = _sites(prepared, calls, fleet, worker, LocalFleet([worker], watch.step))
+        theta = experiment.method.run(prepared.theta, edges, cloud, log)
+        weights = _save_models(prepared, folder, edges, theta)
     result = Result(
         method=method,
         classes=list(prepared.dataset.classes),
         split=prepared.split,
         rows=log.rows,
+        whole=prepared.whole,
         cost={site: SiteRecord(**asdict(spent)) for site, spent in ledger.sites.items()},
         refused=[RefusalRecord(**asdict(refusal)) for refusal in calls.refused],
         weights=weights,
@@ -259,26 +287,20 @@ def _execute(prepared: Prepared, folder: Path, watch: Watch) -> Result:
     return result
 
 
+def _sites(
+    prepared: Prepared, calls: Calls, fleet: Fleet, cloud: Worker, cloud_fleet: Fleet
+) -> tuple[Edges, Cloud]:
+    """What the method sees."""
+    quorum = prepared.experiment.fleet.quorum
+    edges = Edges(calls, fleet, prepared.network, prepared.needs, quorum)
+    return edges, Cloud(calls, cloud, cloud_fleet)
+
+
 def _set_up_torch(prepared: Prepared) -> None:
     if prepared.experiment.fleet.threads:
         torch.set_num_threads(prepared.experiment.fleet.threads)
     if prepared.device.type == "cuda":
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-
-
-def _follow(
-    prepared: Prepared,
-    calls: Calls,
-    fleet: Fleet,
-    cloud_worker: Worker,
-    cloud_fleet: Fleet,
-    log: Log,
-) -> Params | None:
-    """Follows the experiment's method; returns the cloud's model, if the method makes one."""
-    edges = Edges(calls, fleet, prepared.experiment.fleet.quorum)
-    cloud = Cloud(calls, cloud_worker, cloud_fleet)
-    theta: Params | None = prepared.experiment.method.run(prepared.theta, edges, cloud, log)
-    return theta
 
 
 def _save_models(prepared: Prepared, folder: Path, edges: Edges, theta: Params | None) -> dict[str, str]:
@@ -295,7 +317,9 @@ def _save_models(prepared: Prepared, folder: Path, edges: Edges, theta: Params |
         "std": json.dumps(prepared.dataset.std),
     }
     for site, params in final.items():
-        save_weights(folder / "weights" / f"{site}.safetensors", params, metadata)
+        cut = None if site == CLOUD else edges.cut_of(site)
+        of_what = {} if cut is None else {"cut": json.dumps(cut.header())}
+        save_weights(folder / "weights" / f"{site}.safetensors", params, metadata | of_what)
     return {site: f"weights/{site}.safetensors" for site in final}
 
 

@@ -11,8 +11,9 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BeforeValidator, TypeAdapter, ValidationError, ValidationInfo
 
 from sheaf import plugins
+from sheaf.cut import Anatomy, SiteNeeds
 from sheaf.errors import SettingError, nearest
-from sheaf.types import Params, Update
+from sheaf.types import Cut, Params, Update
 
 _T = TypeVar("_T")
 
@@ -90,6 +91,9 @@ Merge = Annotated[Callable[[Params, Sequence[Update]], Params], _plugin_field("m
 """A setting that names a merge: ``"mean"``, or a table ``{name = "…", …}`` where the merge has settings."""
 
 
+Scheme = Annotated[Callable[[Anatomy, Sequence[SiteNeeds], int], dict[str, Cut]], _plugin_field("cuts")]
+"""A setting that names a scheme of cuts."""
+
 Method = Annotated[Any, _plugin_field("methods")]
 """A setting that names a method."""
 
@@ -108,6 +112,8 @@ def _one_line(cls: Any, error: ValidationError, where: str, table: Any) -> str:
         return f"unknown key {key}{nearest(path[-1], allowed)}; allowed: {', '.join(allowed)}"
     if "missing" in first["type"]:
         return f"{key} is missing"
+    if first["type"] == "value_error":  # settings that do not go together; says itself which
+        return f"{key}: {first['ctx']['error']}"
     return f"{key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
 
 

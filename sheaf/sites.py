@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from sheaf.blob import Blob
 from sheaf.coverage import misfit
+from sheaf.cut import Part, SiteNeeds
 from sheaf.errors import DataError, QuorumError, TrainingError
 from sheaf.journal import Journal
 from sheaf.ledger import Ledger
+from sheaf.network import Network
+from sheaf.schema import Scheme
 from sheaf.seeds import seed_for
-from sheaf.types import Fleet, Params, Recipe, Samples, Task, Update
-from sheaf.wire import decode_samples
+from sheaf.types import CLOUD, Cut, Fleet, Params, Recipe, Samples, Task, TaskKind, Update
+from sheaf.wire import decode_samples, encode_samples
 from sheaf.worker import Worker
 
 logger = logging.getLogger("sheaf")
@@ -60,23 +65,24 @@ class Calls:
         self._count = 0
 
     def ask(
-        self,
-        fleet: Fleet,
-        kind: str,
-        params: Params | None = None,
-        counted: bool = True,
-        **what: Any,
+        self, fleet: Fleet, kind: TaskKind, what: Mapping[str, Mapping[str, Any]], counted: bool = True
     ) -> list[Update]:
-        """Asks every site of ``fleet`` and returns the answers in the order of its names.
+        """Asks the sites named in ``what`` and returns the answers in the order of the fleet's names.
 
-        With ``counted`` off, the cost is not booked: the call serves a comparison or the record, not the
-        method.
+        Args:
+            what: site -> what its ``Task`` says beyond kind, call and seed.
+            counted: whether the cost is booked; not where the call serves a comparison or the record.
         """
         self._count += 1
-        blob = None if params is None else Blob.of(params)
         tasks = {
-            site: Task(kind, self._count, seed_for(self._seed, "call", self._count, site), blob, **what)  # type: ignore[arg-type]
+            site: Task(
+                kind=kind,
+                call=self._count,
+                seed=seed_for(self._seed, "call", self._count, site),
+                **what[site],
+            )
             for site in fleet.names()
+            if site in what
         }
         answers = {site: self._journal.result(site, task) for site, task in tasks.items()}
         logger.info("call %d: %s, %d sites", self._count, kind, len(tasks))
@@ -103,59 +109,127 @@ class Edges:
     Args:
         calls: the run's calls.
         fleet: where the edges are.
+        network: the global model, for what can be cut of it.
+        needs: what each edge has to tell apart and can carry, in the order of the fleet's names.
         quorum: the share of the edges whose answer a call needs.
     """
 
-    def __init__(self, calls: Calls, fleet: Fleet, quorum: float) -> None:
+    def __init__(
+        self, calls: Calls, fleet: Fleet, network: Network, needs: Sequence[SiteNeeds], quorum: float
+    ) -> None:
+        self.needs = tuple(needs)
         self._calls = calls
         self._fleet = fleet
-        self._needed = max(1, math.ceil(quorum * len(fleet.names())))
-        self._model: Params | None = None
+        self._network = network
+        self._quorum = quorum
+        self._theta: Params | None = None
+        self._cuts: dict[str, Cut] = {}
 
-    def train(self, theta: Params | None, recipe: Recipe, *, reply: bool = True) -> list[Update]:
+    def cut(self, scheme: Scheme, round: int = 1) -> dict[str, Cut]:
+        """Each edge's cut by a scheme (``cuts/``) in one round.
+
+        Raises:
+            CutError: the model cannot be cut so.
+        """
+        return scheme(self._network.anatomy, self.needs, round)
+
+    def train(
+        self,
+        theta: Params | None,
+        recipe: Recipe,
+        *,
+        cuts: Mapping[str, Cut] | None = None,
+        outliers: float = 0.0,
+        only: Sequence[str] | None = None,
+        reply: bool = True,
+    ) -> list[Update]:
         """Each edge trains ``theta`` (None: what it holds) by ``recipe``, and holds the result.
 
-        With ``reply``, returns the usable answers: an update that is not finite or not of the model's shape
-        is refused by name.
+        Args:
+            theta: the global model; an edge with a cut gets its part of it.
+            cuts: edge -> what it holds from now on. None is the whole model, or with ``theta`` None what it
+                held before.
+            outliers: see ``Task``.
+            only: the edges that are asked; all by default.
+            reply: whether the result is sent back. It is then usable: an update that is not finite or not of
+                the model's shape is refused by name.
 
         Raises:
             QuorumError: too few answers were usable.
         """
         if theta is not None:
-            self._model = theta
-        updates = self._calls.ask(self._fleet, "train", theta, recipe=recipe, reply=reply)
-        return self._usable(updates) if reply else updates
+            self._theta, self._cuts = theta, dict(cuts or {})
+        what = self._what(theta, only, recipe=recipe, outliers=outliers, reply=reply)
+        updates = self._calls.ask(self._fleet, "train", what)
+        return self._usable(updates, len(what)) if reply else updates
 
-    def adopt(self, theta: Params) -> None:
-        """Each edge holds ``theta`` from now on."""
-        self._model = theta
-        self._calls.ask(self._fleet, "adopt", theta)
+    def adopt(self, theta: Params, cuts: Mapping[str, Cut] | None = None) -> None:
+        """Each edge holds ``theta``, or its part of it, from now on."""
+        self._theta, self._cuts = theta, dict(cuts or {})
+        self._calls.ask(self._fleet, "adopt", self._what(theta))
 
     def evaluate(self) -> list[Update]:
         """Each edge measures what it holds on its test data; not counted, as it is no part of a method."""
-        return self._calls.ask(self._fleet, "evaluate", counted=False)
+        return self._calls.ask(self._fleet, "evaluate", self._what(None), counted=False)
 
     def share(self, fraction: float) -> list[Update]:
         """Each edge sends up ``fraction`` of its training samples."""
-        return self._calls.ask(self._fleet, "share", fraction=fraction)
+        what = {site: {"fraction": fraction} for site in self._fleet.names()}
+        return self._calls.ask(self._fleet, "share", what)
+
+    def lend(self, pool: Samples) -> None:
+        """Each edge gets those of the pooled samples that are of none of its classes."""
+        what = {}
+        for site in self.needs:
+            foreign = ~torch.isin(pool.labels, torch.tensor(site.classes))
+            what[site.name] = {"blob": encode_samples(pool.select(foreign))}
+        self._calls.ask(self._fleet, "lend", what)
 
     def collect(self) -> list[Update]:
         """Each edge sends up what it holds, for the record; not counted."""
-        return self._calls.ask(self._fleet, "collect", counted=False)
+        return self._calls.ask(self._fleet, "collect", self._what(None), counted=False)
 
-    def _usable(self, updates: Sequence[Update]) -> list[Update]:
-        assert self._model is not None, "edges answer with a model only after they were given one"
+    def cut_of(self, site: str) -> Cut | None:
+        """What the edge holds of the model; None for all."""
+        return self._cuts.get(site)
+
+    def parts(self, updates: Iterable[Update], *, by_examples: bool) -> Iterator[tuple[Part, Params, float]]:
+        """What ``bind`` takes: part, parameters and weight of each update, which is its examples or 1."""
+        whole = self._network.anatomy.cut()
+        for update in updates:
+            part = self._network.part(self._cuts.get(update.site, whole))
+            yield part, update.params, float(update.examples) if by_examples else 1.0
+
+    def _what(
+        self, theta: Params | None, only: Sequence[str] | None = None, **settings: Any
+    ) -> dict[str, dict[str, Any]]:
+        """Site -> its cut and its part of ``theta``, encoded once for all that hold the same."""
+        blobs: dict[Cut | None, Blob | None] = {}
+        what = {}
+        for site in only or self._fleet.names():
+            cut = self._cuts.get(site)
+            if cut not in blobs:
+                blobs[cut] = None if theta is None else Blob.of(self._part_of(theta, cut))
+            what[site] = {"blob": blobs[cut], "cut": cut, **settings}
+        return what
+
+    def _part_of(self, theta: Params, cut: Cut | None) -> Params:
+        return theta if cut is None else self._network.part(cut).take(theta)
+
+    def _usable(self, updates: Sequence[Update], asked: int) -> list[Update]:
+        assert self._theta is not None, "edges answer with a model only after they were given one"
         usable, refused = [], []
         for update in updates:
-            if why := misfit(self._model, update.params):
+            if why := misfit(self._part_of(self._theta, self._cuts.get(update.site)), update.params):
                 self._calls.refuse(update.site, why)
                 refused.append(f"{update.site}: {why}")
             else:
                 usable.append(update)
-        if len(usable) < self._needed:
+        needed = max(1, math.ceil(self._quorum * asked))
+        if len(usable) < needed:
             raise QuorumError(
-                f"{len(usable)} of {len(self._fleet.names())} edges sent a usable update, fleet.quorum asks "
-                f"for {self._needed}" + (f" ({'; '.join(refused)})" if refused else "")
+                f"{len(usable)} of {asked} edges sent a usable update, fleet.quorum asks "
+                f"for {needed}" + (f" ({'; '.join(refused)})" if refused else "")
             )
         return usable
 
@@ -168,7 +242,7 @@ class Cloud:
         self._worker = worker
         self._fleet = fleet
 
-    def pool(self, shared: Sequence[Update]) -> None:
+    def pool(self, shared: Sequence[Update]) -> Samples:
         """Makes the shared samples the data that the cloud trains on, in the order of the edges.
 
         Raises:
@@ -177,7 +251,9 @@ class Cloud:
         parts = [decode_samples(update.blob) for update in shared if update.blob is not None]
         if not parts:
             raise DataError("no edge shared anything for the cloud to train on")
-        self._worker.pool(Samples.concat(parts))
+        pooled = Samples.concat(parts)
+        self._worker.pool(pooled)
+        return pooled
 
     def train(self, theta: Params, recipe: Recipe, *, counted: bool = True) -> Params:
         """Trains ``theta`` on the pool by ``recipe``. ``counted`` is off where it serves a comparison only.
@@ -185,12 +261,32 @@ class Cloud:
         Raises:
             TrainingError: what came out is not finite.
         """
-        (update,) = self._calls.ask(self._fleet, "train", theta, counted, recipe=recipe)
-        trained = update.params
-        if why := misfit(theta, trained):
-            raise TrainingError(f"the cloud's training went wrong: {why}; a smaller learning rate may help")
-        return trained
+        return self._changed("train", theta, counted, recipe=recipe)
+
+    def restat(self, theta: Params) -> Params:
+        """Estimates the batch-norm statistics of ``theta`` anew, on the pool.
+
+        Raises:
+            TrainingError: what came out is not finite.
+        """
+        return self._changed("restat", theta)
+
+    def refit(self, theta: Params, recipe: Recipe) -> Params:
+        """Trains the classifier of ``theta`` alone, on the features that the rest gives of the pool.
+
+        Raises:
+            TrainingError: what came out is not finite.
+        """
+        return self._changed("refit", theta, recipe=recipe)
 
     def evaluate(self, theta: Params) -> list[Update]:
         """Measures ``theta`` on the test data of all classes."""
-        return self._calls.ask(self._fleet, "evaluate", theta, counted=False)
+        return self._calls.ask(self._fleet, "evaluate", {CLOUD: {"blob": Blob.of(theta)}}, counted=False)
+
+    def _changed(self, kind: TaskKind, theta: Params, counted: bool = True, **settings: Any) -> Params:
+        what = {CLOUD: {"blob": Blob.of(theta), **settings}}
+        (update,) = self._calls.ask(self._fleet, kind, what, counted)
+        changed = update.params
+        if why := misfit(theta, changed):
+            raise TrainingError(f"the cloud's {kind} went wrong: {why}; a smaller learning rate may help")
+        return changed

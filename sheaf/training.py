@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
@@ -92,19 +94,54 @@ def train(
 
 
 def evaluate(
-    model: nn.Module, samples: Samples, prepare: Preparation, num_classes: int
+    model: nn.Module,
+    samples: Samples,
+    prepare: Preparation,
+    num_classes: int,
+    classes: Tensor | None = None,
 ) -> tuple[Tensor, float]:
-    """The (K, K) confusion matrix and the mean cross-entropy of ``model`` on ``samples``."""
+    """The (K, K) confusion matrix and the mean cross-entropy of ``model`` on ``samples``.
+
+    Args:
+        classes: (k,) the classes that the model's first k outputs are for (all K, in order, by default).
+            Outputs beyond them are left aside, and the loss is over the examples of these classes.
+    """
+    classes = torch.arange(num_classes) if classes is None else classes
+    logits = forward(model, samples, prepare)[:, : len(classes)]
+    labels = samples.labels
+    confusion = confusion_matrix(labels, classes[logits.argmax(1)], num_classes)
+    output = torch.full((num_classes,), -100)  # what cross_entropy leaves out
+    output[classes] = torch.arange(len(classes))
+    return confusion, F.cross_entropy(logits, output[labels]).item()
+
+
+def forward(model: nn.Module, samples: Samples, prepare: Preparation) -> Tensor:
+    """(N, K) float32 logits on the CPU, in evaluation mode."""
     _move(model, prepare.device).eval()  # outside of inference mode: what is moved there can train no more
-    confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
-    loss = 0.0
     with torch.inference_mode():
-        for positions in torch.split(samples.positions, EVALUATION_BATCH):
-            labels = samples.targets[positions]
-            logits = model(prepare(samples.inputs[positions])).float().cpu()
-            loss += F.cross_entropy(logits, labels, reduction="sum").item()
-            confusion += confusion_matrix(labels, logits.argmax(1), num_classes)
-    return confusion, loss / len(samples)
+        batches = torch.split(samples.positions, EVALUATION_BATCH)
+        return torch.cat([model(prepare(samples.inputs[positions])).float().cpu() for positions in batches])
+
+
+def reestimate_statistics(model: nn.Module, samples: Samples, prepare: Preparation) -> None:
+    """Sets every batch norm's running statistics to the averages over ``samples``, in place.
+
+    The statistics of an average are not the average of the statistics: what flows through a merged network
+    is nothing that its parts have seen.
+    """
+    _move(model, prepare.device).eval()
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    usual = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the cumulative average
+        norm.train()
+    with torch.no_grad():
+        # Batches of one size, as each counts the same in the cumulative average.
+        for positions in torch.tensor_split(samples.positions, math.ceil(len(samples) / EVALUATION_BATCH)):
+            model(prepare(samples.inputs[positions]))
+    for norm, momentum in zip(norms, usual, strict=True):
+        norm.momentum = momentum
 
 
 def batches(samples: Samples, batch_size: int, draws: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:

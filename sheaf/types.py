@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from torch import Tensor
 
 from sheaf.blob import Blob
+from sheaf.errors import CutError
 
 Params = Mapping[str, Tensor]
 """A CPU state_dict, never written in place."""
@@ -130,6 +131,54 @@ class Dataset:
         return channels, height, width
 
 
+Runs = tuple[tuple[int, int], ...]
+"""Sorted indices as half-open runs: 0, 1, 2, 5 is ((0, 3), (5, 6))."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Which part of a model is held. Small, hashable plain data; made by ``Anatomy.cut``.
+
+    Attributes:
+        kept: the channels held of each group that is not held whole, by the group's name.
+        classes: the classes whose rows of the classifier are held, sorted; None for all.
+        other: the part has one more row, after those of its classes: "none of mine". It is the
+            part's own, and folded away when the part is put back.
+    """
+
+    kept: tuple[tuple[str, Runs], ...] = ()
+    classes: tuple[int, ...] | None = None
+    other: bool = False
+
+    def header(self) -> dict[str, Any]:
+        """The cut as JSON knows it."""
+        kept = {name: [list(run) for run in runs] for name, runs in self.kept}
+        classes = None if self.classes is None else list(self.classes)
+        return {"kept": kept, "classes": classes, "other": self.other}
+
+    @classmethod
+    def of(cls, header: Mapping[str, Any]) -> Cut:
+        """The cut that ``header()`` came from. Whether it fits a model, ``Anatomy.part`` checks.
+
+        Raises:
+            CutError: it is no cut's header.
+        """
+        try:
+            kept = tuple(
+                (str(name), tuple((int(start), int(stop)) for start, stop in runs))
+                for name, runs in header["kept"].items()
+            )
+            classes = header["classes"]
+            return cls(
+                kept, None if classes is None else tuple(int(c) for c in classes), bool(header["other"])
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CutError(f"not the header of a cut: {type(error).__name__}: {error}") from error
+
+
+TaskKind = Literal["train", "adopt", "evaluate", "share", "lend", "restat", "refit", "collect"]
+
+
 @dataclass(frozen=True)
 class Task:
     """What a site is asked to do.
@@ -139,19 +188,27 @@ class Task:
     ``adopt``     hold the parameters in ``blob``
     ``evaluate``  classify the test part with the parameters in ``blob`` (or with what the site holds)
     ``share``     send up ``fraction`` of the training part
+    ``lend``      keep the samples in ``blob``, which are other sites', as examples of "none of mine"
+    ``restat``    estimate the batch-norm statistics of the parameters in ``blob`` anew, and send them back
+    ``refit``     train the classifier alone, on the features that the rest gives, and send all back
     ``collect``   send up what the site holds
+
+    With a ``cut``, parameters are those of the part that it holds. If the part has an "other" output, what
+    the site was lent trains it, and so do ``outliers`` times as many examples as it has, made from its own.
 
     ``call`` counts the calls of a run: doing the same task of the same call again gives the same answer,
     whatever happened in between.
     """
 
-    kind: Literal["train", "adopt", "evaluate", "share", "collect"]
+    kind: TaskKind
     call: int
     seed: int
     blob: Blob | None = None
     recipe: Recipe | None = None
+    cut: Cut | None = None
     reply: bool = True
     fraction: float = 1.0
+    outliers: float = 0.0
 
     def header(self) -> dict[str, Any]:
         """All but the parameters, as JSON knows it."""
@@ -161,8 +218,10 @@ class Task:
             "call": self.call,
             "seed": self.seed,
             "recipe": recipe,
+            "cut": None if self.cut is None else self.cut.header(),
             "reply": self.reply,
             "fraction": self.fraction,
+            "outliers": self.outliers,
         }
 
 
@@ -171,12 +230,15 @@ class Cost:
     """What a task cost the site that did it.
 
     Multiply-adds are those of convolutions and matrix products; one training example costs its forward and
-    its backward pass.
+    its backward pass. ``macs_per_example`` and ``parameters`` are those of the network that the task trained,
+    its forward pass alone; 0 where it trained none.
     """
 
     train_macs: int = 0
     seconds: float = 0.0
     peak_memory_bytes: int = 0
+    macs_per_example: int = 0
+    parameters: int = 0
 
 
 @dataclass(frozen=True)

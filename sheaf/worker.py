@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sheaf import cost, training
+from sheaf import cost, head, training
 from sheaf.blob import Blob
 from sheaf.errors import DataError
 from sheaf.held import Held
 from sheaf.memory import PeakMemory
-from sheaf.seeds import generator
-from sheaf.types import Cost, Dataset, Progress, Recipe, Samples, Task, Update
-from sheaf.wire import encode_samples
+from sheaf.network import Network
+from sheaf.outliers import make_outliers
+from sheaf.seeds import generator, seed_for
+from sheaf.types import Cost, Cut, Dataset, Progress, Recipe, Samples, Task, Update
+from sheaf.wire import decode_samples, encode_samples
+
+LENT = "lent.safetensors"
 
 
 class Worker:
@@ -27,7 +32,8 @@ class Worker:
 
     Args:
         name: the site's name.
-        model: the network; workers of one process may share it, as every task brings or recalls parameters.
+        network: what is trained; workers of one process may share it, as every task brings or recalls
+            parameters.
         data: ``data.train`` is this site's own part, ``data.test`` what it is measured on.
         held_out: the site's own examples that it does not train on, for its decisions.
         folder: where the site keeps what it holds.
@@ -37,7 +43,7 @@ class Worker:
     def __init__(
         self,
         name: str,
-        model: nn.Module,
+        network: Network,
         data: Dataset,
         held_out: Samples,
         folder: Path,
@@ -46,15 +52,18 @@ class Worker:
         self.name = name
         self.data = data
         self.held_out = held_out
-        self._model = model
+        self._network = network
+        self._folder = folder
         self._held = Held(folder)
         self._prepare = training.Preparation(data.mean, data.std, device or torch.device("cpu"))
-
-        self._tasks = {
+        self._tasks: dict[str, Callable[[Task, Progress | None], _Done]] = {
             "train": self._train,
             "adopt": self._adopt,
             "evaluate": self._evaluate,
             "share": self._share,
+            "lend": self._lend,
+            "restat": self._restat,
+            "refit": self._refit,
             "collect": self._collect,
         }
 
@@ -70,55 +79,121 @@ class Worker:
         """
         started = time.perf_counter()
         with PeakMemory(self._prepare.device) as peak:
-            blob, metrics, macs = self._tasks[task.kind](task, progress)
+            done = self._tasks[task.kind](task, progress)
         counts = self.data.train.counts(len(self.data.classes)).tolist()
-        spent = Cost(macs, time.perf_counter() - started, peak.bytes)
-        return Update(self.name, task.kind, blob if task.reply else None, tuple(counts), metrics, spent)
+        spent = replace(done.cost, seconds=time.perf_counter() - started, peak_memory_bytes=peak.bytes)
+        return Update(
+            self.name, task.kind, done.blob if task.reply else None, tuple(counts), done.metrics or {}, spent
+        )
 
-    def training_macs(self, recipe: Recipe) -> int:
-        """Multiply-adds of training by ``recipe`` on this site's data, forward and backward."""
-        return recipe.epochs * len(self.data.train) * self._macs_per_trained_example
+    def cost_of(self, task: Task) -> Cost:
+        """What doing a train, refit or restat task takes, before it is done: multiply-adds and parameters."""
+        macs = self._network.macs(task.cut)
+        held = sum(value.numel() for value in self._network.of(task.cut).state_dict().values())
+        spent = len(self.data.train) * macs.forward
+        if task.kind == "train":
+            spent = _recipe(task).epochs * (len(self.data.train) + self._negatives(task)) * macs.train
+        elif task.kind == "refit":
+            classifier = head.classifier(self._network.model)
+            alone = cost.train_macs_per_example(classifier, (classifier.in_features,))
+            spent += _recipe(task).epochs * len(self.data.train) * alone
+        return Cost(spent, macs_per_example=macs.forward, parameters=held)
 
     def _train(self, task: Task, progress: Progress | None) -> _Done:
-        samples, recipe = self.data.train, task.recipe
-        if recipe is None:
-            raise ValueError("a train task needs a recipe")
-        if len(samples) == 0:
-            raise DataError(f"{self.name} has nothing to train on; was anything shared with it?")
-        if len(samples) == 1 and any(isinstance(m, _BatchNorm) for m in self._model.modules()):
+        recipe, model = _recipe(task), self._network.of(task.cut)
+        samples = self._what_to_train_on(task)
+        if len(samples) == 1 and any(isinstance(module, _BatchNorm) for module in model.modules()):
             raise DataError(f"{self.name} has one training example, over which batch norm has no variance")
         self._load(task)
         told = None if progress is None else (lambda *step: progress(self.name, *step))
-        losses = training.train(self._model, samples, recipe, self._prepare, task.seed, told)
-        blob = self._encode_model()
+        losses = training.train(model, samples, recipe, self._prepare, task.seed, told)
+        blob = _encode(model)
         self._held.keep(task.call, blob)
-        return blob, {"losses": losses}, self.training_macs(recipe)
+        return _Done(blob, {"losses": losses}, self.cost_of(task))
 
     def _adopt(self, task: Task, progress: Progress | None) -> _Done:
         if task.blob is None:
             raise ValueError("an adopt task needs parameters")
         self._held.keep(task.call, task.blob)
-        return None, {}, 0
+        return _Done()
 
     def _evaluate(self, task: Task, progress: Progress | None) -> _Done:
         self._load(task)
-        classes = len(self.data.classes)
-        confusion, loss = training.evaluate(self._model, self.data.test, self._prepare, classes)
-        metrics = {"confusion": confusion.tolist(), "loss": loss}
+        model, classes = self._network.of(task.cut), self._classes(task.cut)
+        confusion, loss = training.evaluate(
+            model, self.data.test, self._prepare, len(self.data.classes), classes
+        )
+        metrics: dict[str, Any] = {"confusion": confusion.tolist(), "loss": loss}
         if len(self.held_out):
-            kept, _ = training.evaluate(self._model, self.held_out, self._prepare, classes)
+            kept, _ = training.evaluate(model, self.held_out, self._prepare, len(self.data.classes), classes)
             metrics["held_out"] = kept.diagonal().sum().item() / len(self.held_out)
-        return None, metrics, 0
+        return _Done(metrics=metrics)
 
     def _share(self, task: Task, progress: Progress | None) -> _Done:
         samples = self.data.train
         count = round(task.fraction * len(samples))
         chosen = torch.randperm(len(samples), generator=generator(task.seed))[:count].sort().values
-        return encode_samples(samples.select(chosen)), {}, 0
+        return _Done(encode_samples(samples.select(chosen)))
+
+    def _lend(self, task: Task, progress: Progress | None) -> _Done:
+        if task.blob is None:
+            raise ValueError("a lend task needs samples")
+        task.blob.write(self._folder / LENT)
+        return _Done()
+
+    def _restat(self, task: Task, progress: Progress | None) -> _Done:
+        self._load(task)
+        training.reestimate_statistics(self._network.model, self._what_to_train_on(task), self._prepare)
+        return _Done(_encode(self._network.model), {}, self.cost_of(task))
+
+    def _refit(self, task: Task, progress: Progress | None) -> _Done:
+        self._load(task)
+        samples = self._what_to_train_on(task)
+        losses = head.refit(self._network.model, samples, _recipe(task), self._prepare, task.seed)
+        return _Done(_encode(self._network.model), {"losses": losses}, self.cost_of(task))
 
     def _collect(self, task: Task, progress: Progress | None) -> _Done:
         self._load(task)
-        return self._encode_model(), {}, 0
+        return _Done(_encode(self._network.of(task.cut)))
+
+    def _what_to_train_on(self, task: Task) -> Samples:
+        """The site's own examples, labelled as the cut's outputs are, and the "other" ones if it has that."""
+        own = self.data.train
+        if len(own) == 0:
+            raise DataError(f"{self.name} has nothing to train on; was anything shared with it?")
+        if task.cut is None or (task.cut.classes is None and not task.cut.other):
+            return own
+        classes = self._classes(task.cut)
+        assert classes is not None
+        other = len(classes)
+        output = torch.full((len(self.data.classes),), other)
+        output[classes] = torch.arange(other)
+        parts = [Samples(own.inputs, output[own.targets], own.positions)]
+        if task.cut.other:
+            if task.outliers:
+                count = round(task.outliers * len(own))
+                made = make_outliers(own, count, seed_for(task.seed, "outliers"))
+                parts.append(Samples.of(made, torch.full((count,), other)))
+            if lent := self._lent():
+                parts.append(Samples.of(lent.inputs, torch.full((len(lent),), other)))
+        return parts[0] if len(parts) == 1 else Samples.concat(parts)
+
+    def _negatives(self, task: Task) -> int:
+        """How many examples of "other" a train task adds to the site's own."""
+        if task.cut is None or not task.cut.other:
+            return 0
+        lent = self._lent()
+        return round(task.outliers * len(self.data.train)) + (len(lent) if lent else 0)
+
+    def _lent(self) -> Samples | None:
+        path = self._folder / LENT
+        return decode_samples(Blob.at(path)) if path.exists() else None
+
+    def _classes(self, cut: Cut | None) -> Tensor | None:
+        """(k,) the classes that the cut's outputs are for; None for all in order."""
+        if cut is None:
+            return None
+        return torch.tensor(self._network.part(cut).classes)
 
     def _load(self, task: Task) -> None:
         if task.blob is not None:
@@ -127,14 +202,23 @@ class Worker:
             params = load_file(held)
         else:
             raise ValueError(f"{self.name} holds no model yet: the first task must bring one")
-        self._model.load_state_dict(params)
-
-    def _encode_model(self) -> Blob:
-        return Blob.of({name: value.cpu() for name, value in self._model.state_dict().items()})
-
-    @cached_property
-    def _macs_per_trained_example(self) -> int:
-        return cost.train_macs_per_example(self._model, self.data.shape)
+        self._network.of(task.cut).load_state_dict(params)
 
 
-_Done = tuple[Blob | None, dict[str, object], int]
+@dataclass(frozen=True)
+class _Done:
+    """What a task came to."""
+
+    blob: Blob | None = None
+    metrics: dict[str, Any] | None = None
+    cost: Cost = Cost()  # noqa: RUF009  # frozen
+
+
+def _recipe(task: Task) -> Recipe:
+    if task.recipe is None:
+        raise ValueError(f"a {task.kind} task needs a recipe")
+    return task.recipe
+
+
+def _encode(model: nn.Module) -> Blob:
+    return Blob.of({name: value.cpu() for name, value in model.state_dict().items()})

@@ -93,6 +93,32 @@ MISTAKES = {
         "../x",
     ),
     "an edge named cloud": (["run", "--set", "partition.edges={cloud=[0,1,2,3,4],b=[5,6,7,8,9]}"], "cloud"),
+    "a share for an edge that is not there": (
+        ["run", "--set", "fleet.shares.edg-1=0.5"],
+        "no edge is named 'edg-1' (did you mean 'edge-1'?)",
+    ),
+    "a step that needs a pool without one": (
+        ["run", "--set", "method=decoupled", "--set", "method.restat=true"],
+        "method: restat needs a pool of samples: set share above 0",
+    ),
+    "a model that cannot be cut": (
+        ["run", "--dry-run", "--set", "method=decoupled", "--set", "model={name='toys:Uncuttable'}"],
+        "the model cannot be cut: a part's logits are off",
+    ),
+    "too few channels for the edges": (
+        [
+            *("run", "--dry-run", "--set", "method=decoupled"),
+            *("--set", "partition.edges=10", "--set", "model.options.hidden=8"),
+        ],
+        "the 8 channels of 'fc1' that can be chosen are too few for 10 sites",
+    ),
+    "no edge that is strong enough": (
+        [
+            *("run", "--dry-run", "--set", "method=fedavg", "--set", "method.only_strong=true"),
+            *("--set", "fleet.shares={edge-1=0.5,edge-2=0.5}"),
+        ],
+        "method.only_strong leaves no edge",
+    ),
     "weights that are not there": (["run", "--set", "model.weights=no.safetensors"], "no.safetensors"),
     "no run to show": (["show", "nowhere"], "holds no finished run"),
     "no run to resume": (["run", "--resume", "nowhere"], "holds no run"),

@@ -100,7 +100,7 @@ def test_another_name_keeps_the_settings_that_both_have() -> None:
         ("sed=1", "unknown key sed (did you mean 'seed'?); allowed: title, seed, data, partition"),
         (
             "fleet.devic=cpu",
-            "unknown key fleet.devic (did you mean 'device'?); allowed: quorum, device, threads",
+            "unknown key fleet.devic (did you mean 'device'?); allowed: quorum, shares, budgets, device",
         ),
         (
             "method.pretrain.epoch=1",
@@ -130,7 +130,7 @@ def test_another_name_keeps_the_settings_that_both_have() -> None:
             "method.merge = {'x': 3}: give a name or a table with one; there are: mean, wei",
         ),
         ("method.merge={name='mean', x=3}", "unknown key method.merge.x; allowed: "),
-        ("method=3", "method = 3: give a name or a table with one; there are: central, ecavg"),
+        ("method=3", "method = 3: give a name or a table with one; there are: central, decoupled, ecavg"),
         ("method=[]", "method = []: give a name or a table with one; there are: "),
         ("method=fedvag", "no method is named 'fedvag' (did you mean 'fedavg'?); there are: central"),
         ("partition=idd", "no partition is named 'idd' (did you mean 'iid'?); there are: classes"),

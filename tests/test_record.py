@@ -12,7 +12,7 @@ import pytest
 from support import one_line
 
 from sheaf.errors import RunFolderError
-from sheaf.record import Log, RefusalRecord, Result, Row, SiteRecord
+from sheaf.record import Log, RefusalRecord, Result, Row, SiteRecord, WholeModel
 from sheaf.types import CLOUD, Cost, Update
 
 CONFUSION = [[3, 1, 0], [0, 2, 2], [1, 1, 6]]
@@ -33,9 +33,11 @@ def result() -> Result:
         classes=["a", "b", "ç"],
         split={"edge-1": [5, 0, 7], "edge-2": [0, 3, 0]},
         rows=log.rows,
+        whole=WholeModel(macs_per_example=2, train_macs_per_example=5, parameters=9),
         cost={
             "edge-1": SiteRecord(
                 macs_per_example=1,
+                parameters=7,
                 train_macs=2**60,
                 bytes_sent=3,
                 bytes_received=4,

@@ -22,7 +22,9 @@ from sheaf.readers.settings import DataSettings
 from sheaf.schema import Merge, make_plugin, parse, plain
 from sheaf.types import Recipe, settings
 
-PLUGINS = [(kind, name) for kind in ("methods", "merges", "partitions") for name in plugins.describe(kind)]
+PLUGINS = [
+    (kind, name) for kind in ("methods", "merges", "partitions", "cuts") for name in plugins.describe(kind)
+]
 
 recipes = st.builds(
     Recipe,
@@ -38,8 +40,20 @@ recipes = st.builds(
 )
 merges = st.sampled_from([plugins.load("merges", name)() for name in plugins.describe("merges")])
 classes = st.lists(st.integers(0, 99) | st.text(max_size=5), max_size=4).map(tuple)
+schemes = st.sampled_from([plugins.load("cuts", name)() for name in plugins.describe("cuts")])
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "merge": merges,
+    "cut": schemes,
+    "stem": st.integers(0, 9),
+    "by": st.sampled_from(["classes", "share"]),
+    "width": st.floats(0, 1, exclude_min=True),
+    "negatives": st.sampled_from(["none", "outliers", "pooled"]),
+    "outliers": st.floats(0, exclude_min=True, allow_infinity=False),
+    "restat": st.booleans(),
+    "refit": st.none() | recipes,
+    "finetune": st.none() | recipes,
+    "retrain": st.none() | recipes,
+    "only_strong": st.booleans(),
     "rounds": st.integers(1, 100),
     "share": st.floats(0, 1, exclude_min=True),
     "reference": st.booleans(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,31 +12,41 @@ import torch
 from support import one_line
 from torch import Tensor, nn
 
+from sheaf import cost
 from sheaf.blob import Blob
+from sheaf.cut import SiteNeeds, bind
+from sheaf.cuts.by_class import ByClass
+from sheaf.cuts.prefix import Prefix
 from sheaf.engines.local import LocalFleet
-from sheaf.errors import QuorumError, TrainingError
+from sheaf.errors import CutError, QuorumError, TrainingError
 from sheaf.journal import Journal
 from sheaf.ledger import Ledger
 from sheaf.merges.mean import Mean
+from sheaf.network import Network
 from sheaf.seeds import generator, seed_for
 from sheaf.sites import Calls, Cloud, Edges
-from sheaf.types import CLOUD, Dataset, Recipe, Samples, Task, Update
-from sheaf.wire import message_bytes
+from sheaf.types import CLOUD, Cut, Dataset, Recipe, Samples, Task, Update
+from sheaf.wire import decode_samples, message_bytes
 from sheaf.worker import Worker
 
 RECIPE = Recipe(batch_size=8)
 SITES = ("c", "a", "d", "b")
 
 
-def network() -> nn.Module:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3), nn.BatchNorm1d(3))
-    nn.init.normal_(model[1].weight, std=0.1, generator=generator(4))
-    nn.init.zeros_(model[1].bias)
-    return model
+def model() -> nn.Module:
+    made = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    draws = generator(4)
+    for parameter in made.parameters():
+        nn.init.normal_(parameter, std=0.1, generator=draws)
+    return made
+
+
+def network() -> Network:
+    return Network(model(), (1, 4, 4))
 
 
 def theta() -> dict[str, Tensor]:
-    return network().state_dict()
+    return model().state_dict()
 
 
 def dataset() -> Dataset:
@@ -86,13 +96,20 @@ class Fleet(LocalFleet):
 class Rig:
     """The seam over a fleet, with all that stands behind it."""
 
-    def __init__(self, folder: Path, fleet: LocalFleet | None = None, quorum: float = 0.5) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        fleet: LocalFleet | None = None,
+        quorum: float = 0.5,
+        needs: Sequence[SiteNeeds] = (),
+    ) -> None:
         self.fleet = fleet or Fleet(folder / "sites")
         self.journal = Journal(folder / "journal", {})
-        self.ledger = Ledger(SITES, 0)
+        self.ledger = Ledger(SITES, 0, 0)
         self.began: list[tuple[str, int]] = []
         self.calls = Calls(5, self.journal, self.ledger, lambda *told: self.began.append(told))
-        self.edges = Edges(self.calls, self.fleet, quorum)
+        needs = needs or [SiteNeeds(site, (0, 1, 2)) for site in SITES]
+        self.edges = Edges(self.calls, self.fleet, network(), needs, quorum)
 
     def __enter__(self) -> Rig:
         self.journal.__enter__()
@@ -202,7 +219,7 @@ def test_what_cannot_be_merged_is_refused_by_name_and_the_rest_goes_on(tmp_path:
         assert [update.site for update in usable] == ["c", "b"]
         assert [(one.call, one.site, one.why) for one in rig.calls.refused] == [
             (1, "a", "1.weight has values that are not finite"),
-            (1, "d", "1.bias has shape (1,) instead of (3,)"),
+            (1, "d", "1.bias has shape (1,) instead of (8,)"),
         ]
         merged = Mean()(theta(), usable)
     assert all(torch.isfinite(value).all() for value in merged.values())
@@ -273,7 +290,7 @@ def test_the_cloud_trains_on_what_was_shared_in_the_order_of_the_edges(
     trained = centre.train(theta(), RECIPE, counted=False)
     assert rig.ledger.sites[CLOUD].train_macs == before == 0
     again = centre.train(theta(), RECIPE)
-    assert rig.ledger.sites[CLOUD].train_macs == worker.training_macs(RECIPE) > 0
+    assert rig.ledger.sites[CLOUD].train_macs == 48 * cost.train_macs_per_example(model(), (1, 4, 4)) > 0
     assert not torch.equal(trained["1.weight"], again["1.weight"]), "another call draws anew"
     (measured,) = centre.evaluate(again)
     assert torch.tensor(measured.metrics["confusion"]).sum() == 48
@@ -293,3 +310,143 @@ def test_two_sites_of_one_name(tmp_path: Path) -> None:
     twice = workers(tmp_path)[:1] * 2
     with pytest.raises(ValueError, match="same name"):
         LocalFleet(twice)
+
+
+NEEDS = [
+    SiteNeeds("c", (0, 1), 0.5),
+    SiteNeeds("a", (2,), 0.25),
+    SiteNeeds("d", (0, 1, 2)),
+    SiteNeeds("b", (0, 2), 0.75),
+]
+
+
+class Apart(Fleet):
+    """Each edge has examples of its classes alone, and keeps the tasks that it was given."""
+
+    def __init__(self, folder: Path, says: Mapping[str, object] | None = None) -> None:
+        super().__init__(folder, says=says)
+        self.tasks: list[tuple[str, Task]] = []
+        for site, worker in self._workers.items():
+            own = dataset().train
+            (classes,) = (needs.classes for needs in NEEDS if needs.name == site)
+            worker.pool(own.select(torch.isin(own.labels, torch.tensor(classes))))
+
+    def run(self, tasks: Mapping[str, Task]) -> Iterator[Update]:
+        self.tasks += tasks.items()
+        return super().run(tasks)
+
+
+def apart(folder: Path, says: Mapping[str, object] | None = None) -> Rig:
+    return Rig(folder, Apart(folder / "sites", says), needs=NEEDS)
+
+
+def test_an_edge_is_lent_what_is_of_none_of_its_classes(tmp_path: Path) -> None:
+    with apart(tmp_path) as rig:
+        pool = dataset().train.select(torch.arange(0, 30))
+        rig.edges.lend(pool)
+        lent = {site: decode_samples(task.blob) for site, task in rig.fleet.tasks if task.blob}
+        for needs in NEEDS:
+            got, foreign = (
+                lent[needs.name],
+                pool.select(~torch.isin(pool.labels, torch.tensor(needs.classes))),
+            )
+            assert torch.equal(got.labels, foreign.labels)
+            assert torch.equal(got.inputs, foreign.inputs[foreign.positions])
+            assert not set(got.labels.tolist()) & set(needs.classes)
+        assert [len(lent[site]) for site in SITES] == [10, 20, 0, 10]
+        sent = [rig.ledger.sites[site].bytes_received for site in SITES]
+        assert sent == [message_bytes(dict(rig.fleet.tasks)[site]) for site in SITES]
+        assert rig.ledger.sites[CLOUD].bytes_sent == sum(sent)
+
+
+def test_each_edge_gets_its_part_and_the_parts_are_bound(tmp_path: Path) -> None:
+    with apart(tmp_path) as rig:
+        cuts = rig.edges.cut(Prefix())
+        updates = rig.edges.train(theta(), RECIPE, cuts=cuts)
+        for site, task in rig.fleet.tasks:
+            assert task.cut == cuts[site] == rig.edges.cut_of(site)
+            assert task.blob is not None
+            taken = network().part(cuts[site]).take(theta())
+            assert task.blob.sha256 == Blob.of(taken).sha256
+        widths = [len(update.params["1.weight"]) for update in updates]
+        assert widths == [4, 2, 8, 6]
+        whole = rig.ledger.sites["d"]
+        assert whole.parameters == sum(value.numel() for value in theta().values())
+        assert rig.ledger.sites["a"].macs_per_example == (16 + 3) * 2
+        merged = bind(theta(), rig.edges.parts(updates, by_examples=True), fill="keep")
+        parts = {update.site: update for update in updates}
+        last = merged["1.weight"][7], parts["d"].params["1.weight"][7]
+        assert torch.equal(*last), "it alone holds the last channel"
+        shared = [parts[site] for site in SITES if site != "a"]  # what three hold, by their examples
+        total = sum(update.examples for update in shared)
+        mean = sum(update.params["1.weight"][3].double() * update.examples for update in shared) / total
+        torch.testing.assert_close(merged["1.weight"][3], mean.float())
+        equal = bind(theta(), rig.edges.parts(updates, by_examples=False), fill="keep")
+        mean = sum(update.params["1.weight"][3].double() for update in shared) / 3
+        torch.testing.assert_close(equal["1.weight"][3], mean.float())
+        # then each goes on with, measures and sends what it holds
+        rig.edges.train(None, RECIPE, reply=False)
+        rig.edges.evaluate()
+        assert [len(update.params["1.weight"]) for update in rig.edges.collect()] == [4, 2, 8, 6]
+
+
+def test_without_cuts_an_edge_holds_all_again(tmp_path: Path) -> None:
+    with apart(tmp_path) as rig:
+        rig.edges.train(theta(), RECIPE, cuts=rig.edges.cut(Prefix()))
+        rig.edges.adopt(theta())
+        assert [rig.edges.cut_of(site) for site in SITES] == [None] * 4
+        assert {task.cut for _, task in rig.fleet.tasks[-4:]} == {None}
+        updates = rig.edges.train(None, RECIPE)
+        assert [len(update.params["1.weight"]) for update in updates] == [8] * 4
+        parts = [part for part, _, _ in rig.edges.parts(updates, by_examples=True)]
+        assert {part.cut for part in parts} == {Cut()}
+
+
+def test_edges_with_the_same_part_get_the_same_bytes(tmp_path: Path) -> None:
+    needs = [replace(needs, share=0.5) for needs in NEEDS]
+    with Rig(tmp_path, Apart(tmp_path / "sites"), needs=needs) as rig:
+        rig.edges.adopt(theta(), rig.edges.cut(Prefix()))
+        assert len({id(task.blob) for _, task in rig.fleet.tasks}) == 1
+        assert len({task.blob.sha256 for _, task in rig.fleet.tasks if task.blob}) == 1
+
+
+def test_another_edges_part_is_refused(tmp_path: Path) -> None:
+    def of_another(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return network().part(cuts["c"]).take(theta())
+
+    with apart(tmp_path, says={"a": of_another}) as rig:
+        cuts = rig.edges.cut(Prefix())
+        usable = rig.edges.train(theta(), RECIPE, cuts=cuts)
+        assert [update.site for update in usable] == ["c", "d", "b"]
+        (refused,) = rig.calls.refused
+        assert (refused.site, refused.why) == ("a", "1.bias has shape (4,) instead of (2,)")
+
+
+def test_only_some_are_asked_and_the_quorum_is_of_these(tmp_path: Path) -> None:
+    with Rig(tmp_path, Fleet(tmp_path / "sites", says={"a": not_finite}), quorum=0.5) as rig:
+        assert [update.site for update in rig.edges.train(theta(), RECIPE, only=["a", "b"])] == ["b"]
+        assert {site for _, site in rig.fleet.asked} == {"a", "b"}
+        assert rig.ledger.sites["c"].train_macs == rig.ledger.sites["c"].bytes_received == 0
+        with pytest.raises(QuorumError, match="0 of 1 edges"):
+            rig.edges.train(theta(), RECIPE, only=["a"])
+
+
+def test_too_few_channels_for_the_edges(tmp_path: Path) -> None:
+    needs = [SiteNeeds(f"edge-{n}", (n % 3,)) for n in range(9)]
+    with Rig(tmp_path, needs=needs) as rig, pytest.raises(CutError, match="too few for 9 sites") as error:
+        rig.edges.cut(ByClass())
+    one_line(error)
+
+
+@pytest.mark.parametrize("kind", ["restat", "refit"])
+def test_the_cloud_changes_only_what_it_is_asked_to(cloud: tuple[Rig, Cloud, Worker], kind: str) -> None:
+    rig, centre, _ = cloud
+    centre.pool(rig.edges.share(1.0))
+    changed = centre.restat(theta()) if kind == "restat" else centre.refit(theta(), RECIPE)
+    names = {name for name, value in theta().items() if not torch.equal(value, changed[name])}
+    statistics = {f"2.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")}
+    assert names == (statistics if kind == "restat" else {"3.weight", "3.bias"})
+    forward = 48 * cost.macs_per_example(model(), (1, 4, 4))
+    spent = rig.ledger.sites[CLOUD].train_macs
+    assert spent == (forward if kind == "restat" else forward + 48 * 2 * 8 * 3)
+    assert rig.ledger.sites[CLOUD].bytes_sent == sum(rig.ledger.sites[s].bytes_received for s in SITES)

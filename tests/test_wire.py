@@ -11,11 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sheaf.blob import Blob
-from sheaf.types import Cost, Recipe, Samples, Task, Update
+from sheaf.types import Cost, Cut, Recipe, Samples, Task, Update
 from sheaf.wire import decode_samples, encode_header, encode_samples, message_bytes, task_digest
 
-TASK = Task("train", 3, 17, Blob.of({"w": torch.ones(3)}), Recipe(augment=("flip",)), True, 0.5)
-UPDATE = Update("edge-1", "train", TASK.blob, (3, 0, 5), {"losses": [0.1, float("inf")]}, Cost(7, 0.25, 9))
+CUT = Cut((("conv", ((0, 3),)),), (1, 4))
+TASK = Task(
+    "train", 3, 17, Blob.of({"w": torch.ones(3)}), Recipe(augment=("flip",)), CUT, fraction=0.5, outliers=0.1
+)
+UPDATE = Update(
+    "edge-1", "train", TASK.blob, (3, 0, 5), {"losses": [0.1, float("inf")]}, Cost(7, 0.25, 9, 11, 13)
+)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -52,7 +57,12 @@ def test_a_message_weighs_its_header_and_its_tensors() -> None:
         {"recipe": None},
         {"recipe": Recipe(lr=0.002, augment=("flip",))},
         {"recipe": Recipe()},
+        {"cut": None},
+        {"cut": replace(CUT, kept=(("conv", ((0, 2), (3, 4))),))},
+        {"cut": replace(CUT, classes=None)},
+        {"cut": replace(CUT, other=True)},
         {"reply": False},
+        {"outliers": 0.2},
         {"fraction": 0.25},
     ],
     ids=lambda change: next(iter(change)),

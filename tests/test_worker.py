@@ -11,16 +11,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sheaf import cost, training
+from sheaf import cost, head, training
 from sheaf.blob import Blob
-from sheaf.errors import DataError
-from sheaf.seeds import generator
-from sheaf.types import Dataset, Recipe, Samples, Task, Update
-from sheaf.wire import decode_samples
+from sheaf.errors import CutError, DataError
+from sheaf.network import Network
+from sheaf.outliers import make_outliers
+from sheaf.seeds import generator, seed_for
+from sheaf.types import Cut, Dataset, Recipe, Samples, Task, Update
+from sheaf.wire import decode_samples, encode_samples
 from sheaf.worker import Worker
 
 RECIPE = Recipe(epochs=2, batch_size=8, lr=0.01, augment=("crop",))
 MakeWorker = Callable[..., Worker]
+PREPARE = training.Preparation((0.5,), (0.25,), torch.device("cpu"))
 
 
 def network() -> nn.Module:
@@ -44,12 +47,11 @@ def dataset() -> Dataset:
 def make_worker(tmp_path: Path) -> MakeWorker:
     """A site on 25 examples with 5 held out; made again, it finds what it held."""
 
-    def make(name: str = "edge", model: nn.Module | None = None, held_out: int = 5) -> Worker:
+    def make(name: str = "edge", shared: Network | None = None, held_out: int = 5) -> Worker:
         data = dataset()
         own = replace(data, train=data.train.select(torch.arange(held_out, 30)))
-        return Worker(
-            name, model or network(), own, data.train.select(torch.arange(held_out)), tmp_path / name
-        )
+        kept = data.train.select(torch.arange(held_out))
+        return Worker(name, shared or Network(network(), (1, 8, 8)), own, kept, tmp_path / name)
 
     return make
 
@@ -70,19 +72,14 @@ def sha(update: Update) -> str:
 def test_train_is_the_training_loop(make_worker: MakeWorker) -> None:
     worker, model = make_worker(), network()
     answer = worker.do(Task("train", 1, 7, theta(), RECIPE))
-    losses = training.train(
-        model,
-        worker.data.train,
-        RECIPE,
-        training.Preparation((0.5,), (0.25,), torch.device("cpu")),
-        7,
-    )
+    losses = training.train(model, worker.data.train, RECIPE, PREPARE, 7)
     assert sha(answer) == Blob.of(model.state_dict()).sha256
     assert answer.metrics == {"losses": losses}
     assert (answer.site, answer.kind) == ("edge", "train")
     assert answer.counts == tuple(worker.data.train.counts(3).tolist())
     assert answer.cost.train_macs == 2 * 25 * cost.train_macs_per_example(network(), (1, 8, 8))
-    assert answer.cost.train_macs == worker.training_macs(RECIPE)
+    assert answer.cost.macs_per_example == cost.macs_per_example(network(), (1, 8, 8))
+    assert answer.cost.parameters == sum(value.numel() for value in network().state_dict().values())
     assert answer.cost.seconds > 0
     assert answer.cost.peak_memory_bytes > 2**20
 
@@ -130,7 +127,7 @@ def test_an_adopt_that_was_lost_is_done_again(make_worker: MakeWorker) -> None:
 
 
 def test_sites_that_share_a_network_do_not_meet(make_worker: MakeWorker) -> None:
-    shared = network()
+    shared = Network(network(), (1, 8, 8))
     one, other = make_worker("one", shared), make_worker("other", shared)
     one.do(Task("adopt", 1, 0, theta()))
     other.do(Task("adopt", 1, 0, other_theta()))
@@ -194,7 +191,7 @@ def test_a_pool_is_what_it_trains_on(make_worker: MakeWorker) -> None:
     worker.pool(worker.data.train.select(torch.arange(9)))
     answer = worker.do(Task("train", 1, 7, theta(), RECIPE))
     assert answer.examples == 9
-    assert answer.cost.train_macs == worker.training_macs(RECIPE)
+    assert answer.cost.train_macs == 2 * 9 * cost.train_macs_per_example(network(), (1, 8, 8))
 
 
 def test_nothing_to_train_on(make_worker: MakeWorker) -> None:
@@ -204,7 +201,7 @@ def test_nothing_to_train_on(make_worker: MakeWorker) -> None:
         worker.do(Task("train", 1, 7, theta(), RECIPE))
 
 
-@pytest.mark.parametrize("kind", ["evaluate", "collect", "train"])
+@pytest.mark.parametrize("kind", ["evaluate", "collect", "train", "restat"])
 def test_a_site_that_holds_nothing_says_so(make_worker: MakeWorker, kind: str) -> None:
     with pytest.raises(ValueError, match="edge holds no model yet"):
         make_worker().do(Task(kind, 1, 7, None, RECIPE))  # type: ignore[arg-type]
@@ -213,8 +210,12 @@ def test_a_site_that_holds_nothing_says_so(make_worker: MakeWorker, kind: str) -
 def test_tasks_that_lack_what_they_need(make_worker: MakeWorker) -> None:
     with pytest.raises(ValueError, match="needs a recipe"):
         make_worker().do(Task("train", 1, 7, theta()))
+    with pytest.raises(ValueError, match="needs a recipe"):
+        make_worker().do(Task("refit", 1, 7, theta()))
     with pytest.raises(ValueError, match="needs parameters"):
         make_worker().do(Task("adopt", 1, 7))
+    with pytest.raises(ValueError, match="needs samples"):
+        make_worker().do(Task("lend", 1, 7))
 
 
 def test_progress_names_the_site(make_worker: MakeWorker) -> None:
@@ -233,3 +234,146 @@ def test_the_answer_does_not_depend_on_the_global_generator(make_worker: MakeWor
     before = torch.manual_seed(2).get_state()
     assert sha(worker.do(task)) == sha(first)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+CUT = Cut((("0", ((1, 3),)),), classes=(0, 2))  # two of four channels, two of three classes
+OTHER = replace(CUT, other=True)
+
+
+@pytest.fixture
+def two_classes(make_worker: MakeWorker) -> Callable[[], Worker]:
+    """A site that has examples of classes 0 and 2 alone, 20 of them; made again, it finds what it held."""
+
+    def make() -> Worker:
+        worker = make_worker(held_out=0)
+        worker.pool(worker.data.train.select(worker.data.train.labels != 1))
+        return worker
+
+    return make
+
+
+def part_of_theta(cut: Cut) -> dict[str, Tensor]:
+    return Network(network(), (1, 8, 8)).part(cut).take(network().state_dict())
+
+
+def trained_by_hand(cut: Cut, samples: Samples) -> str:
+    model = Network(network(), (1, 8, 8)).part(cut).submodel()
+    model.load_state_dict(part_of_theta(cut))
+    training.train(model, samples, RECIPE, PREPARE, 7)
+    return Blob.of(model.state_dict()).sha256
+
+
+def relabelled(samples: Samples) -> Samples:
+    return Samples.of(samples.inputs[samples.positions], torch.tensor([0, -100, 1])[samples.labels])
+
+
+def part_macs(cut: Cut) -> int:
+    part = Network(network(), (1, 8, 8)).part(cut).submodel()
+    return cost.train_macs_per_example(part, (1, 8, 8))
+
+
+def test_a_part_is_trained_on_labels_that_are_its_outputs(two_classes: Callable[[], Worker]) -> None:
+    worker = two_classes()
+    answer = worker.do(Task("train", 1, 7, Blob.of(part_of_theta(CUT)), RECIPE, CUT))
+    assert sha(answer) == trained_by_hand(CUT, relabelled(worker.data.train))
+    assert answer.counts == (10, 0, 10), "the answer counts classes of the whole model"
+    assert answer.params["4.weight"].shape == (2, 72)
+    assert answer.cost.train_macs == 2 * 20 * part_macs(CUT)
+    assert answer.cost.train_macs < 0.6 * 2 * 20 * cost.train_macs_per_example(network(), (1, 8, 8))
+    assert answer.cost.parameters == sum(value.numel() for value in part_of_theta(CUT).values())
+    assert sha(worker.do(Task("collect", 2, 0, cut=CUT))) == sha(answer), "the part is what it holds"
+
+
+def others() -> Samples:
+    data = dataset().train
+    return data.select(data.labels == 1)
+
+
+def test_other_is_trained_on_what_was_lent_and_made(two_classes: Callable[[], Worker]) -> None:
+    worker, blob = two_classes(), Blob.of(part_of_theta(OTHER))
+    own = relabelled(worker.data.train)
+    made = make_outliers(worker.data.train, 5, seed_for(7, "outliers"))
+    outliers = Samples.of(made, torch.full((5,), 2))
+    lent = Samples.of(others().inputs[others().positions], torch.full((10,), 2))
+
+    without = worker.do(Task("train", 1, 7, blob, RECIPE, OTHER))
+    assert sha(without) == trained_by_hand(OTHER, own)
+    with_made = worker.do(Task("train", 2, 7, blob, RECIPE, OTHER, outliers=0.25))
+    assert sha(with_made) == trained_by_hand(OTHER, Samples.concat([own, outliers]))
+    answer = worker.do(Task("lend", 3, 0, encode_samples(others())))
+    assert (answer.blob, answer.cost.train_macs) == (None, 0)
+    worker = two_classes()  # a site that was started again still has it
+    with_lent = worker.do(Task("train", 4, 7, blob, RECIPE, OTHER))
+    assert sha(with_lent) == trained_by_hand(OTHER, Samples.concat([own, lent]))
+    with_both = worker.do(Task("train", 5, 7, blob, RECIPE, OTHER, outliers=0.25))
+    assert sha(with_both) == trained_by_hand(OTHER, Samples.concat([own, outliers, lent]))
+
+    answers = {20: without, 25: with_made, 30: with_lent, 35: with_both}
+    for examples, update in answers.items():
+        assert update.cost.train_macs == 2 * examples * part_macs(OTHER), "negatives are work too"
+        assert update.examples == 20, "they are no examples of any class"
+    part = worker.do(Task("train", 6, 7, Blob.of(part_of_theta(CUT)), RECIPE, CUT, outliers=0.25))
+    assert sha(part) == trained_by_hand(CUT, own), "a part without the output has no use for them"
+    assert part.cost.train_macs == 2 * 20 * part_macs(CUT)
+
+
+def test_what_is_lent_next_takes_the_place_of_what_was_lent(two_classes: Callable[[], Worker]) -> None:
+    worker, task = two_classes(), Task("train", 3, 7, Blob.of(part_of_theta(OTHER)), RECIPE, OTHER)
+    for call, count in ((1, 10), (2, 4), (3, 0)):
+        worker.do(Task("lend", call, 0, encode_samples(others().select(torch.arange(count)))))
+        assert worker.do(task).cost.train_macs == 2 * (20 + count) * part_macs(OTHER)
+
+
+@pytest.mark.parametrize("cut", [CUT, OTHER])
+def test_a_part_never_predicts_a_class_of_others(two_classes: Callable[[], Worker], cut: Cut) -> None:
+    worker, params = two_classes(), part_of_theta(cut)
+    if cut.other:
+        params["4.bias"] = torch.tensor([0.0, 0.0, 1e6])  # as sure as can be that nothing is its own
+    measured = worker.do(Task("evaluate", 1, 0, Blob.of(params), cut=cut))
+    confusion = torch.tensor(measured.metrics["confusion"])
+    assert confusion.sum(1).tolist() == [10, 10, 10]
+    assert confusion[:, 1].sum() == 0
+    assert confusion[:, [0, 2]].sum() == 30
+    assert 0 < measured.metrics["loss"] < 10, "'other' is no part of the loss"
+
+
+@pytest.mark.parametrize("outliers", [0.0, 0.3])
+@pytest.mark.parametrize("cut", [None, CUT, OTHER])
+def test_the_cost_can_be_told_before(
+    two_classes: Callable[[], Worker], cut: Cut | None, outliers: float
+) -> None:
+    worker = two_classes()
+    worker.do(Task("lend", 1, 0, encode_samples(others())))
+    params = network().state_dict() if cut is None else part_of_theta(cut)
+    task = Task("train", 2, 7, Blob.of(params), RECIPE, cut, outliers=outliers)
+    foretold = worker.cost_of(task)
+    spent = worker.do(task).cost
+    assert foretold == replace(spent, seconds=0.0, peak_memory_bytes=0)
+    examples = 20 + (10 + round(20 * outliers) if cut is OTHER else 0)
+    each = part_macs(cut) if cut else cost.train_macs_per_example(network(), (1, 8, 8))
+    assert foretold.train_macs == 2 * examples * each
+
+
+def test_new_statistics_are_those_of_the_pool(make_worker: MakeWorker) -> None:
+    worker, model = make_worker(), network()
+    answer = worker.do(Task("restat", 1, 7, theta()))
+    training.reestimate_statistics(model, worker.data.train, PREPARE)
+    assert sha(answer) == Blob.of(model.state_dict()).sha256 != theta().sha256
+    assert answer.cost.train_macs == 25 * cost.macs_per_example(network(), (1, 8, 8)), "one pass, forward"
+    assert (answer.kind, answer.metrics) == ("restat", {})
+
+
+def test_refit_trains_the_classifier_alone(make_worker: MakeWorker) -> None:
+    worker, model = make_worker(), network()
+    answer = worker.do(Task("refit", 1, 7, theta(), RECIPE))
+    losses = head.refit(model, worker.data.train, RECIPE, PREPARE, 7)
+    assert sha(answer) == Blob.of(model.state_dict()).sha256
+    assert answer.metrics == {"losses": losses}
+    one_pass = 25 * cost.macs_per_example(network(), (1, 8, 8))
+    # a linear layer's forward pass and the gradient of its weights; its inputs need none
+    assert answer.cost.train_macs == one_pass + RECIPE.epochs * 25 * 2 * 144 * 3
+
+
+def test_a_cut_that_does_not_fit_the_model_is_refused(make_worker: MakeWorker) -> None:
+    with pytest.raises(CutError, match="no group 'conv'"):
+        make_worker().do(Task("train", 1, 7, theta(), RECIPE, Cut((("conv", ((0, 1),)),))))

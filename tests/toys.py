@@ -99,6 +99,36 @@ class Grouped(nn.Sequential):
         )
 
 
+class DigitsCNN(nn.Sequential):
+    """Two convolutions with batch norm for digits of 8 x 8: ``model.name = "toys:DigitsCNN"``."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(
+            nn.Conv2d(1, 12, 3),
+            nn.BatchNorm2d(12),
+            nn.ReLU(),
+            nn.Conv2d(12, 20, 3),
+            nn.BatchNorm2d(20),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(80, num_classes),
+        )
+
+
+class Uncuttable(nn.Module):
+    """Channels are regrouped in a way that no table of coupled channels can tell."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 6, 3)
+        self.fc = nn.Linear(6, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x).mean((2, 3))
+        return self.fc(y.sort(1).values)
+
+
 EVERY = [Plain, Residual, Depthwise, Dense, Grouped]
 
 

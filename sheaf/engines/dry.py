@@ -34,8 +34,11 @@ class DryFleet:
                 right = torch.diag(worker.data.test.counts(classes)).tolist()
                 held = tuple(worker.data.train.counts(classes).tolist())
                 yield Update(name, "evaluate", None, held, {"confusion": right, "loss": 0.0}, Cost())
-            elif task.recipe is not None:
+            elif task.kind == "train" and task.recipe is not None:
                 answer = worker.do(replace(task, recipe=replace(task.recipe, epochs=0)))
-                yield replace(answer, cost=replace(answer.cost, train_macs=worker.training_macs(task.recipe)))
+                yield replace(answer, cost=worker.cost_of(task))
+            elif task.kind in ("refit", "restat"):
+                answer = worker.do(replace(task, kind="collect"))
+                yield replace(answer, kind=task.kind, cost=worker.cost_of(task))
             else:
                 yield worker.do(task)

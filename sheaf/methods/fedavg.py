@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import Field
 
 from sheaf.budget import Budget
+from sheaf.errors import PartitionError
 from sheaf.merges.weighted_mean import WeightedMean
 from sheaf.record import Log
 from sheaf.schema import Merge
@@ -28,16 +29,26 @@ class FedAvg:
         rounds: how often the edges train and are averaged.
         local: how each edge trains in a round.
         merge: how the cloud averages.
+        only_strong: leave out the edges that cannot carry the whole model (``fleet.shares`` below 1), which
+            at times beats giving them a part of it.
     """
 
     rounds: Annotated[int, Field(ge=1)] = 10
     local: Recipe = Recipe(epochs=1)
     merge: Merge = WeightedMean()
+    only_strong: bool = False
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
-        """Returns the average of the last round."""
+        """Returns the average of the last round, which every edge then holds.
+
+        Raises:
+            PartitionError: only strong edges are asked for, and there are none.
+        """
+        asked = [site.name for site in fleet.needs if site.share == 1 or not self.only_strong]
+        if not asked:
+            raise PartitionError("method.only_strong leaves no edge: fleet.shares has all below 1")
         for n in range(1, self.rounds + 1):
-            theta = self.merge(theta, fleet.train(theta, self.local))
+            theta = self.merge(theta, fleet.train(theta, self.local, only=asked))
             log("average", cloud.evaluate(theta), n)
         fleet.adopt(theta)
         log("after update", fleet.evaluate(), self.rounds)

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from sheaf.compare import Summary
 from sheaf.ledger import SiteCost
+from sheaf.plan import Planned
 from sheaf.record import Result, Row, SiteRecord
 from sheaf.types import CLOUD
 
@@ -94,7 +95,48 @@ def comparison_table(summaries: Sequence[Summary]) -> Group:
         _titled(f"Methods under one budget, {seeds} seed{'s' * (seeds > 1)}", table),
         Text("edges: accuracy on the test images of their own classes; cloud: on all classes"),
         Text("work: multiply-adds of all training; sent: by all devices and the cloud"),
+        Text(),
+        _saved_table(summaries),
     )
+
+
+def _saved_table(summaries: Sequence[Summary]) -> Group:
+    table = _table(["method"], ["weakest", "strongest", "sum", "sum with cloud"])
+    for summary in summaries:
+        each = sorted(summary.saved.values())
+        table.add_row(
+            summary.method,
+            *(
+                "-" if value is None else f"{value:.1f}x"
+                for value in (each[-1], each[0], summary.saved_sum, summary.saved_sum_with_cloud)
+            ),
+        )
+    return Group(
+        _titled("Work saved", table),
+        Text("device: multiply-adds an image of the whole model over those of its own part"),
+        Text("sum: training the whole model on every device as long, over what devices (and cloud) did"),
+    )
+
+
+def plan_table(planned: Sequence[Planned]) -> Group:
+    """Each device's part: how wide, what it takes, and which budget keeps it from being wider."""
+    figures = ("classes", "share", "mult-adds", "saved", "parameters", "memory", "s/epoch")
+    table = _table(["device"], figures)
+    table.add_column("limit")
+    for part in planned:
+        needs = part.needs
+        table.add_row(
+            part.site,
+            str(part.classes),
+            f"{part.share:.3f}",
+            count(needs.macs),
+            f"{part.saved:.1f}x",
+            count(needs.parameters),
+            size(needs.memory),
+            f"{needs.seconds:.1f}" if needs.seconds else "-",
+            part.limited_by or "the width",
+        )
+    return _titled("What each device can carry", table)
 
 
 def row_line(row: Row) -> str:

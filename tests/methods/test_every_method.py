@@ -7,18 +7,59 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 
 from sheaf import plugins, runs
 from sheaf.config import Experiment
+from sheaf.cuts.rolling import Rolling
+from sheaf.methods.decoupled import Decoupled
+from sheaf.methods.heterofl import HeteroFL
+from sheaf.models import ModelSettings
 from sheaf.record import Result
-from sheaf.types import CLOUD
+from sheaf.types import CLOUD, Cut, Recipe
 
 METHODS = list(plugins.describe("methods"))
+WHOLE = ["central", "ecavg", "fedavg", "fedrolex", "heterofl", "local"]
+"""Those whose edges hold the whole model where ``fleet.shares`` says nothing."""
+
+STEP = Recipe(epochs=1, batch_size=32)
+CUT = {
+    "decoupled with every step": Decoupled(
+        train=replace(STEP, epochs=6),
+        negatives="pooled",
+        share=0.2,
+        restat=True,
+        refit=STEP,
+        finetune=STEP,
+        retrain=STEP,
+        rounds=2,
+    ),
+    "decoupled with outliers": Decoupled(train=replace(STEP, epochs=12), negatives="outliers", outliers=0.3),
+    "heterofl of unequal edges": HeteroFL(rounds=3, local=STEP),
+    "a window that moves": HeteroFL(rounds=3, local=STEP, cut=Rolling()),
+}
+"""Further settings, on a network with batch norm and with edges of unequal strength."""
 
 
-@pytest.mark.parametrize("name", METHODS)
+def made(name: str, quick: Experiment) -> Experiment:
+    """The method under the quick experiment's budget, or one of ``CUT``."""
+    if name not in CUT:
+        return quick.with_method(name)
+    fleet = replace(quick.fleet, shares={"edge-2": 0.5})
+    model = ModelSettings(name="toys:DigitsCNN")
+    return replace(quick, method=CUT[name], fleet=fleet, model=model)
+
+
+def cut_of(path: Path) -> Cut | None:
+    """What the site of a weights file holds of the model, as the file says it."""
+    with safe_open(path, "pt") as file:
+        header = file.metadata().get("cut")
+    return Cut.of(json.loads(header)) if header else None
+
+
+@pytest.mark.parametrize("name", [*METHODS, "decoupled with every step", "decoupled with outliers"])
 def test_every_edge_is_measured_and_ends_with_a_model(name: str, quick: Experiment, tmp_path: Path) -> None:
-    result = runs.run(quick.with_method(name), out=tmp_path / "run")
+    result = runs.run(made(name, quick), out=tmp_path / "run")
     for edge in ("edge-1", "edge-2"):
         final = result.final(edge)
         assert final is not None
@@ -27,9 +68,9 @@ def test_every_edge_is_measured_and_ends_with_a_model(name: str, quick: Experime
     assert Result.read(tmp_path / "run") == result
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*METHODS, "decoupled with every step", "decoupled with outliers"])
 def test_same_seed_same_bits(name: str, quick: Experiment, tmp_path: Path) -> None:
-    experiment = quick.with_method(name)
+    experiment = made(name, quick)
     first, second = (runs.run(experiment, out=tmp_path / folder) for folder in ("a", "b"))
     other = runs.run(replace(experiment, seed=1), out=tmp_path / "c")
     assert first.rows == second.rows
@@ -39,12 +80,12 @@ def test_same_seed_same_bits(name: str, quick: Experiment, tmp_path: Path) -> No
     assert other.rows != first.rows
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*METHODS, "decoupled with every step", "a window that moves"])
 def test_resumed_from_any_call_ends_with_the_same_bits(name: str, quick: Experiment, tmp_path: Path) -> None:
-    experiment = quick.with_method(name)
+    experiment = made(name, quick)
     whole = runs.run(experiment, out=tmp_path / "whole")
     journal = (tmp_path / "whole" / "journal" / "journal.jsonl").read_bytes().splitlines(keepends=True)
-    for calls in range(1, len(journal) - 1, 3):
+    for calls in range(1, len(journal) - 1, max(3, len(journal) // 6)):
         stopped = tmp_path / f"stopped-{calls}"
         with pytest.raises(UnpluggedError):
             runs.run(experiment, out=stopped, watch=PullsThePlug(stopped, calls))
@@ -54,9 +95,9 @@ def test_resumed_from_any_call_ends_with_the_same_bits(name: str, quick: Experim
             assert (stopped / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*METHODS, *CUT])
 def test_the_dry_run_foretells_the_cost(name: str, quick: Experiment, tmp_path: Path) -> None:
-    experiment = quick.with_method(name)
+    experiment = made(name, quick)
     foretold = runs.rehearse(runs.prepare(experiment)).sites
     spent = runs.run(experiment, out=tmp_path / "run").cost
     for site, cost in spent.items():
@@ -68,16 +109,39 @@ def test_the_dry_run_foretells_the_cost(name: str, quick: Experiment, tmp_path: 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_budget_is_kept(name: str, quick: Experiment, tmp_path: Path) -> None:
-    method = quick.with_method(name).method
-    given = quick.method.budget
-    assert method.budget.edge_epochs + method.budget.cloud_epochs <= given.edge_epochs + given.cloud_epochs
-    result = runs.run(quick.with_method(name), out=tmp_path / "run")
-    macs = runs.prepare(quick).edges(tmp_path)[0].training_macs(given.recipe) / given.recipe.epochs
+    experiment = quick.with_method(name)
+    given, kept = quick.method.budget, experiment.method.budget
+    assert kept.edge_epochs + kept.cloud_epochs <= given.edge_epochs + given.cloud_epochs
+    result = runs.run(experiment, out=tmp_path / "run")
+    network = runs.prepare(experiment).network
     for site in result.split:
-        each = macs * sum(result.split[site]) / sum(result.split["edge-1"])
-        assert result.cost[site].train_macs == pytest.approx(method.budget.edge_epochs * each)
-    if method.budget.cloud_epochs == 0:
+        cut = cut_of(tmp_path / "run" / result.weights[site])
+        each = network.macs(cut).train
+        if name in WHOLE:
+            assert cut in (None, Cut())
+            assert each == network.macs().train
+        assert result.cost[site].train_macs == kept.edge_epochs * sum(result.split[site]) * each
+    if kept.cloud_epochs == 0:
         assert result.cost[CLOUD].train_macs == 0
+    else:
+        pooled = sum(sum(counts) for counts in result.split.values())
+        assert result.cost[CLOUD].train_macs == kept.cloud_epochs * pooled * network.macs().train
+
+
+@pytest.mark.parametrize("name", ["decoupled", *CUT])
+def test_edges_hold_what_their_files_say(name: str, quick: Experiment, tmp_path: Path) -> None:
+    experiment = made(name, quick)
+    result = runs.run(experiment, out=tmp_path / "run")
+    prepared = runs.prepare(experiment)
+    for site in result.split:
+        cut = cut_of(tmp_path / "run" / result.weights[site])
+        with safe_open(tmp_path / "run" / result.weights[site], "pt") as file:
+            held = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
+        module = prepared.network.of(cut)
+        module.load_state_dict(held)
+        assert result.cost[site].parameters == sum(value.numel() for value in held.values())
+        assert result.cost[site].macs_per_example == prepared.network.macs(cut).forward
+    assert cut_of(tmp_path / "run" / result.weights[CLOUD]) is None
 
 
 class UnpluggedError(Exception):

@@ -1,0 +1,25 @@
+"""The first channels of every layer, as many as the site can carry: HeteroFL.
+
+HeteroFL: Computation and Communication Efficient Federated Learning for Heterogeneous Clients. Diao,
+Ding, Tarokh. ICLR 2021. arXiv:2010.01264
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sheaf.cut import Anatomy, SiteNeeds
+from sheaf.cuts._common import window
+from sheaf.types import Cut, settings
+
+
+@settings
+class Prefix:
+    """The first ``ceil(share * width)`` channels of every group, and all classes' rows."""
+
+    def __call__(self, anatomy: Anatomy, sites: Sequence[SiteNeeds], round: int) -> dict[str, Cut]:
+        """Site -> its cut, the same in every round. A share of 1 is the whole model."""
+        return {
+            site.name: anatomy.cut({group.name: window(group, site.share, 0) for group in anatomy.groups})
+            for site in sites
+        }

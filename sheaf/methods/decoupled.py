@@ -1,0 +1,116 @@
+"""Decoupled training: each device trains a part of the network for its classes; the parts are bound into one.
+
+Chen, Qin. ACM/IEEE Symposium on Edge Computing, 2020. https://doi.org/10.1109/SEC50012.2020.00069
+
+The paper's abstract leaves open how deep the shared layers go, whether a device sees anything of the others'
+classes, and what the cloud does after binding: each is a setting here, and each step has a row of its own, so
+that its worth shows. With ``finetune`` and ``retrain`` it is the hybrid with ECAvg that neither paper has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from sheaf.budget import Budget
+from sheaf.cut import bind
+from sheaf.cuts.by_class import ByClass
+from sheaf.record import Log
+from sheaf.schema import Scheme
+from sheaf.sites import Cloud, Edges
+from sheaf.types import Params, Recipe, settings
+
+
+@settings
+class Decoupled:
+    """Settings of decoupled training.
+
+    Attributes:
+        train: how each device trains its part, with no exchange between devices.
+        cut: what each device holds.
+        negatives: what teaches a part that an example is none of its classes: nothing; ``outliers`` that the
+            device makes from its own images; ``pooled`` samples of the other devices, sent down by the cloud.
+        outliers: made examples for each of the device's own.
+        share: the part of each device's samples that goes up, to be lent to others and be the cloud's pool.
+            With 0 the cloud has no data, and no step below can be asked for.
+        restat: after binding, estimate the batch-norm statistics anew on the pool.
+        refit: then train the classifier alone on the pool.
+        finetune: then train the whole network on the pool.
+        retrain: then each device goes on training its part of that.
+        rounds: how often all this is done; each goes on from the bound model of the one before.
+    """
+
+    train: Recipe = Recipe(epochs=10)
+    cut: Scheme = ByClass()
+    negatives: Literal["none", "outliers", "pooled"] = "none"
+    outliers: Annotated[float, Field(gt=0)] = 0.5
+    share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    restat: bool = False
+    refit: Recipe | None = None
+    finetune: Recipe | None = None
+    retrain: Recipe | None = None
+    rounds: Annotated[int, Field(ge=1)] = 1
+
+    def __post_init__(self) -> None:
+        wanted = {
+            "negatives = 'pooled'": self.negatives == "pooled",
+            "restat": self.restat,
+            "refit": self.refit,
+            "finetune": self.finetune,
+        }
+        if self.share == 0 and (asked := [step for step, given in wanted.items() if given]):
+            raise ValueError(f"{' and '.join(asked)} needs a pool of samples: set share above 0")
+
+    def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
+        """Returns the bound model after the last step in the cloud."""
+        cuts = fleet.cut(self.cut)
+        if self.share:
+            pool = cloud.pool(fleet.share(self.share))
+            if self.negatives == "pooled":
+                fleet.lend(pool)
+        if self.negatives != "none":
+            cuts = {site: replace(cut, other=True) for site, cut in cuts.items()}
+        outliers = self.outliers if self.negatives == "outliers" else 0.0
+        for n in range(1, self.rounds + 1):
+            harvest = fleet.train(theta, self.train, cuts=cuts, outliers=outliers)
+            log("apart", fleet.evaluate(), n)
+            theta = bind(theta, fleet.parts(harvest, by_examples=False), fill="zero")
+            log("bound", cloud.evaluate(theta), n)
+            theta = self._improve(theta, cloud, log, n)
+            if self.retrain:
+                fleet.adopt(theta, cuts)
+                log("after update", fleet.evaluate(), n)
+                fleet.train(None, self.retrain, outliers=outliers, reply=False)
+                log("after retraining", fleet.evaluate(), n)
+        return theta
+
+    def _improve(self, theta: Params, cloud: Cloud, log: Log, n: int) -> Params:
+        """The cloud's steps, each left out unless it is asked for."""
+        if self.restat:
+            theta = cloud.restat(theta)
+            log("new statistics", cloud.evaluate(theta), n)
+        if self.refit:
+            theta = cloud.refit(theta, self.refit)
+            log("refitted", cloud.evaluate(theta), n)
+        if self.finetune:
+            theta = cloud.train(theta, self.finetune)
+            log("fine-tuned", cloud.evaluate(theta), n)
+        return theta
+
+    @property
+    def budget(self) -> Budget:
+        """What a run trains."""
+        retrained = self.retrain.epochs if self.retrain else 0
+        finetuned = self.finetune.epochs if self.finetune else 0
+        return Budget(
+            recipe=self.train,
+            edge_epochs=self.rounds * (self.train.epochs + retrained),
+            cloud_epochs=self.rounds * finetuned,
+        )
+
+    @classmethod
+    def within(cls, budget: Budget) -> Decoupled:
+        """The same edge epochs, in one go, and no work in the cloud."""
+        return cls(train=replace(budget.recipe, epochs=budget.edge_epochs))

@@ -1,0 +1,74 @@
+"""A network with all that is read off it once, however many sites hold it or a part of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import nn
+
+from sheaf import cost
+from sheaf.cut import Anatomy, Part
+from sheaf.tracing import trace
+from sheaf.types import Cut
+
+
+@dataclass(frozen=True)
+class Macs:
+    """Multiply-adds of one example: ``forward`` to classify it, ``train`` forward and backward."""
+
+    forward: int
+    train: int
+
+
+class Network:
+    """The global model and its parts.
+
+    Args:
+        model: (N, C, H, W) -> (N, K) logits. Sites of one process share it: every task brings or recalls
+            parameters.
+        in_shape: (C, H, W) of one example.
+    """
+
+    def __init__(self, model: nn.Module, in_shape: tuple[int, int, int]) -> None:
+        self.model = model
+        self.in_shape = in_shape
+        self._submodels: dict[Cut, nn.Module] = {}
+        self._macs: dict[Cut | None, Macs] = {}
+
+    @cached_property
+    def anatomy(self) -> Anatomy:
+        """The groups of channels that can be cut.
+
+        Raises:
+            CutError: the model cannot be traced.
+        """
+        return trace(self.model, self.in_shape)
+
+    def part(self, cut: Cut) -> Part:
+        """What ``cut`` holds of the model."""
+        return self.anatomy.part(cut)
+
+    def of(self, cut: Cut | None) -> nn.Module:
+        """The module of a cut, or the whole model; its parameters are whatever they were last."""
+        if cut is None:
+            return self.model
+        if cut not in self._submodels:
+            if len(self._submodels) >= KEPT:
+                del self._submodels[next(iter(self._submodels))]
+            self._submodels[cut] = self.part(cut).submodel()
+        return self._submodels[cut]
+
+    def macs(self, cut: Cut | None = None) -> Macs:
+        """What one example costs in the cut, or in the whole model."""
+        if cut not in self._macs:
+            module = self.of(cut)
+            self._macs[cut] = Macs(
+                cost.macs_per_example(module, self.in_shape),
+                cost.train_macs_per_example(module, self.in_shape),
+            )
+        return self._macs[cut]
+
+
+KEPT = 16
+"""Submodels kept at hand; a rolling cut makes new ones in every round."""

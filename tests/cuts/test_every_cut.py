@@ -1,0 +1,140 @@
+"""Every scheme of cuts, and that nothing is lost where the blocks do not overlap."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+import toys
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from sheaf import models, plugins
+from sheaf.cut import Anatomy, Group, SiteNeeds, bind
+from sheaf.cuts.by_class import ByClass
+from sheaf.cuts.rolling import Rolling
+from sheaf.errors import CutError
+from sheaf.models import ModelSettings
+from sheaf.tracing import trace
+from sheaf.types import Cut
+
+SITES = [SiteNeeds("a", (0, 1, 4), 1.0), SiteNeeds("b", (2,), 0.3), SiteNeeds("c", (3, 5), 0.5)]
+
+
+@pytest.fixture(scope="module")
+def anatomy() -> Anatomy:
+    layers = [nn.Conv2d(3, 8, 1), nn.Conv2d(8, 12, 3, groups=2), nn.Conv2d(12, 16, 1)]
+    return trace(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 6)), toys.SHAPE)
+
+
+def held(anatomy: Anatomy, cut: Cut, group: Group) -> list[int]:
+    runs = dict(cut.kept).get(group.name, ((0, group.width),))
+    return [channel for run in runs for channel in range(*run)]
+
+
+@pytest.mark.parametrize("name", plugins.describe("cuts"))
+def test_every_cut_fits_the_model(name, anatomy):
+    scheme = plugins.load("cuts", name)()
+    for turn in (0, 1, 17):
+        made = scheme(anatomy, SITES, turn)
+        assert list(made) == [site.name for site in SITES]
+        assert made == scheme(anatomy, SITES, turn)
+        for cut in made.values():
+            anatomy.part(Cut.of(cut.header())).submodel()
+
+
+@pytest.mark.parametrize("name", ["whole", "prefix", "rolling"])
+def test_a_share_of_one_is_the_whole_model(name, anatomy):
+    made = plugins.load("cuts", name)()(anatomy, SITES, 3)
+    assert made["a"] == anatomy.cut()
+    assert (made["b"] == anatomy.cut()) == (name == "whole")
+
+
+def test_prefix_is_the_first_channels(anatomy):
+    cut = plugins.load("cuts", "prefix")()(anatomy, SITES, 5)["b"]
+    assert dict(cut.kept) == {"0": ((0, 2), (4, 6)), "1": ((0, 2), (6, 8)), "2": ((0, 5),)}
+    assert cut.classes is None
+
+
+def test_rolling_moves_by_one_and_goes_round(anatomy):
+    last = anatomy.groups[-1]
+    windows = [held(anatomy, Rolling()(anatomy, SITES, turn)["b"], last) for turn in range(32)]
+    assert windows[0] == [0, 1, 2, 3, 4]
+    assert windows[13] == [0, 1, 13, 14, 15]
+    assert windows[:16] == windows[16:]
+    assert set(Counter(channel for window in windows for channel in window).values()) == {10}
+
+
+@st.composite
+def sites(draw: st.DrawFn) -> list[SiteNeeds]:
+    """Up to four sites that share no class; some classes may be nobody's."""
+    owner = draw(st.lists(st.integers(0, 4), min_size=6, max_size=6))
+    share = draw(st.lists(st.floats(0.05, 1), min_size=4, max_size=4))
+    own = [tuple(c for c in range(6) if owner[c] == number) for number in range(4)]
+    made = [SiteNeeds(f"s{number}", own[number], share[number]) for number in range(4) if own[number]]
+    return made or [SiteNeeds("s0", (0, 5))]
+
+
+@settings(max_examples=40, deadline=None)
+@given(made=sites(), by=st.sampled_from(["classes", "share"]), stem=st.integers(0, 3))
+def test_blocks_of_disjoint_classes_fill_every_group(anatomy, made, by, stem):
+    cuts = ByClass(stem=stem, by=by)(anatomy, made, 0)
+    total = sum(len(site.classes) for site in made)
+    for depth, group in enumerate(anatomy.groups):
+        holders = Counter(channel for cut in cuts.values() for channel in held(anatomy, cut, group))
+        assert set(holders) == set(range(group.width))
+        assert set(holders.values()) == ({len(made)} if depth < stem else {1})
+        if by == "classes" and depth >= stem and group.units >= total:
+            for site in made:
+                exact = group.width * len(site.classes) / total
+                assert abs(len(held(anatomy, cuts[site.name], group)) - exact) < group.shares
+    assert [anatomy.part(cuts[site.name]).classes for site in made] == [site.classes for site in made]
+
+
+def test_a_class_of_two_sites_is_in_the_same_channels_of_both(anatomy):
+    both = [SiteNeeds("a", (0, 1, 2)), SiteNeeds("b", (2, 3))]
+    cuts, last = ByClass()(anatomy, both, 0), anatomy.groups[-1]
+    assert held(anatomy, cuts["a"], last) == list(range(12))
+    assert held(anatomy, cuts["b"], last) == list(range(8, 16))
+
+
+def test_width_thins_the_blocks(anatomy):
+    cuts, last = ByClass(width=0.5)(anatomy, SITES, 0), anatomy.groups[-1]
+    assert [len(held(anatomy, cut, last)) for cut in cuts.values()] == [4, 2, 3]
+
+
+def test_more_sites_than_channels(anatomy):
+    many = [SiteNeeds(f"s{number}", (number,)) for number in range(6)]
+    with pytest.raises(CutError, match=r"4 channels of '0' .* too few for 6 sites"):
+        ByClass()(anatomy, many, 0)
+    ByClass(stem=1)(anatomy, many, 0)
+    with pytest.raises(CutError, match="b has no classes"):
+        ByClass()(anatomy, [SiteNeeds("a", (0,)), SiteNeeds("b", ())], 0)
+
+
+THIRDS = [SiteNeeds("a", (0, 4)), SiteNeeds("b", (1, 2)), SiteNeeds("c", (3, 5))]
+SHAPES = {"alexnet": (3, 63, 63), "kws_cnn": (1, 40, 63)}
+
+
+@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("stem", [0, 2])
+def test_the_bound_model_gives_every_sites_own_logits(name, stem):
+    """Nothing is lost in the harvest: from one common stem, or none, to 1e-5 of the largest logit."""
+    if stem and name.startswith("vgg") and not name.endswith("32"):
+        pytest.skip("130 million parameters; the stem shows in their variants for 32x32")
+    shape = SHAPES.get(name, (3, 32, 32))
+    model = toys.randomised(models.build(ModelSettings(name=name), 6, shape, seed=0), blocks=3)
+    anatomy, theta = trace(model, shape), model.state_dict()
+    x = torch.randn(4, *shape, generator=torch.Generator().manual_seed(2))
+    cuts = ByClass(stem=stem)(anatomy, THIRDS, 0)
+    parts = {site: anatomy.part(cut) for site, cut in cuts.items()}
+    own = {site: toys.logits(part.submodel(), part.take(theta), x) for site, part in parts.items()}
+    bound = bind(theta, ((part, part.take(theta), 2.0 + len(s)) for s, part in parts.items()), fill="zero")
+    del theta
+    together = toys.logits(model, bound, x)
+    for site, part in parts.items():
+        off = (together[:, list(part.classes)] - own[site]).abs().max() / own[site].abs().max()
+        assert off < 1e-5
+        assert own[site].std(0).min() > 1e-3 * own[site].abs().max()  # the inputs do show in the logits

@@ -1,0 +1,232 @@
+"""Decoupled training end to end: nothing is lost in the harvest, and each step can be left out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from support import one_line
+from torch import Tensor
+
+from sheaf import runs
+from sheaf.blob import Blob
+from sheaf.config import Experiment, load_experiment
+from sheaf.cut import Part
+from sheaf.cuts.by_class import ByClass
+from sheaf.engines.local import LocalFleet
+from sheaf.errors import SettingError
+from sheaf.methods.decoupled import Decoupled
+from sheaf.record import Result
+from sheaf.tracing import trace
+from sheaf.types import CLOUD, Cut, Params, Recipe, Task, Update
+from sheaf.wire import decode_samples
+
+RECIPE = Recipe(epochs=3, batch_size=32)
+SHORT = Recipe(epochs=1, batch_size=32)
+EDGES = ("edge-1", "edge-2")
+
+
+def experiment(model: str = "mlp", changes: tuple[str, ...] = (), **settings: Any) -> Experiment:
+    digits = ("data.limit=400", "data.limit_test=100", f"model={{name='{model}'}}", *changes)
+    method = Decoupled(**{"train": RECIPE} | settings)
+    return replace(load_experiment("ecavg-digits", digits), method=method)
+
+
+def part_of(folder: Path, site: str, prepared: runs.Prepared) -> Part:
+    """What the site ended with, read from its file alone."""
+    with safe_open(folder / "weights" / f"{site}.safetensors", "pt") as file:
+        cut = Cut.of(json.loads(file.metadata()["cut"]))
+    return trace(prepared.network.model, prepared.dataset.shape).part(cut)
+
+
+def logits(module: torch.nn.Module, params: Params, x: Tensor) -> Tensor:
+    module.load_state_dict(params)
+    with torch.no_grad():
+        return module.eval()(x)
+
+
+@pytest.mark.parametrize("negatives", ["none", "outliers"])
+@pytest.mark.parametrize("edges", [2, 3])
+@pytest.mark.parametrize("model", ["mlp", "toys:DigitsCNN"])
+def test_nothing_is_lost_in_the_harvest(model: str, edges: int, negatives: str, tmp_path: Path) -> None:
+    """The bound model's logits for a device's classes are those of the device (less its "other")."""
+    given = experiment(model, (f"partition.edges={edges}",), negatives=negatives)
+    result = runs.run(given, out=tmp_path / "run")
+    prepared = runs.prepare(given)
+    images = prepared.dataset.test.inputs.float() / 16
+    bound = logits(prepared.network.model, load_file(tmp_path / "run" / result.weights[CLOUD]), images)
+    seen: list[int] = []
+    for site, counts in result.split.items():
+        part = part_of(tmp_path / "run", site, prepared)
+        assert part.classes == tuple(k for k, count in enumerate(counts) if count)
+        own = logits(part.submodel(), load_file(tmp_path / "run" / result.weights[site]), images)
+        if negatives != "none":
+            own = own[:, :-1] - own[:, -1:]
+        off = (bound[:, part.classes] - own).abs().max() / own.abs().max()
+        assert off < 1e-5
+        assert own.std() > 0.1, "there is something to be lost"
+        seen += part.classes
+    assert sorted(seen) == list(range(10)), "every class is one device's"
+
+
+def test_a_shared_stem_costs_what_is_reported(tmp_path: Path) -> None:
+    given = experiment("toys:DigitsCNN", ("partition.edges=3",), cut=ByClass(stem=1))
+    result = runs.run(given, out=tmp_path / "run")
+    prepared = runs.prepare(given)
+    stems = []
+    assert len({sum(counts) for counts in result.split.values()}) > 1, "and yet all stems weigh the same"
+    for site in result.split:
+        assert "0" not in dict(part_of(tmp_path / "run", site, prepared).cut.kept)
+        stems.append(load_file(tmp_path / "run" / result.weights[site])["0.weight"].double())
+    bound = load_file(tmp_path / "run" / result.weights[CLOUD])["0.weight"]
+    torch.testing.assert_close(bound, (sum(stems) / 3).float())
+    assert not torch.equal(stems[0], stems[1])
+
+
+STEPS = {
+    "restat": ({"restat": True}, ["new statistics"]),
+    "refit": ({"refit": SHORT}, ["refitted"]),
+    "finetune": ({"finetune": SHORT}, ["fine-tuned"]),
+    "retrain": ({"retrain": SHORT}, ["after update", "after retraining"]),
+}
+ORDER = ["apart", "bound", "new statistics", "refitted", "fine-tuned", "after update", "after retraining"]
+
+
+@pytest.mark.parametrize("left_out", [*STEPS, "none", "all"])
+def test_each_step_can_be_left_out_and_has_its_row(left_out: str, tmp_path: Path) -> None:
+    taken = [] if left_out == "all" else [step for step in STEPS if step != left_out]
+    settings = {key: value for step in taken for key, value in STEPS[step][0].items()}
+    result = runs.run(experiment("toys:DigitsCNN", share=0.2, **settings), out=tmp_path / "run")
+    rows = ["apart", "bound"] + [row for step in taken for row in STEPS[step][1]]
+    assert list(dict.fromkeys(row.stage for row in result.rows)) == [row for row in ORDER if row in rows]
+    at_edges = ("apart", "after update", "after retraining")
+    for row in rows:
+        sites = [found.site for found in result.rows if found.stage == row]
+        assert sites == (list(EDGES) if row in at_edges else [CLOUD])
+    cloud_work = result.cost[CLOUD].train_macs
+    assert (cloud_work > 0) == bool({"restat", "refit", "finetune"} & set(taken))
+    if "retrain" not in taken:
+        assert result.final("edge-1").stage == "apart"  # type: ignore[union-attr]
+
+
+def test_rounds_go_on_from_the_bound_model(tmp_path: Path) -> None:
+    given = experiment(rounds=3, retrain=SHORT)
+    result = runs.run(given, out=tmp_path / "run")
+    stages = [(row.stage, row.round) for row in result.rows if row.site in (CLOUD, "edge-1")]
+    once = ["apart", "bound", "after update", "after retraining"]
+    assert stages == [(stage, n) for n in (1, 2, 3) for stage in once]
+    bound = [row.loss for row in result.rows if row.stage == "bound"]
+    assert bound[0] > bound[-1]
+    examples = sum(result.split["edge-1"])
+    prepared = runs.prepare(given)
+    part = prepared.network.macs(part_of(tmp_path / "run", "edge-1", prepared).cut)
+    assert result.cost["edge-1"].train_macs == 3 * (3 + 1) * examples * part.train
+
+
+@pytest.fixture
+def listening(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Task, Update]]:
+    """Every task that an edge was given, with its answer."""
+    heard: list[tuple[str, Task, Update]] = []
+    ask: Callable[..., Any] = LocalFleet.run
+
+    def run(self: LocalFleet, tasks: dict[str, Task]) -> Any:
+        for update in ask(self, tasks):
+            heard.append((update.site, tasks[update.site], update))
+            yield update
+
+    monkeypatch.setattr(LocalFleet, "run", run)
+    return heard
+
+
+def test_pooled_negatives_go_up_and_down_and_are_counted(
+    tmp_path: Path, listening: list[tuple[str, Task, Update]]
+) -> None:
+    none = runs.run(experiment(), out=tmp_path / "none")
+    listening.clear()
+    pooled = runs.run(experiment(negatives="pooled", share=0.25), out=tmp_path / "pooled")
+    shared = {site: update.blob for site, _, update in listening if update.kind == "share"}
+    lent = {site: task.blob for site, task, _ in listening if task.kind == "lend"}
+    trained = {site: task for site, task, _ in listening if task.kind == "train"}
+    assert set(shared) == set(lent) == set(EDGES)
+    for site, other in zip(EDGES, reversed(EDGES), strict=True):
+        up, down = shared[site], lent[site]
+        assert isinstance(up, Blob)
+        assert isinstance(down, Blob)
+        count = round(0.25 * sum(pooled.split[site]))
+        assert len(decode_samples(up)) == count
+        own = {k for k, examples in enumerate(pooled.split[site]) if examples}
+        labels = decode_samples(down).labels
+        assert not own & set(labels.tolist()), "no sample of a class of its own"
+        assert len(labels) == round(0.25 * sum(pooled.split[other])), "all of the other's were lent"
+        for direction, blob in (("bytes_sent", up), ("bytes_received", down)):
+            more = getattr(pooled.cost[site], direction) - getattr(none.cost[site], direction)
+            assert blob.size < more < blob.size + 2500, "samples, an 'other' row, two headers"
+        macs = runs.prepare(experiment()).network.macs(trained[site].cut).train
+        examples = sum(pooled.split[site]) + len(labels)
+        assert pooled.cost[site].train_macs == RECIPE.epochs * examples * macs
+        assert trained[site].cut is not None
+        assert trained[site].cut.other
+    cloud = pooled.cost[CLOUD]
+    assert cloud.bytes_sent == sum(pooled.cost[site].bytes_received for site in EDGES)
+    assert cloud.bytes_received == sum(pooled.cost[site].bytes_sent for site in EDGES)
+    assert cloud.train_macs == 0
+
+
+def test_outliers_send_nothing_more_and_are_work(tmp_path: Path) -> None:
+    none = runs.run(experiment(), out=tmp_path / "none")
+    made = runs.run(experiment(negatives="outliers", outliers=0.5), out=tmp_path / "made")
+    for site in EDGES:
+        assert abs(made.cost[site].bytes_sent - none.cost[site].bytes_sent) < 600
+        assert 1.5 < made.cost[site].train_macs / none.cost[site].train_macs < 1.6
+
+
+def test_a_share_alone_changes_nothing_but_bytes(tmp_path: Path) -> None:
+    alone = runs.run(experiment(), out=tmp_path / "alone")
+    shared = runs.run(experiment(share=0.25), out=tmp_path / "shared")
+    for site in EDGES:
+        assert shared.cost[site].train_macs == alone.cost[site].train_macs
+        assert shared.cost[site].bytes_sent > alone.cost[site].bytes_sent
+        assert shared.cost[site].bytes_received - alone.cost[site].bytes_received < 500
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("negatives", "pooled"), ("restat", "true"), ("refit.epochs", "1"), ("finetune.epochs", "1")],
+)
+def test_a_step_that_needs_a_pool_says_so(key: str, value: str) -> None:
+    changes = ("method=decoupled", f"method.{key}={value}")
+    with pytest.raises(SettingError, match=f"{key.split('.')[0]}.* needs a pool") as error:
+        load_experiment("ecavg-digits", changes)
+    assert "share" in one_line(error)
+    given = load_experiment("ecavg-digits", (*changes, "method.share=0.1"))
+    assert given.method.share == 0.1
+
+
+def unequal(result: Result) -> list[float]:
+    return [result.cost[site].macs_per_example / result.cost[CLOUD].macs_per_example for site in EDGES]
+
+
+def test_unequal_shares_make_unequal_parts(tmp_path: Path) -> None:
+    shares = ("fleet.shares.edge-1=0.25", "fleet.shares.edge-2=0.75")
+    given = experiment("toys:DigitsCNN", shares, cut=ByClass(by="share"))
+    result = runs.run(given, out=tmp_path / "run")
+    weak, strong = unequal(result)
+    assert weak < 0.15 < 0.5 < strong
+    prepared = runs.prepare(given)
+    kept = [dict(part_of(tmp_path / "run", site, prepared).cut.kept) for site in EDGES]
+    assert [cut["0"] for cut in kept] == [((0, 3),), ((3, 12),)]
+    assert [cut["3"] for cut in kept] == [((0, 5),), ((5, 20),)]
+    for site in EDGES:
+        part = part_of(tmp_path / "run", site, prepared)
+        assert result.cost[site].parameters == sum(
+            value.numel() for value in part.take(prepared.theta).values()
+        )
+    equal = runs.run(experiment("toys:DigitsCNN", shares), out=tmp_path / "by-classes")
+    assert unequal(equal)[0] == unequal(equal)[1]
