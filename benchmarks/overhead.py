@@ -74,13 +74,6 @@ def pair(job: str) -> list[tuple[float, float]]:
         edge = Worker("edge", network, data, data.train.select(torch.arange(0)), Path(folder))
         for number in track(range(pairs + 1), job):
             reference = copy.deepcopy(model)
-            edge = Worker(
-                "edge",
-                Network(copy.deepcopy(model), data.shape),
-                data,
-                data.train.select(torch.arange(0)),
-                Path(folder),
-            )
             task = Task("train", number, SEED, start, recipe)
             took: dict[str, float] = {}
             trained: dict[str, Tensor] = {}
