@@ -8,30 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from sheaf import training
-from sheaf.errors import CutError
 from sheaf.types import Recipe, Samples
 
 
-def classifier(model: nn.Module) -> nn.Linear:
-    """The last linear layer, which makes the logits.
-
-    Raises:
-        CutError: there is none.
-    """
-    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise CutError(f"the model ({type(model).__name__}) has no linear layer to refit")
-    return linear[-1]
-
-
 def refit(
-    model: nn.Module, samples: Samples, recipe: Recipe, prepare: training.Preparation, seed: int
+    model: nn.Module,
+    last: nn.Linear,
+    samples: Samples,
+    recipe: Recipe,
+    prepare: training.Preparation,
+    seed: int,
 ) -> list[float]:
-    """Trains the classifier of ``model`` in place by ``recipe``; the rest stays. Returns each epoch's loss.
+    """Trains ``last``, the classifier of ``model``, in place by ``recipe``. Returns each epoch's loss.
 
     The features are computed once, in evaluation mode, so an epoch costs next to nothing.
     """
-    last = classifier(model)
     features = Samples.of(_features(model, last, samples, prepare)[:, :, None, None], samples.labels)
     head = nn.Sequential(nn.Flatten(), copy.deepcopy(last))
     as_they_are = training.Preparation((0.0,) * last.in_features, (1.0,) * last.in_features, prepare.device)

@@ -122,3 +122,9 @@ class Journal:
 
     def _tensors_of(self, call: int, site: str) -> Path:
         return self._folder / f"{call:06d}-{site}.safetensors"
+
+
+def answered(folder: Path) -> bool:
+    """Whether the journal in ``folder`` holds any answer."""
+    file = folder / "journal.jsonl"
+    return file.exists() and file.read_bytes().count(b"\n") > 1

@@ -9,6 +9,7 @@ from torch import nn
 
 from sheaf import cost
 from sheaf.cut import Anatomy, Part
+from sheaf.errors import CutError
 from sheaf.tracing import trace
 from sheaf.types import Cut
 
@@ -44,6 +45,19 @@ class Network:
             CutError: the model cannot be traced.
         """
         return trace(self.model, self.in_shape)
+
+    @property
+    def classifier(self) -> nn.Linear:
+        """The layer that makes the logits.
+
+        Raises:
+            CutError: it is not a linear one, or the model cannot be traced.
+        """
+        name = self.anatomy.classifier.name
+        last = self.model.get_submodule(name)
+        if not isinstance(last, nn.Linear):
+            raise CutError(f"the model ends in {name} ({type(last).__name__}), not in a linear layer")
+        return last
 
     def part(self, cut: Cut) -> Part:
         """What ``cut`` holds of the model."""

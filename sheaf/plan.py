@@ -180,12 +180,12 @@ class _Measure:
 def activation_bytes(model: nn.Module, in_shape: tuple[int, ...], batch: int) -> int:
     """Bytes that autograd keeps for the backward pass of one batch, parameters aside."""
     meta = copy_to(torch.device("meta"), model).train()
-    own = {id(parameter) for parameter in meta.parameters()}
+    own = {parameter.untyped_storage()._cdata for parameter in meta.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}  # by address; held, so that none is used twice
 
     def keep(tensor: Tensor) -> Tensor:
-        if id(tensor) not in own:
-            storage = tensor.untyped_storage()
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
             kept[storage._cdata] = storage
         return tensor
 

@@ -24,8 +24,8 @@ from sheaf.cut import SiteNeeds
 from sheaf.datasets import load_dataset
 from sheaf.engines.dry import DryFleet
 from sheaf.engines.local import LocalFleet
-from sheaf.errors import PartitionError, RunFolderError, UnknownNameError
-from sheaf.journal import Journal
+from sheaf.errors import PartitionError, RunFolderError, SheafError, UnknownNameError
+from sheaf.journal import Journal, answered
 from sheaf.ledger import Ledger
 from sheaf.network import Network
 from sheaf.provenance import provenance
@@ -147,12 +147,20 @@ def run(
         raise RunFolderError(
             f"{folder} is not empty; name another folder, or go on with: sheaf run --resume {folder}"
         )
+    made = folder
+    while not made.parent.exists():
+        made = made.parent
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
-        command = {"data": None if data is None else str(data.resolve())}
-        write_durably(folder / "command.json", json.dumps(command).encode())
-        write_durably(folder / "experiment.toml", resolved.toml().encode())
-        return _execute(prepared, folder, watch or Quiet())
+    try:
+        with _locked(folder):
+            command = {"data": None if data is None else str(data.resolve())}
+            write_durably(folder / "command.json", json.dumps(command).encode())
+            write_durably(folder / "experiment.toml", resolved.toml().encode())
+            return _execute(prepared, folder, watch or Quiet())
+    except SheafError:
+        if not answered(folder / "journal"):
+            shutil.rmtree(made)  # nothing was spent yet, and the same mistake would be made on resuming
+        raise
 
 
 def new_folder(name: str | Path) -> Path:

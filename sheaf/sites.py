@@ -125,8 +125,8 @@ class Edges:
         self._theta: Params | None = None
         self._cuts: dict[str, Cut] = {}
 
-    def cut(self, scheme: Scheme, round: int = 1) -> dict[str, Cut]:
-        """Each edge's cut by a scheme (``cuts/``) in one round.
+    def cut(self, scheme: Scheme, round: int = 0) -> dict[str, Cut]:
+        """Each edge's cut by a scheme (``cuts/``) in one round, counted from 0.
 
         Raises:
             CutError: the model cannot be cut so.
@@ -147,8 +147,7 @@ class Edges:
 
         Args:
             theta: the global model; an edge with a cut gets its part of it.
-            cuts: edge -> what it holds from now on. None is the whole model, or with ``theta`` None what it
-                held before.
+            cuts: edge -> what it holds from now on; None is the whole model. Only with ``theta``.
             outliers: see ``Task``.
             only: the edges that are asked; all by default.
             reply: whether the result is sent back. It is then usable: an update that is not finite or not of
@@ -159,6 +158,8 @@ class Edges:
         """
         if theta is not None:
             self._theta, self._cuts = theta, dict(cuts or {})
+        elif cuts is not None:
+            raise ValueError("an edge that goes on from what it holds keeps its cut")
         what = self._what(theta, only, recipe=recipe, outliers=outliers, reply=reply)
         updates = self._calls.ask(self._fleet, "train", what)
         return self._usable(updates, len(what)) if reply else updates

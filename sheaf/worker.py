@@ -94,7 +94,7 @@ class Worker:
         if task.kind == "train":
             spent = _recipe(task).epochs * (len(self.data.train) + self._negatives(task)) * macs.train
         elif task.kind == "refit":
-            classifier = head.classifier(self._network.model)
+            classifier = self._network.classifier
             alone = cost.train_macs_per_example(classifier, (classifier.in_features,))
             spent += _recipe(task).epochs * len(self.data.train) * alone
         return Cost(spent, macs_per_example=macs.forward, parameters=held)
@@ -149,7 +149,9 @@ class Worker:
     def _refit(self, task: Task, progress: Progress | None) -> _Done:
         self._load(task)
         samples = self._what_to_train_on(task)
-        losses = head.refit(self._network.model, samples, _recipe(task), self._prepare, task.seed)
+        losses = head.refit(
+            self._network.model, self._network.classifier, samples, _recipe(task), self._prepare, task.seed
+        )
         return _Done(_encode(self._network.model), {"losses": losses}, self.cost_of(task))
 
     def _collect(self, task: Task, progress: Progress | None) -> _Done:
@@ -165,6 +167,8 @@ class Worker:
             return own
         classes = self._classes(task.cut)
         assert classes is not None
+        if not task.cut.other and not torch.isin(own.labels, classes).all():
+            raise DataError(f"{self.name} has examples of classes that its part of the model lacks")
         other = len(classes)
         output = torch.full((len(self.data.classes),), other)
         output[classes] = torch.arange(other)

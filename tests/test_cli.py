@@ -61,7 +61,7 @@ def test_list_names_everything_with_one_line(sheaf: Sheaf) -> None:
         assert name in done.stdout
 
 
-@pytest.mark.parametrize("sub", ["run", "compare", "list", "show"])
+@pytest.mark.parametrize("sub", ["run", "compare", "plan", "list", "show"])
 def test_help_has_an_example(sub: str, sheaf: Sheaf) -> None:
     done = sheaf(sub, "--help")
     assert done.returncode == 0
@@ -102,19 +102,19 @@ MISTAKES = {
         "method: restat needs a pool of samples: set share above 0",
     ),
     "a model that cannot be cut": (
-        ["run", "--dry-run", "--set", "method=decoupled", "--set", "model={name='toys:Uncuttable'}"],
+        ["run", "--set", "method=decoupled", "--set", "model={name='toys:Uncuttable'}"],
         "the model cannot be cut: a part's logits are off",
     ),
     "too few channels for the edges": (
         [
-            *("run", "--dry-run", "--set", "method=decoupled"),
+            *("run", "--set", "method=decoupled"),
             *("--set", "partition.edges=10", "--set", "model.options.hidden=8"),
         ],
         "the 8 channels of 'fc1' that can be chosen are too few for 10 sites",
     ),
     "no edge that is strong enough": (
         [
-            *("run", "--dry-run", "--set", "method=fedavg", "--set", "method.only_strong=true"),
+            *("run", "--set", "method=fedavg", "--set", "method.only_strong=true"),
             *("--set", "fleet.shares={edge-1=0.5,edge-2=0.5}"),
         ],
         "method.only_strong leaves no edge",
@@ -124,6 +124,19 @@ MISTAKES = {
     "no run to resume": (["run", "--resume", "nowhere"], "holds no run"),
     "resuming with changes": (["run", "--resume", "nowhere", "--set", "seed=1"], "--set cannot change it"),
     "a list of nothing": (["list", "modles"], "did you mean 'models'?"),
+    "a plan without budgets": (
+        ["plan", "ecavg-digits", "--set", "method=decoupled"],
+        "fleet.budgets is empty",
+    ),
+    "a plan for a method without cuts": (["plan", "ecavg-digits"], "method has no cut to plan"),
+    "a budget for no edge": (
+        ["plan", "ecavg-digits", "--set", "method=decoupled", "--set", "fleet.budgets.edge-9.macs=1"],
+        "there is no such edge; there are: edge-1, edge-2",
+    ),
+    "a budget that nothing fits": (
+        ["plan", "ecavg-digits", "--set", "method=decoupled", "--set", "fleet.budgets.edge-1.macs=10"],
+        "edge-1: even the narrowest part takes",
+    ),
     "no methods": (["compare", "--methods", ","], "--methods names no method"),
     "an unknown method to compare": (["compare", "--methods", "fedavgg"], "did you mean 'fedavg'?"),
 }

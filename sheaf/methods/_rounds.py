@@ -18,7 +18,7 @@ def average_parts(
     holds in a round stays as it is. At the end every edge holds its part.
     """
     for n in range(1, rounds + 1):
-        cuts = fleet.cut(cut, n)
+        cuts = fleet.cut(cut, n - 1)
         updates = fleet.train(theta, local, cuts=cuts)
         theta = bind(theta, fleet.parts(updates, by_examples=True), fill="keep")
         log("average", cloud.evaluate(theta), n)

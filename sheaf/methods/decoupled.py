@@ -39,7 +39,7 @@ class Decoupled:
         refit: then train the classifier alone on the pool.
         finetune: then train the whole network on the pool.
         retrain: then each device goes on training its part of that.
-        rounds: how often all this is done; each goes on from the bound model of the one before.
+        rounds: how often parts are bound; from the second on, those that were retrained.
     """
 
     train: Recipe = Recipe(epochs=10)
@@ -62,6 +62,8 @@ class Decoupled:
         }
         if self.share == 0 and (asked := [step for step, given in wanted.items() if given]):
             raise ValueError(f"{' and '.join(asked)} needs a pool of samples: set share above 0")
+        if self.rounds > 1 and self.retrain is None:
+            raise ValueError("rounds above 1 need retrain, which makes the parts of the later ones")
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
         """Returns the bound model after the last step in the cloud."""
@@ -73,16 +75,16 @@ class Decoupled:
         if self.negatives != "none":
             cuts = {site: replace(cut, other=True) for site, cut in cuts.items()}
         outliers = self.outliers if self.negatives == "outliers" else 0.0
+        harvest = fleet.train(theta, self.train, cuts=cuts, outliers=outliers)
+        log("apart", fleet.evaluate())
         for n in range(1, self.rounds + 1):
-            harvest = fleet.train(theta, self.train, cuts=cuts, outliers=outliers)
-            log("apart", fleet.evaluate(), n)
             theta = bind(theta, fleet.parts(harvest, by_examples=False), fill="zero")
             log("bound", cloud.evaluate(theta), n)
             theta = self._improve(theta, cloud, log, n)
             if self.retrain:
                 fleet.adopt(theta, cuts)
                 log("after update", fleet.evaluate(), n)
-                fleet.train(None, self.retrain, outliers=outliers, reply=False)
+                harvest = fleet.train(None, self.retrain, outliers=outliers, reply=n < self.rounds)
                 log("after retraining", fleet.evaluate(), n)
         return theta
 
@@ -106,7 +108,7 @@ class Decoupled:
         finetuned = self.finetune.epochs if self.finetune else 0
         return Budget(
             recipe=self.train,
-            edge_epochs=self.rounds * (self.train.epochs + retrained),
+            edge_epochs=self.train.epochs + self.rounds * retrained,
             cloud_epochs=self.rounds * finetuned,
         )
 
