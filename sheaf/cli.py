@@ -55,6 +55,7 @@ def run(
     """Run an experiment: trains, prints the tables, and leaves a folder with everything in it."""
     from sheaf import runs
     from sheaf.config import load_experiment
+    from sheaf.prepared import prepare
     from sheaf.report.live import Live
     from sheaf.report.tables import cost_table, split_table
 
@@ -69,7 +70,7 @@ def run(
         with _resumable(folder):
             runs.resume(folder, data=data, watch=Live(console, f"resuming {folder}"))
     elif dry_run:
-        prepared = runs.prepare(load_experiment(experiment, changes or ()), data)
+        prepared = prepare(load_experiment(experiment, changes or ()), data)
         console.print(Syntax(prepared.experiment.toml(), "toml", background_color="default", word_wrap=True))
         for note in prepared.notes:
             console.print(f"note: {note}", highlight=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 
 import psutil
 import torch
@@ -28,12 +27,7 @@ class PeakMemory:
             _reset_resident_peak()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._device.type == "cuda":
             self.bytes = torch.cuda.max_memory_allocated(self._device)
         else:

@@ -14,7 +14,7 @@ from sheaf.config import Budget, Experiment
 from sheaf.cost import copy_to
 from sheaf.cuts.by_class import ByClass
 from sheaf.errors import CutError, SettingError
-from sheaf.runs import Prepared, prepare
+from sheaf.prepared import Prepared, prepare
 from sheaf.training import Preparation, train
 from sheaf.types import Cut, Recipe
 

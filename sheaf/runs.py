@@ -10,113 +10,31 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
 
-from sheaf import models
 from sheaf.blob import write_durably
 from sheaf.config import Experiment, load_experiment
-from sheaf.cut import SiteNeeds
-from sheaf.datasets import load_dataset
 from sheaf.engines.dry import DryFleet
 from sheaf.engines.local import LocalFleet
-from sheaf.errors import PartitionError, RunFolderError, SheafError, UnknownNameError
+from sheaf.errors import RunFolderError, SheafError
 from sheaf.journal import Journal, answered
 from sheaf.ledger import Ledger
-from sheaf.network import Network
+from sheaf.prepared import Prepared, listening, prepare
 from sheaf.provenance import provenance
-from sheaf.record import Log, RefusalRecord, Result, SiteRecord, WholeModel
+from sheaf.record import Log, RefusalRecord, Result, SiteRecord
 from sheaf.schema import plain
-from sheaf.seeds import generator, seed_for
 from sheaf.sites import Calls, Cloud, Edges
-from sheaf.training import pick_device
-from sheaf.types import CLOUD, Dataset, Fleet, Params, Samples
+from sheaf.types import CLOUD, Fleet, Params
 from sheaf.watch import Quiet, Watch
 from sheaf.weights import save_weights
 from sheaf.worker import Worker
 
 logger = logging.getLogger("sheaf")
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """An experiment with its data read and split and its model built; nothing is trained or written yet.
-
-    ``parts`` is each edge's (training samples, held-out samples); ``notes`` is what building the model had to
-    say, such as a head that was drawn anew.
-    """
-
-    experiment: Experiment
-    dataset: Dataset
-    parts: dict[str, tuple[Samples, Samples]]
-    network: Network
-    device: torch.device
-    notes: tuple[str, ...]
-
-    @property
-    def theta(self) -> Params:
-        """The start weights."""
-        return {name: value.detach().clone() for name, value in self.network.model.state_dict().items()}
-
-    @property
-    def split(self) -> dict[str, list[int]]:
-        """Training examples of each class on each edge."""
-        return {
-            site: train.counts(len(self.dataset.classes)).tolist() for site, (train, _) in self.parts.items()
-        }
-
-    @property
-    def needs(self) -> list[SiteNeeds]:
-        """What each edge has to tell apart and can carry."""
-        shares = self.experiment.fleet.shares
-        return [
-            SiteNeeds(site, tuple(k for k, count in enumerate(counts) if count), shares.get(site, 1.0))
-            for site, counts in self.split.items()
-        ]
-
-    def ledger(self) -> Ledger:
-        """Where what the sites spend is booked."""
-        return Ledger(tuple(self.parts), self.whole.macs_per_example, self.whole.parameters)
-
-    @property
-    def whole(self) -> WholeModel:
-        """What the whole model costs."""
-        macs = self.network.macs()
-        return WholeModel(
-            macs_per_example=macs.forward,
-            train_macs_per_example=macs.train,
-            parameters=sum(value.numel() for value in self.network.model.state_dict().values()),
-        )
-
-    def edges(self, folder: Path) -> list[Worker]:
-        """A Worker for each edge, which keeps what it holds under ``folder``."""
-        return [
-            Worker(
-                site,
-                self.network,
-                replace(self.dataset, train=train),
-                held_out,
-                folder / site,
-                self.device,
-            )
-            for site, (train, held_out) in self.parts.items()
-        ]
-
-    def cloud(self, folder: Path) -> Worker:
-        """The cloud's Worker; its pool is empty until edges share."""
-        nothing = self.dataset.train.select(torch.arange(0))
-        return Worker(
-            CLOUD,
-            self.network,
-            replace(self.dataset, train=nothing),
-            nothing,
-            folder / CLOUD,
-            self.device,
-        )
 
 
 def run(
@@ -193,53 +111,6 @@ def _data_root(folder: Path) -> Path | None:
     except (OSError, ValueError, KeyError) as error:
         raise RunFolderError(f"{path} is missing or damaged; say where the data is with --data") from error
     return Path(root) if root else None
-
-
-def prepare(experiment: Experiment, data: Path | None = None) -> Prepared:
-    """Reads the data, splits it and builds the model.
-
-    Raises:
-        SheafError: data, split or model cannot be had as the experiment asks.
-    """
-    dataset = load_dataset(experiment.data, data)
-    with _heard() as notes:
-        seed = seed_for(experiment.seed, "model")
-        model = models.build(experiment.model, len(dataset.classes), dataset.shape, seed)
-    parts = split(experiment, dataset)
-    for site in experiment.fleet.shares:
-        if site not in parts:
-            raise UnknownNameError("edge", site, parts)
-    return Prepared(
-        experiment,
-        dataset,
-        parts,
-        Network(model, dataset.shape),
-        pick_device(experiment.fleet.device),
-        tuple(notes),
-    )
-
-
-def split(experiment: Experiment, dataset: Dataset) -> dict[str, tuple[Samples, Samples]]:
-    """Each edge's (training samples, held-out samples).
-
-    Raises:
-        PartitionError: an edge is left with nothing to train on.
-    """
-    labels = dataset.train.labels
-    positions = experiment.partition(labels, dataset.classes, seed_for(experiment.seed, "partition"))
-    parts = {}
-    for site, own in positions.items():
-        order = own[
-            torch.randperm(len(own), generator=generator(seed_for(experiment.seed, "held out", site)))
-        ]
-        kept = round(experiment.data.held_out * len(own))
-        if len(own) - kept == 0:
-            raise PartitionError(
-                f"the split leaves {site} nothing to train on ({len(own)} images, {kept} held out)"
-            )
-        held_out, train = order[:kept].sort().values, order[kept:].sort().values
-        parts[site] = dataset.train.select(train), dataset.train.select(held_out)
-    return parts
 
 
 def rehearse(prepared: Prepared) -> Ledger:
@@ -358,31 +229,8 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _heard() -> Iterator[list[str]]:
-    """What is logged meanwhile."""
-    notes: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: notes.append(record.getMessage())  # type: ignore[method-assign]
-    with _listening(handler):
-        yield notes
-
-
-@contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    with _listening(handler):
+    with listening(handler):
         yield
-
-
-@contextmanager
-def _listening(handler: logging.Handler) -> Iterator[None]:
-    logger.addHandler(handler)
-    level = logger.level
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-        handler.close()

@@ -20,8 +20,9 @@ LEVELS = [
     ["datasets", "worker", "watch"],
     ["sites", "engines"],
     ["methods", "config"],
-    ["runs"],
-    ["compare", "plan"],
+    ["prepared"],
+    ["runs", "plan"],
+    ["compare"],
     ["report"],
     ["cli"],
 ]

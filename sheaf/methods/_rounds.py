@@ -1,7 +1,11 @@
-"""What FedAvg, HeteroFL and FedRolex share: rounds of local training, merged by coverage."""
+"""What FedAvg, HeteroFL and FedRolex share: rounds of local training, then a mean by coverage."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Protocol, TypeVar
+
+from sheaf.budget import Budget
 from sheaf.cut import bind
 from sheaf.record import Log
 from sheaf.schema import Scheme
@@ -9,19 +13,53 @@ from sheaf.sites import Cloud, Edges
 from sheaf.types import Params, Recipe
 
 
-def average_parts(
-    theta: Params, fleet: Edges, cloud: Cloud, log: Log, *, cut: Scheme, rounds: int, local: Recipe
-) -> Params:
+class Rounds(Protocol):
+    """A method that trains for so many rounds, by ``local`` in each."""
+
+    @property
+    def rounds(self) -> int:
+        """How often the edges train and are averaged."""
+        ...
+
+    @property
+    def local(self) -> Recipe:
+        """How each edge trains in a round."""
+        ...
+
+
+class RoundsOfParts(Rounds, Protocol):
+    """The same, each edge training a part."""
+
+    @property
+    def cut(self) -> Scheme:
+        """What each edge holds in a round."""
+        ...
+
+
+_R = TypeVar("_R", bound=Rounds)
+
+
+def average_parts(self: RoundsOfParts, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
     """In each round every edge trains its part of ``theta``, and the parts are merged.
 
     Each coordinate becomes the mean over the edges that hold it, weighted by their examples; what no edge
-    holds in a round stays as it is. At the end every edge holds its part.
+    holds in a round stays as it is. At the end every edge holds its part. Returns the last merge.
     """
-    for n in range(1, rounds + 1):
-        cuts = fleet.cut(cut, n - 1)
-        updates = fleet.train(theta, local, cuts=cuts)
+    for n in range(1, self.rounds + 1):
+        cuts = fleet.cut(self.cut, n - 1)
+        updates = fleet.train(theta, self.local, cuts=cuts)
         theta = bind(theta, fleet.parts(updates, by_examples=True), fill="keep")
         log("average", cloud.evaluate(theta), n)
     fleet.adopt(theta, cuts)
-    log("after update", fleet.evaluate(), rounds)
+    log("after update", fleet.evaluate(), self.rounds)
     return theta
+
+
+def budget_of_rounds(self: Rounds) -> Budget:
+    """What a run trains."""
+    return Budget(recipe=self.local, edge_epochs=self.rounds * self.local.epochs, cloud_epochs=0)
+
+
+def rounds_within(cls: type[_R], budget: Budget) -> _R:
+    """As many rounds of one epoch as there are edge epochs."""
+    return cls(rounds=budget.edge_epochs, local=replace(budget.recipe, epochs=1))  # type: ignore[call-arg]

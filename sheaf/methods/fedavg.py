@@ -7,7 +7,6 @@ https://arxiv.org/abs/1602.05629
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
@@ -15,6 +14,7 @@ from pydantic import Field
 from sheaf.budget import Budget
 from sheaf.errors import PartitionError
 from sheaf.merges.weighted_mean import WeightedMean
+from sheaf.methods._rounds import budget_of_rounds, rounds_within
 from sheaf.record import Log
 from sheaf.schema import Merge
 from sheaf.sites import Cloud, Edges
@@ -54,12 +54,9 @@ class FedAvg:
         log("after update", fleet.evaluate(), self.rounds)
         return theta
 
-    @property
-    def budget(self) -> Budget:
-        """What a run trains."""
-        return Budget(recipe=self.local, edge_epochs=self.rounds * self.local.epochs, cloud_epochs=0)
+    budget = property(budget_of_rounds)
 
     @classmethod
     def within(cls, budget: Budget) -> FedAvg:
         """As many rounds of one epoch as there are edge epochs."""
-        return cls(rounds=budget.edge_epochs, local=replace(budget.recipe, epochs=1))
+        return rounds_within(cls, budget)

@@ -17,6 +17,7 @@ from sheaf.config import Experiment, load_experiment
 from sheaf.methods.fedavg import FedAvg
 from sheaf.methods.fedrolex import FedRolex
 from sheaf.methods.heterofl import HeteroFL
+from sheaf.prepared import prepare
 from sheaf.types import CLOUD, Cut, Recipe
 
 RECIPE = Recipe(batch_size=32)
@@ -63,7 +64,7 @@ def test_a_weak_edge_trains_and_sends_less(kind: Any, tmp_path: Path) -> None:
     assert weak.macs_per_example < 0.15 * strong.macs_per_example
     assert weak.parameters < 0.2 * strong.parameters
     assert weak.bytes_sent < 0.5 * strong.bytes_sent
-    prepared = runs.prepare(given)
+    prepared = prepare(given)
     cut = cut_of(tmp_path / "run" / result.weights["edge-2"])
     assert cut is not None
     assert cut.classes is None
@@ -80,7 +81,7 @@ def test_heterofl_never_trains_what_nobody_holds_and_fedrolex_all(tmp_path: Path
     for kind in PARTS:
         given = experiment(kind(rounds=8, local=RECIPE), *shares)
         result = runs.run(given, out=tmp_path / kind.__name__)
-        theta = runs.prepare(given).theta["0.weight"]
+        theta = prepare(given).theta["0.weight"]
         changed = load_file(tmp_path / kind.__name__ / result.weights[CLOUD])["0.weight"] != theta
         touched[kind] = changed.flatten(1).any(1).tolist()
     assert touched[HeteroFL] == [True] * 6 + [False] * 6

@@ -23,6 +23,7 @@ from sheaf.cuts.by_class import ByClass
 from sheaf.engines.local import LocalFleet
 from sheaf.errors import SettingError
 from sheaf.methods.decoupled import Decoupled
+from sheaf.prepared import prepare
 from sheaf.record import Result
 from sheaf.tracing import trace
 from sheaf.types import CLOUD, Cut, Params, Recipe, Task, Update
@@ -59,7 +60,7 @@ def test_nothing_is_lost_in_the_harvest(model: str, edges: int, negatives: str, 
     """The bound model's logits for a device's classes are those of the device (less its "other")."""
     given = experiment(model, (f"partition.edges={edges}",), negatives=negatives)
     result = runs.run(given, out=tmp_path / "run")
-    prepared = runs.prepare(given)
+    prepared = prepare(given)
     images = prepared.dataset.test.inputs.float() / 16
     bound = logits(prepared.network.model, load_file(tmp_path / "run" / result.weights[CLOUD]), images)
     seen: list[int] = []
@@ -79,7 +80,7 @@ def test_nothing_is_lost_in_the_harvest(model: str, edges: int, negatives: str, 
 def test_a_shared_stem_costs_what_is_reported(tmp_path: Path) -> None:
     given = experiment("toys:DigitsCNN", ("partition.edges=3",), cut=ByClass(stem=1))
     result = runs.run(given, out=tmp_path / "run")
-    prepared = runs.prepare(given)
+    prepared = prepare(given)
     stems = []
     assert len({sum(counts) for counts in result.split.values()}) > 1, "and yet all stems weigh the same"
     for site in result.split:
@@ -125,7 +126,7 @@ def test_rounds_go_on_from_the_bound_model(tmp_path: Path) -> None:
     bound = [row.loss for row in result.rows if row.stage == "bound"]
     assert bound[0] > bound[-1]
     examples = sum(result.split["edge-1"])
-    prepared = runs.prepare(given)
+    prepared = prepare(given)
     part = prepared.network.macs(part_of(tmp_path / "run", "edge-1", prepared).cut)
     assert result.cost["edge-1"].train_macs == (3 + 3 * 1) * examples * part.train
 
@@ -168,7 +169,7 @@ def test_pooled_negatives_go_up_and_down_and_are_counted(
         for direction, blob in (("bytes_sent", up), ("bytes_received", down)):
             more = getattr(pooled.cost[site], direction) - getattr(none.cost[site], direction)
             assert blob.size < more < blob.size + 2500, "samples, an 'other' row, two headers"
-        macs = runs.prepare(experiment()).network.macs(trained[site].cut).train
+        macs = prepare(experiment()).network.macs(trained[site].cut).train
         examples = sum(pooled.split[site]) + len(labels)
         assert pooled.cost[site].train_macs == RECIPE.epochs * examples * macs
         assert trained[site].cut is not None
@@ -219,7 +220,7 @@ def test_unequal_shares_make_unequal_parts(tmp_path: Path) -> None:
     result = runs.run(given, out=tmp_path / "run")
     weak, strong = unequal(result)
     assert weak < 0.15 < 0.5 < strong
-    prepared = runs.prepare(given)
+    prepared = prepare(given)
     kept = [dict(part_of(tmp_path / "run", site, prepared).cut.kept) for site in EDGES]
     assert [cut["0"] for cut in kept] == [((0, 3),), ((3, 12),)]
     assert [cut["3"] for cut in kept] == [((0, 5),), ((5, 20),)]

@@ -15,6 +15,7 @@ from sheaf.cuts.rolling import Rolling
 from sheaf.methods.decoupled import Decoupled
 from sheaf.methods.heterofl import HeteroFL
 from sheaf.models import ModelSettings
+from sheaf.prepared import prepare
 from sheaf.record import Result
 from sheaf.types import CLOUD, Cut, Recipe
 
@@ -98,7 +99,7 @@ def test_resumed_from_any_call_ends_with_the_same_bits(name: str, quick: Experim
 @pytest.mark.parametrize("name", [*METHODS, *CUT])
 def test_the_dry_run_foretells_the_cost(name: str, quick: Experiment, tmp_path: Path) -> None:
     experiment = made(name, quick)
-    foretold = runs.rehearse(runs.prepare(experiment)).sites
+    foretold = runs.rehearse(prepare(experiment)).sites
     spent = runs.run(experiment, out=tmp_path / "run").cost
     for site, cost in spent.items():
         assert foretold[site].train_macs == cost.train_macs
@@ -113,7 +114,7 @@ def test_the_budget_is_kept(name: str, quick: Experiment, tmp_path: Path) -> Non
     given, kept = quick.method.budget, experiment.method.budget
     assert kept.edge_epochs + kept.cloud_epochs <= given.edge_epochs + given.cloud_epochs
     result = runs.run(experiment, out=tmp_path / "run")
-    network = runs.prepare(experiment).network
+    network = prepare(experiment).network
     for site in result.split:
         cut = cut_of(tmp_path / "run" / result.weights[site])
         each = network.macs(cut).train
@@ -132,7 +133,7 @@ def test_the_budget_is_kept(name: str, quick: Experiment, tmp_path: Path) -> Non
 def test_edges_hold_what_their_files_say(name: str, quick: Experiment, tmp_path: Path) -> None:
     experiment = made(name, quick)
     result = runs.run(experiment, out=tmp_path / "run")
-    prepared = runs.prepare(experiment)
+    prepared = prepare(experiment)
     for site in result.split:
         cut = cut_of(tmp_path / "run" / result.weights[site])
         with safe_open(tmp_path / "run" / result.weights[site], "pt") as file:

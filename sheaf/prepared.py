@@ -1,0 +1,174 @@
+"""An experiment made ready: its data read and split, its model built; nothing trained or written yet."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from sheaf import models
+from sheaf.config import Experiment
+from sheaf.cut import SiteNeeds
+from sheaf.datasets import load_dataset
+from sheaf.errors import PartitionError, UnknownNameError
+from sheaf.ledger import Ledger
+from sheaf.network import Network
+from sheaf.record import WholeModel
+from sheaf.seeds import generator, seed_for
+from sheaf.training import pick_device
+from sheaf.types import CLOUD, Dataset, Params, Samples
+from sheaf.worker import Worker
+
+logger = logging.getLogger("sheaf")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What ``prepare`` makes ready.
+
+    ``parts`` is each edge's (training samples, held-out samples); ``notes`` is what building the model had to
+    say, such as a head that was drawn anew.
+    """
+
+    experiment: Experiment
+    dataset: Dataset
+    parts: dict[str, tuple[Samples, Samples]]
+    network: Network
+    device: torch.device
+    notes: tuple[str, ...]
+
+    @property
+    def theta(self) -> Params:
+        """The start weights."""
+        return {name: value.detach().clone() for name, value in self.network.model.state_dict().items()}
+
+    @property
+    def split(self) -> dict[str, list[int]]:
+        """Training examples of each class on each edge."""
+        return {
+            site: train.counts(len(self.dataset.classes)).tolist() for site, (train, _) in self.parts.items()
+        }
+
+    @property
+    def needs(self) -> list[SiteNeeds]:
+        """What each edge has to tell apart and can carry."""
+        shares = self.experiment.fleet.shares
+        return [
+            SiteNeeds(site, tuple(k for k, count in enumerate(counts) if count), shares.get(site, 1.0))
+            for site, counts in self.split.items()
+        ]
+
+    def ledger(self) -> Ledger:
+        """Where what the sites spend is booked."""
+        return Ledger(tuple(self.parts), self.whole.macs_per_example, self.whole.parameters)
+
+    @property
+    def whole(self) -> WholeModel:
+        """What the whole model costs."""
+        macs = self.network.macs()
+        return WholeModel(
+            macs_per_example=macs.forward,
+            train_macs_per_example=macs.train,
+            parameters=sum(value.numel() for value in self.network.model.state_dict().values()),
+        )
+
+    def edges(self, folder: Path) -> list[Worker]:
+        """A Worker for each edge, which keeps what it holds under ``folder``."""
+        return [
+            Worker(
+                site,
+                self.network,
+                replace(self.dataset, train=train),
+                held_out,
+                folder / site,
+                self.device,
+            )
+            for site, (train, held_out) in self.parts.items()
+        ]
+
+    def cloud(self, folder: Path) -> Worker:
+        """The cloud's Worker; its pool is empty until edges share."""
+        nothing = self.dataset.train.select(torch.arange(0))
+        return Worker(
+            CLOUD,
+            self.network,
+            replace(self.dataset, train=nothing),
+            nothing,
+            folder / CLOUD,
+            self.device,
+        )
+
+
+def prepare(experiment: Experiment, data: Path | None = None) -> Prepared:
+    """Reads the data, splits it and builds the model.
+
+    Raises:
+        SheafError: data, split or model cannot be had as the experiment asks.
+    """
+    dataset = load_dataset(experiment.data, data)
+    with _heard() as notes:
+        seed = seed_for(experiment.seed, "model")
+        model = models.build(experiment.model, len(dataset.classes), dataset.shape, seed)
+    parts = split(experiment, dataset)
+    for site in experiment.fleet.shares:
+        if site not in parts:
+            raise UnknownNameError("edge", site, parts)
+    return Prepared(
+        experiment,
+        dataset,
+        parts,
+        Network(model, dataset.shape),
+        pick_device(experiment.fleet.device),
+        tuple(notes),
+    )
+
+
+def split(experiment: Experiment, dataset: Dataset) -> dict[str, tuple[Samples, Samples]]:
+    """Each edge's (training samples, held-out samples).
+
+    Raises:
+        PartitionError: an edge is left with nothing to train on.
+    """
+    labels = dataset.train.labels
+    positions = experiment.partition(labels, dataset.classes, seed_for(experiment.seed, "partition"))
+    parts = {}
+    for site, own in positions.items():
+        order = own[
+            torch.randperm(len(own), generator=generator(seed_for(experiment.seed, "held out", site)))
+        ]
+        kept = round(experiment.data.held_out * len(own))
+        if len(own) - kept == 0:
+            raise PartitionError(
+                f"the split leaves {site} nothing to train on ({len(own)} images, {kept} held out)"
+            )
+        held_out, train = order[:kept].sort().values, order[kept:].sort().values
+        parts[site] = dataset.train.select(train), dataset.train.select(held_out)
+    return parts
+
+
+@contextmanager
+def _heard() -> Iterator[list[str]]:
+    """What is logged meanwhile."""
+    notes: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: notes.append(record.getMessage())  # type: ignore[method-assign]
+    with listening(handler):
+        yield notes
+
+
+@contextmanager
+def listening(handler: logging.Handler) -> Iterator[None]:
+    """Has ``handler`` hear what sheaf logs meanwhile."""
+    logger.addHandler(handler)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        handler.close()
