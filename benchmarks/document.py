@@ -63,7 +63,48 @@ def overhead(rows: Rows) -> str:
     return f"{title}\n\nRatio of the medians; both end with the same bits.\n\n{table}"
 
 
-SECTIONS: dict[str, Callable[[Rows], str]] = {"ecavg": ecavg, "overhead": overhead}
+def decoupled(rows: Rows) -> str:
+    """Each step of decoupled training beside its honest rivals."""
+    parts = ["## Decoupled training, step by step"]
+    for name in dict.fromkeys(row["name"] for row in rows):
+        of = [row for row in rows if row["name"] == name]
+        lines = []
+        for step in dict.fromkeys(row["step"] for row in of):
+            runs = [row for row in of if row["step"] == step]
+            first = runs[0]
+            lines.append(
+                (
+                    step,
+                    spread([row["accuracy"] for row in runs]),
+                    f"{100 * first['cloud_share']:.1f} %",
+                    _times(first["saved_least"]),
+                    _times(first["saved_weakest"]),
+                    _times(first["saved_sum"]),
+                    _times(first["saved_sum_with_cloud"]),
+                    size(first["bytes"]),
+                )
+            )
+        heading = (
+            "step",
+            "accuracy",
+            "cloud's work",
+            "saved, strongest",
+            "weakest",
+            "sum",
+            "sum with cloud",
+            "sent",
+        )
+        seeds = len({row["seed"] for row in of})
+        parts.append(
+            f"### {name}\n\nMean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}. The cloud's work "
+            "is over that of `central`; `saved` is multiply-adds an image of the whole model over those of "
+            "the device's part, and for sums all training over that of the whole model on every device.\n\n"
+            + _table(heading, lines)
+        )
+    return "\n\n".join(parts)
+
+
+SECTIONS: dict[str, Callable[[Rows], str]] = {"ecavg": ecavg, "decoupled": decoupled, "overhead": overhead}
 
 
 def document() -> str:
@@ -132,6 +173,10 @@ def _beside_paper(rows: Rows) -> str:
 def _table(heading: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
     rows = [heading, ["---"] * len(heading), *lines]
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
+
+
+def _times(saved: float | None) -> str:
+    return "-" if saved is None else f"{saved:.1f}x"
 
 
 def _provenance(name: str, provenance: Mapping[str, Any]) -> str:

@@ -58,6 +58,7 @@ def run(
     from sheaf.prepared import prepare
     from sheaf.report.live import Live
     from sheaf.report.tables import cost_table, split_table
+    from sheaf.schema import plain
 
     console = _console()
     if resume is not None:
@@ -80,8 +81,11 @@ def run(
     else:
         settings = load_experiment(experiment, changes or ())
         folder = out or runs.new_folder(experiment)
+        title = (
+            f"{experiment}: {plain(settings.method)['name']} on {settings.data.name}, seed {settings.seed}"
+        )
         with _resumable(folder):
-            runs.run(settings, data=data, out=folder, watch=Live(console, settings.title or experiment))
+            runs.run(settings, data=data, out=folder, watch=Live(console, title))
     _show(console, folder)
 
 
