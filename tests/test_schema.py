@@ -76,6 +76,9 @@ def every(kind: str, name: str) -> st.SearchStrategy[Any]:
     values = {
         one.name: recipes if isinstance(one.default, Recipe) else known[one.name] for one in fields(cls)
     }
+    if name == "decoupled":  # more than one round needs retrain
+        once, retrained = values | {"rounds": st.just(1)}, values | {"retrain": recipes}
+        return st.builds(cls, **once) | st.builds(cls, **retrained)
     return st.builds(cls, **values)
 
 

@@ -366,7 +366,7 @@ def test_new_statistics_are_those_of_the_pool(make_worker: MakeWorker) -> None:
 def test_refit_trains_the_classifier_alone(make_worker: MakeWorker) -> None:
     worker, model = make_worker(), network()
     answer = worker.do(Task("refit", 1, 7, theta(), RECIPE))
-    losses = head.refit(model, worker.data.train, RECIPE, PREPARE, 7)
+    losses = head.refit(model, model[-1], worker.data.train, RECIPE, PREPARE, 7)
     assert sha(answer) == Blob.of(model.state_dict()).sha256
     assert answer.metrics == {"losses": losses}
     one_pass = 25 * cost.macs_per_example(network(), (1, 8, 8))

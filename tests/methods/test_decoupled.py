@@ -117,6 +117,11 @@ def test_each_step_can_be_left_out_and_has_its_row(left_out: str, tmp_path: Path
         assert result.final("edge-1").stage == "apart"  # type: ignore[union-attr]
 
 
+def test_rounds_without_retrain_are_refused() -> None:
+    with pytest.raises(SettingError, match="method: rounds above 1 need retrain"):
+        load_experiment("ecavg-digits", ("method=decoupled", "method.rounds=2"))
+
+
 def test_rounds_go_on_from_the_bound_model(tmp_path: Path) -> None:
     given = experiment(rounds=3, retrain=SHORT)
     result = runs.run(given, out=tmp_path / "run")
