@@ -20,7 +20,7 @@ from sheaf.network import Network
 from sheaf.record import WholeModel
 from sheaf.seeds import generator, seed_for
 from sheaf.training import pick_device
-from sheaf.types import CLOUD, Dataset, Params, Samples
+from sheaf.types import CLOUD, Dataset, Params, Samples, check_edge_name
 from sheaf.worker import Worker
 
 logger = logging.getLogger("sheaf")
@@ -131,12 +131,13 @@ def split(experiment: Experiment, dataset: Dataset) -> dict[str, tuple[Samples, 
     """Each edge's (training samples, held-out samples).
 
     Raises:
-        PartitionError: an edge is left with nothing to train on.
+        PartitionError: an edge is left with nothing to train on, or its name is no name of a file.
     """
     labels = dataset.train.labels
     positions = experiment.partition(labels, dataset.classes, seed_for(experiment.seed, "partition"))
     parts = {}
     for site, own in positions.items():
+        check_edge_name(site)
         order = own[
             torch.randperm(len(own), generator=generator(seed_for(experiment.seed, "held out", site)))
         ]

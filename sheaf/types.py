@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from torch import Tensor
 
 from sheaf.blob import Blob
-from sheaf.errors import CutError
+from sheaf.errors import CutError, PartitionError
 
 Params = Mapping[str, Tensor]
 """A CPU state_dict, never written in place."""
@@ -32,11 +32,20 @@ def settings(cls: type[_T]) -> type[_T]:
     return cast(type[_T], checked)
 
 
-SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""A site's name becomes a file's name, so it can be no path."""
-
 CLOUD = "cloud"
 """The site that is not an edge."""
+
+
+def check_edge_name(name: str) -> None:
+    """A site's name becomes a file's name, so it can be no path.
+
+    Raises:
+        PartitionError: an edge cannot have that name.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) or name == CLOUD:
+        raise PartitionError(
+            f"an edge cannot be named {name!r}: letters, digits, '.', '_' and '-', at most 64, not {CLOUD!r}"
+        )
 
 
 @settings

@@ -92,6 +92,10 @@ MISTAKES = {
         ["run", "--set", 'partition.edges={"../x"=[0,1,2,3,4],b=[5,6,7,8,9]}'],
         "../x",
     ),
+    "a site name that is a path, from a user's own partition": (
+        ["run", "--set", "partition=support:Paths"],
+        "an edge cannot be named '../x'",
+    ),
     "an edge named cloud": (["run", "--set", "partition.edges={cloud=[0,1,2,3,4],b=[5,6,7,8,9]}"], "cloud"),
     "a share for an edge that is not there": (
         ["run", "--set", "fleet.shares.edg-1=0.5"],

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from sheaf.errors import PartitionError, nearest
-from sheaf.types import CLOUD, SITE_NAME
+from sheaf.types import check_edge_name
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -72,10 +72,7 @@ def owned_classes(
 
 
 def _numbers(edge: str, given: ClassList, classes: Sequence[str]) -> list[int]:
-    if not SITE_NAME.fullmatch(edge) or edge == CLOUD:
-        raise PartitionError(
-            f"an edge cannot be named {edge!r}: letters, digits, '.', '_' and '-', at most 64, not 'cloud'"
-        )
+    check_edge_name(edge)
     numbers = [_number(edge, one, classes) for one in given]
     if twice := [number for number in set(numbers) if numbers.count(number) > 1]:
         raise PartitionError(f"partition.edges gives {edge} class {classes[twice[0]]!r} twice")
