@@ -14,8 +14,8 @@ from sheaf.worker import Worker
 class DryFleet:
     """Sites that do every task but the training and the measuring; see ``LocalFleet``.
 
-    The method runs as it is, so the cost is exact for any method: bytes are those of real messages, and
-    multiply-adds those that the skipped epochs would have taken.
+    The method runs as it is, so this holds for any method: multiply-adds are exactly those that the skipped
+    epochs would have taken, and bytes those of the messages but for losses and seconds in their headers.
     """
 
     def __init__(self, workers: Sequence[Worker]) -> None:
