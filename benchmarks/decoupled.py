@@ -43,14 +43,14 @@ NETWORKS = {
 
 STEPS: dict[str, tuple[str, ...]] = {
     # each line: the settings that a step adds to "no negatives"
-    "no negatives": ("method.negatives=none", "method.share=0.0", "method.refit="),
-    "outliers": ("method.negatives=outliers", "method.share=0.0", "method.refit="),
+    "no negatives": ("method.negatives=none", "method.share=", "method.refit="),
+    "outliers": ("method.negatives=outliers", "method.share=", "method.refit="),
     "10 % pooled": ("method.refit=",),
     "10 % pooled, refit": (),
-    "all pooled": ("method.share=1.0", "method.refit="),
-    "all pooled, refit": ("method.share=1.0",),
-    "all pooled, finetune 25 %": ("method.share=1.0", "method.refit=", "method.finetune=EPOCHS/4"),
-    "all pooled, finetune 50 %": ("method.share=1.0", "method.refit=", "method.finetune=EPOCHS/2"),
+    "all pooled": ("method.share.fraction=1.0", "method.refit="),
+    "all pooled, refit": ("method.share.fraction=1.0",),
+    "all pooled, finetune 25 %": ("method.share.fraction=1.0", "method.refit=", "method.finetune=EPOCHS/4"),
+    "all pooled, finetune 50 %": ("method.share.fraction=1.0", "method.refit=", "method.finetune=EPOCHS/2"),
 }
 CENTRAL = {
     "central": EPOCHS,

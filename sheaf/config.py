@@ -87,6 +87,10 @@ class Experiment:
     fleet: FleetSettings = FleetSettings()
     compare: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if getattr(self.method, "mixtures", ()) and self.data.held_out == 0:
+            raise ValueError("method.mixtures is chosen from on held-out examples: set data.held_out above 0")
+
     def toml(self) -> str:
         """The resolved experiment: every setting, whether it was given or is a default."""
         return tomli_w.dumps(plain(self))

@@ -32,9 +32,26 @@ class Held:
             if number != call and self._path(number) != previous:
                 self._path(number).unlink()
 
-    def _calls(self) -> list[int]:
-        names = (re.fullmatch(r"held-(\d+)\.safetensors", path.name) for path in self._folder.iterdir())
+    def remember(self, call: int) -> None:
+        """Sets aside a copy of what was held when ``call`` began; the two newest copies stay.
+
+        Raises:
+            ValueError: nothing was held.
+        """
+        held = self.before(call)
+        if held is None:
+            raise ValueError("there is nothing to remember")
+        Blob.at(held).write(self.remembered(call))
+        for number in self._calls("remembered")[:-2]:
+            self.remembered(number).unlink()
+
+    def remembered(self, call: int) -> Path:
+        """The file of the copy that was set aside in ``call``."""
+        return self._path(call, "remembered")
+
+    def _calls(self, what: str = "held") -> list[int]:
+        names = (re.fullmatch(rf"{what}-(\d+)\.safetensors", path.name) for path in self._folder.iterdir())
         return sorted(int(name[1]) for name in names if name)
 
-    def _path(self, call: int) -> Path:
-        return self._folder / f"held-{call:06d}.safetensors"
+    def _path(self, call: int, what: str = "held") -> Path:
+        return self._folder / f"{what}-{call:06d}.safetensors"

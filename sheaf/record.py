@@ -22,6 +22,43 @@ logger = logging.getLogger("sheaf")
 
 
 @settings
+class Choice:
+    """What a guarded edge decided: to hold (1 - ``mixture``) of what it had plus ``mixture`` of what it got.
+
+    ``had``, ``got`` and ``chosen`` are the accuracies of these on its ``examples`` held-out examples; None
+    where it had held none out and took what it got.
+    """
+
+    mixture: float
+    had: float | None
+    got: float | None
+    chosen: float | None
+    examples: int
+
+    @classmethod
+    def of(cls, update: Update) -> Choice:
+        """The decision that a ``choose`` answer tells of."""
+        told = update.metrics
+        right = dict(zip(told["mixtures"], told["right"], strict=True))
+
+        def share(a: float) -> float | None:
+            return right[a] / told["held_out"] if a in right else None
+
+        return cls(
+            mixture=told["mixture"],
+            had=share(0.0),
+            got=share(1.0),
+            chosen=share(told["mixture"]),
+            examples=told["held_out"],
+        )
+
+    def __str__(self) -> str:
+        if self.mixture in (0.0, 1.0):
+            return "kept" if self.mixture == 0 else "taken"
+        return f"mixed {self.mixture:g}"
+
+
+@settings
 class Row:
     """How good one site's model was at one stage of a method, or (``reference``) of what it is compared with.
 
@@ -29,7 +66,7 @@ class Row:
     test examples of the site's own classes (the cloud's own are all), ``accuracy_all`` is on all classes, and
     ``held_out`` on the examples the site kept back for its decisions (None where it kept none). ``examples``
     counts the test examples of the own classes. ``loss`` is the mean cross-entropy on all test examples
-    (None where it is not finite).
+    (None where it is not finite). ``choices`` are what a guarded edge decided just before, in order.
     """
 
     site: str
@@ -46,6 +83,7 @@ class Row:
     loss: float | None
     examples: int
     confusion: list[list[int]]
+    choices: tuple[Choice, ...] = ()
 
 
 @settings
@@ -138,9 +176,23 @@ class Log:
         self._told = told
 
     def __call__(
-        self, stage: str, evaluated: Iterable[Update], round: int = 1, reference: bool = False
+        self,
+        stage: str,
+        evaluated: Iterable[Update],
+        round: int = 1,
+        reference: bool = False,
+        chosen: Iterable[Iterable[Update]] = (),
     ) -> None:
-        """Adds a row for each site's evaluation. A ``reference`` is no step of the method itself."""
+        """Adds a row for each site's evaluation.
+
+        Args:
+            reference: this is no step of the method itself.
+            chosen: the answers to each ``fleet.choose`` by which edges decided what is measured.
+        """
+        choices: dict[str, tuple[Choice, ...]] = {}
+        for answers in chosen:
+            for update in answers:
+                choices[update.site] = (*choices.get(update.site, ()), Choice.of(update))
         for update in evaluated:
             confusion = torch.tensor(update.metrics["confusion"])
             own = None if update.site == CLOUD else torch.tensor(update.counts) > 0
@@ -155,6 +207,7 @@ class Log:
                 held_out=update.metrics.get("held_out"),
                 loss=update.metrics["loss"] if math.isfinite(update.metrics["loss"]) else None,
                 confusion=update.metrics["confusion"],
+                choices=choices.get(update.site, ()),
             )
             self.rows.append(row)
             logger.info("%s %s: %.4f, on all classes %.4f", row.site, stage, row.accuracy, row.accuracy_all)

@@ -102,7 +102,8 @@ Partition = Annotated[Any, _plugin_field("partitions")]
 
 
 def _one_line(cls: Any, error: ValidationError, where: str, table: Any) -> str:
-    first = error.errors()[0]
+    errors = [found for found in error.errors() if not _of_another_choice(cls, found, table)]
+    first = errors[0]
     path = _path(first["loc"], table)
     if "missing" in first["type"]:
         path.append(str(first["loc"][-1]))
@@ -114,7 +115,15 @@ def _one_line(cls: Any, error: ValidationError, where: str, table: Any) -> str:
         return f"{key} is missing"
     if first["type"] == "value_error":  # settings that do not go together; says itself which
         return f"{key}: {first['ctx']['error']}"
-    return f"{key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    # Where several kinds of value are allowed, each says what it would have been.
+    said = dict.fromkeys(found["msg"] for found in errors if _path(found["loc"], table) == path)
+    return f"{key} = {first['input']!r}: " + ", or: ".join(msg[0].lower() + msg[1:] for msg in said)
+
+
+def _of_another_choice(cls: Any, error: Any, table: Any) -> bool:
+    """Whether a key is unknown to one kind of settings, but known to another that is allowed there."""
+    path = _path(error["loc"], table)
+    return error["type"] == "unexpected_keyword_argument" and path[-1] in _keys_at(cls, path[:-1])
 
 
 def _path(location: Sequence[str | int], table: Any) -> list[str]:
@@ -129,6 +138,9 @@ def _path(location: Sequence[str | int], table: Any) -> list[str]:
 
 def _keys_at(cls: Any, path: Sequence[str]) -> list[str]:
     """The keys of the settings that lie at ``path`` under ``cls``."""
+    choices = [cls]
     for name in path:
-        cls = typing.get_type_hints(cls)[name]
-    return [field.name for field in dataclasses.fields(cls)]
+        hints = [typing.get_type_hints(choice).get(name) for choice in choices]
+        choices = [member for hint in hints for member in typing.get_args(hint) or (hint,)]
+        choices = [choice for choice in choices if dataclasses.is_dataclass(choice)]
+    return [field.name for choice in choices for field in dataclasses.fields(choice)]

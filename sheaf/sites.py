@@ -18,13 +18,25 @@ import torch
 from sheaf.blob import Blob
 from sheaf.coverage import misfit
 from sheaf.cut import Part, SiteNeeds
-from sheaf.errors import DataError, QuorumError, TrainingError
+from sheaf.errors import DataError, QuorumError, SettingError, TrainingError
 from sheaf.journal import Journal
 from sheaf.ledger import Ledger
 from sheaf.network import Network
 from sheaf.schema import Scheme
 from sheaf.seeds import seed_for
-from sheaf.types import CLOUD, Cut, Fleet, Params, Recipe, Samples, Task, TaskKind, Update
+from sheaf.types import (
+    CLOUD,
+    Cut,
+    Fleet,
+    Params,
+    Recipe,
+    Ridge,
+    Samples,
+    Share,
+    Task,
+    TaskKind,
+    Update,
+)
 from sheaf.wire import decode_samples, encode_samples
 from sheaf.worker import Worker
 
@@ -62,7 +74,7 @@ class Calls:
         self._journal = journal
         self._ledger = ledger
         self._began = began
-        self._count = 0
+        self.count = 0
 
     def ask(
         self, fleet: Fleet, kind: TaskKind, what: Mapping[str, Mapping[str, Any]], counted: bool = True
@@ -73,19 +85,19 @@ class Calls:
             what: site -> what its ``Task`` says beyond kind, call and seed.
             counted: whether the cost is booked; not where the call serves a comparison or the record.
         """
-        self._count += 1
+        self.count += 1
         tasks = {
             site: Task(
                 kind=kind,
-                call=self._count,
-                seed=seed_for(self._seed, "call", self._count, site),
+                call=self.count,
+                seed=seed_for(self._seed, "call", self.count, site),
                 **what[site],
             )
             for site in fleet.names()
             if site in what
         }
         answers = {site: self._journal.result(site, task) for site, task in tasks.items()}
-        logger.info("call %d: %s, %d sites", self._count, kind, len(tasks))
+        logger.info("call %d: %s, %d sites", self.count, kind, len(tasks))
         open_tasks = {site: task for site, task in tasks.items() if answers[site] is None}
         if open_tasks and self._began is not None:
             self._began(kind, len(open_tasks))
@@ -99,8 +111,8 @@ class Calls:
 
     def refuse(self, site: str, why: str) -> None:
         """Notes that a site's answer to the latest call is left out."""
-        logger.info("call %d: %s is refused: %s", self._count, site, why)
-        self.refused.append(Refusal(self._count, site, why))
+        logger.info("call %d: %s is refused: %s", self.count, site, why)
+        self.refused.append(Refusal(self.count, site, why))
 
 
 class Edges:
@@ -173,10 +185,44 @@ class Edges:
         """Each edge measures what it holds on its test data; not counted, as it is no part of a method."""
         return self._calls.ask(self._fleet, "evaluate", self._what(None), counted=False)
 
-    def share(self, fraction: float) -> list[Update]:
-        """Each edge sends up ``fraction`` of its training samples."""
-        what = {site: {"fraction": fraction} for site in self._fleet.names()}
-        return self._calls.ask(self._fleet, "share", what)
+    def share(self, share: Share) -> list[Update]:
+        """Each edge sends up so much of its training samples.
+
+        Raises:
+            SettingError: they are to be chosen by a model, and the edges hold none yet.
+        """
+        if share.choose == "uncertain" and self._theta is None:
+            raise SettingError(
+                "method.share.choose = 'uncertain' goes by the model that an edge holds, and this method has "
+                "the samples sent before there is one; allowed: random, balanced"
+            )
+        return self._calls.ask(self._fleet, "share", self._what(None, share=share))
+
+    def remember(self) -> int:
+        """Each edge sets aside a copy of what it holds; returns the call, for ``choose`` to name it by.
+
+        The two newest copies are kept.
+        """
+        self._calls.ask(self._fleet, "remember", self._what(None))
+        return self._calls.count
+
+    def choose(self, since: int, mixtures: Sequence[float], *, reply: bool = False) -> list[Update]:
+        """Each edge decides on its held-out examples what it holds from now on.
+
+        That is what it remembered, what it holds, or a mixture of both; see ``Task``. With no ``mixtures``
+        each is rolled back to what it remembered. The answers say which, for ``log``.
+
+        Args:
+            since: what ``remember`` returned.
+            mixtures: the values of a in (1 - a) remembered + a held; 0 is always one.
+            reply: whether what was chosen is sent back; see ``train``.
+
+        Raises:
+            QuorumError: too few answers were usable.
+        """
+        what = self._what(None, since=since, mixtures=tuple(mixtures), reply=reply)
+        updates = self._calls.ask(self._fleet, "choose", what)
+        return self._usable(updates, len(what)) if reply else updates
 
     def lend(self, pool: Samples) -> None:
         """Each edge gets those of the pooled samples that are of none of its classes."""
@@ -272,13 +318,15 @@ class Cloud:
         """
         return self._changed("restat", theta)
 
-    def refit(self, theta: Params, recipe: Recipe) -> Params:
-        """Trains the classifier of ``theta`` alone, on the features that the rest gives of the pool.
+    def refit(self, theta: Params, how: Recipe | Ridge) -> Params:
+        """Fits the classifier of ``theta`` alone, on the features that the rest gives of the pool.
 
         Raises:
             TrainingError: what came out is not finite.
         """
-        return self._changed("refit", theta, recipe=recipe)
+        if isinstance(how, Ridge):
+            return self._changed("refit", theta, ridge=how)
+        return self._changed("refit", theta, recipe=how)
 
     def evaluate(self, theta: Params) -> list[Update]:
         """Measures ``theta`` on the test data of all classes."""

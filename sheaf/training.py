@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +71,7 @@ def train(
     draws = generator(seed)
     augmentations = [AUGMENTATIONS[name] for name in recipe.augment]
     precision = _autocast(recipe, prepare.device)
+    held = torch.bincount(samples.labels).nonzero().flatten().to(prepare.device)
     losses, step = [], 0
     with global_draws_from(seed_for(seed, "layers"), prepare.device):
         for _ in range(recipe.epochs):
@@ -80,7 +82,8 @@ def train(
                     x = augment(x, draws)
                 optimizer.zero_grad()
                 with precision:
-                    loss = F.cross_entropy(model(x), labels.to(prepare.device))
+                    logits = restricted(model(x), held, recipe.alpha)
+                    loss = F.cross_entropy(logits, labels.to(prepare.device))
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 if scheduler is not None:
@@ -93,18 +96,33 @@ def train(
     return losses
 
 
+def restricted(logits: Tensor, held: Tensor, alpha: float | Literal["mask"]) -> Tensor:
+    """The logits (N, K) with those of classes other than ``held`` multiplied by ``alpha``, or masked.
+
+    Restricted softmax: FedRS, Li and Zhan, KDD 2021, equation 6. https://doi.org/10.1145/3447548.3467254
+    """
+    if alpha == 1:
+        return logits
+    absent = torch.ones(logits.shape[-1], dtype=torch.bool, device=logits.device).index_fill(0, held, False)
+    if alpha == "mask":
+        return logits.masked_fill(absent, -math.inf)
+    return torch.where(absent, alpha * logits, logits)
+
+
 def evaluate(
     model: nn.Module,
     samples: Samples,
     prepare: Preparation,
     num_classes: int,
     classes: Tensor | None = None,
+    balanced: bool = False,
 ) -> tuple[Tensor, float]:
     """The (K, K) confusion matrix and the mean cross-entropy of ``model`` on ``samples``.
 
     Args:
         classes: (k,) the classes that the model's first k outputs are for (all K, in order, by default).
             Outputs beyond them are left aside, and the loss is over the examples of these classes.
+        balanced: the loss is the mean over the classes of each class's mean.
     """
     classes = torch.arange(num_classes) if classes is None else classes
     logits = forward(model, samples, prepare)[:, : len(classes)]
@@ -112,7 +130,10 @@ def evaluate(
     confusion = confusion_matrix(labels, classes[logits.argmax(1)], num_classes)
     output = torch.full((num_classes,), -100)  # what cross_entropy leaves out
     output[classes] = torch.arange(len(classes))
-    return confusion, F.cross_entropy(logits, output[labels]).item()
+    weight = samples.counts(num_classes)[classes].double().reciprocal().float() if balanced else None
+    if weight is not None:
+        weight[weight.isinf()] = 0
+    return confusion, F.cross_entropy(logits, output[labels], weight).item()
 
 
 def forward(model: nn.Module, samples: Samples, prepare: Preparation) -> Tensor:

@@ -55,6 +55,10 @@ class Recipe:
     ``epochs`` is passes over the site's own training images. ``precision = "auto"`` is bfloat16 on CUDA
     and float32 elsewhere. ``augment`` works on whole batches: ``flip`` mirrors half of the images left to
     right, ``crop`` shifts each by up to an eighth of its side.
+
+    ``alpha`` is what the logits of classes that the site has no example of are multiplied by in the loss
+    (restricted softmax, FedRS: Li, Zhan, KDD 2021, equation 6): 1 is the plain softmax, 0 is HeteroFL's mask,
+    ``mask`` leaves them out altogether. What a site never sees is then not unlearned as thoroughly.
     """
 
     epochs: Annotated[int, Field(ge=0)] = 1
@@ -66,6 +70,40 @@ class Recipe:
     schedule: Literal["constant", "cosine", "onecycle"] = "constant"
     augment: tuple[Literal["flip", "crop"], ...] = ()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    alpha: Annotated[float, Field(ge=0, le=1)] | Literal["mask"] = 1.0
+
+
+@settings
+class Share:
+    """How much of its training samples an edge sends up, and which; the least of the limits holds.
+
+    Attributes:
+        fraction: of the edge's samples.
+        count: of samples, at most.
+        bytes: of the encoded samples, at most.
+        choose: ``random``; ``balanced`` takes as many of each class as there are, as far as they go;
+            ``uncertain`` takes those over which the model that the edge holds is least decided (the entropy
+            of its predictions).
+    """
+
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    count: Annotated[int, Field(ge=1)] | None = None
+    bytes: Annotated[int, Field(ge=1)] | None = None
+    choose: Literal["random", "balanced", "uncertain"] = "random"
+
+
+@settings
+class Ridge:
+    """Refits the classifier by ridge regression on one-hot targets: no gradient step.
+
+    Attributes:
+        ridge: what is added to the diagonal of the features' Gram matrix, as a share of its mean.
+        rescale: then multiply the logits, which regression leaves small, by the one number of least
+            cross-entropy, so that a fine-tune starts from probabilities that mean something.
+    """
+
+    ridge: Annotated[float, Field(gt=0)] = 1e-3
+    rescale: bool = True
 
 
 @dataclass(frozen=True)
@@ -185,7 +223,9 @@ class Cut:
             raise CutError(f"not the header of a cut: {type(error).__name__}: {error}") from error
 
 
-TaskKind = Literal["train", "adopt", "evaluate", "share", "lend", "restat", "refit", "collect"]
+TaskKind = Literal[
+    "train", "adopt", "evaluate", "share", "lend", "restat", "refit", "collect", "remember", "choose"
+]
 
 
 @dataclass(frozen=True)
@@ -196,11 +236,16 @@ class Task:
                   site then holds the result, and sends it back if ``reply``
     ``adopt``     hold the parameters in ``blob``
     ``evaluate``  classify the test part with the parameters in ``blob`` (or with what the site holds)
-    ``share``     send up ``fraction`` of the training part
+    ``share``     send up as much of the training part as ``share`` says
     ``lend``      keep the samples in ``blob``, which are other sites', as examples of "none of mine"
     ``restat``    estimate the batch-norm statistics of the parameters in ``blob`` anew, and send them back
-    ``refit``     train the classifier alone, on the features that the rest gives, and send all back
+    ``refit``     fit the classifier alone, on the features that the rest gives, and send all back: by
+                  ``recipe``, or by ``ridge`` regression
     ``collect``   send up what the site holds
+    ``remember``  set aside a copy of what the site holds
+    ``choose``    hold (1 - a) times what was remembered in call ``since`` plus a times what is held, with
+                  that a of ``mixtures`` which does best on the examples that the site held out (a = 0 is
+                  always one; a site that has held nothing out takes the largest)
 
     With a ``cut``, parameters are those of the part that it holds. If the part has an "other" output, what
     the site was lent trains it, and so do ``outliers`` times as many examples as it has, made from its own.
@@ -216,20 +261,25 @@ class Task:
     recipe: Recipe | None = None
     cut: Cut | None = None
     reply: bool = True
-    fraction: float = 1.0
+    share: Share | None = None
+    ridge: Ridge | None = None
+    since: int = 0
+    mixtures: tuple[float, ...] = ()
     outliers: float = 0.0
 
     def header(self) -> dict[str, Any]:
         """All but the parameters, as JSON knows it."""
-        recipe = None if self.recipe is None else asdict(self.recipe)
         return {
             "kind": self.kind,
             "call": self.call,
             "seed": self.seed,
-            "recipe": recipe,
+            "recipe": None if self.recipe is None else asdict(self.recipe),
             "cut": None if self.cut is None else self.cut.header(),
             "reply": self.reply,
-            "fraction": self.fraction,
+            "share": None if self.share is None else asdict(self.share),
+            "ridge": None if self.ridge is None else asdict(self.ridge),
+            "since": self.since,
+            "mixtures": list(self.mixtures),
             "outliers": self.outliers,
         }
 
@@ -258,7 +308,8 @@ class Update:
         blob: parameters (train, collect) or samples (share), opened when they are asked for.
         counts: (K) training examples of each class that the answer rests on.
         metrics: ``losses`` (mean of each epoch) after training; ``confusion`` (K x K, rows are the true
-            classes) and ``loss`` after evaluating.
+            classes) and ``loss`` after evaluating; after choosing, the ``mixture`` chosen, and how many of
+            the ``held_out`` examples each of the ``mixtures`` gets ``right``.
     """
 
     site: str

@@ -14,6 +14,9 @@ from typing import Any
 from sheaf.blob import Blob
 from sheaf.types import Samples, Task, Update
 
+LARGEST_HEADER = 512
+"""Bytes that the names and shapes of encoded samples stay below."""
+
 
 def encode_header(header: Mapping[str, Any]) -> bytes:
     """The one JSON form of a header: sorted keys, no spaces."""
@@ -35,6 +38,12 @@ def task_digest(task: Task) -> str:
 def encode_samples(samples: Samples) -> Blob:
     """Samples for the way up: the inputs as they lie in memory, and their labels."""
     return Blob.of({"inputs": samples.inputs[samples.positions], "labels": samples.labels})
+
+
+def samples_within(limit: int, samples: Samples) -> int:
+    """How many of ``samples`` are surely no more than ``limit`` bytes when encoded."""
+    each = samples.inputs[:1].nbytes + samples.targets[:1].nbytes
+    return (limit - LARGEST_HEADER) // each
 
 
 def decode_samples(blob: Blob) -> Samples:

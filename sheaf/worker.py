@@ -18,10 +18,12 @@ from sheaf.blob import Blob
 from sheaf.errors import DataError
 from sheaf.held import Held
 from sheaf.memory import PeakMemory
+from sheaf.mixture import mixture
 from sheaf.network import Network
 from sheaf.outliers import make_outliers
-from sheaf.seeds import generator, seed_for
-from sheaf.types import Cost, Cut, Dataset, Progress, Recipe, Samples, Task, Update
+from sheaf.seeds import seed_for
+from sheaf.sharing import choose_samples
+from sheaf.types import Cost, Cut, Dataset, Params, Progress, Recipe, Samples, Share, Task, Update
 from sheaf.wire import decode_samples, encode_samples
 
 LENT = "lent.safetensors"
@@ -65,6 +67,8 @@ class Worker:
             "restat": self._restat,
             "refit": self._refit,
             "collect": self._collect,
+            "remember": self._remember,
+            "choose": self._choose,
         }
 
     def pool(self, samples: Samples) -> None:
@@ -87,16 +91,22 @@ class Worker:
         )
 
     def cost_of(self, task: Task) -> Cost:
-        """What doing a train, refit or restat task takes, before it is done: multiply-adds and parameters."""
+        """What doing a task takes, before it is done: multiply-adds, and parameters of what computes."""
+        if task.kind not in ("train", "refit", "restat") and not _asks_a_model(task):
+            return Cost()
         macs = self._network.macs(task.cut)
         held = sum(value.numel() for value in self._network.of(task.cut).state_dict().values())
         spent = len(self.data.train) * macs.forward
         if task.kind == "train":
             spent = _recipe(task).epochs * (len(self.data.train) + self._negatives(task)) * macs.train
-        elif task.kind == "refit":
+        elif task.kind == "refit" and task.recipe is not None:
             classifier = self._network.classifier
             alone = cost.train_macs_per_example(classifier, (classifier.in_features,))
-            spent += _recipe(task).epochs * len(self.data.train) * alone
+            spent += task.recipe.epochs * len(self.data.train) * alone
+        elif task.kind == "refit":
+            spent += head.ridge_macs(self._network.classifier, len(self.data.train))
+        elif task.kind == "choose":
+            spent = len(_candidates(task)) * len(self.held_out) * macs.forward
         return Cost(spent, macs_per_example=macs.forward, parameters=held)
 
     def _train(self, task: Task, progress: Progress | None) -> _Done:
@@ -125,15 +135,17 @@ class Worker:
         )
         metrics: dict[str, Any] = {"confusion": confusion.tolist(), "loss": loss}
         if len(self.held_out):
-            kept, _ = training.evaluate(model, self.held_out, self._prepare, len(self.data.classes), classes)
-            metrics["held_out"] = kept.diagonal().sum().item() / len(self.held_out)
+            metrics["held_out"] = self._on_held_out(task)[0] / len(self.held_out)
         return _Done(metrics=metrics)
 
     def _share(self, task: Task, progress: Progress | None) -> _Done:
         samples = self.data.train
-        count = round(task.fraction * len(samples))
-        chosen = torch.randperm(len(samples), generator=generator(task.seed))[:count].sort().values
-        return _Done(encode_samples(samples.select(chosen)))
+        share, logits = task.share or Share(), None
+        if share.choose == "uncertain":
+            self._load(task)
+            logits = training.forward(self._network.of(task.cut), samples, self._prepare)
+        chosen = choose_samples(samples, share, task.seed, logits)
+        return _Done(encode_samples(samples.select(chosen)), cost=self.cost_of(task))
 
     def _lend(self, task: Task, progress: Progress | None) -> _Done:
         if task.blob is None:
@@ -148,15 +160,50 @@ class Worker:
 
     def _refit(self, task: Task, progress: Progress | None) -> _Done:
         self._load(task)
-        samples = self._what_to_train_on(task)
-        losses = head.refit(
-            self._network.model, self._network.classifier, samples, _recipe(task), self._prepare, task.seed
-        )
-        return _Done(_encode(self._network.model), {"losses": losses}, self.cost_of(task))
+        samples, model, last = self._what_to_train_on(task), self._network.model, self._network.classifier
+        if task.ridge is not None:
+            head.refit_by_ridge(model, last, samples, task.ridge, self._prepare)
+            metrics = {}
+        else:
+            metrics = {"losses": head.refit(model, last, samples, _recipe(task), self._prepare, task.seed)}
+        return _Done(_encode(model), metrics, self.cost_of(task))
 
     def _collect(self, task: Task, progress: Progress | None) -> _Done:
         self._load(task)
         return _Done(_encode(self._network.of(task.cut)))
+
+    def _remember(self, task: Task, progress: Progress | None) -> _Done:
+        self._held.remember(task.call)
+        return _Done()
+
+    def _choose(self, task: Task, progress: Progress | None) -> _Done:
+        own, received = load_file(self._held.remembered(task.since)), self._held_params(task)
+        right, loss = {}, {}
+        for a in _candidates(task) if len(self.held_out) else ():
+            self._network.of(task.cut).load_state_dict(mixture(own, received, a))
+            right[a], loss[a] = self._on_held_out(task)
+        best = _least_loss_of_the_safe(right, loss) if right else max(_candidates(task))
+        blob = Blob.of(mixture(own, received, best))
+        self._held.keep(task.call, blob)
+        metrics = {
+            "mixture": best,
+            "mixtures": list(right),
+            "right": list(right.values()),
+            "held_out": len(self.held_out),
+        }
+        return _Done(blob, metrics, self.cost_of(task))
+
+    def _on_held_out(self, task: Task) -> tuple[int, float]:
+        """How many held-out examples the loaded model gets right, and its cross-entropy on them.
+
+        The cross-entropy is the mean over the classes of each class's mean: an edge has few examples of some
+        of its classes, and a model that gives these up would look good in a plain mean.
+        """
+        model, classes = self._network.of(task.cut), self._classes(task.cut)
+        confusion, loss = training.evaluate(
+            model, self.held_out, self._prepare, len(self.data.classes), classes, balanced=True
+        )
+        return int(confusion.diagonal().sum()), loss
 
     def _what_to_train_on(self, task: Task) -> Samples:
         """The site's own examples, labelled as the cut's outputs are, and the "other" ones if it has that."""
@@ -200,13 +247,14 @@ class Worker:
         return torch.tensor(self._network.part(cut).classes)
 
     def _load(self, task: Task) -> None:
-        if task.blob is not None:
-            params = task.blob.open()
-        elif held := self._held.before(task.call):
-            params = load_file(held)
-        else:
-            raise ValueError(f"{self.name} holds no model yet: the first task must bring one")
+        params = task.blob.open() if task.blob is not None else self._held_params(task)
         self._network.of(task.cut).load_state_dict(params)
+
+    def _held_params(self, task: Task) -> Params:
+        held = self._held.before(task.call)
+        if held is None:
+            raise ValueError(f"{self.name} holds no model yet: the first task must bring one")
+        return load_file(held)
 
 
 @dataclass(frozen=True)
@@ -222,6 +270,25 @@ def _recipe(task: Task) -> Recipe:
     if task.recipe is None:
         raise ValueError(f"a {task.kind} task needs a recipe")
     return task.recipe
+
+
+def _candidates(task: Task) -> list[float]:
+    """The mixtures that a choice is made from; to keep what was remembered is always one."""
+    return sorted({0.0, *task.mixtures})
+
+
+def _least_loss_of_the_safe(right: dict[float, int], loss: dict[float, float]) -> float:
+    """Of the mixtures that get no fewer held-out examples right than a = 0, that of least cross-entropy.
+
+    Counts of right answers alone tie too often to choose by.
+    """
+    return min((a for a in right if right[a] >= right[0.0]), key=lambda a: (loss[a], a))
+
+
+def _asks_a_model(task: Task) -> bool:
+    """Whether a task runs the network without training it."""
+    uncertain = task.share is not None and task.share.choose == "uncertain"
+    return task.kind == "choose" or uncertain
 
 
 def _encode(model: nn.Module) -> Blob:

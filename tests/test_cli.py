@@ -72,8 +72,12 @@ MISTAKES = {
     "an unknown experiment": (["run", "ecavg-minst"], "did you mean 'ecavg-mnist'?"),
     "an unknown key": (["run", "--set", "method.pretain.epochs=3"], "did you mean 'pretrain'?"),
     "a wrong type": (["run", "--set", "method.pretrain.epochs=many"], "method.pretrain.epochs = 'many'"),
-    "out of range": (["run", "--set", "method.share=1.5"], "less than or equal to 1"),
+    "out of range": (["run", "--set", "method.share.fraction=1.5"], "less than or equal to 1"),
     "an unknown choice": (["run", "--set", "method.pretrain.optimizer=adm"], "'sgd', 'adam' or 'adamw'"),
+    "a guard with nothing to go by": (
+        ["run", "--set", "method=ecavg_plus", "--set", "data.held_out=0"],
+        "set data.held_out above 0",
+    ),
     "a change without value": (["run", "--set", "seed"], "write key=value"),
     "an unknown method": (["run", "--set", "method=ecavgg"], "did you mean 'ecavg'?"),
     "an unknown merge": (["run", "--set", "method.merge=maen"], "did you mean 'mean'?"),
@@ -103,7 +107,7 @@ MISTAKES = {
     ),
     "a step that needs a pool without one": (
         ["run", "--set", "method=decoupled", "--set", "method.restat=true"],
-        "method: restat needs a pool of samples: set share above 0",
+        "method: restat needs a pool of samples: set share",
     ),
     "a model that cannot be cut": (
         ["run", "--set", "method=decoupled", "--set", "model={name='toys:Uncuttable'}"],

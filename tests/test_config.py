@@ -124,7 +124,11 @@ def test_another_name_keeps_the_settings_that_both_have() -> None:
         ("method.pretrain.augment=['flop']", "method.pretrain.augment.0 = 'flop': input should be 'flip' or"),
         ("method.pretrain.augment=flip", "method.pretrain.augment = 'flip': input should be a valid array"),
         ("method.pretrain=3", "method.pretrain = 3: input should be an object"),
-        ("method.share=1.5", "method.share = 1.5: input should be less than or equal to 1"),
+        (
+            "method.pretrain.alpha=2",
+            "method.pretrain.alpha = 2: input should be less than or equal to 1, or: inp",
+        ),
+        ("method.share.fraction=1.5", "method.share.fraction = 1.5: input should be less than or equal to 1"),
         (
             "method.merge.x=3",
             "method.merge = {'x': 3}: give a name or a table with one; there are: mean, wei",

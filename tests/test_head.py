@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from sklearn.linear_model import Ridge as SklearnRidge
 from torch import nn
+from torch.nn import functional as F
 
 from sheaf import head, training
 from sheaf.seeds import generator
-from sheaf.types import Recipe, Samples
+from sheaf.types import Recipe, Ridge, Samples
 
 PREPARE = training.Preparation((0.4,), (0.2,), torch.device("cpu"))
 RECIPE = Recipe(epochs=4, batch_size=16, lr=0.01)
@@ -86,3 +88,55 @@ def test_augmentation_of_features_changes_nothing() -> None:
     head.refit(plain, plain[5], samples(), Recipe(epochs=1, batch_size=16), PREPARE, 3)
     head.refit(augmented, augmented[5], samples(), augment, PREPARE, 3)
     assert torch.equal(plain[5].weight, augmented[5].weight)
+
+
+def features_of(model: Any, data: Samples) -> torch.Tensor:
+    with torch.no_grad():
+        return model[:5].eval()(PREPARE(data.inputs[data.positions]))
+
+
+def test_ridge_regression_is_scikit_learns() -> None:
+    model, data = network(), samples()
+    features = features_of(model, data).double()
+    centred = features - features.mean(0)
+    # Ridge here weighs against F^T F of the features as they are; scikit-learn is told the same number.
+    weighs = 0.01 * (features**2).sum(0).mean().item()
+    by_sklearn = SklearnRidge(alpha=weighs).fit(centred.numpy(), F.one_hot(data.labels).numpy())
+    head.refit_by_ridge(model, model[5], data, Ridge(ridge=0.01, rescale=False), PREPARE)
+    expected = torch.from_numpy(by_sklearn.coef_).float()
+    torch.testing.assert_close(model[5].weight.detach(), expected, rtol=1e-3, atol=1e-5)
+    logits = model[5](features.float()).detach()
+    foreseen = torch.from_numpy(by_sklearn.predict(centred.numpy())).float()
+    torch.testing.assert_close(logits, foreseen, rtol=1e-3, atol=1e-4)
+
+
+def test_rescaled_ridge_decides_alike_with_less_loss() -> None:
+    data = samples()
+    small, scaled = network(), network()
+    head.refit_by_ridge(small, small[5], data, Ridge(rescale=False), PREPARE)
+    head.refit_by_ridge(scaled, scaled[5], data, Ridge(), PREPARE)
+    one, other = (model[5](features_of(model, data)).detach() for model in (small, scaled))
+    assert torch.equal(one.argmax(1), other.argmax(1))
+    loss = F.cross_entropy(other, data.labels)
+    assert loss < F.cross_entropy(one, data.labels)
+    for nearby in (0.98, 1.02):
+        assert F.cross_entropy(nearby * other, data.labels) >= loss - 1e-6, "no better scale is near"
+
+
+def test_ridge_leaves_rows_of_absent_classes_and_the_rest_of_the_network() -> None:
+    model, data = network(), samples()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    head.refit_by_ridge(model, model[5], data.select(data.labels < 2), Ridge(), PREPARE)
+    after = model.state_dict()
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {"5.weight", "5.bias"}
+    assert torch.equal(after["5.weight"][2], before["5.weight"][2])
+    assert torch.equal(after["5.bias"][2], before["5.bias"][2])
+
+
+def test_ridge_does_not_mind_features_that_are_never_on() -> None:
+    model, data = network(), samples()
+    with torch.no_grad():
+        model[3].weight[2:] = 0
+        model[3].bias[2:] = 0
+    head.refit_by_ridge(model, model[5], data, Ridge(ridge=1e-12), PREPARE)
+    assert torch.isfinite(model[5].weight).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,3 +67,15 @@ def test_more_than_a_million_calls_stay_in_order(tmp_path: Path) -> None:
     for call in (999_999, 1_000_000, 1_000_001):
         held.keep(call, blob(call))
     assert value(held.before(1_000_001)) == 1_000_000
+
+
+def test_the_two_newest_copies_are_remembered(tmp_path: Path) -> None:
+    held = Held(tmp_path)
+    with pytest.raises(ValueError, match="nothing to remember"):
+        held.remember(1)
+    for call in (1, 3, 5):
+        held.keep(call, blob(float(call)))
+        held.remember(call + 1)
+        held.remember(call + 1)  # asked again: what was held when the call began
+    assert not held.remembered(2).exists()
+    assert [value(Held(tmp_path).remembered(call)) for call in (4, 6)] == [3.0, 5.0]

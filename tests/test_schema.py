@@ -20,7 +20,7 @@ from sheaf.errors import SettingError, UnknownNameError
 from sheaf.models import ModelSettings
 from sheaf.readers.settings import DataSettings
 from sheaf.schema import Merge, make_plugin, parse, plain
-from sheaf.types import Recipe, settings
+from sheaf.types import Recipe, Ridge, Share, settings
 
 PLUGINS = [
     (kind, name) for kind in ("methods", "merges", "partitions", "cuts") for name in plugins.describe(kind)
@@ -37,6 +37,15 @@ recipes = st.builds(
     schedule=st.sampled_from(["constant", "cosine", "onecycle"]),
     augment=st.lists(st.sampled_from(["flip", "crop"]), max_size=3).map(tuple),
     precision=st.sampled_from(["auto", "float32", "bfloat16"]),
+    alpha=st.floats(0, 1) | st.just("mask"),
+)
+ridges = st.builds(Ridge, ridge=st.floats(0, exclude_min=True, allow_infinity=False), rescale=st.booleans())
+shares = st.builds(
+    Share,
+    fraction=st.floats(0, 1, exclude_min=True),
+    count=st.none() | st.integers(1, 99),
+    bytes=st.none() | st.integers(1, 9999),
+    choose=st.sampled_from(["random", "balanced", "uncertain"]),
 )
 merges = st.sampled_from([plugins.load("merges", name)() for name in plugins.describe("merges")])
 classes = st.lists(st.integers(0, 99) | st.text(max_size=5), max_size=4).map(tuple)
@@ -50,12 +59,13 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "negatives": st.sampled_from(["none", "outliers", "pooled"]),
     "outliers": st.floats(0, exclude_min=True, allow_infinity=False),
     "restat": st.booleans(),
-    "refit": st.none() | recipes,
+    "refit": st.none() | recipes | ridges,
+    "mixtures": st.lists(st.floats(0, 1, exclude_min=True), max_size=3).map(tuple),
     "finetune": st.none() | recipes,
     "retrain": st.none() | recipes,
     "only_strong": st.booleans(),
     "rounds": st.integers(1, 100),
-    "share": st.floats(0, 1, exclude_min=True),
+    "share": shares,
     "reference": st.booleans(),
     "shards_per_edge": st.integers(1, 9),
     "alpha": st.floats(1e-3, 1e6),
@@ -76,6 +86,8 @@ def every(kind: str, name: str) -> st.SearchStrategy[Any]:
     values = {
         one.name: recipes if isinstance(one.default, Recipe) else known[one.name] for one in fields(cls)
     }
+    if name == "ecavg_plus":
+        values["refit"] = st.just("none") | recipes | ridges
     if name == "decoupled":  # more than one round needs retrain
         once, retrained = values | {"rounds": st.just(1)}, values | {"retrain": recipes}
         return st.builds(cls, **once) | st.builds(cls, **retrained)
@@ -112,7 +124,7 @@ experiments = st.builds(
         size=st.none() | st.tuples(st.integers(1, 99), st.integers(1, 99)),
         limit=st.none() | st.integers(1, 99),
         mean=st.none() | st.lists(st.floats(0, 1), max_size=3).map(tuple),
-        held_out=st.floats(0, 0.9),
+        held_out=st.floats(0.01, 0.9),
     ),
     partition=st.sampled_from(list(plugins.describe("partitions"))).flatmap(
         lambda name: every("partitions", name)
@@ -207,7 +219,10 @@ def inner(**table: Any) -> dict[str, Any]:
         (inner(pair=[1, "x"]), "inner.pair.1 = 'x': input should be a valid integer"),
         ({"inner": [1]}, "inner = [1]: input should be an object"),
         ({"text": 5}, "text = 5: input should be a valid string"),
-        ({"either": [1, "x"]}, "either = [1, 'x']: input should be a valid integer"),
+        (
+            {"either": [1, "x"]},
+            "either = [1, 'x']: input should be a valid integer, or: input should be an object",
+        ),
         ({"named": {"a": "x"}}, "named.a = 'x': input should be a valid number"),
         (
             {"several": [{"depth": 1}, {"depth": "x"}]},

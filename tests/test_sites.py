@@ -25,7 +25,7 @@ from sheaf.merges.mean import Mean
 from sheaf.network import Network
 from sheaf.seeds import generator, seed_for
 from sheaf.sites import Calls, Cloud, Edges
-from sheaf.types import CLOUD, Cut, Dataset, Recipe, Samples, Task, Update
+from sheaf.types import CLOUD, Cut, Dataset, Recipe, Samples, Share, Task, Update
 from sheaf.wire import decode_samples, message_bytes
 from sheaf.worker import Worker
 
@@ -191,7 +191,7 @@ def test_bytes_are_those_of_the_messages(tmp_path: Path) -> None:
                 yield update
 
     with Rig(tmp_path, Weighing(tmp_path / "sites")) as rig:
-        rig.edges.share(0.5)
+        rig.edges.share(Share(fraction=0.5))
         rig.edges.train(theta(), RECIPE)
         booked = {site: replace(spent) for site, spent in rig.ledger.sites.items()}
         rig.edges.evaluate()  # these two are no part of a method
@@ -282,7 +282,7 @@ def test_the_cloud_trains_on_what_was_shared_in_the_order_of_the_edges(
     cloud: tuple[Rig, Cloud, Worker],
 ) -> None:
     rig, centre, worker = cloud
-    centre.pool(rig.edges.share(1.0))
+    centre.pool(rig.edges.share(Share()))
     data = dataset().train
     assert torch.equal(worker.data.train.labels, data.labels)
     assert torch.equal(worker.data.train.inputs, data.inputs)
@@ -298,7 +298,7 @@ def test_the_cloud_trains_on_what_was_shared_in_the_order_of_the_edges(
 
 def test_a_cloud_that_diverged_says_so(cloud: tuple[Rig, Cloud, Worker]) -> None:
     rig, centre, _ = cloud
-    centre.pool(rig.edges.share(1.0))
+    centre.pool(rig.edges.share(Share()))
     with pytest.raises(
         TrainingError, match=r"1\.(weight|bias) has values that are not finite; a smaller"
     ) as error:
@@ -441,7 +441,7 @@ def test_too_few_channels_for_the_edges(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["restat", "refit"])
 def test_the_cloud_changes_only_what_it_is_asked_to(cloud: tuple[Rig, Cloud, Worker], kind: str) -> None:
     rig, centre, _ = cloud
-    centre.pool(rig.edges.share(1.0))
+    centre.pool(rig.edges.share(Share()))
     changed = centre.restat(theta()) if kind == "restat" else centre.refit(theta(), RECIPE)
     names = {name for name, value in theta().items() if not torch.equal(value, changed[name])}
     statistics = {f"2.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")}

@@ -371,3 +371,37 @@ def test_new_statistics_of_a_network_without_any_change_nothing() -> None:
     before = bits(model)
     training.reestimate_statistics(model, samples(), PREPARE)
     assert same(bits(model), before)
+
+
+LOGITS = torch.tensor([[1.0, -2.0, 3.0, 0.5], [0.0, 4.0, -1.0, 2.0]])
+
+
+def test_the_plain_softmax_is_alpha_one() -> None:
+    assert training.restricted(LOGITS, torch.tensor([0]), 1.0) is LOGITS
+
+
+def test_a_restricted_softmax_scales_what_is_absent() -> None:
+    held = torch.tensor([0, 2])
+    expected = LOGITS * torch.tensor([1.0, 0.5, 1.0, 0.5])
+    assert torch.equal(training.restricted(LOGITS, held, 0.5), expected)
+    assert torch.equal(training.restricted(LOGITS, held, 0.0), LOGITS * torch.tensor([1.0, 0, 1.0, 0]))
+
+
+def test_a_masked_softmax_is_that_over_the_held_classes_alone() -> None:
+    held = torch.tensor([0, 2])
+    p = training.restricted(LOGITS, held, "mask").softmax(1)
+    assert torch.equal(p[:, held], LOGITS[:, held].softmax(1))
+    assert p[:, [1, 3]].abs().sum() == 0
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, "mask"])
+def test_less_alpha_moves_absent_rows_of_the_classifier_less(alpha: float | str) -> None:
+    inputs = torch.randint(256, (40, 1, 4, 4), generator=generator(3), dtype=torch.uint8)
+    data = Samples.of(inputs, torch.arange(40) % 2)  # of four classes
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
+    nn.init.normal_(model[1].weight, generator=generator(1))
+    before = model[1].weight.detach().clone()
+    training.train(model, data, Recipe(optimizer="sgd", lr=0.1, alpha=alpha), PREPARE, 5)  # type: ignore[arg-type]
+    moved = (model[1].weight - before).abs().sum(1)
+    assert (moved[:2] > 0).all()
+    assert (moved[2:] == 0).all() == (alpha in (0.0, "mask"))

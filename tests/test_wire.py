@@ -11,12 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sheaf.blob import Blob
-from sheaf.types import Cost, Cut, Recipe, Samples, Task, Update
+from sheaf.types import Cost, Cut, Recipe, Ridge, Samples, Share, Task, Update
 from sheaf.wire import decode_samples, encode_header, encode_samples, message_bytes, task_digest
 
 CUT = Cut((("conv", ((0, 3),)),), (1, 4))
 TASK = Task(
-    "train", 3, 17, Blob.of({"w": torch.ones(3)}), Recipe(augment=("flip",)), CUT, fraction=0.5, outliers=0.1
+    "train",
+    3,
+    17,
+    Blob.of({"w": torch.ones(3)}),
+    Recipe(augment=("flip",)),
+    CUT,
+    share=Share(fraction=0.5),
+    outliers=0.1,
 )
 UPDATE = Update(
     "edge-1", "train", TASK.blob, (3, 0, 5), {"losses": [0.1, float("inf")]}, Cost(7, 0.25, 9, 11, 13)
@@ -63,7 +70,11 @@ def test_a_message_weighs_its_header_and_its_tensors() -> None:
         {"cut": replace(CUT, other=True)},
         {"reply": False},
         {"outliers": 0.2},
-        {"fraction": 0.25},
+        {"share": Share(fraction=0.25)},
+        {"share": None},
+        {"ridge": Ridge()},
+        {"since": 2},
+        {"mixtures": (0.5, 1.0)},
     ],
     ids=lambda change: next(iter(change)),
 )

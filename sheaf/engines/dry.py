@@ -37,6 +37,9 @@ class DryFleet:
             elif task.kind == "train" and task.recipe is not None:
                 answer = worker.do(replace(task, recipe=replace(task.recipe, epochs=0)))
                 yield replace(answer, cost=worker.cost_of(task))
+            elif task.kind == "choose":
+                answer = worker.do(replace(task, mixtures=()))
+                yield replace(answer, cost=worker.cost_of(task))
             elif task.kind in ("refit", "restat"):
                 answer = worker.do(replace(task, kind="collect"))
                 yield replace(answer, kind=task.kind, cost=worker.cost_of(task))

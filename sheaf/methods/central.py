@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
-
-from pydantic import Field
 
 from sheaf.budget import Budget
 from sheaf.record import Log
 from sheaf.sites import Cloud, Edges
-from sheaf.types import Params, Recipe, settings
+from sheaf.types import Params, Recipe, Share, settings
 
 
 @settings
@@ -19,11 +16,11 @@ class Central:
 
     Attributes:
         train: how the cloud trains on the combined data.
-        share: the part of each edge's training samples that the combined data holds.
+        share: what of each edge's training samples the combined data holds.
     """
 
     train: Recipe = Recipe(epochs=10)
-    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    share: Share = Share()
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
         """Returns what the cloud trained, which the edges then hold too."""

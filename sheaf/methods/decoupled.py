@@ -20,7 +20,7 @@ from sheaf.cuts.by_class import ByClass
 from sheaf.record import Log
 from sheaf.schema import Scheme
 from sheaf.sites import Cloud, Edges
-from sheaf.types import Params, Recipe, settings
+from sheaf.types import Params, Recipe, Ridge, Share, settings
 
 
 @settings
@@ -33,8 +33,8 @@ class Decoupled:
         negatives: what teaches a part that an example is none of its classes: nothing; ``outliers`` that the
             device makes from its own images; ``pooled`` samples of the other devices, sent down by the cloud.
         outliers: made examples for each of the device's own.
-        share: the part of each device's samples that goes up, to be lent to others and be the cloud's pool.
-            With 0 the cloud has no data, and no step below can be asked for.
+        share: what of each device's samples goes up, to be lent to others and be the cloud's pool. Without
+            it the cloud has no data, and no step below can be asked for.
         restat: after binding, estimate the batch-norm statistics anew on the pool.
         refit: then train the classifier alone on the pool.
         finetune: then train the whole network on the pool.
@@ -46,9 +46,9 @@ class Decoupled:
     cut: Scheme = ByClass()
     negatives: Literal["none", "outliers", "pooled"] = "none"
     outliers: Annotated[float, Field(gt=0)] = 0.5
-    share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    share: Share | None = None
     restat: bool = False
-    refit: Recipe | None = None
+    refit: Recipe | Ridge | None = None
     finetune: Recipe | None = None
     retrain: Recipe | None = None
     rounds: Annotated[int, Field(ge=1)] = 1
@@ -60,8 +60,8 @@ class Decoupled:
             "refit": self.refit,
             "finetune": self.finetune,
         }
-        if self.share == 0 and (asked := [step for step, given in wanted.items() if given]):
-            raise ValueError(f"{' and '.join(asked)} needs a pool of samples: set share above 0")
+        if self.share is None and (asked := [step for step, given in wanted.items() if given]):
+            raise ValueError(f"{' and '.join(asked)} needs a pool of samples: set share")
         if self.rounds > 1 and self.retrain is None:
             raise ValueError("rounds above 1 need retrain, which makes the parts of the later ones")
 

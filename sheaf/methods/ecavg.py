@@ -19,7 +19,7 @@ from sheaf.merges.mean import Mean
 from sheaf.record import Log
 from sheaf.schema import Merge
 from sheaf.sites import Cloud, Edges
-from sheaf.types import Params, Recipe, settings
+from sheaf.types import Params, Recipe, Share, settings
 
 
 @settings
@@ -32,7 +32,7 @@ class ECAvg:
         retrain: step 5, on each edge's own data again.
         rounds: how often steps 2 to 5 are done; from the second on, the retrained models are averaged.
         merge: step 2.
-        share: the part of each edge's training samples that the combined data holds; the paper's is all.
+        share: what of each edge's training samples the combined data holds; the paper's is all.
         reference: also fine-tune the start weights for as long as the average, the paper's comparison.
     """
 
@@ -41,14 +41,14 @@ class ECAvg:
     retrain: Recipe = Recipe(epochs=5)
     rounds: Annotated[int, Field(ge=1)] = 1
     merge: Merge = Mean()
-    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    share: Share = Share()
     reference: bool = True
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
         """Returns theta*_avg of the last round."""
         theta_0 = theta
-        cloud.pool(fleet.share(self.share))  # the combined data
         local = fleet.train(theta, self.pretrain)  # theta_i on D_i
+        cloud.pool(fleet.share(self.share))  # the combined data
         for n in range(1, self.rounds + 1):
             log("before update", fleet.evaluate(), n)
             theta_avg = self.merge(theta, local)

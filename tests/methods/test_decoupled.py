@@ -26,7 +26,7 @@ from sheaf.methods.decoupled import Decoupled
 from sheaf.prepared import prepare
 from sheaf.record import Result
 from sheaf.tracing import trace
-from sheaf.types import CLOUD, Cut, Params, Recipe, Task, Update
+from sheaf.types import CLOUD, Cut, Params, Recipe, Share, Task, Update
 from sheaf.wire import decode_samples
 
 RECIPE = Recipe(epochs=3, batch_size=32)
@@ -104,7 +104,9 @@ ORDER = ["apart", "bound", "new statistics", "refitted", "fine-tuned", "after up
 def test_each_step_can_be_left_out_and_has_its_row(left_out: str, tmp_path: Path) -> None:
     taken = [] if left_out == "all" else [step for step in STEPS if step != left_out]
     settings = {key: value for step in taken for key, value in STEPS[step][0].items()}
-    result = runs.run(experiment("toys:DigitsCNN", share=0.2, **settings), out=tmp_path / "run")
+    result = runs.run(
+        experiment("toys:DigitsCNN", share=Share(fraction=0.2), **settings), out=tmp_path / "run"
+    )
     rows = ["apart", "bound"] + [row for step in taken for row in STEPS[step][1]]
     assert list(dict.fromkeys(row.stage for row in result.rows)) == [row for row in ORDER if row in rows]
     at_edges = ("apart", "after update", "after retraining")
@@ -156,7 +158,7 @@ def test_pooled_negatives_go_up_and_down_and_are_counted(
 ) -> None:
     none = runs.run(experiment(), out=tmp_path / "none")
     listening.clear()
-    pooled = runs.run(experiment(negatives="pooled", share=0.25), out=tmp_path / "pooled")
+    pooled = runs.run(experiment(negatives="pooled", share=Share(fraction=0.25)), out=tmp_path / "pooled")
     shared = {site: update.blob for site, _, update in listening if update.kind == "share"}
     lent = {site: task.blob for site, task, _ in listening if task.kind == "lend"}
     trained = {site: task for site, task, _ in listening if task.kind == "train"}
@@ -195,7 +197,7 @@ def test_outliers_send_nothing_more_and_are_work(tmp_path: Path) -> None:
 
 def test_a_share_alone_changes_nothing_but_bytes(tmp_path: Path) -> None:
     alone = runs.run(experiment(), out=tmp_path / "alone")
-    shared = runs.run(experiment(share=0.25), out=tmp_path / "shared")
+    shared = runs.run(experiment(share=Share(fraction=0.25)), out=tmp_path / "shared")
     for site in EDGES:
         assert shared.cost[site].train_macs == alone.cost[site].train_macs
         assert shared.cost[site].bytes_sent > alone.cost[site].bytes_sent
@@ -211,8 +213,8 @@ def test_a_step_that_needs_a_pool_says_so(key: str, value: str) -> None:
     with pytest.raises(SettingError, match=f"{key.split('.')[0]}.* needs a pool") as error:
         load_experiment("ecavg-digits", changes)
     assert "share" in one_line(error)
-    given = load_experiment("ecavg-digits", (*changes, "method.share=0.1"))
-    assert given.method.share == 0.1
+    given = load_experiment("ecavg-digits", (*changes, "method.share.fraction=0.1"))
+    assert given.method.share == Share(fraction=0.1)
 
 
 def unequal(result: Result) -> list[float]:

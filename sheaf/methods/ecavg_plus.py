@@ -1,0 +1,114 @@
+"""ECAvg with remedies for what averaging can do to an edge: each a setting, each alone where that is wanted.
+
+The paper's steps (see ``ecavg``), and beside them: edges train under a restricted softmax, so that classes
+which they never see are not unlearned; after the merge, statistics and classifier are fitted to the average;
+and an edge decides on its own held-out examples whether it keeps what it has, takes what it is given, or
+mixes both. With every remedy off this is ``ecavg``, bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from sheaf.budget import Budget
+from sheaf.merges.mean import Mean
+from sheaf.record import Log
+from sheaf.schema import Merge
+from sheaf.sites import Cloud, Edges
+from sheaf.types import Params, Recipe, Ridge, Share, Update, settings
+
+Mixture = Annotated[float, Field(gt=0, le=1)]
+
+
+@settings
+class ECAvgPlus:
+    """Settings of ECAvg with remedies.
+
+    Attributes:
+        pretrain: step 1, on each edge's own data D_i; its ``alpha`` is the restricted softmax.
+        finetune: step 3, in the cloud, on the combined data.
+        retrain: step 5, on each edge's own data again.
+        rounds: how often steps 2 to 5 are done; from the second on, the retrained models are averaged.
+        merge: step 2.
+        share: what of each edge's training samples the combined data holds.
+        restat: after step 2, estimate the batch-norm statistics anew on the combined data.
+        refit: then fit the classifier alone to the combined data.
+        mixtures: the guard. After retraining each edge chooses by its held-out examples, first between what
+            it was given and what retraining made of it, as retraining can forget; then between what it had
+            before all this and the first choice. Each time it holds (1 - a) of the one plus a of the other,
+            with a from ``mixtures`` or 0. Empty: no guard.
+    """
+
+    pretrain: Recipe = Recipe(epochs=5, alpha=0.5)
+    finetune: Recipe = Recipe(epochs=5)
+    retrain: Recipe = Recipe(epochs=5)
+    rounds: Annotated[int, Field(ge=1)] = 1
+    merge: Merge = Mean()
+    share: Share = Share()
+    restat: bool = True
+    refit: Recipe | Ridge | Literal["none"] = Ridge()
+    mixtures: tuple[Mixture, ...] = (0.2, 0.4, 0.6, 0.8, 1.0)
+
+    def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
+        """Returns theta*_avg of the last round."""
+        local = fleet.train(theta, self.pretrain)  # theta_i on D_i
+        cloud.pool(fleet.share(self.share))  # the combined data
+        for n in range(1, self.rounds + 1):
+            log("before update", fleet.evaluate(), n)
+            theta = self._fit(self.merge(theta, local), cloud, log, n)
+            theta = cloud.train(theta, self.finetune)  # theta*_avg
+            log("averaged weights", cloud.evaluate(theta), n)
+            local = self._update(theta, fleet, log, n)
+        return theta
+
+    def _update(self, theta: Params, fleet: Edges, log: Log, n: int) -> list[Update]:
+        """Steps 4 and 5: hand back, retrain; and each edge decides what to hold."""
+        reply = n < self.rounds
+        own = fleet.remember() if self.mixtures else 0
+        fleet.adopt(theta)
+        received = fleet.remember() if self.mixtures else 0
+        log("after update", fleet.evaluate(), n)
+        if not self.mixtures:
+            local = fleet.train(None, self.retrain, reply=reply)
+            log("after retraining", fleet.evaluate(), n)
+            return local
+        fleet.train(None, self.retrain, reply=False)
+        between = fleet.choose(received, self.mixtures)  # what it was given, and what retraining made of that
+        local = fleet.choose(own, self.mixtures, reply=reply)  # what it had, and the best of these
+        log("after retraining", fleet.evaluate(), n, chosen=(between, local))
+        return local
+
+    def _fit(self, theta_avg: Params, cloud: Cloud, log: Log, n: int) -> Params:
+        """The average, made to fit the combined data without training it."""
+        log("average", cloud.evaluate(theta_avg), n)
+        if self.restat:
+            theta_avg = cloud.restat(theta_avg)
+            log("new statistics", cloud.evaluate(theta_avg), n)
+        if self.refit != "none":
+            theta_avg = cloud.refit(theta_avg, self.refit)
+            log("refitted", cloud.evaluate(theta_avg), n)
+        return theta_avg
+
+    @property
+    def budget(self) -> Budget:
+        """What a run trains."""
+        return Budget(
+            recipe=self.pretrain,
+            edge_epochs=self.pretrain.epochs + self.rounds * self.retrain.epochs,
+            cloud_epochs=self.rounds * self.finetune.epochs,
+        )
+
+    @classmethod
+    def within(cls, budget: Budget) -> ECAvgPlus:
+        """One round of the same edge and cloud epochs, half of the edges' before the update."""
+        half = budget.edge_epochs // 2
+        before = budget.edge_epochs - half
+        retrain = max(half - 1, 0)  # what the guard runs forward is less than the epoch that is left out
+        return cls(
+            pretrain=replace(budget.recipe, epochs=before, alpha=cls().pretrain.alpha),
+            finetune=replace(budget.recipe, epochs=budget.cloud_epochs),
+            retrain=replace(budget.recipe, epochs=retrain),
+        )

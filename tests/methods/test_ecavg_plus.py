@@ -1,0 +1,61 @@
+"""ECAvg with remedies: none of them is ECAvg, and each has its row."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sheaf import runs
+from sheaf.config import Experiment
+from sheaf.methods.ecavg import ECAvg
+from sheaf.methods.ecavg_plus import ECAvgPlus
+from sheaf.record import Result
+from sheaf.types import CLOUD, Recipe, Ridge
+
+STEP = Recipe(epochs=2, batch_size=32)
+PLAIN = ECAvgPlus(
+    pretrain=STEP, finetune=STEP, retrain=STEP, restat=False, refit="none", mixtures=(), rounds=2
+)
+
+
+def test_with_no_remedy_it_is_ecavg_bit_for_bit(quick: Experiment, tmp_path: Path) -> None:
+    faithful = ECAvg(pretrain=STEP, finetune=STEP, retrain=STEP, rounds=2, reference=False)
+    one = runs.run(replace(quick, method=faithful), out=tmp_path / "ecavg")
+    other = runs.run(replace(quick, method=PLAIN), out=tmp_path / "plus")
+    assert one.rows == other.rows
+    for file in one.weights.values():
+        assert (tmp_path / "ecavg" / file).read_bytes() == (tmp_path / "plus" / file).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("remedy", "row"),
+    [({"restat": True}, "new statistics"), ({"refit": Ridge()}, "refitted"), ({"refit": STEP}, "refitted")],
+    ids=["restat", "ridge", "refit"],
+)
+def test_each_remedy_has_its_row(
+    remedy: dict[str, object], row: str, quick: Experiment, tmp_path: Path
+) -> None:
+    method = replace(PLAIN, **remedy)  # type: ignore[arg-type]
+    result = runs.run(replace(quick, method=method), out=tmp_path / "run")
+    assert [found.site for found in result.rows if found.stage == row] == [CLOUD, CLOUD]
+
+
+def test_a_guarded_edge_never_ends_worse_on_what_it_held_out(quick: Experiment, tmp_path: Path) -> None:
+    method = replace(PLAIN, mixtures=(0.5, 1.0))
+    result = runs.run(replace(quick, method=method), out=tmp_path / "run")
+    assert Result.read(tmp_path / "run") == result
+    before = {(r.site, r.round): r for r in result.rows if r.stage == "before update"}
+    after = [row for row in result.rows if row.stage == "after retraining"]
+    assert len(after) == 4
+    for row in after:
+        had = before[row.site, row.round]
+        forgotten, kept = row.choices
+        assert forgotten.chosen >= max(forgotten.had, 0)
+        assert kept.had == pytest.approx(had.held_out)
+        assert kept.got == pytest.approx(forgotten.chosen)
+        assert kept.chosen == pytest.approx(row.held_out)
+        assert row.held_out >= had.held_out
+    second = before["edge-1", 2]
+    assert second.confusion == after[0].confusion, "the second round starts from what was chosen"
