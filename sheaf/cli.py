@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -18,6 +18,9 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from sheaf.errors import SheafError
+
+if TYPE_CHECKING:
+    from sheaf.config import Experiment
 
 app = typer.Typer(
     help="Train one model across edge devices and the cloud.",
@@ -96,6 +99,12 @@ def compare(
         str, typer.Option(help="Methods, with commas between.")
     ] = "ecavg,fedavg,local,central",
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds each method is run with.")] = 1,
+    sweep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY=V1,V2", help="Run with each value of a setting: method.share.fraction=0.01,0.1,1"
+        ),
+    ] = None,
     changes: Changes = None,
     data: Data = None,
     out: Annotated[
@@ -116,13 +125,29 @@ def compare(
     names = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
     if not names:
         raise SheafError("--methods names no method; such as: --methods ecavg,fedavg")
-    summaries = compare_methods(settings, names, seeds, folder, data, partial(Live, console, rows=False))
+    swept = None if sweep is None else _swept(experiment, changes or (), sweep)
+    watch = partial(Live, console, rows=False)
+    summaries = compare_methods(settings, names, seeds, folder, data, watch, swept)
     console.print(comparison_table(summaries))
     write_durably(
         folder / "compare.json",
         json.dumps([asdict(summary) for summary in summaries], indent=1).encode(),
     )
     console.print(f"folder: {folder}", highlight=False, soft_wrap=True)
+
+
+def _swept(source: str, changes: Iterable[str], sweep: str) -> dict[str, Experiment]:
+    """What is said of each value -> the experiment with it."""
+    from sheaf.config import load_experiment
+
+    key, _, values = sweep.partition("=")
+    if not key or not values:
+        raise SheafError(f"--sweep {sweep}: write KEY=V1,V2, such as method.share.fraction=0.01,0.1,1")
+    short = key.removeprefix("method.")
+    return {
+        f"{short}={value}": load_experiment(source, [*changes, f"{key}={value}"])
+        for value in values.split(",")
+    }
 
 
 @app.command(epilog="Example: sheaf plan decoupled-cifar10 --out planned.toml")

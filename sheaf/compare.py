@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ def compare(
     folder: Path,
     data: Path | None = None,
     watch: Callable[[str], Watch] | None = None,
+    sweep: Mapping[str, Experiment] | None = None,
 ) -> list[Summary]:
     """Runs every method with every seed, each in a folder of its own under ``folder``, and sums up.
 
@@ -60,13 +62,20 @@ def compare(
         methods: names; see ``Experiment.with_method`` for how each gets its settings.
         seeds: how many, counted up from the experiment's.
         watch: makes what shows one run, from a line that says which.
+        sweep: several variants of the experiment, each by what is said of it beside a method's name. Every
+            method is run on each; once, where they make no difference to it.
     """
-    planned = {method: experiment.with_method(method) for method in methods}
-    results: dict[str, list[Result]] = {method: [] for method in methods}
+    planned: dict[str, Experiment] = {}
+    for said, variant in (sweep or {"": experiment}).items():
+        for method in methods:
+            settings = variant.with_method(method)
+            if settings not in planned.values():
+                planned[f"{method} {said}".strip()] = settings
+    results: dict[str, list[Result]] = {method: [] for method in planned}
     for seed in range(experiment.seed, experiment.seed + seeds):
         for method, settings in planned.items():
             shown = None if watch is None else watch(f"{method}, seed {seed}")
-            place = folder / f"{method.replace(':', '.')}-{seed}"
+            place = folder / f"{re.sub('[^A-Za-z0-9._=-]', '.', method)}-{seed}"
             results[method].append(run_or_resume(replace(settings, seed=seed), place, data, shown))
     epochs = experiment.method.budget.edge_epochs
     return [summarise(method, found, epochs) for method, found in results.items()]

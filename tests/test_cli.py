@@ -74,6 +74,7 @@ MISTAKES = {
     "a wrong type": (["run", "--set", "method.pretrain.epochs=many"], "method.pretrain.epochs = 'many'"),
     "out of range": (["run", "--set", "method.share.fraction=1.5"], "less than or equal to 1"),
     "an unknown choice": (["run", "--set", "method.pretrain.optimizer=adm"], "'sgd', 'adam' or 'adamw'"),
+    "a sweep without values": (["compare", "--sweep", "method.share.fraction"], "write KEY=V1,V2"),
     "a guard with nothing to go by": (
         ["run", "--set", "method=ecavg_plus", "--set", "data.held_out=0"],
         "set data.held_out above 0",
