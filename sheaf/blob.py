@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import safetensors
 import safetensors.torch
 from torch import Tensor
 
@@ -39,11 +40,25 @@ class Blob:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return cls(path, digest, path.stat().st_size)
 
-    def open(self) -> dict[str, Tensor]:
-        """The tensors, decoded anew."""
+    def open(self, which: Callable[[str], bool] = lambda name: True) -> dict[str, Tensor]:
+        """The tensors of these names, decoded anew."""
         if isinstance(self.source, Path):
-            return safetensors.torch.load_file(self.source)
-        return safetensors.torch.load(self.source)
+            with safetensors.safe_open(self.source, framework="pt") as file:
+                return {name: file.get_tensor(name) for name in file.offset_keys() if which(name)}
+        return {name: value for name, value in safetensors.torch.load(self.source).items() if which(name)}
+
+    def rows(self, name: str, start: int, stop: int) -> Tensor:
+        """Rows ``start`` to ``stop`` of one tensor, or all of it if it has no dimensions.
+
+        No more than that is read where the bytes lie in a file.
+        """
+        if isinstance(self.source, Path):
+            with safetensors.safe_open(self.source, framework="pt") as file:
+                lying = file.get_slice(name)
+                value: Tensor = lying[start:stop] if lying.get_shape() else file.get_tensor(name)
+                return value
+        value = safetensors.torch.load(self.source)[name]
+        return value[start:stop] if value.dim() else value
 
     def write(self, path: Path) -> Blob:
         """Puts the bytes into a file, wholly or not at all, and returns the blob that lies there."""

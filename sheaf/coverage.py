@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -41,6 +41,37 @@ def average(theta: Params, weighted: Iterable[tuple[Params, float]]) -> dict[str
         if value.is_floating_point():
             merged[name] = sums.pop(name).div_(total).to(value.dtype)
     return {name: merged[name] for name in theta}
+
+
+def average_by_entry(
+    theta: Params, weighted: Iterable[tuple[Params, float, Mapping[str, Tensor]]]
+) -> dict[str, Tensor]:
+    """``average``, where the entries of some tensors have weights of their own.
+
+    Args:
+        theta: see ``average``; an entry whose own weights sum to nothing stays as it is here.
+        weighted: each site's parameters, their weight, and by name the weights of entries, of the tensor's
+            shape or broadcast to it: the same names from every site.
+
+    Raises:
+        ValueError: see ``average``.
+    """
+    sums: dict[str, Tensor] = {}
+    totals: dict[str, Tensor] = {}
+
+    def summed() -> Iterator[tuple[Params, float]]:
+        for params, weight, own in weighted:
+            for name, entries in own.items():
+                part = params[name].double().mul(entries)
+                sums[name] = sums[name].add_(part) if name in sums else part
+                totals[name] = totals[name].add_(entries) if name in totals else entries.double().clone()
+            yield params, weight
+
+    merged = average(theta, summed())
+    for name, total in totals.items():
+        value = theta[name]
+        merged[name] = torch.where(total > 0, sums.pop(name).div_(total).to(value.dtype), value)
+    return merged
 
 
 def misfit(theta: Params, params: Params) -> str | None:

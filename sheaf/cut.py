@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Literal
 
@@ -81,6 +82,21 @@ class Group:
         return tuple(run * self.units + unit for run in range(self.shares) for unit in chosen)
 
 
+@dataclass(frozen=True)
+class Axis:
+    """A dimension of a tensor along which channels lie.
+
+    Attributes:
+        tensor: its name in the model's ``state_dict``.
+        dim: which of its dimensions.
+        channels: the channel at each index; None where it is of no group (the model's inputs).
+    """
+
+    tensor: str
+    dim: int
+    channels: tuple[Channel | None, ...]
+
+
 class Anatomy:
     """A model's groups of coupled channels, and the parts that can be cut from it. Made by ``tracing.trace``.
 
@@ -118,6 +134,30 @@ class Anatomy:
     def num_classes(self) -> int:
         """K, the number of logits."""
         return self.classifier.width
+
+    @cached_property
+    def axes(self) -> tuple[Axis, ...]:
+        """Where the channels of all groups, and the classes, lie in the tensors of the model.
+
+        Read off, too: what becomes shorter when a layer loses a channel. Groups of one channel are left out.
+        """
+        groups = {group.name: group for group in (*self.groups, self.classifier)}
+        found = []
+        for (name, side), channels in self._ports.items():
+            named = (groups[channel[0]] for channel in channels if channel is not None)
+            if (group := next((group for group in named if group.units > 1), None)) is None:
+                continue
+            lost = {(group.name, channel) for channel in group.channels([0])}
+            positions = [position for position, channel in enumerate(channels) if channel in lost]
+            layer = self._skeleton.get_submodule(name)
+            shorter = copy.deepcopy(layer)
+            _prune(shorter, _Drops(positions, []) if side == "out" else _Drops([], positions))
+            left = shorter.state_dict()
+            for tensor, value in layer.state_dict().items():
+                for dim, size in enumerate(value.shape):
+                    if left[tensor].shape[dim] != size:  # a grouped convolution's has those of one run
+                        found.append(Axis(f"{name}.{tensor}", dim, tuple(channels[:size])))
+        return tuple(found)
 
     def cut(
         self,

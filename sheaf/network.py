@@ -10,8 +10,9 @@ from torch import nn
 from sheaf import cost
 from sheaf.cut import Anatomy, Part
 from sheaf.errors import CutError
+from sheaf.statistics import gram_macs_per_example
 from sheaf.tracing import trace
-from sheaf.types import Cut
+from sheaf.types import Cut, StatisticKind
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,12 @@ class Network:
                 cost.train_macs_per_example(module, self.in_shape),
             )
         return self._macs[cut]
+
+    def statistic_macs(self, kind: StatisticKind, cut: Cut | None = None) -> int:
+        """What a statistic costs for each example that it is computed on."""
+        if kind == "fisher":
+            return self.macs(cut).train
+        return self.macs(cut).forward + gram_macs_per_example(self.of(cut), self.in_shape)
 
 
 KEPT = 16

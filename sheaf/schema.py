@@ -13,7 +13,8 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError, ValidationIn
 from sheaf import plugins
 from sheaf.cut import Anatomy, SiteNeeds
 from sheaf.errors import SettingError, nearest
-from sheaf.types import Cut, Params, Update
+from sheaf.network import Network
+from sheaf.types import Cut, Params, Statistic, Update
 
 _T = TypeVar("_T")
 
@@ -87,8 +88,14 @@ def _plugin_field(kind: str) -> BeforeValidator:
     return BeforeValidator(convert)
 
 
-Merge = Annotated[Callable[[Params, Sequence[Update]], Params], _plugin_field("merges")]
+Merge = Annotated[Callable[[Params, Sequence[Update], Network], Params], _plugin_field("merges")]
 """A setting that names a merge: ``"mean"``, or a table ``{name = "…", …}`` where the merge has settings."""
+
+
+def statistic_of(merge: Merge) -> Statistic | None:
+    """What a merge weighs updates by beyond their examples: its ``statistic``, where it has one."""
+    statistic: Statistic | None = getattr(merge, "statistic", None)
+    return statistic
 
 
 Scheme = Annotated[Callable[[Anatomy, Sequence[SiteNeeds], int], dict[str, Cut]], _plugin_field("cuts")]

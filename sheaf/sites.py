@@ -22,8 +22,9 @@ from sheaf.errors import DataError, QuorumError, SettingError, TrainingError
 from sheaf.journal import Journal
 from sheaf.ledger import Ledger
 from sheaf.network import Network
-from sheaf.schema import Scheme
+from sheaf.schema import Merge, Scheme
 from sheaf.seeds import seed_for
+from sheaf.statistics import blank
 from sheaf.types import (
     CLOUD,
     Cut,
@@ -33,6 +34,7 @@ from sheaf.types import (
     Ridge,
     Samples,
     Share,
+    Statistic,
     Task,
     TaskKind,
     Update,
@@ -154,6 +156,7 @@ class Edges:
         outliers: float = 0.0,
         only: Sequence[str] | None = None,
         reply: bool = True,
+        statistic: Statistic | None = None,
     ) -> list[Update]:
         """Each edge trains ``theta`` (None: what it holds) by ``recipe``, and holds the result.
 
@@ -164,6 +167,7 @@ class Edges:
             only: the edges that are asked; all by default.
             reply: whether the result is sent back. It is then usable: an update that is not finite or not of
                 the model's shape is refused by name.
+            statistic: what the answers carry beside the parameters, for the merge; see ``statistic_of``.
 
         Raises:
             QuorumError: too few answers were usable.
@@ -172,9 +176,14 @@ class Edges:
             self._theta, self._cuts = theta, dict(cuts or {})
         elif cuts is not None:
             raise ValueError("an edge that goes on from what it holds keeps its cut")
-        what = self._what(theta, only, recipe=recipe, outliers=outliers, reply=reply)
+        asked = {"recipe": recipe, "outliers": outliers, "reply": reply, "statistic": statistic}
+        what = self._what(theta, only, **asked)
         updates = self._calls.ask(self._fleet, "train", what)
-        return self._usable(updates, len(what)) if reply else updates
+        return self._usable(updates, len(what), statistic) if reply else updates
+
+    def merge(self, merge: Merge, theta: Params, updates: Sequence[Update]) -> Params:
+        """What usable updates of the whole model come to by a merge (``merges/``)."""
+        return merge(theta, updates, self._network)
 
     def adopt(self, theta: Params, cuts: Mapping[str, Cut] | None = None) -> None:
         """Each edge holds ``theta``, or its part of it, from now on."""
@@ -263,11 +272,10 @@ class Edges:
     def _part_of(self, theta: Params, cut: Cut | None) -> Params:
         return theta if cut is None else self._network.part(cut).take(theta)
 
-    def _usable(self, updates: Sequence[Update], asked: int) -> list[Update]:
-        assert self._theta is not None, "edges answer with a model only after they were given one"
+    def _usable(self, updates: Sequence[Update], asked: int, statistic: Statistic | None) -> list[Update]:
         usable, refused = [], []
         for update in updates:
-            if why := misfit(self._part_of(self._theta, self._cuts.get(update.site)), update.params):
+            if why := self._misfit(update, statistic):
                 self._calls.refuse(update.site, why)
                 refused.append(f"{update.site}: {why}")
             else:
@@ -279,6 +287,15 @@ class Edges:
                 f"for {needed}" + (f" ({'; '.join(refused)})" if refused else "")
             )
         return usable
+
+    def _misfit(self, update: Update, statistic: Statistic | None) -> str | None:
+        assert self._theta is not None, "edges answer with a model only after they were given one"
+        cut = self._cuts.get(update.site)
+        why = misfit(self._part_of(self._theta, cut), update.params)
+        if why is None and statistic is not None:
+            why = misfit(blank(self._network.of(cut), statistic.kind), update.statistics)
+            why = why and f"its {statistic.kind} statistic: {why}"
+        return why
 
 
 class Cloud:

@@ -106,6 +106,24 @@ class Ridge:
     rescale: bool = True
 
 
+StatisticKind = Literal["gram", "fisher"]
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """What a site computes of its own data and what it has trained, for a merge to weigh it by.
+
+    ``gram``    of each linear layer and convolution: the mean over examples of X'X, X the rows that it takes
+    ``fisher``  of each parameter: the diagonal of the Fisher information
+
+    Attributes:
+        examples: how many of the site's training examples it is computed on, drawn at random; None for all.
+    """
+
+    kind: StatisticKind
+    examples: int | None = None
+
+
 @dataclass(frozen=True)
 class Samples:
     """Examples in memory: shared tensors, and the positions in them that are meant.
@@ -250,6 +268,8 @@ class Task:
     With a ``cut``, parameters are those of the part that it holds. If the part has an "other" output, what
     the site was lent trains it, and so do ``outliers`` times as many examples as it has, made from its own.
 
+    With a ``statistic``, the answer to ``train`` carries that too.
+
     ``call`` counts the calls of a run: doing the same task of the same call again gives the same answer,
     whatever happened in between.
     """
@@ -266,6 +286,7 @@ class Task:
     since: int = 0
     mixtures: tuple[float, ...] = ()
     outliers: float = 0.0
+    statistic: Statistic | None = None
 
     def header(self) -> dict[str, Any]:
         """All but the parameters, as JSON knows it."""
@@ -281,6 +302,7 @@ class Task:
             "since": self.since,
             "mixtures": list(self.mixtures),
             "outliers": self.outliers,
+            "statistic": None if self.statistic is None else asdict(self.statistic),
         }
 
 
@@ -305,7 +327,8 @@ class Update:
     """What a site answers.
 
     Attributes:
-        blob: parameters (train, collect) or samples (share), opened when they are asked for.
+        blob: parameters (train, collect) or samples (share), opened when they are asked for. A statistic
+            lies beside the parameters, under names that begin with a dot, as no parameter's does.
         counts: (K) training examples of each class that the answer rests on.
         metrics: ``losses`` (mean of each epoch) after training; ``confusion`` (K x K, rows are the true
             classes) and ``loss`` after evaluating; after choosing, the ``mixture`` chosen, and how many of
@@ -327,9 +350,23 @@ class Update:
     @property
     def params(self) -> Params:
         """The parameters, read anew each time; nothing keeps them in memory but the caller."""
+        return self._sent.open(lambda name: not name.startswith("."))
+
+    @property
+    def statistics(self) -> Params:
+        """The statistic that was asked for: parameter -> tensor. Read anew each time, as ``params`` is."""
+        found = self._sent.open(lambda name: name.startswith("."))
+        return {name.split(".", 2)[2]: value for name, value in found.items()}
+
+    def rows(self, name: str, start: int, stop: int) -> Tensor:
+        """Rows of one parameter (all of it where it has no dimensions), without reading the others."""
+        return self._sent.rows(name, start, stop)
+
+    @property
+    def _sent(self) -> Blob:
         if self.blob is None:
             raise ValueError(f"{self.site}'s answer to {self.kind} carries no parameters")
-        return self.blob.open()
+        return self.blob
 
     def header(self) -> dict[str, Any]:
         """All but the tensors, as JSON knows it."""

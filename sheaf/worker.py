@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sheaf import cost, head, training
+from sheaf import cost, head, statistics, training
 from sheaf.blob import Blob
 from sheaf.errors import DataError
 from sheaf.held import Held
@@ -99,6 +99,9 @@ class Worker:
         spent = len(self.data.train) * macs.forward
         if task.kind == "train":
             spent = _recipe(task).epochs * (len(self.data.train) + self._negatives(task)) * macs.train
+            if task.statistic and task.reply:
+                examples = min(task.statistic.examples or len(self.data.train), len(self.data.train))
+                spent += examples * self._network.statistic_macs(task.statistic.kind, task.cut)
         elif task.kind == "refit" and task.recipe is not None:
             classifier = self._network.classifier
             alone = cost.train_macs_per_example(classifier, (classifier.in_features,))
@@ -119,6 +122,10 @@ class Worker:
         losses = training.train(model, samples, recipe, self._prepare, task.seed, told)
         blob = _encode(model)
         self._held.keep(task.call, blob)
+        if task.statistic and task.reply:
+            found = statistics.compute(model, self.data.train, task.statistic, self._prepare, task.seed)
+            named = {f".{task.statistic.kind}.{name}": value for name, value in found.items()}
+            blob = Blob.of(_params(model) | named)
         return _Done(blob, {"losses": losses}, self.cost_of(task))
 
     def _adopt(self, task: Task, progress: Progress | None) -> _Done:
@@ -292,4 +299,8 @@ def _asks_a_model(task: Task) -> bool:
 
 
 def _encode(model: nn.Module) -> Blob:
-    return Blob.of({name: value.cpu() for name, value in model.state_dict().items()})
+    return Blob.of(_params(model))
+
+
+def _params(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.cpu() for name, value in model.state_dict().items()}

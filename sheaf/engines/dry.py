@@ -35,7 +35,8 @@ class DryFleet:
                 held = tuple(worker.data.train.counts(classes).tolist())
                 yield Update(name, "evaluate", None, held, {"confusion": right, "loss": 0.0}, Cost())
             elif task.kind == "train" and task.recipe is not None:
-                answer = worker.do(replace(task, recipe=replace(task.recipe, epochs=0)))
+                statistic = task.statistic and replace(task.statistic, examples=1)
+                answer = worker.do(replace(task, recipe=replace(task.recipe, epochs=0), statistic=statistic))
                 yield replace(answer, cost=worker.cost_of(task))
             elif task.kind == "choose":
                 answer = worker.do(replace(task, mixtures=()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sheaf.coverage import average
+from sheaf.network import Network
 from sheaf.types import Params, Update, settings
 
 
@@ -12,6 +13,6 @@ from sheaf.types import Params, Update, settings
 class Mean:
     """theta_avg = sum_k theta_k / M over the M sites (Mih et al. 2023, section III)."""
 
-    def __call__(self, theta: Params, updates: Sequence[Update]) -> Params:
+    def __call__(self, theta: Params, updates: Sequence[Update], network: Network) -> Params:
         """Merges the updates; see ``coverage.average``."""
         return average(theta, ((update.params, 1.0) for update in updates))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sheaf.coverage import average
+from sheaf.network import Network
 from sheaf.types import Params, Update, settings
 
 
@@ -12,6 +13,6 @@ from sheaf.types import Params, Update, settings
 class WeightedMean:
     """theta = sum_k (n_k / n) theta_k (McMahan et al. 2017, arXiv 1602.05629, algorithm 1)."""
 
-    def __call__(self, theta: Params, updates: Sequence[Update]) -> Params:
+    def __call__(self, theta: Params, updates: Sequence[Update], network: Network) -> Params:
         """Merges the updates; see ``coverage.average``."""
         return average(theta, ((update.params, float(update.examples)) for update in updates))

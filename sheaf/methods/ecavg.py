@@ -17,7 +17,7 @@ from pydantic import Field
 from sheaf.budget import Budget
 from sheaf.merges.mean import Mean
 from sheaf.record import Log
-from sheaf.schema import Merge
+from sheaf.schema import Merge, statistic_of
 from sheaf.sites import Cloud, Edges
 from sheaf.types import Params, Recipe, Share, settings
 
@@ -46,18 +46,18 @@ class ECAvg:
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
         """Returns theta*_avg of the last round."""
-        theta_0 = theta
-        local = fleet.train(theta, self.pretrain)  # theta_i on D_i
+        theta_0, statistic = theta, statistic_of(self.merge)
+        local = fleet.train(theta, self.pretrain, statistic=statistic)  # theta_i on D_i
         cloud.pool(fleet.share(self.share))  # the combined data
         for n in range(1, self.rounds + 1):
             log("before update", fleet.evaluate(), n)
-            theta_avg = self.merge(theta, local)
+            theta_avg = fleet.merge(self.merge, theta, local)
             log("average", cloud.evaluate(theta_avg), n)
             theta = cloud.train(theta_avg, self.finetune)  # theta*_avg
             log("averaged weights", cloud.evaluate(theta), n)
             fleet.adopt(theta)
             log("after update", fleet.evaluate(), n)
-            local = fleet.train(None, self.retrain, reply=n < self.rounds)
+            local = fleet.train(None, self.retrain, reply=n < self.rounds, statistic=statistic)
             log("after retraining", fleet.evaluate(), n)
         if self.reference:
             as_long = replace(self.finetune, epochs=self.rounds * self.finetune.epochs)

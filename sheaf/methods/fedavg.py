@@ -16,7 +16,7 @@ from sheaf.errors import PartitionError
 from sheaf.merges.weighted_mean import WeightedMean
 from sheaf.methods._rounds import budget_of_rounds, rounds_within
 from sheaf.record import Log
-from sheaf.schema import Merge
+from sheaf.schema import Merge, statistic_of
 from sheaf.sites import Cloud, Edges
 from sheaf.types import Params, Recipe, settings
 
@@ -48,7 +48,8 @@ class FedAvg:
         if not asked:
             raise PartitionError("method.only_strong leaves no edge: fleet.shares has all below 1")
         for n in range(1, self.rounds + 1):
-            theta = self.merge(theta, fleet.train(theta, self.local, only=asked))
+            local = fleet.train(theta, self.local, only=asked, statistic=statistic_of(self.merge))
+            theta = fleet.merge(self.merge, theta, local)
             log("average", cloud.evaluate(theta), n)
         fleet.adopt(theta)
         log("after update", fleet.evaluate(), self.rounds)
