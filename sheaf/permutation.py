@@ -9,7 +9,7 @@ a group is kept in equal runs (grouped convolutions), the same order holds in ea
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -37,28 +37,45 @@ def align(anatomy: Anatomy, reference: Params, params: Params, by: Collection[st
     """``params`` with the units of every group in the order in which they are most like ``reference``.
 
     Maximises <reference, params> over all orders by coordinate descent, a group at a time in depth order,
-    each by the best assignment given the others, until no group changes.
+    each by the best assignment given the others, until no group changes. Such a descent ends where it began
+    to lead: it begins both with the order as it is and with one found from the inputs on, where a group is
+    matched by nothing that is not matched yet; what ends more alike is returned.
 
     Args:
         by: the tensors that the likeness is of: the parameters, not the statistics of batch norm.
     """
-    moved = dict(params)
-    where = [found for group in anatomy.groups if (found := places(anatomy, group))]
+    where = {group.name: found for group in anatomy.groups if (found := places(anatomy, group))}
+    as_it_is = _descend(where, reference, dict(params), by)
+    from_inputs = _descend(where, reference, _from_inputs(where, reference, dict(params), by), by)
+    return max(as_it_is, from_inputs, key=lambda found: _product(reference, found, by))
+
+
+def _descend(
+    where: Mapping[str, Places], reference: Params, params: dict[str, Tensor], by: Collection[str]
+) -> dict[str, Tensor]:
     for _ in range(SWEEPS):
         changed = False
-        for group in where:
-            _, order = linear_sum_assignment(_likeness(group, reference, moved, by), maximize=True)
-            if (order[:-1] < order[1:]).all():
-                continue
+        for group in where.values():
+            candidate = _matched(group, reference, params, by)
             # A layer that both takes and makes the group is quadratic in its order: the product decides.
-            candidate = _permute(group, moved, torch.as_tensor(order))
             touched = {axis.tensor for axis, _ in group} & set(by)
-            before, after = (_product(reference, each, touched) for each in (moved, candidate))
+            before, after = (_product(reference, each, touched) for each in (params, candidate))
             if after - before > 1e-9 * abs(before):
-                moved, changed = candidate, True
+                params, changed = candidate, True
         if not changed:
             break
-    return moved
+    return params
+
+
+def _from_inputs(
+    where: Mapping[str, Places], reference: Params, params: dict[str, Tensor], by: Collection[str]
+) -> dict[str, Tensor]:
+    waiting = dict.fromkeys(where)
+    for name, group in where.items():
+        del waiting[name]
+        unsettled = {axis.tensor for other in waiting for axis, _ in where[other]}
+        params = _matched(group, reference, params, set(by) - unsettled)
+    return params
 
 
 def check_same_function(
@@ -96,6 +113,14 @@ def places(anatomy: Anatomy, group: Group) -> Places:
         if runs != {()}:
             found.append((axis, torch.tensor([[index for _, index in sorted(unit)] for unit in units])))
     return found
+
+
+def _matched(
+    group: Places, reference: Params, params: dict[str, Tensor], by: Collection[str]
+) -> dict[str, Tensor]:
+    """``params`` with one group in the order that is most like the reference's."""
+    _, order = linear_sum_assignment(_likeness(group, reference, params, by), maximize=True)
+    return params if (order[:-1] < order[1:]).all() else _permute(group, params, torch.as_tensor(order))
 
 
 def _permute(group: Places, params: Params, order: Tensor) -> dict[str, Tensor]:
