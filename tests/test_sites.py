@@ -22,10 +22,11 @@ from sheaf.errors import CutError, QuorumError, TrainingError
 from sheaf.journal import Journal
 from sheaf.ledger import Ledger
 from sheaf.merges.mean import Mean
+from sheaf.merges.regmean import Regmean
 from sheaf.network import Network
 from sheaf.seeds import generator, seed_for
 from sheaf.sites import Calls, Cloud, Edges
-from sheaf.types import CLOUD, Cut, Dataset, Recipe, Samples, Share, Task, Update
+from sheaf.types import CLOUD, Cut, Dataset, Recipe, Samples, Share, Statistic, Task, Update
 from sheaf.wire import decode_samples, message_bytes
 from sheaf.worker import Worker
 
@@ -122,7 +123,7 @@ class Rig:
 def merged_bits(rig: Rig, rounds: int = 2) -> str:
     params = theta()
     for _ in range(rounds):
-        params = dict(Mean()(params, rig.edges.train(params, RECIPE)))
+        params = dict(rig.edges.merge(Mean(), params, rig.edges.train(params, RECIPE)))
     return Blob.of(params).sha256
 
 
@@ -213,6 +214,34 @@ def too_wide(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {**params, "1.bias": torch.zeros(1)}
 
 
+@pytest.mark.parametrize(
+    ("spoiled", "why"),
+    [
+        (lambda value: value * float("inf"), "1.weight has values that are not finite"),
+        (lambda value: value[:1], "1.weight has shape (1, 16) instead of (16, 16)"),
+        (lambda value: value.double(), "1.weight is torch.float64 instead of torch.float32"),
+        (lambda value: None, "1.weight is missing"),
+    ],
+)
+def test_a_statistic_that_cannot_be_used_is_refused_by_name(tmp_path: Path, spoiled, why: str) -> None:
+    class Spoils(LocalFleet):
+        def run(self, tasks: Mapping[str, Task]) -> Iterator[Update]:
+            for update in super().run(tasks):
+                if update.site == "a" and update.blob is not None:
+                    sent = update.blob.open()
+                    sent[".gram.1.weight"] = spoiled(sent[".gram.1.weight"])
+                    blob = Blob.of({name: value for name, value in sent.items() if value is not None})
+                    update = replace(update, blob=blob)
+                yield update
+
+    with Rig(tmp_path, Spoils(workers(tmp_path / "sites"))) as rig:
+        usable = rig.edges.train(theta(), RECIPE, statistic=Statistic("gram"))
+        assert [update.site for update in usable] == ["c", "d", "b"]
+        assert [(one.site, one.why) for one in rig.calls.refused] == [("a", f"its gram statistic: {why}")]
+        merged = rig.edges.merge(Regmean(), theta(), usable)
+        assert all(torch.isfinite(value).all() for value in merged.values())
+
+
 def test_what_cannot_be_merged_is_refused_by_name_and_the_rest_goes_on(tmp_path: Path) -> None:
     with Rig(tmp_path, Fleet(tmp_path / "sites", says={"a": not_finite, "d": too_wide})) as rig:
         usable = rig.edges.train(theta(), RECIPE)
@@ -221,10 +250,11 @@ def test_what_cannot_be_merged_is_refused_by_name_and_the_rest_goes_on(tmp_path:
             (1, "a", "1.weight has values that are not finite"),
             (1, "d", "1.bias has shape (1,) instead of (8,)"),
         ]
-        merged = Mean()(theta(), usable)
+        merged = rig.edges.merge(Mean(), theta(), usable)
     assert all(torch.isfinite(value).all() for value in merged.values())
     with Rig(tmp_path) as again:
-        assert Blob.of(Mean()(theta(), again.edges.train(theta(), RECIPE))).sha256 == Blob.of(merged).sha256
+        found = again.edges.merge(Mean(), theta(), again.edges.train(theta(), RECIPE))
+        assert Blob.of(found).sha256 == Blob.of(merged).sha256
         assert again.calls.refused == rig.calls.refused, "a refusal is found again in the journal"
 
 

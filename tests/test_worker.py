@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sheaf import cost, head, training
+from sheaf import cost, head, statistics, training
 from sheaf.blob import Blob
 from sheaf.errors import CutError, DataError
 from sheaf.mixture import mixture
 from sheaf.network import Network
 from sheaf.outliers import make_outliers
 from sheaf.seeds import generator, seed_for
-from sheaf.types import Cut, Dataset, Recipe, Ridge, Samples, Share, Task, Update
+from sheaf.types import Cut, Dataset, Recipe, Ridge, Samples, Share, Statistic, Task, Update
 from sheaf.wire import decode_samples, encode_samples
 from sheaf.worker import Worker
 
@@ -455,3 +455,35 @@ def test_refit_by_ridge(make_worker: MakeWorker) -> None:
     assert sha(answer) == Blob.of(model.state_dict()).sha256
     forward = 25 * cost.macs_per_example(network(), (1, 8, 8))
     assert answer.cost.train_macs == forward + 25 * 145 * (145 + 3) + 145**3 // 3 + 145**2 * 3
+
+
+@pytest.mark.parametrize("statistic", [Statistic("gram"), Statistic("fisher", 10)])
+def test_a_statistic_goes_up_beside_the_parameters(make_worker: MakeWorker, statistic: Statistic) -> None:
+    worker = make_worker()
+    plain = worker.do(Task("train", 1, 7, theta(), RECIPE))
+    task = Task("train", 2, 7, theta(), RECIPE, statistic=statistic)
+    answer = worker.do(task)
+    assert Blob.of(answer.params).sha256 == sha(plain), "what was trained is what it would have been"
+    model = network()
+    model.load_state_dict(answer.params)
+    expected = statistics.compute(model, worker.data.train, statistic, PREPARE, 7)
+    found = answer.statistics
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert plain.statistics == {}
+    assert plain.blob is not None
+    assert answer.blob is not None
+    assert answer.blob.size > plain.blob.size + sum(value.nbytes for value in found.values())
+    assert sha(worker.do(Task("collect", 3, 7))) == sha(plain), "a site holds parameters alone"
+
+    macs, examples = Network(network(), (1, 8, 8)), statistic.examples or 25
+    more = answer.cost.train_macs - plain.cost.train_macs
+    assert more == examples * macs.statistic_macs(statistic.kind)
+    assert answer.cost.train_macs == worker.cost_of(task).train_macs
+
+
+def test_no_statistic_is_computed_for_nobody(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    silent = Task("train", 1, 7, theta(), RECIPE, reply=False)
+    asked = replace(silent, statistic=Statistic("gram"))
+    assert worker.do(asked).cost.train_macs == worker.do(silent).cost.train_macs

@@ -12,7 +12,11 @@ from safetensors import safe_open
 from sheaf import plugins, runs
 from sheaf.config import Experiment
 from sheaf.cuts.rolling import Rolling
+from sheaf.merges.fisher import Fisher
+from sheaf.merges.regmean import Regmean
 from sheaf.methods.decoupled import Decoupled
+from sheaf.methods.ecavg import ECAvg
+from sheaf.methods.fedavg import FedAvg
 from sheaf.methods.heterofl import HeteroFL
 from sheaf.models import ModelSettings
 from sheaf.prepared import prepare
@@ -41,14 +45,20 @@ CUT = {
 }
 """Further settings, on a network with batch norm and with edges of unequal strength."""
 
+WEIGHED = {
+    "ecavg by gram matrices": ECAvg(pretrain=STEP, finetune=STEP, retrain=STEP, rounds=2, merge=Regmean()),
+    "fedavg by fisher information": FedAvg(rounds=2, local=STEP, merge=Fisher(examples=20)),
+}
+"""Merges that ask edges for a statistic, on the same."""
+
 
 def made(name: str, quick: Experiment) -> Experiment:
-    """The method under the quick experiment's budget, or one of ``CUT``."""
-    if name not in CUT:
+    """The method under the quick experiment's budget, or one of ``CUT`` or ``WEIGHED``."""
+    if name not in CUT | WEIGHED:
         return quick.with_method(name)
     fleet = replace(quick.fleet, shares={"edge-2": 0.5})
     model = ModelSettings(name="toys:DigitsCNN")
-    return replace(quick, method=CUT[name], fleet=fleet, model=model)
+    return replace(quick, method=(CUT | WEIGHED)[name], fleet=fleet, model=model)
 
 
 def cut_of(path: Path) -> Cut | None:
@@ -81,7 +91,7 @@ def test_same_seed_same_bits(name: str, quick: Experiment, tmp_path: Path) -> No
     assert other.rows != first.rows
 
 
-@pytest.mark.parametrize("name", [*METHODS, "decoupled with every step", "a window that moves"])
+@pytest.mark.parametrize("name", [*METHODS, *WEIGHED, "decoupled with every step", "a window that moves"])
 def test_resumed_from_any_call_ends_with_the_same_bits(name: str, quick: Experiment, tmp_path: Path) -> None:
     experiment = made(name, quick)
     whole = runs.run(experiment, out=tmp_path / "whole")
@@ -96,7 +106,7 @@ def test_resumed_from_any_call_ends_with_the_same_bits(name: str, quick: Experim
             assert (stopped / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
-@pytest.mark.parametrize("name", [*METHODS, *CUT])
+@pytest.mark.parametrize("name", [*METHODS, *CUT, *WEIGHED])
 def test_the_dry_run_foretells_the_cost(name: str, quick: Experiment, tmp_path: Path) -> None:
     experiment = made(name, quick)
     foretold = runs.rehearse(prepare(experiment)).sites
