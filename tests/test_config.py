@@ -131,7 +131,7 @@ def test_another_name_keeps_the_settings_that_both_have() -> None:
         ("method.share.fraction=1.5", "method.share.fraction = 1.5: input should be less than or equal to 1"),
         (
             "method.merge.x=3",
-            "method.merge = {'x': 3}: give a name or a table with one; there are: mean, wei",
+            "method.merge = {'x': 3}: give a name or a table with one; there are: aligned, ",
         ),
         ("method.merge={name='mean', x=3}", "unknown key method.merge.x; allowed: "),
         ("method=3", "method = 3: give a name or a table with one; there are: central, decoupled, ecavg"),
@@ -140,7 +140,7 @@ def test_another_name_keeps_the_settings_that_both_have() -> None:
         ("partition=idd", "no partition is named 'idd' (did you mean 'iid'?); there are: classes"),
         (
             "method.merge=men",
-            "no merge is named 'men' (did you mean 'mean'?); there are: mean, weighted_mean",
+            "no merge is named 'men' (did you mean 'mean'?); there are: aligned, by_class, fisher",
         ),
         ("method=json:nothing", "method 'json:nothing' cannot be imported: module 'json' has no attribute"),
         ("method=no_such_module:X", "method 'no_such_module:X' cannot be imported: No module named 'no_such"),

@@ -70,6 +70,10 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "shards_per_edge": st.integers(1, 9),
     "alpha": st.floats(1e-3, 1e6),
     "own": st.floats(0, 1),
+    "off_diagonal": st.floats(0, 1),
+    "floor": st.floats(0, exclude_min=True, allow_infinity=False),
+    "examples": st.integers(1, 10**6),
+    "trim": st.floats(0, 0.5, exclude_max=True),
     "shares": st.none() | st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=4).map(tuple),
 }
 
@@ -182,7 +186,7 @@ class Outer:
 
 
 KEYS = "text, inner, either, several, named, merge"
-GIVE = "give a name or a table with one; there are: mean, weighted_mean"
+GIVE = f"give a name or a table with one; there are: {', '.join(plugins.describe('merges'))}"
 NO_MERGE = "a merge is a dataclass of settings with __call__()"
 
 

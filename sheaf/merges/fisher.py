@@ -22,11 +22,11 @@ class Fisher:
 
     Attributes:
         floor: the least that an F is taken for; where all are below it, the mean by examples is what is left.
-        examples: how many of its training examples an edge estimates F on; None for all.
+        examples: how many of its training examples an edge estimates F on, at most.
     """
 
     floor: Annotated[float, Field(gt=0)] = 1e-6
-    examples: Annotated[int, Field(ge=1)] | None = 1024
+    examples: Annotated[int, Field(ge=1)] = 1024
 
     @property
     def statistic(self) -> Statistic:
