@@ -75,7 +75,15 @@ def gram(model: nn.Module, samples: Samples, prepare: training.Preparation) -> d
 
 def gram_macs_per_example(model: nn.Module, in_shape: tuple[int, ...]) -> int:
     """Multiply-adds of the products X'X of one example, beyond the forward pass."""
-    model = copy_to(torch.device("cpu"), model).eval()
+    try:
+        return _gram_macs_on(torch.device("meta"), model, in_shape)
+    except (RuntimeError, NotImplementedError):
+        # A user's model may hold tensors of its own or look at values; numbers then have to be.
+        return _gram_macs_on(torch.device("cpu"), model, in_shape)
+
+
+def _gram_macs_on(device: torch.device, model: nn.Module, in_shape: tuple[int, ...]) -> int:
+    model = copy_to(device, model).eval()
     spent: list[int] = []
 
     def count(layer: Any, _: Any, output: Tensor) -> None:
@@ -85,7 +93,7 @@ def gram_macs_per_example(model: nn.Module, in_shape: tuple[int, ...]) -> int:
     for layer in _products(model).values():
         layer.register_forward_hook(count)
     with torch.no_grad():
-        model(torch.zeros(1, *in_shape))
+        model(torch.zeros(1, *in_shape, device=device))
     return sum(spent)
 
 

@@ -356,7 +356,7 @@ class Update:
     def statistics(self) -> Params:
         """The statistic that was asked for: parameter -> tensor. Read anew each time, as ``params`` is."""
         found = self._sent.open(lambda name: name.startswith("."))
-        return {name.split(".", 2)[2]: value for name, value in found.items()}
+        return {name.split(".", 2)[-1]: value for name, value in found.items()}
 
     def rows(self, name: str, start: int, stop: int) -> Tensor:
         """Rows of one parameter (all of it where it has no dimensions), without reading the others."""

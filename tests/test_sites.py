@@ -217,10 +217,11 @@ def too_wide(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ("spoiled", "why"),
     [
-        (lambda value: value * float("inf"), "1.weight has values that are not finite"),
-        (lambda value: value[:1], "1.weight has shape (1, 16) instead of (16, 16)"),
-        (lambda value: value.double(), "1.weight is torch.float64 instead of torch.float32"),
-        (lambda value: None, "1.weight is missing"),
+        ({".gram.1.weight": torch.full((16, 16), torch.inf)}, "1.weight has values that are not finite"),
+        ({".gram.1.weight": torch.eye(4)}, "1.weight has shape (4, 4) instead of (16, 16)"),
+        ({".gram.1.weight": torch.eye(16).double()}, "1.weight is torch.float64 instead of torch.float32"),
+        ({".gram.1.weight": None}, "1.weight is missing"),
+        ({".x": torch.eye(16)}, "x is not a parameter of the model"),
     ],
 )
 def test_a_statistic_that_cannot_be_used_is_refused_by_name(tmp_path: Path, spoiled, why: str) -> None:
@@ -228,8 +229,7 @@ def test_a_statistic_that_cannot_be_used_is_refused_by_name(tmp_path: Path, spoi
         def run(self, tasks: Mapping[str, Task]) -> Iterator[Update]:
             for update in super().run(tasks):
                 if update.site == "a" and update.blob is not None:
-                    sent = update.blob.open()
-                    sent[".gram.1.weight"] = spoiled(sent[".gram.1.weight"])
+                    sent = update.blob.open() | spoiled
                     blob = Blob.of({name: value for name, value in sent.items() if value is not None})
                     update = replace(update, blob=blob)
                 yield update

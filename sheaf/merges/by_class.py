@@ -26,11 +26,11 @@ class ByClass:
             CutError: the model cannot be traced, so its classifier is not known.
         """
         classifier = network.anatomy.classifier.name
-        rows = [
-            (axis, torch.tensor([-1 if channel is None else channel[1] for channel in axis.channels]))
-            for axis in network.anatomy.axes
-            if any(channel is not None and channel[0] == classifier for channel in axis.channels)
-        ]
+        rows = []
+        for axis in network.anatomy.axes:
+            classes = [channel[1] for channel in axis.channels if channel and channel[0] == classifier]
+            if classes:
+                rows.append((axis, torch.tensor(classes)))
 
         def weighted() -> Iterator[tuple[Params, float, Mapping[str, Tensor]]]:
             for update in updates:
