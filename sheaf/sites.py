@@ -215,7 +215,14 @@ class Edges:
         self._calls.ask(self._fleet, "remember", self._what(None))
         return self._calls.count
 
-    def choose(self, since: int, mixtures: Sequence[float], *, reply: bool = False) -> list[Update]:
+    def choose(
+        self,
+        since: int,
+        mixtures: Sequence[float],
+        *,
+        statistic: Statistic | None = None,
+        reply: bool = False,
+    ) -> list[Update]:
         """Each edge decides on its held-out examples what it holds from now on.
 
         That is what it remembered, what it holds, or a mixture of both; see ``Task``. With no ``mixtures``
@@ -224,14 +231,14 @@ class Edges:
         Args:
             since: what ``remember`` returned.
             mixtures: the values of a in (1 - a) remembered + a held; 0 is always one.
-            reply: whether what was chosen is sent back; see ``train``.
+            statistic, reply: whether what was chosen is sent back, and with what; see ``train``.
 
         Raises:
             QuorumError: too few answers were usable.
         """
-        what = self._what(None, since=since, mixtures=tuple(mixtures), reply=reply)
+        what = self._what(None, since=since, mixtures=tuple(mixtures), statistic=statistic, reply=reply)
         updates = self._calls.ask(self._fleet, "choose", what)
-        return self._usable(updates, len(what)) if reply else updates
+        return self._usable(updates, len(what), statistic) if reply else updates
 
     def lend(self, pool: Samples) -> None:
         """Each edge gets those of the pooled samples that are of none of its classes."""

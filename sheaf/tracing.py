@@ -230,10 +230,6 @@ def _check_on_numbers(anatomy: Anatomy) -> None:
     alone_model.load_state_dict(params, assign=True)
     alone = _logits(alone_model, x)
     off = (inside - alone).abs().max() / (alone - alone.mean(0)).std()
-    import os
-
-    if os.environ.get("OFF"):
-        print("off", float(off), float((alone - alone.mean(0)).std() / alone.abs().max()))
     if not off < 1e-2:
         raise CutError(f"a part's logits are off by {off:.1g} of their spread among zeros")
 

@@ -99,9 +99,6 @@ class Worker:
         spent = len(self.data.train) * macs.forward
         if task.kind == "train":
             spent = _recipe(task).epochs * (len(self.data.train) + self._negatives(task)) * macs.train
-            if task.statistic and task.reply:
-                examples = min(task.statistic.examples or len(self.data.train), len(self.data.train))
-                spent += examples * self._network.statistic_macs(task.statistic.kind, task.cut)
         elif task.kind == "refit" and task.recipe is not None:
             classifier = self._network.classifier
             alone = cost.train_macs_per_example(classifier, (classifier.in_features,))
@@ -110,6 +107,9 @@ class Worker:
             spent += head.ridge_macs(self._network.classifier, len(self.data.train))
         elif task.kind == "choose":
             spent = len(_candidates(task)) * len(self.held_out) * macs.forward
+        if task.statistic and task.reply:
+            examples = min(task.statistic.examples or len(self.data.train), len(self.data.train))
+            spent += examples * self._network.statistic_macs(task.statistic.kind, task.cut)
         return Cost(spent, macs_per_example=macs.forward, parameters=held)
 
     def _train(self, task: Task, progress: Progress | None) -> _Done:
@@ -120,13 +120,8 @@ class Worker:
         self._load(task)
         told = None if progress is None else (lambda *step: progress(self.name, *step))
         losses = training.train(model, samples, recipe, self._prepare, task.seed, told)
-        blob = _encode(model)
-        self._held.keep(task.call, blob)
-        if task.statistic and task.reply:
-            found = statistics.compute(model, self.data.train, task.statistic, self._prepare, task.seed)
-            named = {f".{task.statistic.kind}.{name}": value for name, value in found.items()}
-            blob = Blob.of(_params(model) | named)
-        return _Done(blob, {"losses": losses}, self.cost_of(task))
+        self._held.keep(task.call, _encode(model))
+        return _Done(self._answer(task), {"losses": losses}, self.cost_of(task))
 
     def _adopt(self, task: Task, progress: Progress | None) -> _Done:
         if task.blob is None:
@@ -190,15 +185,16 @@ class Worker:
             self._network.of(task.cut).load_state_dict(mixture(own, received, a))
             right[a], loss[a] = self._on_held_out(task)
         best = _least_loss_of_the_safe(right, loss) if right else max(_candidates(task))
-        blob = Blob.of(mixture(own, received, best))
-        self._held.keep(task.call, blob)
+        chosen = mixture(own, received, best)
+        self._network.of(task.cut).load_state_dict(chosen)
+        self._held.keep(task.call, Blob.of(chosen))
         metrics = {
             "mixture": best,
             "mixtures": list(right),
             "right": list(right.values()),
             "held_out": len(self.held_out),
         }
-        return _Done(blob, metrics, self.cost_of(task))
+        return _Done(self._answer(task), metrics, self.cost_of(task))
 
     def _on_held_out(self, task: Task) -> tuple[int, float]:
         """How many held-out examples the loaded model gets right, and its cross-entropy on them.
@@ -211,6 +207,15 @@ class Worker:
             model, self.held_out, self._prepare, len(self.data.classes), classes, balanced=True
         )
         return int(confusion.diagonal().sum()), loss
+
+    def _answer(self, task: Task) -> Blob:
+        """The loaded model, with the statistic of it that the task asks for."""
+        model = self._network.of(task.cut)
+        if task.statistic is None or not task.reply:
+            return _encode(model)
+        found = statistics.compute(model, self.data.train, task.statistic, self._prepare, task.seed)
+        named = {f".{task.statistic.kind}.{name}": value for name, value in found.items()}
+        return Blob.of(_params(model) | named)
 
     def _what_to_train_on(self, task: Task) -> Samples:
         """The site's own examples, labelled as the cut's outputs are, and the "other" ones if it has that."""

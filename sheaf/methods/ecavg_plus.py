@@ -16,7 +16,7 @@ from pydantic import Field
 from sheaf.budget import Budget
 from sheaf.merges.mean import Mean
 from sheaf.record import Log
-from sheaf.schema import Merge
+from sheaf.schema import Merge, statistic_of
 from sheaf.sites import Cloud, Edges
 from sheaf.types import Params, Recipe, Ridge, Share, Update, settings
 
@@ -54,11 +54,11 @@ class ECAvgPlus:
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
         """Returns theta*_avg of the last round."""
-        local = fleet.train(theta, self.pretrain)  # theta_i on D_i
+        local = fleet.train(theta, self.pretrain, statistic=statistic_of(self.merge))  # theta_i on D_i
         cloud.pool(fleet.share(self.share))  # the combined data
         for n in range(1, self.rounds + 1):
             log("before update", fleet.evaluate(), n)
-            theta = self._fit(self.merge(theta, local), cloud, log, n)
+            theta = self._fit(fleet.merge(self.merge, theta, local), cloud, log, n)
             theta = cloud.train(theta, self.finetune)  # theta*_avg
             log("averaged weights", cloud.evaluate(theta), n)
             local = self._update(theta, fleet, log, n)
@@ -66,18 +66,19 @@ class ECAvgPlus:
 
     def _update(self, theta: Params, fleet: Edges, log: Log, n: int) -> list[Update]:
         """Steps 4 and 5: hand back, retrain; and each edge decides what to hold."""
-        reply = n < self.rounds
+        reply, statistic = n < self.rounds, statistic_of(self.merge)
         own = fleet.remember() if self.mixtures else 0
         fleet.adopt(theta)
         received = fleet.remember() if self.mixtures else 0
         log("after update", fleet.evaluate(), n)
         if not self.mixtures:
-            local = fleet.train(None, self.retrain, reply=reply)
+            local = fleet.train(None, self.retrain, reply=reply, statistic=statistic)
             log("after retraining", fleet.evaluate(), n)
             return local
         fleet.train(None, self.retrain, reply=False)
         between = fleet.choose(received, self.mixtures)  # what it was given, and what retraining made of that
-        local = fleet.choose(own, self.mixtures, reply=reply)  # what it had, and the best of these
+        # what it had, and the best of these
+        local = fleet.choose(own, self.mixtures, reply=reply, statistic=statistic)
         log("after retraining", fleet.evaluate(), n, chosen=(between, local))
         return local
 
