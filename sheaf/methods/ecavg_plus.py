@@ -43,8 +43,8 @@ class ECAvgPlus:
     """
 
     pretrain: Recipe = Recipe(epochs=5, alpha=0.5)
-    finetune: Recipe = Recipe(epochs=5)
-    retrain: Recipe = Recipe(epochs=5)
+    finetune: Recipe = Recipe(epochs=5, schedule="cosine")
+    retrain: Recipe = Recipe(epochs=4, schedule="cosine")
     rounds: Annotated[int, Field(ge=1)] = 1
     merge: Merge = Mean()
     share: Share = Share()
@@ -110,6 +110,6 @@ class ECAvgPlus:
         retrain = max(half - 1, 0)  # what the guard runs forward is less than the epoch that is left out
         return cls(
             pretrain=replace(budget.recipe, epochs=before, alpha=cls().pretrain.alpha),
-            finetune=replace(budget.recipe, epochs=budget.cloud_epochs),
-            retrain=replace(budget.recipe, epochs=retrain),
+            finetune=replace(budget.recipe, epochs=budget.cloud_epochs, schedule="cosine"),
+            retrain=replace(budget.recipe, epochs=retrain, schedule="cosine"),
         )
