@@ -55,13 +55,6 @@ def scores(confusion: Tensor, own: Tensor | None = None) -> Scores:
     )
 
 
-def balanced_accuracy(confusion: Tensor) -> float:
-    """The mean, over the classes that have examples, of the share of each that is right."""
-    support = confusion.sum(1)
-    recall = confusion.diagonal().double() / support.clamp(min=1)
-    return float(recall[support > 0].mean())
-
-
 def confusion_matrix(truth: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
     """(K, K) int64 counts from two (N,) tensors of class indices; rows are the true classes."""
     return torch.bincount(truth * num_classes + predicted, minlength=num_classes**2).view(

@@ -115,12 +115,14 @@ def evaluate(
     prepare: Preparation,
     num_classes: int,
     classes: Tensor | None = None,
+    balanced: bool = False,
 ) -> tuple[Tensor, float]:
     """The (K, K) confusion matrix and the mean cross-entropy of ``model`` on ``samples``.
 
     Args:
         classes: (k,) the classes that the model's first k outputs are for (all K, in order, by default).
             Outputs beyond them are left aside, and the loss is over the examples of these classes.
+        balanced: the loss is the mean over the classes of each class's mean.
     """
     classes = torch.arange(num_classes) if classes is None else classes
     logits = forward(model, samples, prepare)[:, : len(classes)]
@@ -128,7 +130,10 @@ def evaluate(
     confusion = confusion_matrix(labels, classes[logits.argmax(1)], num_classes)
     output = torch.full((num_classes,), -100)  # what cross_entropy leaves out
     output[classes] = torch.arange(len(classes))
-    return confusion, F.cross_entropy(logits, output[labels]).item()
+    weight = samples.counts(num_classes)[classes].double().reciprocal().float() if balanced else None
+    if weight is not None:
+        weight[weight.isinf()] = 0
+    return confusion, F.cross_entropy(logits, output[labels], weight).item()
 
 
 def forward(model: nn.Module, samples: Samples, prepare: Preparation) -> Tensor:

@@ -18,7 +18,6 @@ from sheaf.blob import Blob
 from sheaf.errors import DataError
 from sheaf.held import Held
 from sheaf.memory import PeakMemory
-from sheaf.metrics import balanced_accuracy
 from sheaf.mixture import mixture
 from sheaf.network import Network
 from sheaf.outliers import make_outliers
@@ -138,7 +137,7 @@ class Worker:
         )
         metrics: dict[str, Any] = {"confusion": confusion.tolist(), "loss": loss}
         if len(self.held_out):
-            metrics["held_out"] = self._on_held_out(task)[0].diagonal().sum().item() / len(self.held_out)
+            metrics["held_out"] = self._on_held_out(task)[0] / len(self.held_out)
         return _Done(metrics=metrics)
 
     def _share(self, task: Task, progress: Progress | None) -> _Done:
@@ -181,16 +180,11 @@ class Worker:
 
     def _choose(self, task: Task, progress: Progress | None) -> _Done:
         own, received = load_file(self._held.remembered(task.since)), self._held_params(task)
-        right, good = {}, {}
+        right, loss = {}, {}
         for a in _candidates(task) if len(self.held_out) else ():
             self._network.of(task.cut).load_state_dict(mixture(own, received, a))
-            confusion, loss = self._on_held_out(task)
-            right[a] = int(confusion.diagonal().sum())
-            good[a] = (balanced_accuracy(confusion), -loss)
-        # An edge has few examples of some of its classes: a model that gives these up would look good in a
-        # count of right answers. But none that has fewer of these than a = 0 is taken.
-        safe = [a for a in right if right[a] >= right[0.0]]
-        best = max(safe, key=lambda a: good[a]) if safe else max(_candidates(task))
+            right[a], loss[a] = self._on_held_out(task)
+        best = _least_loss_of_the_safe(right, loss) if right else max(_candidates(task))
         chosen = mixture(own, received, best)
         self._network.of(task.cut).load_state_dict(chosen)
         self._held.keep(task.call, Blob.of(chosen))
@@ -202,10 +196,17 @@ class Worker:
         }
         return _Done(self._answer(task), metrics, self.cost_of(task))
 
-    def _on_held_out(self, task: Task) -> tuple[Tensor, float]:
-        """The loaded model's confusion matrix and cross-entropy on the held-out examples."""
+    def _on_held_out(self, task: Task) -> tuple[int, float]:
+        """How many held-out examples the loaded model gets right, and its cross-entropy on them.
+
+        The cross-entropy is the mean over the classes of each class's mean: an edge has few examples of some
+        of its classes, and a model that gives these up would look good in a plain mean.
+        """
         model, classes = self._network.of(task.cut), self._classes(task.cut)
-        return training.evaluate(model, self.held_out, self._prepare, len(self.data.classes), classes)
+        confusion, loss = training.evaluate(
+            model, self.held_out, self._prepare, len(self.data.classes), classes, balanced=True
+        )
+        return int(confusion.diagonal().sum()), loss
 
     def _answer(self, task: Task) -> Blob:
         """The loaded model, with the statistic of it that the task asks for."""
@@ -286,6 +287,14 @@ def _recipe(task: Task) -> Recipe:
 def _candidates(task: Task) -> list[float]:
     """The mixtures that a choice is made from; to keep what was remembered is always one."""
     return sorted({0.0, *task.mixtures})
+
+
+def _least_loss_of_the_safe(right: dict[float, int], loss: dict[float, float]) -> float:
+    """Of the mixtures that get no fewer held-out examples right than a = 0, that of least cross-entropy.
+
+    Counts of right answers alone tie too often to choose by.
+    """
+    return min((a for a in right if right[a] >= right[0.0]), key=lambda a: (loss[a], a))
 
 
 def _asks_a_model(task: Task) -> bool:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 
-from sheaf.metrics import balanced_accuracy, confusion_matrix, scores
+from sheaf.metrics import confusion_matrix, scores
 
 K = 5
 labelled = st.lists(st.tuples(st.integers(0, K - 1), st.integers(0, K - 1)), min_size=1, max_size=60)
@@ -63,8 +63,3 @@ def test_a_class_of_others_is_a_wrong_answer_too() -> None:
 def test_no_example_at_all() -> None:
     with pytest.raises(ValueError, match="no example"):
         scores(torch.zeros(3, 3, dtype=torch.int64))
-
-
-def test_balanced_accuracy_counts_every_class_alike() -> None:
-    confusion = torch.tensor([[98, 2, 0], [1, 1, 0], [0, 0, 0]])
-    assert balanced_accuracy(confusion) == pytest.approx((0.98 + 0.5) / 2)
