@@ -17,7 +17,7 @@ from typing import Any
 
 from sheaf.blob import Blob
 from sheaf.errors import RunFolderError
-from sheaf.types import Task, Update
+from sheaf.types import Absence, Task, Update
 from sheaf.wire import encode_header, task_digest
 
 
@@ -44,8 +44,8 @@ class Journal:
         if not entries:
             self._append(identity)
 
-    def result(self, site: str, task: Task) -> Update | None:
-        """What ``site`` answered to ``task``, or None where it has not yet.
+    def result(self, site: str, task: Task) -> Update | Absence | None:
+        """What ``site`` answered to ``task``, that it was left out, or None where neither is settled yet.
 
         Raises:
             RunFolderError: the site was asked something else in that call, or its tensors are damaged.
@@ -58,6 +58,8 @@ class Journal:
                 f"{self._file}: call {task.call} asked {site} something else than it would be asked now; "
                 "the program or its environment changed since: start the run anew in another folder"
             )
+        if "absent" in entry:
+            return Absence(site, entry["absent"])
         return Update.of(entry["update"], self._checked_blob(entry))
 
     def record(self, task: Task, update: Update) -> Update:
@@ -75,6 +77,17 @@ class Journal:
         self._append(entry)
         self._entries[task.call, update.site] = entry
         return Update.of(entry["update"], blob)
+
+    def record_absence(self, task: Task, absence: Absence) -> None:
+        """Makes it durable that a call went on without a site, so that a run which is resumed does too."""
+        entry = {
+            "call": task.call,
+            "site": absence.site,
+            "task": task_digest(task),
+            "absent": absence.why,
+        }
+        self._append(entry)
+        self._entries[task.call, absence.site] = entry
 
     def __enter__(self) -> Journal:
         return self

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from sheaf.blob import Blob
 from sheaf.coverage import misfit
@@ -27,6 +28,7 @@ from sheaf.seeds import seed_for
 from sheaf.statistics import blank
 from sheaf.types import (
     CLOUD,
+    Absence,
     Cut,
     Fleet,
     Params,
@@ -79,13 +81,24 @@ class Calls:
         self.count = 0
 
     def ask(
-        self, fleet: Fleet, kind: TaskKind, what: Mapping[str, Mapping[str, Any]], counted: bool = True
+        self,
+        fleet: Fleet,
+        kind: TaskKind,
+        what: Mapping[str, Mapping[str, Any]],
+        counted: bool = True,
+        quorum: float = 1.0,
     ) -> list[Update]:
         """Asks the sites named in ``what`` and returns the answers in the order of the fleet's names.
+
+        A site that did not answer is refused by name, and the call goes on with the rest.
 
         Args:
             what: site -> what its ``Task`` says beyond kind, call and seed.
             counted: whether the cost is booked; not where the call serves a comparison or the record.
+            quorum: the share of the sites that must answer.
+
+        Raises:
+            QuorumError: fewer answered. Who was absent is then forgotten: a run that is resumed asks again.
         """
         self.count += 1
         tasks = {
@@ -99,13 +112,31 @@ class Calls:
             if site in what
         }
         answers = {site: self._journal.result(site, task) for site, task in tasks.items()}
+        settled = {site for site, answer in answers.items() if answer is not None}
         logger.info("call %d: %s, %d sites", self.count, kind, len(tasks))
-        open_tasks = {site: task for site, task in tasks.items() if answers[site] is None}
+        open_tasks = {site: task for site, task in tasks.items() if site not in settled}
         if open_tasks and self._began is not None:
             self._began(kind, len(open_tasks))
-        for update in fleet.run(open_tasks):
-            answers[update.site] = self._journal.record(tasks[update.site], update)
-        updates = [update for update in answers.values() if update is not None]
+        for answer in fleet.run(open_tasks):
+            if answer.site not in open_tasks or answers[answer.site] is not None:
+                self.refuse(answer.site, "it answered what it was not asked")
+            elif isinstance(answer, Absence):
+                answers[answer.site] = answer
+            elif answer.kind != kind:
+                answers[answer.site] = Absence(answer.site, f"it answered a {kind} task with {answer.kind!r}")
+            else:
+                answers[answer.site] = self._journal.record(tasks[answer.site], answer)
+        absent = [
+            answer if answer is not None else Absence(site, "it gave no answer")
+            for site, answer in answers.items()
+            if not isinstance(answer, Update)
+        ]
+        check_quorum(len(tasks) - len(absent), len(tasks), quorum, f"answered a {kind} call", absent)
+        for absence in absent:
+            if absence.site not in settled:
+                self._journal.record_absence(tasks[absence.site], absence)
+            self.refuse(absence.site, absence.why)
+        updates = [answer for answer in answers.values() if isinstance(answer, Update)]
         if counted:
             for update in updates:
                 self._ledger.book(tasks[update.site], update)
@@ -138,6 +169,7 @@ class Edges:
         self._quorum = quorum
         self._theta: Params | None = None
         self._cuts: dict[str, Cut] = {}
+        self._behind: set[str] = set()  # edges that do not hold the model which they were last given
 
     def cut(self, scheme: Scheme, round: int = 0) -> dict[str, Cut]:
         """Each edge's cut by a scheme (``cuts/``) in one round, counted from 0.
@@ -145,7 +177,8 @@ class Edges:
         Raises:
             CutError: the model cannot be cut so.
         """
-        return scheme(self._network.anatomy, self.needs, round)
+        known = [site for site in self.needs if site.classes]  # an edge that has never been there has none
+        return scheme(self._network.anatomy, known, round)
 
     def train(
         self,
@@ -178,7 +211,7 @@ class Edges:
             raise ValueError("an edge that goes on from what it holds keeps its cut")
         asked = {"recipe": recipe, "outliers": outliers, "reply": reply, "statistic": statistic}
         what = self._what(theta, only, **asked)
-        updates = self._calls.ask(self._fleet, "train", what)
+        updates = self._ask("train", what)
         return self._usable(updates, len(what), statistic) if reply else updates
 
     def merge(self, merge: Merge, theta: Params, updates: Sequence[Update]) -> Params:
@@ -188,11 +221,11 @@ class Edges:
     def adopt(self, theta: Params, cuts: Mapping[str, Cut] | None = None) -> None:
         """Each edge holds ``theta``, or its part of it, from now on."""
         self._theta, self._cuts = theta, dict(cuts or {})
-        self._calls.ask(self._fleet, "adopt", self._what(theta))
+        self._ask("adopt", self._what(theta))
 
     def evaluate(self) -> list[Update]:
         """Each edge measures what it holds on its test data; not counted, as it is no part of a method."""
-        return self._calls.ask(self._fleet, "evaluate", self._what(None), counted=False)
+        return self._ask("evaluate", self._what(None), counted=False)
 
     def share(self, share: Share) -> list[Update]:
         """Each edge sends up so much of its training samples.
@@ -205,14 +238,14 @@ class Edges:
                 "method.share.choose = 'uncertain' goes by the model that an edge holds, and this method has "
                 "the samples sent before there is one; allowed: random, balanced"
             )
-        return self._calls.ask(self._fleet, "share", self._what(None, share=share))
+        return self._ask("share", self._what(None, share=share))
 
     def remember(self) -> int:
         """Each edge sets aside a copy of what it holds; returns the call, for ``choose`` to name it by.
 
         The two newest copies are kept.
         """
-        self._calls.ask(self._fleet, "remember", self._what(None))
+        self._ask("remember", self._what(None))
         return self._calls.count
 
     def choose(
@@ -237,20 +270,20 @@ class Edges:
             QuorumError: too few answers were usable.
         """
         what = self._what(None, since=since, mixtures=tuple(mixtures), statistic=statistic, reply=reply)
-        updates = self._calls.ask(self._fleet, "choose", what)
+        updates = self._ask("choose", what)
         return self._usable(updates, len(what), statistic) if reply else updates
 
     def lend(self, pool: Samples) -> None:
         """Each edge gets those of the pooled samples that are of none of its classes."""
         what = {}
-        for site in self.needs:
+        for site in (site for site in self.needs if site.classes):
             foreign = ~torch.isin(pool.labels, torch.tensor(site.classes))
             what[site.name] = {"blob": encode_samples(pool.select(foreign))}
-        self._calls.ask(self._fleet, "lend", what)
+        self._ask("lend", what)
 
     def collect(self) -> list[Update]:
         """Each edge sends up what it holds, for the record; not counted."""
-        return self._calls.ask(self._fleet, "collect", self._what(None), counted=False)
+        return self._ask("collect", self._what(None), counted=False)
 
     def cut_of(self, site: str) -> Cut | None:
         """What the edge holds of the model; None for all."""
@@ -263,17 +296,35 @@ class Edges:
             part = self._network.part(self._cuts.get(update.site, whole))
             yield part, update.params, float(update.examples) if by_examples else 1.0
 
+    def _ask(
+        self, kind: TaskKind, what: Mapping[str, Mapping[str, Any]], counted: bool = True
+    ) -> list[Update]:
+        """Asks the edges, and notes which of them missed a model that they were to hold."""
+        updates = self._calls.ask(self._fleet, kind, what, counted, self._quorum)
+        if kind in ("train", "adopt"):
+            given = {site for site in what if what[site]["blob"] is not None}
+            self._behind = (self._behind | given) - {update.site for update in updates}
+        return updates
+
     def _what(
         self, theta: Params | None, only: Sequence[str] | None = None, **settings: Any
     ) -> dict[str, dict[str, Any]]:
-        """Site -> its cut and its part of ``theta``, encoded once for all that hold the same."""
-        blobs: dict[Cut | None, Blob | None] = {}
+        """Site -> its cut and its part of ``theta``, encoded once for all that hold the same.
+
+        An edge that is to go on from what it holds, but missed that, is given it now. One that was absent
+        when cuts were made has none, and is left out.
+        """
+        blobs: dict[tuple[Cut | None, bool], Blob | None] = {}
         what = {}
         for site in only or self._fleet.names():
-            cut = self._cuts.get(site)
-            if cut not in blobs:
-                blobs[cut] = None if theta is None else Blob.of(self._part_of(theta, cut))
-            what[site] = {"blob": blobs[cut], "cut": cut, **settings}
+            if self._cuts and site not in self._cuts:
+                continue
+            cut, given = self._cuts.get(site), theta
+            if theta is None and site in self._behind:
+                given = self._theta
+            if (cut, given is None) not in blobs:
+                blobs[cut, given is None] = None if given is None else Blob.of(self._part_of(given, cut))
+            what[site] = {"blob": blobs[cut, given is None], "cut": cut, **settings}
         return what
 
     def _part_of(self, theta: Params, cut: Cut | None) -> Params:
@@ -282,27 +333,44 @@ class Edges:
     def _usable(self, updates: Sequence[Update], asked: int, statistic: Statistic | None) -> list[Update]:
         usable, refused = [], []
         for update in updates:
-            if why := self._misfit(update, statistic):
+            if why := self._flaw(update, statistic):
                 self._calls.refuse(update.site, why)
-                refused.append(f"{update.site}: {why}")
+                self._behind.add(update.site)
+                refused.append(Absence(update.site, why))
             else:
                 usable.append(update)
-        needed = max(1, math.ceil(self._quorum * asked))
-        if len(usable) < needed:
-            raise QuorumError(
-                f"{len(usable)} of {asked} edges sent a usable update, fleet.quorum asks "
-                f"for {needed}" + (f" ({'; '.join(refused)})" if refused else "")
-            )
+        check_quorum(len(usable), asked, self._quorum, "sent a usable update", refused)
         return usable
 
-    def _misfit(self, update: Update, statistic: Statistic | None) -> str | None:
+    def _flaw(self, update: Update, statistic: Statistic | None) -> str | None:
+        """Why an update cannot be used; None where it can."""
         assert self._theta is not None, "edges answer with a model only after they were given one"
         cut = self._cuts.get(update.site)
-        why = misfit(self._part_of(self._theta, cut), update.params)
-        if why is None and statistic is not None:
-            why = misfit(blank(self._network.of(cut), statistic.kind), update.statistics)
-            why = why and f"its {statistic.kind} statistic: {why}"
+        try:
+            why = misfit(self._part_of(self._theta, cut), update.params)
+            if why is None and statistic is not None:
+                why = misfit(blank(self._network.of(cut), statistic.kind), update.statistics)
+                why = why and f"its {statistic.kind} statistic: {why}"
+        except (SafetensorError, ValueError) as error:
+            return f"its parameters cannot be read: {error}"
         return why
+
+
+def check_quorum(
+    there: int, asked: int, quorum: float, did: str, absent: Sequence[Absence]
+) -> None:
+    """Raises where fewer than ``quorum`` of the sites that were ``asked`` did what they were to do.
+
+    Raises:
+        QuorumError: says who did not, and why.
+    """
+    needed = max(1, math.ceil(quorum * asked))
+    if there < needed:
+        reasons = "; ".join(f"{absence.site}: {absence.why}" for absence in absent)
+        raise QuorumError(
+            f"{there} of {asked} edges {did}, fleet.quorum asks for {needed}"
+            + (f" ({reasons})" if reasons else "")
+        )
 
 
 class Cloud:

@@ -391,6 +391,14 @@ class Update:
         )
 
 
+@dataclass(frozen=True)
+class Absence:
+    """A site that did not answer a task, or not with anything that can be used, and why."""
+
+    site: str
+    why: str
+
+
 Progress = Callable[[str, int, int, float], None]
 """Told of a training site's steps: site, steps done, steps in all, loss of the last one."""
 
@@ -402,6 +410,9 @@ class Fleet(Protocol):
         """The sites, in the fixed order in which sums run."""
         ...
 
-    def run(self, tasks: Mapping[str, Task]) -> Iterator[Update]:
-        """Has each named site do its task, and yields the answers as they arrive, in any order."""
+    def run(self, tasks: Mapping[str, Task]) -> Iterator[Update | Absence]:
+        """Has each named site do its task, and yields the answers as they arrive, in any order.
+
+        A site that is lost on the way, or does not answer in time, is an ``Absence`` in place of its answer.
+        """
         ...
