@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 import re
 from dataclasses import replace
 from pathlib import Path
 
+import safetensors
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor
 
 from sheaf import plugins
@@ -20,7 +24,7 @@ from sheaf.readers.parts import Encoded, check_classes, some, take_first
 from sheaf.readers.settings import DataSettings
 from sheaf.types import Dataset, Samples
 
-__all__ = ["DataSettings", "load_dataset"]
+__all__ = ["DataSettings", "load_dataset", "load_own", "save_own"]
 
 CHUNK = 4096  # examples whose statistics are computed in float64 at a time
 
@@ -88,6 +92,60 @@ def _encoded(settings: DataSettings, root: Path | None) -> Encoded:
     raise DataError(f"there is no folder {' nor '.join(str(place) for place in places)}")
 
 
+def load_own(settings: DataSettings, classes: tuple[str, ...]) -> Dataset:
+    """One device's own data, with labels that count among the ``classes`` of its whole fleet.
+
+    A device need not have all of them. ``settings.name`` is a folder, or a file that ``save_own`` wrote.
+    Mean, standard deviation and fingerprint are left open: they are the fleet's.
+
+    Raises:
+        DataError: it cannot be read, or has a class that the fleet does not know.
+    """
+    path = Path(settings.name)
+    if path.is_dir():
+        encoded = read_any_folder(path, settings)
+        train, test = decode(settings.name, encoded, settings)
+        names = encoded.classes
+        labels = torch.from_numpy(encoded.train.labels), torch.from_numpy(encoded.test.labels)
+    elif path.suffix == ".safetensors":
+        (train, test), labels, names = _read_own(path)
+    else:
+        raise DataError(f"{path} is neither a folder nor a .safetensors file")
+    parts = Samples.of(train, labels[0]), Samples.of(test, labels[1])
+    dataset = Dataset(path.name, *parts, names, (), (), "")
+    for which, samples in (("train", parts[0]), ("test", parts[1])):
+        _check_form(f"{path}: the {which} part", samples, dataset)
+    present = sorted(set(torch.cat(labels).tolist()))
+    if foreign := [names[label] for label in present if names[label] not in classes]:
+        raise DataError(f"{path} has a class that the fleet does not know: {some(foreign)}")
+    number = torch.tensor([classes.index(name) if name in classes else -1 for name in names])
+    own_train, own_test = (Samples.of(samples.inputs, number[samples.labels]) for samples in parts)
+    return replace(dataset, train=own_train, test=own_test, classes=classes)
+
+
+def save_own(path: Path, train: Samples, test: Samples, classes: tuple[str, ...]) -> None:
+    """Writes one device's part of a dataset as it lies in memory, for ``load_own``."""
+    tensors = {}
+    for which, samples in (("train", train), ("test", test)):
+        tensors[f"{which}.inputs"] = samples.inputs[samples.positions]
+        tensors[f"{which}.labels"] = samples.labels
+    save_file(tensors, path, {"classes": json.dumps(classes)})
+
+
+def _read_own(path: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], tuple[str, ...]]:
+    """(Inputs of both parts, labels of both, class names) of a file that ``save_own`` wrote."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            names = tuple(str(name) for name in json.loads(file.metadata()["classes"]))
+            train, test = (
+                (file.get_tensor(f"{which}.inputs"), file.get_tensor(f"{which}.labels"))
+                for which in ("train", "test")
+            )
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is damaged or holds no device's data: {error}") from error
+    return (train[0], test[0]), (train[1], test[1]), names
+
+
 def _check_limits(settings: DataSettings, classes: tuple[str, ...]) -> None:
     for key, limit in (("limit", settings.limit), ("limit_test", settings.limit_test)):
         if limit is not None and limit < len(classes):
@@ -117,6 +175,13 @@ def _own(settings: DataSettings) -> Dataset:
 
 
 def _check_own(which: str, samples: Samples, dataset: Dataset) -> None:
+    _check_form(which, samples, dataset)
+    absent = (samples.counts(len(dataset.classes)) == 0).nonzero().flatten().tolist()
+    if absent:
+        raise DataError(f"{which} has no example of class {some(dataset.classes[i] for i in absent)}")
+
+
+def _check_form(which: str, samples: Samples, dataset: Dataset) -> None:
     inputs, targets = samples.inputs, samples.targets
     if inputs.dtype not in (torch.uint8, torch.float32) or inputs.ndim != 4:
         raise DataError(f"{which} must be uint8 or float32 of shape (N, C, H, W), not {_shape(inputs)}")
@@ -133,9 +198,6 @@ def _check_own(which: str, samples: Samples, dataset: Dataset) -> None:
         0 <= int(samples.labels.min()) <= int(samples.labels.max()) < len(dataset.classes)
     ):
         raise DataError(f"{which} has labels outside of 0 to {len(dataset.classes) - 1}")
-    absent = (samples.counts(len(dataset.classes)) == 0).nonzero().flatten().tolist()
-    if absent:
-        raise DataError(f"{which} has no example of class {some(dataset.classes[i] for i in absent)}")
 
 
 def _shape(tensor: Tensor) -> str:

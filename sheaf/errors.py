@@ -8,6 +8,7 @@ SheafError                 anything a user can mend; the command line prints it 
 ├── CutError               a model that cannot be cut, or a cut that does not fit its model
 ├── WeightsError           a weights file: unreadable, of another model, not finite
 ├── RunFolderError         a run's folder: in use, of another experiment, damaged
+├── FleetError             a real fleet: not running, a kit that cannot be used, a message that is none
 ├── TrainingError          training that ended in values which are not finite
 └── QuorumError            too few edges answered a call with something usable
 """
@@ -52,6 +53,10 @@ class WeightsError(SheafError):
 
 class RunFolderError(SheafError):
     """A run's folder is in use, belongs to another experiment or is damaged."""
+
+
+class FleetError(SheafError):
+    """A real fleet cannot be reached or used as asked, or something that came over the wire is malformed."""
 
 
 class TrainingError(SheafError):

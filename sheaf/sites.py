@@ -356,9 +356,7 @@ class Edges:
         return why
 
 
-def check_quorum(
-    there: int, asked: int, quorum: float, did: str, absent: Sequence[Absence]
-) -> None:
+def check_quorum(there: int, asked: int, quorum: float, did: str, absent: Sequence[Absence]) -> None:
     """Raises where fewer than ``quorum`` of the sites that were ``asked`` did what they were to do.
 
     Raises:

@@ -1,0 +1,73 @@
+"""The cloud's part of a FLARE job: passes messages between the process of a run and the devices.
+
+It runs in a process of FLARE's and holds nothing: a job is disposable, the run and its journal are not. The
+run listens at a socket on this machine, of which ``bridge.json`` in the fleet's folder says where and with
+which secret; what goes over it is raw bytes, nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Client, Connection
+from pathlib import Path
+from typing import Any
+
+from nvflare.collab import collab
+from nvflare.collab.api.context import get_call_context, set_call_context
+from nvflare.collab.api.exceptions import CollabCallError
+
+FLEET = "SHEAF_FLEET"
+"""The environment variable that tells the job's process where the fleet's folder is."""
+
+THREADS = 64
+
+
+class Relay:
+    """Named by the job's configuration, and by the cloud's class allow-list."""
+
+    def __init__(self) -> None:
+        self._sending = threading.Lock()
+
+    @collab.main  # type: ignore[untyped-decorator]
+    def run(self) -> None:
+        """Passes on what the run asks, until it hangs up."""
+        bridge = json.loads((Path(os.environ[FLEET]) / "bridge.json").read_text())
+        sites = {proxy.name: proxy for proxy in collab.clients}
+        context = get_call_context()
+        with (
+            Client(bridge["address"], "AF_UNIX", authkey=bytes.fromhex(bridge["secret"])) as run,
+            ThreadPoolExecutor(THREADS) as pool,
+        ):
+            self._send(run, {"job": bridge["job"], "sites": list(sites)}, b"")
+            while not collab.is_aborted:
+                if not run.poll(1.0):
+                    continue
+                try:
+                    asked, header, payload = json.loads(run.recv_bytes()), run.recv_bytes(), run.recv_bytes()
+                except (EOFError, ConnectionError):
+                    break
+                pool.submit(self._pass_on, run, sites[asked["site"]], asked, header, payload, context)
+
+    def _pass_on(
+        self, run: Connection, site: Any, asked: dict[str, Any], header: bytes, payload: bytes, context: Any
+    ) -> None:
+        set_call_context(context)
+        try:
+            answer = site(timeout=asked["timeout"]).ask(asked["what"], header, payload)
+            if not (isinstance(answer, list | tuple) and [type(part) for part in answer] == [bytes, bytes]):
+                raise TypeError("an answer must be two byte strings")
+            self._send(run, {"number": asked["number"]}, answer[0], answer[1])
+        except (CollabCallError, TypeError, RuntimeError) as error:
+            self._send(run, {"number": asked["number"], "error": str(error)[:500]}, b"")
+
+    def _send(self, run: Connection, about: dict[str, Any], header: bytes, payload: bytes = b"") -> None:
+        try:
+            with self._sending:
+                run.send_bytes(json.dumps(about).encode())
+                run.send_bytes(header)
+                run.send_bytes(payload)
+        except (OSError, ValueError):
+            return  # the run has hung up

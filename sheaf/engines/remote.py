@@ -1,0 +1,392 @@
+"""A fleet of devices elsewhere: tasks and tensors go down, answers come up, and what fails is an absence.
+
+Says nothing of how messages travel: that is the ``Link``'s matter (``nvflare.py``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, Protocol
+
+import safetensors
+import torch
+from safetensors import SafetensorError
+
+from sheaf.blob import Blob
+from sheaf.engines.messages import (
+    CHUNK,
+    MOST,
+    BlobHeader,
+    Present,
+    Setup,
+    State,
+    check,
+    decode_update,
+)
+from sheaf.errors import FleetError
+from sheaf.types import Absence, Progress, Task, Update
+
+logger = logging.getLogger("sheaf")
+
+PATIENCE = 12.0
+"""Seconds without any sign of life after which a device is taken for dead."""
+
+ATTEMPT = 5.0
+"""Seconds that one message may take before it is sent again."""
+
+SLACK = 1 << 20
+"""Bytes by which an answer may be larger than what was asked for: names and shapes."""
+
+TRIES = 3
+"""How often a call is made anew when it was the cloud's own part that failed."""
+
+
+class LinkError(Exception):
+    """A message was not answered in time."""
+
+
+class LinkDownError(LinkError):
+    """The cloud's own part of the link is gone: no device can be reached until it is made anew."""
+
+
+class Link(Protocol):
+    """How messages travel to the devices of a fleet."""
+
+    def gather(self, sites: Sequence[str]) -> set[str]:
+        """Makes ready to call those of ``sites`` that can be reached, and says which these are."""
+        ...
+
+    def call(
+        self, site: str, what: str, header: Mapping[str, Any], payload: bytes, timeout: float
+    ) -> tuple[dict[str, Any], bytes]:
+        """Sends one message and returns the answer.
+
+        Raises:
+            LinkError: there was none in ``timeout`` seconds.
+        """
+        ...
+
+    def lose(self, site: str) -> None:
+        """Takes note that a device no longer answers."""
+        ...
+
+
+class RemoteFleet:
+    """Devices elsewhere.
+
+    Args:
+        sites: the devices, in the order in which sums run.
+        link: how they are reached.
+        setup: what a device is told of the run before its first task.
+        model_bytes: size of the whole model, encoded; no answer may hold much more.
+        sample: (C, H, W) and type of one example.
+        deadline: seconds that a device may take for a call.
+        folder: where answers lie until they are journaled.
+        progress: told of every training step that is heard of.
+        arrived: told of every ``share`` that came, with its samples.
+    """
+
+    def __init__(
+        self,
+        sites: Sequence[str],
+        link: Link,
+        setup: Setup,
+        model_bytes: int,
+        sample: tuple[tuple[int, int, int], torch.dtype],
+        deadline: float,
+        folder: Path,
+        progress: Progress | None = None,
+        arrived: Callable[[Task, Update], None] | None = None,
+    ) -> None:
+        self._sites = tuple(sites)
+        self._link = link
+        self._setup = setup
+        self._model_bytes = model_bytes
+        self._sample = sample
+        self._deadline = deadline
+        self._folder = folder
+        self._progress = progress
+        self._arrived = arrived
+        self._ready: dict[str, Present] = {}
+        self._telling = threading.Lock()
+
+    def names(self) -> tuple[str, ...]:
+        """The sites, in their order."""
+        return self._sites
+
+    def present(self) -> dict[str, Present | Absence]:
+        """What each device says of itself, or why it says nothing."""
+        answers = self._all(dict.fromkeys(self._sites, self._get_ready))
+        return {site: answers[site] for site in self._sites}
+
+    def run(self, tasks: Mapping[str, Task]) -> Iterator[Update | Absence]:
+        """Has each named site do its task; see ``Fleet.run``."""
+        todo = dict(tasks)
+        for attempt in range(1, TRIES + 1):
+            reached = self._link.gather(list(todo))
+            down: Exception | None = None
+            for site in [site for site in todo if site not in reached]:
+                yield Absence(site, "it is not connected")
+                del todo[site]
+            with ThreadPoolExecutor(max(1, len(todo))) as pool:
+                asked = {pool.submit(self._ask, site, task): site for site, task in todo.items()}
+                for future in as_completed(asked):
+                    try:
+                        answer = future.result()
+                    except LinkDownError as error:
+                        down = error
+                        continue
+                    del todo[asked[future]]
+                    yield answer
+            if down is None:
+                return
+            logger.info("the cloud's part of the link failed (%s); attempt %d", down, attempt)
+            self._ready.clear()
+        for site in todo:
+            yield Absence(site, f"it could not be reached: {down}")
+
+    def _all(self, what: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
+        """Does something with every site that can be reached, at once."""
+        reached = self._link.gather(list(what))
+        answers: dict[str, Any] = {
+            site: Absence(site, "it is not connected") for site in what if site not in reached
+        }
+        with ThreadPoolExecutor(max(1, len(reached))) as pool:
+            asked = {site: pool.submit(do, site) for site, do in what.items() if site in reached}
+            for site, future in asked.items():
+                try:
+                    answers[site] = future.result()
+                except (LinkError, FleetError) as error:
+                    answers[site] = Absence(site, str(error))
+        return answers
+
+    def _ask(self, site: str, task: Task) -> Update | Absence:
+        """One site's answer to one task.
+
+        Raises:
+            LinkDownError: it was not the site that failed.
+        """
+        began = time.monotonic()
+        try:
+            present = self._get_ready(site)
+            begin: dict[str, Any] = {"ticket": f"{self._setup.run}-{task.call}", "task": task.header()}
+            if task.blob is not None:
+                self._send(site, task.blob, began)
+                begin["blob"] = task.blob.sha256
+            self._call(site, "begin", begin)
+            state = self._wait(site, begin["ticket"], began)
+            return self._fetch(site, task, state, present, began)
+        except LinkDownError:
+            raise
+        except (LinkError, FleetError) as error:
+            return Absence(site, str(error))
+        except OSError as error:  # of the cloud's own disk: nothing that the device could mend
+            raise FleetError(f"{error.filename or self._folder}: {error.strerror or error}") from error
+
+    def _get_ready(self, site: str) -> Present:
+        """Tells the device of the run, unless it was told."""
+        if site not in self._ready:
+            ticket = f"{self._setup.run}-setup"
+            self._call(site, "begin", {"ticket": ticket, "setup": self._setup.model_dump(mode="json")})
+            state = self._wait(site, ticket, time.monotonic())
+            present = check(Present, state.answer)
+            if len(present.counts) != len(self._setup.classes):
+                raise FleetError(f"it counted {len(present.counts)} classes of {len(self._setup.classes)}")
+            self._ready[site] = present
+        return self._ready[site]
+
+    def _wait(self, site: str, ticket: str, began: float) -> State:
+        """Looks after what the device was told to begin, until it is done.
+
+        Raises:
+            FleetError: the device refuses, or the deadline is over.
+            LinkError: the device is dead.
+        """
+        while True:
+            left = began + self._deadline - time.monotonic()
+            look = {"ticket": ticket, "wait": min(2.0, max(0.0, left)), "cancel": left <= 0}
+            state = check(State, self._call(site, "look", look)[0])
+            if state.state == "refused":
+                raise FleetError(f"it refuses: {state.why}")
+            if state.state == "done":
+                return state
+            if left <= 0:
+                raise FleetError(f"it did not answer within {self._deadline:g} s (fleet.deadline)")
+            if self._progress is not None and state.steps and state.loss is not None:
+                with self._telling:
+                    self._progress(site, state.done, state.steps, state.loss)
+
+    def _send(self, site: str, blob: Blob, began: float) -> None:
+        """Sends tensors down, from where an earlier attempt stopped."""
+        put = {"sha256": blob.sha256, "size": blob.size}
+        have = self._call(site, "put", put | {"at": 0})[0].get("have")
+        many = 1
+        while have != blob.size:
+            if not isinstance(have, int) or not 0 <= have < blob.size:
+                raise FleetError("it does not say how much it has of what is sent")
+            self._check_deadline(began)
+            piece, started = _piece(blob, have, many * CHUNK), time.monotonic()
+            have = self._call(site, "put", put | {"at": have}, piece)[0].get("have")
+            many = _pace(many, time.monotonic() - started)
+
+    def _fetch(self, site: str, task: Task, state: State, present: Present, began: float) -> Update:
+        """The answer with its tensors, chunk by chunk; a damaged chunk is asked for again.
+
+        Raises:
+            FleetError: it claims too much, or is no answer to the task.
+        """
+        update = decode_update(state.answer, None, site, task.kind, len(self._setup.classes))
+        if state.blob is None:
+            if task.kind in ("share", "collect") or (task.kind == "train" and task.reply):
+                raise FleetError(f"its answer to {task.kind} carries no tensors")
+            return update
+        self._check_claim(task, state.blob, present)
+        blob = self._fetch_blob(site, state.blob, began)
+        answer = Update.of(update.header(), blob)
+        self._check_tensors(task, answer, present)
+        if task.kind == "share" and self._arrived is not None:
+            self._arrived(task, answer)
+        return answer
+
+    def _check_claim(self, task: Task, blob: BlobHeader, present: Present) -> None:
+        if task.kind == "share":
+            shape, dtype = self._sample
+            each = math.prod(shape) * dtype.itemsize + 8
+            most = _most_samples(task, present) * each + SLACK
+        elif task.kind in ("train", "collect", "restat", "refit") and task.reply:
+            most = self._model_bytes + self._model_bytes // 4 + SLACK
+        else:
+            most = 0
+        if blob.size > most:
+            raise FleetError(f"it claims to send {blob.size / 1e6:.4g} MB where {most / 1e6:.4g} can be")
+        if len(blob.chunks) != math.ceil(blob.size / CHUNK):
+            raise FleetError("it names more or fewer chunks than its answer has")
+
+    def _fetch_blob(self, site: str, blob: BlobHeader, began: float) -> Blob:
+        """Fetches chunks into files named by their content, then puts them together."""
+        folder = self._folder / f"chunks-{site}"
+        folder.mkdir(parents=True, exist_ok=True)
+        missing = [n for n, digest in enumerate(blob.chunks) if not (folder / digest).exists()]
+        many, damaged = 1, 0
+        while missing:
+            self._check_deadline(began)
+            first = missing[0]
+            last = first + 1
+            while last - first < many and last in missing[: many + 1]:
+                last += 1
+            started = time.monotonic()
+            _, piece = self._call(
+                site, "get", {"sha256": blob.sha256, "first": first, "last": last}, most=MOST * CHUNK
+            )
+            for n in range(first, last):
+                chunk = piece[(n - first) * CHUNK : (n - first + 1) * CHUNK]
+                if hashlib.sha256(chunk).hexdigest() == blob.chunks[n]:
+                    (folder / blob.chunks[n]).write_bytes(chunk)
+                    missing.remove(n)
+                else:
+                    damaged += 1
+                    logger.info("%s: a chunk arrived damaged and is asked for again", site)
+            if damaged > TRIES * max(1, len(blob.chunks) // 100):
+                raise FleetError("its chunks arrive damaged again and again")
+            many = _pace(many, time.monotonic() - started)
+        path = self._folder / f"{site}.safetensors"
+        digest = hashlib.sha256()
+        with path.open("wb") as file:
+            for name in blob.chunks:
+                chunk = (folder / name).read_bytes()
+                digest.update(chunk)
+                file.write(chunk)
+        for chunk_file in folder.iterdir():
+            chunk_file.unlink()
+        if digest.hexdigest() != blob.sha256 or path.stat().st_size != blob.size:
+            raise FleetError("its chunks do not make what it says they make")
+        return Blob(path, blob.sha256, blob.size)
+
+    def _check_tensors(self, task: Task, update: Update, present: Present) -> None:
+        """Refuses what is no tensor file, and samples that cannot be the device's."""
+        assert update.blob is not None
+        assert isinstance(update.blob.source, Path)
+        try:
+            with safetensors.safe_open(update.blob.source, "pt") as file:
+                if task.kind != "share":
+                    return
+                if sorted(file.keys()) != ["inputs", "labels"]:
+                    raise FleetError("what it shares is not samples")
+                inputs, labels = file.get_tensor("inputs"), file.get_tensor("labels")
+        except (SafetensorError, OSError) as error:
+            raise FleetError(f"its tensors cannot be read: {error}") from error
+        shape, dtype = self._sample
+        if tuple(inputs.shape[1:]) != shape or inputs.dtype != dtype:
+            raise FleetError(f"it shares samples of {tuple(inputs.shape[1:])} {inputs.dtype}, not {shape}")
+        if labels.dtype != torch.int64 or labels.shape != inputs.shape[:1]:
+            raise FleetError("it shares samples without one label each")
+        if len(inputs) > _most_samples(task, present):
+            raise FleetError(f"it shares {len(inputs)} samples where {_most_samples(task, present)} can be")
+        classes = len(self._setup.classes)
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+            raise FleetError(f"it shares samples with labels outside of 0 to {classes - 1}")
+        if inputs.is_floating_point() and not torch.isfinite(inputs).all():
+            raise FleetError("it shares samples that are not finite")
+
+    def _check_deadline(self, began: float) -> None:
+        if time.monotonic() - began > self._deadline:
+            raise FleetError(f"it did not answer within {self._deadline:g} s (fleet.deadline)")
+
+    def _call(
+        self,
+        site: str,
+        what: str,
+        header: Mapping[str, Any],
+        payload: bytes = b"",
+        most: int = 0,
+    ) -> tuple[dict[str, Any], bytes]:
+        """One message, sent again until it is answered or the device is taken for dead.
+
+        Raises:
+            FleetError: the device says that something is wrong with the message.
+            LinkError: the device is dead.
+        """
+        last = time.monotonic() + PATIENCE
+        while True:
+            try:
+                answer, piece = self._link.call(site, what, header, payload, ATTEMPT)
+                break
+            except LinkDownError:
+                raise
+            except LinkError as error:
+                if time.monotonic() + 1 > last:
+                    self._link.lose(site)
+                    self._ready.pop(site, None)
+                    raise LinkError(f"it gave no sign of life for {PATIENCE:g} s ({error})") from error
+                time.sleep(0.5)
+        if "error" in answer:
+            raise FleetError(f"it refuses: {str(answer['error'])[:300]}")
+        if len(piece) > most:
+            raise FleetError(f"it sent {len(piece)} bytes that nobody asked for")
+        return answer, piece
+
+
+def _most_samples(task: Task, present: Present) -> int:
+    return math.ceil(task.fraction * sum(present.counts)) + 1
+
+
+def _piece(blob: Blob, at: int, size: int) -> bytes:
+    if isinstance(blob.source, bytes):
+        return blob.source[at : at + size]
+    with blob.source.open("rb") as file:
+        file.seek(at)
+        return file.read(size)
+
+
+def _pace(many: int, seconds: float) -> int:
+    """How many chunks to put into the next message, from how long the last one took."""
+    if seconds < 0.5:
+        return min(MOST, 2 * many)
+    return max(1, many // 2) if seconds > 2 else many
