@@ -1,23 +1,23 @@
-"""The command line: ``sheaf run``, ``compare``, ``plan``, ``list``, ``show``."""
+"""The command line: ``sheaf run``, ``compare``, ``plan``, ``list``, ``show``, ``cloud``, ``edge``."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 
+from sheaf import cli_fleet
 from sheaf.errors import SheafError
+from sheaf.terminal import console, errors, resumable, show
 
 if TYPE_CHECKING:
     from sheaf.config import Experiment
@@ -29,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(cli_fleet.cloud, name="cloud")
+app.add_typer(cli_fleet.edge, name="edge")
 
 Source = Annotated[str, typer.Argument(help="A shipped experiment (see: sheaf list) or a TOML file.")]
 Changes = Annotated[
@@ -63,7 +65,7 @@ def run(
     from sheaf.report.tables import cost_table, split_table
     from sheaf.schema import plain
 
-    console = _console()
+    to = console()
     if resume is not None:
         given = [
             name for name, value in (("--set", changes), ("--out", out), ("--dry-run", dry_run)) if value
@@ -71,15 +73,15 @@ def run(
         if given:
             raise SheafError(f"--resume goes on with a run as it was started; {given[0]} cannot change it")
         folder = resume
-        with _resumable(folder):
-            runs.resume(folder, data=data, watch=Live(console, f"resuming {folder}"))
+        with resumable(folder):
+            runs.resume(folder, data=data, watch=Live(to, f"resuming {folder}"))
     elif dry_run:
         prepared = prepare(load_experiment(experiment, changes or ()), data)
-        console.print(Syntax(prepared.experiment.toml(), "toml", background_color="default", word_wrap=True))
+        to.print(Syntax(prepared.experiment.toml(), "toml", background_color="default", word_wrap=True))
         for note in prepared.notes:
-            console.print(f"note: {note}", highlight=False)
-        console.print(split_table(prepared.split, prepared.dataset.classes))
-        console.print(cost_table(runs.rehearse(prepared).sites, measured=False))
+            to.print(f"note: {note}", highlight=False)
+        to.print(split_table(prepared.split, prepared.dataset.classes))
+        to.print(cost_table(runs.rehearse(prepared).sites, measured=False))
         return
     else:
         settings = load_experiment(experiment, changes or ())
@@ -87,9 +89,9 @@ def run(
         title = (
             f"{experiment}: {plain(settings.method)['name']} on {settings.data.name}, seed {settings.seed}"
         )
-        with _resumable(folder):
-            runs.run(settings, data=data, out=folder, watch=Live(console, title))
-    _show(console, folder)
+        with resumable(folder):
+            runs.run(settings, data=data, out=folder, watch=Live(to, title))
+    show(to, folder)
 
 
 @app.command(epilog="Example: sheaf compare ecavg-mnist --methods ecavg,fedavg,local,central --seeds 3")
@@ -119,21 +121,21 @@ def compare(
     from sheaf.report.live import Live
     from sheaf.report.tables import comparison_table
 
-    console = _console()
+    to = console()
     settings = load_experiment(experiment, changes or ())
     folder = out or runs.new_folder(f"compare-{Path(experiment).stem}")
     names = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
     if not names:
         raise SheafError("--methods names no method; such as: --methods ecavg,fedavg")
     swept = None if sweep is None else _swept(experiment, changes or (), sweep)
-    watch = partial(Live, console, rows=False)
+    watch = partial(Live, to, rows=False)
     summaries = compare_methods(settings, names, seeds, folder, data, watch, swept)
-    console.print(comparison_table(summaries))
+    to.print(comparison_table(summaries))
     write_durably(
         folder / "compare.json",
         json.dumps([asdict(summary) for summary in summaries], indent=1).encode(),
     )
-    console.print(f"folder: {folder}", highlight=False, soft_wrap=True)
+    to.print(f"folder: {folder}", highlight=False, soft_wrap=True)
 
 
 def _swept(source: str, changes: Iterable[str], sweep: str) -> dict[str, Experiment]:
@@ -165,14 +167,14 @@ def plan(
     from sheaf.plan import plan as plan_cuts
     from sheaf.report.tables import plan_table
 
-    console = _console()
+    to = console()
     planned, rows = plan_cuts(load_experiment(experiment, changes or ()), data)
-    console.print(plan_table(rows))
+    to.print(plan_table(rows))
     if out is None:
-        console.print(planned.toml(), highlight=False, markup=False)
+        to.print(planned.toml(), highlight=False, markup=False)
     else:
         write_durably(out, planned.toml().encode())
-        console.print(f"written: {out}; next: sheaf run {out}", highlight=False, soft_wrap=True)
+        to.print(f"written: {out}; next: sheaf run {out}", highlight=False, soft_wrap=True)
 
 
 @app.command("list", epilog="Example: sheaf list models")
@@ -199,49 +201,13 @@ def list_(
         table.add_row(f"[bold]{name}[/bold]", "")
         for thing, line in kinds[name]().items():
             table.add_row(f"  {thing}", line)
-    _console().print(table, highlight=False)
+    console().print(table, highlight=False)
 
 
-@app.command(epilog="Example: sheaf show runs/ecavg-digits-20260101-120000")
-def show(folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]) -> None:
+@app.command("show", epilog="Example: sheaf show runs/ecavg-digits-20260101-120000")
+def show_(folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]) -> None:
     """Print the tables of a finished run again."""
-    _show(_console(), folder)
-
-
-def _show(console: Console, folder: Path) -> None:
-    from sheaf.record import Result
-    from sheaf.report.tables import accuracy_table, cost_table
-
-    result = Result.read(folder)
-    console.print(accuracy_table(result))
-    console.print(cost_table(result.cost))
-    for refusal in result.refused:
-        console.print(f"refused in call {refusal.call}: {refusal.site}: {refusal.why}", highlight=False)
-    console.print(f"folder: {folder}", highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def _resumable(folder: Path) -> Iterator[None]:
-    """Says how to go on with a run that Ctrl-C or an error stopped."""
-    hint = f"go on with: sheaf run --resume {folder}"
-    try:
-        yield
-    except KeyboardInterrupt:
-        if (folder / "experiment.toml").exists():
-            _errors().print(f"stopped; {hint}")
-        raise typer.Exit(130) from None
-    except OSError as error:
-        place = error.filename or folder
-        raise SheafError(f"{place}: {error.strerror or error}; mend that, then {hint}") from error
-
-
-def _errors() -> Console:
-    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
-
-
-def _console() -> Console:
-    console = Console()
-    return console if console.width <= 100 and console.is_terminal else Console(width=100)
+    show(console(), folder)
 
 
 def main() -> None:
@@ -250,5 +216,5 @@ def main() -> None:
     try:
         app()
     except SheafError as error:
-        _errors().print(f"sheaf: {error}")
+        errors().print(f"sheaf: {error}")
         sys.exit(2)

@@ -52,6 +52,8 @@ class FleetSettings:
 
     Attributes:
         quorum: the share of the edges whose usable answer a call needs; with fewer the run stops.
+        deadline: seconds that an edge may take for a call; it is left out of the call if it takes longer.
+            Edges in one process are waited for.
         shares: edge -> the fraction of the model's width that it can carry; 1 where nothing is said. What
             cuts go by; ``sheaf plan`` works them out from budgets.
         budgets: edge -> what it can spend, for ``sheaf plan``.
@@ -60,6 +62,7 @@ class FleetSettings:
     """
 
     quorum: Annotated[float, Field(gt=0, le=1)] = 0.5
+    deadline: Annotated[float, Field(gt=0)] = 3600.0
     shares: dict[str, Annotated[float, Field(gt=0, le=1)]] = field(default_factory=dict)
     budgets: dict[str, Budget] = field(default_factory=dict)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

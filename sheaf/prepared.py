@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,8 +103,14 @@ class Prepared:
         )
 
 
-def prepare(experiment: Experiment, data: Path | None = None) -> Prepared:
+def prepare(
+    experiment: Experiment, data: Path | None = None, counts: Mapping[str, Sequence[int]] | None = None
+) -> Prepared:
     """Reads the data, splits it and builds the model.
+
+    Args:
+        counts: edge -> training examples of each class that it has on its own disk; unset: the data
+            is split here, by the experiment's partition.
 
     Raises:
         SheafError: data, split or model cannot be had as the experiment asks.
@@ -113,7 +119,7 @@ def prepare(experiment: Experiment, data: Path | None = None) -> Prepared:
     with _heard() as notes:
         seed = seed_for(experiment.seed, "model")
         model = models.build(experiment.model, len(dataset.classes), dataset.shape, seed)
-    parts = split(experiment, dataset)
+    parts = split(experiment, dataset) if counts is None else _elsewhere(counts, dataset)
     for site in experiment.fleet.shares:
         if site not in parts:
             raise UnknownNameError("edge", site, parts)
@@ -125,6 +131,19 @@ def prepare(experiment: Experiment, data: Path | None = None) -> Prepared:
         pick_device(experiment.fleet.device),
         tuple(notes),
     )
+
+
+def _elsewhere(counts: Mapping[str, Sequence[int]], dataset: Dataset) -> dict[str, tuple[Samples, Samples]]:
+    """Parts that are on the edges' own disks: here there is how many of each class they are."""
+    parts = {}
+    for site, of_class in counts.items():
+        labels = torch.repeat_interleave(
+            torch.arange(len(of_class)), torch.tensor(of_class, dtype=torch.int64)
+        )
+        nothing = dataset.train.inputs[:0]
+        train = Samples(nothing, labels, torch.arange(len(labels)))
+        parts[site] = train, train.select(torch.arange(0))
+    return parts
 
 
 def split(experiment: Experiment, dataset: Dataset) -> dict[str, tuple[Samples, Samples]]:

@@ -8,11 +8,12 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -35,6 +36,14 @@ from sheaf.weights import save_weights
 from sheaf.worker import Worker
 
 logger = logging.getLogger("sheaf")
+
+Engine = Callable[[Prepared, Path, Watch], Fleet]
+"""Makes the fleet of a run in its folder, where the watch hears of training steps."""
+
+
+def in_process(prepared: Prepared, folder: Path, watch: Watch) -> Fleet:
+    """Every edge is a worker in this process."""
+    return LocalFleet(prepared.edges(folder / "sites"), watch.step)
 
 
 def run(
@@ -59,8 +68,21 @@ def run(
     """
     name = experiment if isinstance(experiment, str | Path) else "run"
     resolved = experiment if isinstance(experiment, Experiment) else load_experiment(experiment, changes)
-    prepared = prepare(resolved, data)
-    folder = out or new_folder(name)
+    command = {"data": None if data is None else str(data.resolve())}
+    return start(prepare(resolved, data), out or new_folder(name), command, watch or Quiet())
+
+
+def start(
+    prepared: Prepared, folder: Path, command: dict[str, Any], watch: Watch, engine: Engine = in_process
+) -> Result:
+    """Runs what is prepared in a folder that is new or empty.
+
+    Args:
+        command: what going on with the run needs to know beyond the experiment; kept as ``command.json``.
+
+    Raises:
+        SheafError: anything that the caller can mend, in one line.
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunFolderError(
             f"{folder} is not empty; name another folder, or go on with: sheaf run --resume {folder}"
@@ -71,10 +93,9 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with _locked(folder):
-            command = {"data": None if data is None else str(data.resolve())}
             write_durably(folder / "command.json", json.dumps(command).encode())
-            write_durably(folder / "experiment.toml", resolved.toml().encode())
-            return _execute(prepared, folder, watch or Quiet())
+            write_durably(folder / "experiment.toml", prepared.experiment.toml().encode())
+            return _execute(prepared, folder, watch, engine)
     except SheafError:
         if not answered(folder / "journal"):
             shutil.rmtree(made)  # nothing was spent yet, and the same mistake would be made on resuming
@@ -92,25 +113,46 @@ def resume(folder: Path, *, data: Path | None = None, watch: Watch | None = None
     Raises:
         RunFolderError: there is no run, it belongs to another experiment, or it is damaged.
     """
+
+    def prepare_again() -> Prepared:
+        root = data
+        if root is None and (told := command_of(folder).get("data")):
+            root = Path(told)
+        return prepare(load_experiment(folder / "experiment.toml"), root)
+
+    return go_on(folder, prepare_again, watch or Quiet())
+
+
+def go_on(
+    folder: Path, prepare_again: Callable[[], Prepared], watch: Watch, engine: Engine = in_process
+) -> Result:
+    """Goes on with the run in ``folder``, or returns its result if it is finished.
+
+    Raises:
+        RunFolderError: there is no run, it belongs to another experiment, or it is damaged.
+    """
     if not (folder / "experiment.toml").exists():
         raise RunFolderError(f"{folder} holds no run (no experiment.toml)")
     with _locked(folder):
         if (folder / "result.json").exists():
             _tidy(folder)
             return Result.read(folder)
-        experiment = load_experiment(folder / "experiment.toml")
-        prepared = prepare(experiment, data or _data_root(folder))
-        return _execute(prepared, folder, watch or Quiet())
+        return _execute(prepare_again(), folder, watch, engine)
 
 
-def _data_root(folder: Path) -> Path | None:
-    """Where the run that was started in ``folder`` looked for data."""
+def command_of(folder: Path) -> dict[str, Any]:
+    """What the run in ``folder`` was started with.
+
+    Raises:
+        RunFolderError: that cannot be read.
+    """
     path = folder / "command.json"
     try:
-        root = json.loads(path.read_text())["data"]
-    except (OSError, ValueError, KeyError) as error:
+        command = json.loads(path.read_text())
+        command["data"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunFolderError(f"{path} is missing or damaged; say where the data is with --data") from error
-    return Path(root) if root else None
+    return dict(command)
 
 
 def rehearse(prepared: Prepared) -> Ledger:
@@ -124,7 +166,7 @@ def rehearse(prepared: Prepared) -> Ledger:
     return ledger
 
 
-def _execute(prepared: Prepared, folder: Path, watch: Watch) -> Result:
+def _execute(prepared: Prepared, folder: Path, watch: Watch, engine: Engine) -> Result:
     experiment = prepared.experiment
     method = plain(experiment.method)["name"]
     _set_up_torch(prepared)
@@ -140,7 +182,7 @@ def _execute(prepared: Prepared, folder: Path, watch: Watch) -> Result:
             logger.info(note)
             watch.note(note)
         calls = Calls(experiment.seed, journal, ledger, watch.began)
-        fleet = LocalFleet(prepared.edges(folder / "sites"), watch.step)
+        fleet = engine(prepared, folder, watch)
         worker = prepared.cloud(folder / "sites")
         edges, cloud = _sites(prepared, calls, fleet, worker, LocalFleet([worker], watch.step))
         theta = experiment.method.run(prepared.theta, edges, cloud, log)
@@ -213,8 +255,9 @@ def _identity(prepared: Prepared) -> dict[str, str]:
 
 
 def _tidy(folder: Path) -> None:
-    """What only an unfinished run needs goes: held models and the journal's tensors (its lines stay)."""
-    shutil.rmtree(folder / "sites", ignore_errors=True)
+    """What only an unfinished run needs goes: held models, arrivals, the journal's tensors (its lines stay)."""
+    for name in ("sites", "incoming"):
+        shutil.rmtree(folder / name, ignore_errors=True)
     for path in (folder / "journal").glob("*.safetensors"):
         path.unlink()
 

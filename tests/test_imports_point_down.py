@@ -34,8 +34,10 @@ LEVELS = [
     ["methods", "config"],
     ["prepared"],
     ["runs", "plan"],
-    ["compare"],
-    ["report"],
+    ["compare", "deployed"],
+    ["report", "rehearsal"],
+    ["terminal"],
+    ["cli_fleet"],
     ["cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

@@ -265,7 +265,10 @@ def test_quorum(tmp_path: Path, quorum: float, enough: bool) -> None:
         if enough:
             assert len(rig.edges.train(theta(), RECIPE)) == 2
             return
-        with pytest.raises(QuorumError, match="of 4 edges (sent a usable update|answered a train call), fleet.quorum asks for") as error:
+        with pytest.raises(
+            QuorumError,
+            match="of 4 edges",
+        ) as error:
             rig.edges.train(theta(), RECIPE)
         assert f"asks for {3 if quorum == 0.51 else 4} (a: 1.weight has values" in one_line(error)
 

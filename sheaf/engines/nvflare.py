@@ -9,6 +9,7 @@ it, or its own process on the cloud was killed, the next call starts a fresh one
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import secrets
@@ -279,7 +280,8 @@ def open_session(folder: Path) -> Iterator[Session]:
     """
     logging.getLogger("nvflare").setLevel(logging.CRITICAL)
     try:
-        session = new_secure_session(ADMIN, str(folder.resolve() / "admin"), timeout=10.0)
+        with contextlib.redirect_stdout(io.StringIO()):  # it says that it connects
+            session = new_secure_session(ADMIN, str(folder.resolve() / "admin"), timeout=15.0)
     except Exception as error:  # FLARE raises many kinds
         raise FleetError(
             f"the fleet's cloud does not answer; start it with: sheaf cloud start {folder}"
@@ -289,6 +291,27 @@ def open_session(folder: Path) -> Iterator[Session]:
     finally:
         with contextlib.suppress(Exception):
             session.close()  # an open session keeps the interpreter from ending
+
+
+def last_heard(folder: Path) -> dict[str, float]:
+    """Device -> seconds since it was last heard of, for all that were since the cloud started.
+
+    Raises:
+        FleetError: the server does not answer.
+    """
+    with open_session(folder) as session:
+        now = time.time()
+        return {client.name: now - client.last_connect_time for client in session.get_connected_client_list()}
+
+
+def disable(folder: Path, edge: str) -> bool:
+    """Tells the server that a device is out; False where it does not run."""
+    try:
+        with open_session(folder) as session:
+            session.disable_client(edge)
+    except FleetError:
+        return False
+    return True
 
 
 @contextmanager

@@ -1,0 +1,177 @@
+"""One run on a real fleet: the devices have the data, and the cloud learns how many examples of which class.
+
+The run's folder is that of ``runs.py``, with the shared samples beside it (``pool.py``). The data that the
+experiment names is read in the cloud for its test part, its classes and its normalisation; its training part
+is left alone, and so is the experiment's partition.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sheaf import runs
+from sheaf.blob import Blob
+from sheaf.config import Experiment, load_experiment
+from sheaf.engines.messages import DataForm, Present, Setup
+from sheaf.engines.pool import Pool
+from sheaf.engines.remote import RemoteFleet
+from sheaf.errors import FleetError, RunFolderError
+from sheaf.prepared import Prepared, prepare
+from sheaf.record import Result
+from sheaf.sites import check_quorum
+from sheaf.types import Absence, Fleet
+from sheaf.watch import Quiet, Watch
+
+if TYPE_CHECKING:
+    from sheaf.engines.nvflare import FlareLink
+
+logger = logging.getLogger("sheaf")
+
+
+def run(
+    experiment: str | Path | Experiment,
+    fleet: Path,
+    *,
+    changes: Iterable[str] = (),
+    data: Path | None = None,
+    out: Path | None = None,
+    wait: float = 30.0,
+    watch: Watch | None = None,
+) -> Result:
+    """Runs an experiment on the fleet in the folder ``fleet``.
+
+    Args:
+        wait: seconds that devices are waited for at the start; with the quorum the run then begins.
+
+    Raises:
+        SheafError: anything that the caller can mend, in one line.
+    """
+    name = experiment if isinstance(experiment, str | Path) else "run"
+    resolved = experiment if isinstance(experiment, Experiment) else load_experiment(experiment, changes)
+    check_installed()
+    from sheaf.engines import provision
+    from sheaf.engines.nvflare import open_link
+
+    edges = provision.read(fleet).edges
+    prepared = prepare(resolved, data, {edge: [] for edge in edges})
+    command: dict[str, Any] = {"data": None if data is None else str(data.resolve())}
+    command |= {"fleet": str(fleet.resolve()), "run": uuid.uuid4().hex}
+    folder = out or runs.new_folder(name)
+    with open_link(fleet) as link:
+        _wait_for(link, edges, wait)
+        told = _remote(prepared, link, command["run"], folder, None, edges).present()
+        absent = [answer for answer in told.values() if isinstance(answer, Absence)]
+        for absence in absent:
+            logger.info("at the start %s is left out: %s", absence.site, absence.why)
+        there = {edge: answer for edge, answer in told.items() if isinstance(answer, Present)}
+        check_quorum(len(there), len(edges), resolved.fleet.quorum, "are there", absent)
+        command["counts"], command["shares"] = _roster(edges, there, len(prepared.dataset.classes))
+        return runs.start(
+            _with_roster(resolved, data, command), folder, command, watch or Quiet(), _engine(link, command)
+        )
+
+
+def resume(
+    folder: Path, *, fleet: Path | None = None, data: Path | None = None, watch: Watch | None = None
+) -> Result:
+    """Goes on with the run in ``folder``; updates that had arrived are not asked for again.
+
+    Raises:
+        RunFolderError: there is no run on a fleet in this folder, or it is damaged.
+    """
+    command = runs.command_of(folder)
+    if "counts" not in command:
+        raise RunFolderError(f"{folder} holds no run on a fleet; go on with: sheaf run --resume {folder}")
+    check_installed()
+    from sheaf.engines.nvflare import open_link
+
+    def prepare_again() -> Prepared:
+        root = data or (Path(command["data"]) if command["data"] else None)
+        return _with_roster(load_experiment(folder / "experiment.toml"), root, command)
+
+    if (folder / "result.json").exists():
+        return runs.go_on(folder, prepare_again, watch or Quiet())
+    with open_link(fleet or Path(command["fleet"])) as link:
+        return runs.go_on(folder, prepare_again, watch or Quiet(), _engine(link, command))
+
+
+def check_installed() -> None:
+    """Raises where the engine is not installed.
+
+    Raises:
+        FleetError: says how to install it.
+    """
+    if importlib.util.find_spec("nvflare") is None:
+        raise FleetError("a real fleet needs NVIDIA FLARE; install it with: pip install 'sheaf[fleet]'")
+
+
+def _wait_for(link: FlareLink, edges: Iterable[str], seconds: float) -> None:
+    """Until all devices are connected, or the time is over."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and set(edges) - set(link.connected()):
+        time.sleep(0.5)
+
+
+def _roster(
+    edges: Iterable[str], there: dict[str, Present], classes: int
+) -> tuple[dict[str, list[int]], dict[str, float]]:
+    """Counts of each device, none of one that is not there, and shares of those that carry less than all."""
+    counts = {edge: there[edge].counts if edge in there else [0] * classes for edge in edges}
+    return counts, {edge: present.share for edge, present in there.items() if present.share < 1}
+
+
+def _with_roster(experiment: Experiment, data: Path | None, command: dict[str, Any]) -> Prepared:
+    """What is prepared once it is known who is there; what a device can carry, it says itself."""
+    fleet = replace(experiment.fleet, shares=experiment.fleet.shares | command["shares"])
+    return prepare(replace(experiment, fleet=fleet), data, command["counts"])
+
+
+def _engine(link: FlareLink, command: dict[str, Any]) -> runs.Engine:
+    def make(prepared: Prepared, folder: Path, watch: Watch) -> Fleet:
+        return _remote(prepared, link, command["run"], folder, watch, tuple(command["counts"]))
+
+    return make
+
+
+def _remote(
+    prepared: Prepared, link: FlareLink, run: str, folder: Path, watch: Watch | None, edges: tuple[str, ...]
+) -> RemoteFleet:
+    experiment, dataset = prepared.experiment, prepared.dataset
+    data = experiment.data
+    setup = Setup(
+        run=run,
+        seed=experiment.seed,
+        model=experiment.model.name,
+        options=experiment.model.options,
+        classes=list(dataset.classes),
+        shape=dataset.shape,
+        mean=list(dataset.mean),
+        std=list(dataset.std),
+        held_out=data.held_out,
+        form=DataForm(
+            size=data.size,
+            channels=data.channels,
+            rate=data.rate,
+            seconds=data.seconds,
+            test_share=data.test_share,
+        ),
+    )
+    pool = Pool(folder / "pool")
+    return RemoteFleet(
+        edges,
+        link,
+        setup,
+        Blob.of(prepared.theta).size,
+        (dataset.shape, dataset.train.inputs.dtype),
+        experiment.fleet.deadline,
+        folder / "incoming",
+        None if watch is None else watch.step,
+        pool.take,
+    )

@@ -1,0 +1,51 @@
+"""What the commands share: consoles, a finished run's tables, and how a run that was stopped goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from sheaf.errors import SheafError
+
+
+def console() -> Console:
+    """Where results go: at most 100 columns."""
+    found = Console()
+    return found if found.width <= 100 and found.is_terminal else Console(width=100)
+
+
+def errors() -> Console:
+    """Where a user's mistakes are told, a line each."""
+    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+
+def show(to: Console, folder: Path) -> None:
+    """Prints the tables of a finished run."""
+    from sheaf.record import Result
+    from sheaf.report.tables import accuracy_table, cost_table
+
+    result = Result.read(folder)
+    to.print(accuracy_table(result))
+    to.print(cost_table(result.cost))
+    for refusal in result.refused:
+        to.print(f"refused in call {refusal.call}: {refusal.site}: {refusal.why}", highlight=False)
+    to.print(f"folder: {folder}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def resumable(folder: Path, command: str = "sheaf run") -> Iterator[None]:
+    """Says how to go on with a run that Ctrl-C or an error stopped."""
+    hint = f"go on with: {command} --resume {folder}"
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (folder / "experiment.toml").exists():
+            errors().print(f"stopped; {hint}")
+        raise typer.Exit(130) from None
+    except OSError as error:
+        place = error.filename or folder
+        raise SheafError(f"{place}: {error.strerror or error}; mend that, then {hint}") from error
