@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import shutil
 import threading
 from collections.abc import Callable
@@ -301,7 +300,7 @@ class EdgeSite:
         names = [_name(sample) for sample in samples.inputs]
         together = self._shared.with_(names)
         each = samples.inputs[0].nbytes + 8 if len(samples) else 0
-        most = math.floor(limits.max_fraction * examples + 1e-9)
+        most = round(limits.max_fraction * examples)  # as many as a task of that fraction takes
         if len(together) > most:
             raise FleetError(
                 f"{len(together)} of its {examples} samples would have left it, "
