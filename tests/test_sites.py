@@ -26,7 +26,7 @@ from sheaf.merges.regmean import Regmean
 from sheaf.network import Network
 from sheaf.seeds import generator, seed_for
 from sheaf.sites import Calls, Cloud, Edges
-from sheaf.types import CLOUD, Cut, Dataset, Recipe, Samples, Share, Statistic, Task, Update
+from sheaf.types import CLOUD, Absence, Cut, Dataset, Recipe, Samples, Share, Statistic, Task, Update
 from sheaf.wire import decode_samples, message_bytes
 from sheaf.worker import Worker
 
@@ -265,12 +265,99 @@ def test_quorum(tmp_path: Path, quorum: float, enough: bool) -> None:
         if enough:
             assert len(rig.edges.train(theta(), RECIPE)) == 2
             return
-        with pytest.raises(
-            QuorumError,
-            match="of 4 edges",
-        ) as error:
+        with pytest.raises(QuorumError, match="of 4 edges") as error:
             rig.edges.train(theta(), RECIPE)
-        assert f"asks for {3 if quorum == 0.51 else 4} (a: 1.weight has values" in one_line(error)
+        why = "a: 1.weight has values" if quorum == 0.51 else "d: it gave no answer"
+        assert f"asks for {3 if quorum == 0.51 else 4} ({why}" in one_line(error)
+
+
+def absent(site: str) -> Absence:
+    return Absence(site, "its battery is empty")
+
+
+class Partial(Fleet):
+    """Sites that are absent from certain calls: call -> which sites."""
+
+    def __init__(self, folder: Path, absences: Mapping[int, Sequence[str]]) -> None:
+        super().__init__(folder)
+        self.absences = absences
+        self.tasks: list[tuple[str, Task]] = []
+
+    def run(self, tasks: Mapping[str, Task]) -> Iterator[Update | Absence]:
+        self.tasks += tasks.items()
+        gone = [site for site, task in tasks.items() if site in self.absences.get(task.call, ())]
+        yield from map(absent, gone)
+        yield from super().run({site: task for site, task in tasks.items() if site not in gone})
+
+
+def test_a_call_goes_on_without_the_absent_and_says_who_they_were(tmp_path: Path) -> None:
+    fleet = Partial(tmp_path / "sites", {1: "a", 2: "ab"})
+    with Rig(tmp_path, fleet) as rig:
+        assert [update.site for update in rig.edges.train(theta(), RECIPE)] == ["c", "d", "b"]
+        assert [update.site for update in rig.edges.evaluate()] == ["c", "d"]
+        told = [(refusal.call, refusal.site) for refusal in rig.calls.refused]
+        assert told == [(1, "a"), (2, "a"), (2, "b")]
+    with Rig(tmp_path, Partial(tmp_path / "sites", {})) as again:
+        assert [update.site for update in again.edges.train(theta(), RECIPE)] == ["c", "d", "b"]
+        assert [update.site for update in again.edges.evaluate()] == ["c", "d"]
+        assert again.calls.refused == rig.calls.refused
+        assert again.fleet.asked == [], "who was left out stays out of a call that is over"
+
+
+@pytest.mark.parametrize("kind", ["train", "adopt", "evaluate", "share", "collect"])
+def test_every_call_needs_the_quorum(tmp_path: Path, kind: str) -> None:
+    calls = {
+        "train": lambda edges: edges.train(theta(), RECIPE),
+        "adopt": lambda edges: edges.adopt(theta()),
+        "evaluate": lambda edges: edges.evaluate(),
+        "share": lambda edges: edges.share(Share(fraction=0.5)),
+        "collect": lambda edges: edges.collect(),
+    }
+    fleet = Partial(tmp_path / "sites", {2: "abc"})
+    with Rig(tmp_path, fleet) as rig:
+        rig.edges.adopt(theta())
+        with pytest.raises(QuorumError, match=r"1 of 4 edges answered a .* battery is empty") as error:
+            calls[kind](rig.edges)
+        one_line(error)
+    fleet = Partial(tmp_path / "sites", {})
+    with Rig(tmp_path, fleet) as again:
+        again.edges.adopt(theta())
+        calls[kind](again.edges)
+        assert sorted(site for site, task in fleet.tasks) == ["a", "b", "c"], "the answer of d is journaled"
+        assert again.calls.refused == []
+
+
+def test_an_edge_that_missed_a_model_is_given_it_when_it_is_back(tmp_path: Path) -> None:
+    fleet = Partial(tmp_path / "sites", {2: "a", 3: "b"})
+    with Rig(tmp_path, fleet) as rig:
+        rig.edges.adopt(theta())
+        other = {name: value + 1 for name, value in theta().items()}
+        rig.edges.adopt(other)
+        rig.edges.train(None, RECIPE)  # b misses this, but holds what it was given
+        rig.edges.evaluate()
+        brought = {(task.call, site): task.blob for site, task in fleet.tasks if task.call > 2}
+        assert {key for key, blob in brought.items() if blob is not None} == {(3, "a")}
+        assert brought[3, "a"] == Blob.of(other)
+
+
+def test_what_was_not_asked_for_is_refused_by_name(tmp_path: Path) -> None:
+    class Confused(Fleet):
+        def run(self, tasks: Mapping[str, Task]) -> Iterator[Update]:
+            for update in super().run(tasks):
+                yield {
+                    "a": replace(update, kind="share"),
+                    "b": replace(update, site="mallory"),
+                    "c": replace(update, blob=Blob(b"no tensors", "", 10)),
+                }.get(update.site, update)
+            yield update
+
+    with Rig(tmp_path, Confused(tmp_path / "sites"), quorum=0.25) as rig:
+        assert [update.site for update in rig.edges.train(theta(), RECIPE)] == ["d"]
+        told = {refusal.site: refusal.why for refusal in rig.calls.refused}
+    assert told["a"] == "it answered a train task with 'share'"
+    assert told["mallory"] == "it answered what it was not asked"
+    assert told["b"] == "it gave no answer"
+    assert told["c"].startswith("its parameters cannot be read")
 
 
 def test_a_quorum_error_tells_of_its_own_call_alone(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -97,6 +98,12 @@ class Rig:
             std=[0.25],
             **told,  # type: ignore[arg-type]
         )
+        for site in sites.values():  # one after another: two threads of one process cannot both parse
+            ticket = {"ticket": f"{self.setup.run}-setup"}
+            begin = ticket | {"setup": self.setup.model_dump(mode="json")}
+            site.handle("begin", json.dumps(begin).encode(), b"")
+            while json.loads(site.handle("look", json.dumps(ticket).encode(), b"")[0])["state"] == "working":
+                time.sleep(0.01)
         self.steps: list[tuple[str, int]] = []
         self.pool = Pool(folder / "pool")
         self.folder = folder
