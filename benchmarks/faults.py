@@ -1,8 +1,9 @@
-"""What a run on a real fleet does when something fails: one case after another, on a rehearsed fleet of three.
+"""What a run on a real fleet does when something fails: case after case, on a rehearsed fleet of three.
 
 Each case starts a run as a user would, harms one process when a certain call is under way, and waits for the
-end (and goes on with --resume where the cloud itself was harmed). ``equal`` says whether the weights are those of
-the undisturbed run, bit for bit; ``lost_s`` how much longer it took; ``left_out`` who was left out of which calls.
+end (and goes on with --resume where the cloud itself was harmed). ``equal`` says whether the weights are those
+of the undisturbed run, bit for bit; ``lost_s`` how much longer it took; ``left_out`` who was left out of which
+calls.
 
 Run: python -m benchmarks.faults [CASE ...]
 """
@@ -326,7 +327,7 @@ def forged_kit(stage: Stage) -> dict[str, Any]:
 
 
 def revoked_kit(stage: Stage) -> dict[str, Any]:
-    """edge-3 is removed in mid-training, and tries to come back with its kit. (The last case: it is for good.)"""
+    """edge-3 is removed in mid-training, and tries to come back with its kit. The last case: it is for good."""
     kit = stage.folder / "kept.kit"
     shutil.copy(stage.fleet / "kits" / "edge-3.kit", kit)
     kit.chmod(0o600)
@@ -345,8 +346,10 @@ def _not_let_in(stage: Stage, kit: Path, name: str) -> dict[str, Any]:
     log = stage.folder / f"{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*SHEAF, "edge", "join", str(kit), "--state", str(stage.folder / name)]
-            + ["--data", str(place / "data.safetensors")],
+            [
+                *(*SHEAF, "edge", "join", str(kit), "--state", str(stage.folder / name)),
+                *("--data", str(place / "data.safetensors")),
+            ],
             stdout=output,
             stderr=subprocess.STDOUT,
         )

@@ -255,7 +255,7 @@ def _identity(prepared: Prepared) -> dict[str, str]:
 
 
 def _tidy(folder: Path) -> None:
-    """What only an unfinished run needs goes: held models, arrivals, the journal's tensors (its lines stay)."""
+    """What only an unfinished run needs goes: held models, arrivals, the journal's tensors (lines stay)."""
     for name in ("sites", "incoming"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for path in (folder / "journal").glob("*.safetensors"):

@@ -1,0 +1,251 @@
+"""What a real fleet costs: a cloud and three devices on loopback, against NVIDIA FLARE's own floor.
+
+A round of sheaf's is a whole train task of no epochs on every device at once: the weights go down, are put
+into the network, kept on the device's disk, encoded, and come up; the cloud checks them and keeps them on its
+disk. A round of the floor, in the same run, is FLARE's call with the same bytes as tensors, sent back as they
+came. An empty round moves no weights. Memory is the proportional set size of the cloud's three processes after
+each round, merging included.
+
+Run: python -m benchmarks.fleet rounds; python -m benchmarks.fleet memory; python -m benchmarks.fleet idle
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from benchmarks.fleet_echo import RESULT
+from benchmarks.results import FOLDER, publish
+from sheaf import models, rehearsal
+from sheaf.blob import Blob
+from sheaf.config import load_experiment
+from sheaf.coverage import average
+from sheaf.engines import flare_process, nvflare, provision
+from sheaf.engines.flare_site import EDGE, RELAY
+from sheaf.engines.messages import DataForm, Setup
+from sheaf.engines.remote import RemoteFleet
+from sheaf.models import ModelSettings
+from sheaf.prepared import prepare
+from sheaf.types import Recipe, Task, Update
+
+EDGES = 3
+MB = 1_000_000
+SIZES = {"empty": (0, 20), "10 MB": (10 * MB, 7), "100 MB": (100 * MB, 4)}
+"""Name -> bytes of weights each way, rounds."""
+
+ECHO = ("benchmarks.fleet_echo.EchoCloud", "benchmarks.fleet_echo.EchoEdge")
+
+
+@contextmanager
+def stage(folder: Path) -> Iterator[tuple[Path, list[int]]]:
+    """The fleet's folder and the process ids of its devices; the echo is allowed, here alone."""
+    fleet = folder / "fleet"
+    sets = [f"partition.edges={EDGES}", "data.limit=90", "fleet.threads=1"]
+    prepared = prepare(load_experiment("ecavg-digits", sets))
+    provision.init(fleet, "localhost", rehearsal.free_port(), list(prepared.parts))
+    workspace = provision.write_workspace(fleet, provision.read(fleet))
+    allow(workspace, ECHO[0])
+    path = {"PYTHONPATH": str(Path(__file__).parents[1]), RESULT: str(folder)}
+    (folder / "plan.json").write_text(json.dumps(list(SIZES.values())))
+    processes = [flare_process.start_cloud(workspace, path | {"SHEAF_FLEET": str(fleet)})]
+    try:
+        rehearsal.wait_for_cloud(fleet)
+        from sheaf.engines.joining import get_ready
+
+        for edge in rehearsal.write_edges(prepared, folder):
+            place = folder / edge
+            name, state = get_ready(
+                fleet / "kits" / f"{edge}.kit",
+                place / "data.safetensors",
+                place / "edge.toml",
+                place / "state",
+            )
+            allow(state / "flare", ECHO[1])
+            told = path | {"SHEAF_EDGE": str(state)}
+            processes.append(flare_process.start_edge(state / "flare", name, told))
+        yield fleet, [process.pid for process in processes]
+    finally:
+        for process in processes:
+            flare_process.stop(process)
+
+
+def allow(workspace: Path, name: str) -> None:
+    """Adds a class to those that a site lets jobs name."""
+    path = workspace / "local" / "resources.json"
+    resources = json.loads(path.read_text())
+    resources["class_allow_list"].append(name)
+    path.write_text(json.dumps(resources))
+
+
+def floor(link: nvflare.FlareLink, folder: Path, sites: list[str]) -> dict[str, list[float]]:
+    """Seconds of FLARE's own rounds, by bytes."""
+    job = folder / "echo"
+    nvflare._write_job(job, "echo", sites)
+    for which, old, new in (
+        ("server", RELAY, ECHO[0]),
+        ("client", EDGE, ECHO[1]),
+    ):
+        config = job / "app" / "config" / f"config_fed_{which}.json"
+        config.write_text(config.read_text().replace(old, new))
+    link._session.submit_job(str(job))
+    found = folder / "floor.json"
+    while not found.exists():
+        time.sleep(0.2)
+    return json.loads(found.read_text())  # type: ignore[no-any-return]
+
+
+def remote(link: nvflare.FlareLink, folder: Path, hidden: int) -> tuple[RemoteFleet, dict[str, torch.Tensor]]:
+    """Our fleet over the same devices, and a model of so many hidden units."""
+    settings = ModelSettings(name="mlp", options={"hidden": hidden})
+    theta = models.build(settings, 10, (1, 8, 8), 0).state_dict()
+    setup = Setup(
+        run=uuid.uuid4().hex,
+        seed=0,
+        model="mlp",
+        options={"hidden": hidden},
+        classes=[str(n) for n in range(10)],
+        shape=(1, 8, 8),
+        mean=[0.5],
+        std=[0.25],
+        held_out=0.1,
+        form=DataForm(),
+    )
+    sites = [f"edge-{n}" for n in range(1, EDGES + 1)]
+    size = Blob.of(theta).size
+    fleet = RemoteFleet(sites, link, setup, size, ((1, 8, 8), torch.uint8), 120.0, folder / "incoming")
+    return fleet, theta
+
+
+def hidden_of(size: int) -> int:
+    """Hidden units of a perceptron over digits that holds about so many bytes."""
+    return max(1, size // 4 // (64 + 1 + 10))
+
+
+def ask(fleet: RemoteFleet, task: Task) -> list[Update]:
+    """All answers; an absence would spoil the measurement."""
+    answers = list(fleet.run(dict.fromkeys(fleet.names(), task)))
+    assert all(isinstance(answer, Update) for answer in answers), answers
+    return [answer for answer in answers if isinstance(answer, Update)]
+
+
+def rounds() -> list[dict[str, Any]]:
+    """A row for each size: our median seconds, the floor's, their ratio."""
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="sheaf-fleet-") as scratch:
+        folder = Path(scratch)
+        with stage(folder) as (fleet_folder, _), nvflare.open_link(fleet_folder) as link:
+            sites = [f"edge-{n}" for n in range(1, EDGES + 1)]
+            while set(link.connected()) != set(sites):
+                time.sleep(0.5)
+            floors = floor(link, folder, sites)
+            call = 0
+            for name, (size, repeats) in SIZES.items():
+                fleet, theta = remote(link, folder, hidden_of(size))
+                fleet.present()
+                seconds = []
+                for _ in range(repeats):
+                    call += 1
+                    blob = Blob.of({key: value + call for key, value in theta.items()})
+                    task = Task("train", call, 0, blob, Recipe(epochs=0))
+                    if not size:
+                        task = Task("share", call, 0, fraction=0.0)
+                    began = time.perf_counter()
+                    ask(fleet, task)
+                    seconds.append(time.perf_counter() - began)
+                low = floors[str(size)]
+                rows.append(
+                    {
+                        "name": name,
+                        "round_s": statistics.median(seconds[1:]),
+                        "floor_s": statistics.median(low[1:]),
+                        "ratio": statistics.median(seconds[1:]) / statistics.median(low[1:]),
+                        "rounds": len(seconds) - 1,
+                        "all_round_s": seconds,
+                        "all_floor_s": low,
+                    }
+                )
+    return rows
+
+
+def memory() -> list[dict[str, Any]]:
+    """Memory of the cloud's processes after each of 20 rounds of 100 MB with three devices."""
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="sheaf-fleet-") as scratch:
+        folder = Path(scratch)
+        with stage(folder) as (fleet_folder, pids), nvflare.open_link(fleet_folder) as link:
+            while len(link.connected()) < EDGES:
+                time.sleep(0.5)
+            fleet, theta = remote(link, folder, hidden_of(100 * MB))
+            for call in range(1, 21):
+                answers = ask(fleet, Task("train", call, 0, Blob.of(theta), Recipe(epochs=0)))
+                theta = average(theta, ((answer.params, 1.0) for answer in answers))
+                server = psutil.Process(pids[0])
+                rows.append(
+                    {
+                        "name": f"round {call}",
+                        "run_mb": pss(os.getpid()),
+                        "server_mb": pss(server.pid),
+                        "job_mb": sum(pss(below.pid) for below in server.children(recursive=True)),
+                    }
+                )
+                print(rows[-1], flush=True)
+    return rows
+
+
+def idle() -> list[dict[str, Any]]:
+    """Memory of a device that waits, all its processes together."""
+    with tempfile.TemporaryDirectory(prefix="sheaf-fleet-") as scratch:
+        prepared = prepare(load_experiment("ecavg-digits", ["data.limit=90"]))
+        with rehearsal.stage(prepared, Path(scratch)) as fleet:
+            while len(nvflare.last_heard(fleet)) < len(prepared.parts):
+                time.sleep(0.5)
+            time.sleep(5)
+            joined = [
+                process
+                for process in psutil.Process().children()
+                if "sheaf.engines.waiting" in process.cmdline()
+            ]
+            each = [
+                pss(process.pid) + sum(pss(below.pid) for below in process.children(recursive=True))
+                for process in joined
+            ]
+            return [{"name": "idle device", "idle_mb": max(each), "devices": len(each)}]
+
+
+def pss(pid: int) -> float:
+    """Proportional set size in megabytes."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return float(psutil.Process(pid).memory_full_info().pss / MB)
+    return 0.0
+
+
+def main() -> None:
+    """Measures what is named and publishes ``fleet.json``; what was measured before stays."""
+    parts = {"rounds": rounds, "memory": memory, "idle": idle}
+    wanted = sys.argv[1:] or list(parts)
+    path = FOLDER / "fleet.json"
+    before = json.loads(path.read_text())["rows"] if path.exists() else []
+    measured = {part: [row for row in before if row["part"] == part] for part in parts}
+    for part in wanted:
+        measured[part] = [{"part": part, **row} for row in parts[part]()]
+    rows = [row for found in measured.values() for row in found]
+    for row in rows:
+        print({key: value for key, value in row.items() if not key.startswith("all_")})
+    publish("fleet", rows, {"edges": EDGES, "sizes": SIZES}, 0, {})
+
+
+if __name__ == "__main__":
+    main()
