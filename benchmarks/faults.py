@@ -1,8 +1,8 @@
 """What a run on a real fleet does when something fails: case after case, on a rehearsed fleet of three.
 
 Each case starts a run as a user would, harms one process when a certain call is under way, and waits for the
-end (and goes on with --resume where the cloud itself was harmed). ``equal`` says whether the weights are those
-of the undisturbed run, bit for bit; ``lost_s`` how much longer it took; ``left_out`` who was left out of which
+end (and goes on with --resume where the cloud was harmed). ``equal`` says whether the weights are those of
+the undisturbed run, bit for bit; ``lost_s`` how much longer it took; ``left_out`` who was left out of which
 calls.
 
 Run: python -m benchmarks.faults [CASE ...]
@@ -327,7 +327,7 @@ def forged_kit(stage: Stage) -> dict[str, Any]:
 
 
 def revoked_kit(stage: Stage) -> dict[str, Any]:
-    """edge-3 is removed in mid-training, and tries to come back with its kit. The last case: it is for good."""
+    """edge-3 is removed in mid-training, and tries to come back with its kit. The last case: for good."""
     kit = stage.folder / "kept.kit"
     shutil.copy(stage.fleet / "kits" / "edge-3.kit", kit)
     kit.chmod(0o600)

@@ -3,7 +3,7 @@
 A round of sheaf's is a whole train task of no epochs on every device at once: the weights go down, are put
 into the network, kept on the device's disk, encoded, and come up; the cloud checks them and keeps them on its
 disk. A round of the floor, in the same run, is FLARE's call with the same bytes as tensors, sent back as they
-came. An empty round moves no weights. Memory is the proportional set size of the cloud's three processes after
+came. An empty round moves no weights. Memory is the proportional set size of the cloud's processes after
 each round, merging included.
 
 Run: python -m benchmarks.fleet rounds; python -m benchmarks.fleet memory; python -m benchmarks.fleet idle

@@ -63,7 +63,8 @@ LOGGING = {
     "loggers": {
         "root": {"level": "WARNING", "handlers": ["file"]},
         "sheaf": {"level": "INFO"},
-        "ClientManager": {"level": "INFO"},
+        "nvflare.private.fed.server.client_manager": {"level": "INFO"},
+        "nvflare.private.fed.client.communicator": {"level": "INFO"},
     },
 }
 

@@ -85,6 +85,8 @@ class FlareLink:
 
     def gather(self, sites: Sequence[str]) -> set[str]:
         """Sees to it that a job runs on those of ``sites`` that are connected; says which these are."""
+        allowed = set(provision.read(self._folder).edges)  # read anew: devices come and go
+        sites = [site for site in sites if site in allowed]
         for attempt in range(1, JOB_TRIES + 1):
             heard = self.connected()
             back = {site for site in sites if heard.get(site, 0) > self._lost.get(site, 0) + HEARTBEAT}
@@ -92,7 +94,6 @@ class FlareLink:
                 return self._job.sites & set(sites)
             if not back:
                 return set() if self._job is None or not self._job.is_up else self._job.sites & set(sites)
-            allowed = set(provision.read(self._folder).edges)
             try:
                 self._start_job(sorted((set(heard) & allowed) - self._still_lost(heard)))
             except LinkError as error:

@@ -60,8 +60,12 @@ def init(folder: Path, host: str, port: int, edges: list[str]) -> FleetFile:
     fleet = parse(FleetFile, {"host": host, "port": port, "edges": edges})
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
-    _provision(folder, fleet, edges)
-    _write(folder, fleet)
+    try:
+        _provision(folder, fleet, edges)
+        _write(folder, fleet)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # half a fleet is of no use
+        raise
     return fleet
 
 
@@ -116,7 +120,7 @@ def remove(folder: Path, name: str) -> None:
 
 def write_workspace(folder: Path, fleet: FleetFile) -> Path:
     """Writes anew what the server reads when it starts, the devices that are out among it."""
-    workspace = folder / "server"
+    workspace = folder.resolve() / "server"
     write_cloud(workspace, folder / "authority" / "server", fleet.host, fleet.port)
     write_private(workspace / "disabled_clients.json", json.dumps({"disabled_clients": list(fleet.removed)}))
     return workspace
@@ -144,7 +148,7 @@ def _provision(folder: Path, fleet: FleetFile, new: list[str]) -> None:
     FLARE keeps its authority's key in ``state/cert.json`` and signs again what it has signed before from it,
     so the certificates of the others stay as they are.
     """
-    authority = folder / "authority"
+    authority = folder.resolve() / "authority"
     authority.mkdir(mode=0o700, exist_ok=True)
     builders = "nvflare.lighter.impl"
     project = {
