@@ -165,9 +165,9 @@ class EdgeSite:
         work = self._work
         if work is None or work.state.blob is None or work.state.blob.sha256 != get.sha256:
             raise FleetError("there is no such answer")
-        if not get.first < get.last <= get.first + MOST:
+        if not get.start < get.stop <= get.start + MOST * CHUNK:
             raise FleetError(f"at most {MOST} chunks go into one message")
-        return {}, work.blob[get.first * CHUNK : get.last * CHUNK]
+        return {}, work.blob[get.start : get.stop]
 
     def _do(self, work: Work, begin: Begin, before: Work | None) -> None:
         """Does what was begun, in a thread of its own, when what was begun before has ended."""
@@ -182,7 +182,7 @@ class EdgeSite:
                 work.state = State(
                     state="done",
                     answer=update.header(),
-                    blob=describe(work.blob) if update.blob is not None else None,
+                    blob=None if update.blob is None else describe(update, work.blob),
                 )
         except Cancelled:
             work.state = State(state="refused", why="it was told to stop")
@@ -344,11 +344,14 @@ def hold_out(samples: Samples, share: float, seed: int) -> tuple[Samples, Sample
     return samples.select(order[kept:].sort().values), samples.select(order[:kept].sort().values)
 
 
-def describe(content: bytes) -> BlobHeader:
-    """What the other side needs to know to fetch these bytes in chunks."""
-    view = memoryview(content)
-    chunks = [hashlib.sha256(view[at : at + CHUNK]).hexdigest() for at in range(0, len(content), CHUNK)]
-    return BlobHeader(sha256=hashlib.sha256(content).hexdigest(), size=len(content), chunks=chunks)
+def describe(update: Update, content: bytes) -> BlobHeader:
+    """What the cloud needs to know to fetch the bytes of an answer's tensors."""
+    assert update.blob is not None
+    chunks = []
+    if update.kind == "share":
+        view = memoryview(content)
+        chunks = [hashlib.sha256(view[at : at + CHUNK]).hexdigest() for at in range(0, len(content), CHUNK)]
+    return BlobHeader(sha256=update.blob.sha256, size=len(content), chunks=chunks)
 
 
 def why(error: BaseException) -> str:

@@ -15,6 +15,7 @@ from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from nvflare.collab import collab
 from nvflare.collab.api.context import get_call_context, set_call_context
 from nvflare.collab.api.exceptions import CollabCallError
@@ -56,7 +57,9 @@ class Relay:
     ) -> None:
         set_call_context(context)
         try:
-            answer = site(timeout=asked["timeout"]).ask(asked["what"], header, payload)
+            # FLARE brings a large array down three times as fast as a byte string (up, it is the other way).
+            array = np.frombuffer(payload, np.uint8)
+            answer = site(timeout=asked["timeout"]).ask(asked["what"], header, array)
             if not (isinstance(answer, list | tuple) and [type(part) for part in answer] == [bytes, bytes]):
                 raise TypeError("an answer must be two byte strings")
             self._send(run, {"number": asked["number"]}, answer[0], answer[1])

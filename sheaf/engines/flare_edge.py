@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from nvflare.collab import collab
 
 from sheaf.engines.edge_site import EdgeSite
+
+Bytes = npt.NDArray[np.uint8]
 
 EDGE = "SHEAF_EDGE"
 """The environment variable that tells the job's process where the device's own folder is."""
@@ -25,10 +29,12 @@ class Edge:
         self._site = EdgeSite.at(Path(os.environ[EDGE]))
 
     @collab.publish  # type: ignore[untyped-decorator]
-    def ask(self, what: str, header: bytes, payload: bytes) -> list[bytes]:
+    def ask(self, what: str, header: bytes, payload: Bytes) -> list[bytes]:
         """One message of the cloud; other devices are not listened to."""
         if collab.caller != "server" or self._site is None:
             raise PermissionError("only the cloud may ask")
-        if not (type(what) is str and type(header) is bytes and type(payload) is bytes):
-            raise TypeError("a message is a word and two byte strings")
-        return list(self._site.handle(what, header, payload))
+        if not (type(what) is str and type(header) is bytes and type(payload) is np.ndarray):
+            raise TypeError("a message is a word, a byte string and an array of bytes")
+        if payload.dtype != np.uint8 or payload.ndim != 1:
+            raise TypeError("a message's array holds bytes")
+        return list(self._site.handle(what, header, payload.tobytes()))

@@ -173,7 +173,7 @@ class Present(BaseModel):
 
 
 class BlobHeader(BaseModel):
-    """Tensors that lie at the other side: their digest, and that of each chunk."""
+    """Tensors that lie at the device: their digest and, of shared samples, that of each chunk."""
 
     model_config = STRICT
     sha256: Digest
@@ -223,16 +223,16 @@ class Put(BaseModel):
 
 
 class Get(BaseModel):
-    """The cloud's wish for chunks ``first`` up to ``last`` (not included) of an answer's tensors."""
+    """The cloud's wish for bytes ``start`` up to ``stop`` (not included) of an answer's tensors."""
 
     model_config = STRICT
     sha256: Digest
-    first: Whole
-    last: Whole
+    start: Whole
+    stop: Whole
 
 
 CHUNK = 1 << 20
 """Bytes of a chunk."""
 
-MOST = 8
+MOST = 16
 """Chunks in one message at most."""

@@ -17,14 +17,14 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 from nvflare.fuel.flare_api.api_spec import ClientInfo
@@ -46,7 +46,15 @@ FRESH = 3 * HEARTBEAT + 2
 STARTING = 60.0
 """Seconds that a job may take to start."""
 
+RESTARTING = 20.0
+"""Seconds that the server may take to start again."""
+
+COMING_BACK = 15.0
+"""Seconds in which devices are back after the server was."""
+
 JOB_TRIES = 3
+
+_T = TypeVar("_T")
 
 
 class FlareLink:
@@ -69,13 +77,7 @@ class FlareLink:
 
     def connected(self) -> dict[str, float]:
         """Device -> when it was last heard of, for those that give signs of life."""
-        try:
-            found: list[ClientInfo] = self._session.get_connected_client_list()
-        except Exception as error:  # FLARE raises many kinds, all of them: the server does not answer
-            raise FleetError(
-                f"the fleet's cloud does not answer ({type(error).__name__}: {error}); "
-                f"start it with: sheaf cloud start {self._folder}"
-            ) from error
+        found: list[ClientInfo] = self._ask_server(lambda session: session.get_connected_client_list())
         now = time.time()
         return {
             client.name: client.last_connect_time
@@ -83,10 +85,43 @@ class FlareLink:
             if now - client.last_connect_time < FRESH
         }
 
+    def close(self) -> None:
+        """Ends the job and the session."""
+        self.hang_up()
+        with contextlib.suppress(Exception):
+            self._session.close()  # an open session keeps the interpreter from ending
+
+    def _ask_server(self, what: Callable[[Session], _T]) -> _T:
+        """Asks FLARE's server, in a new session where the old one is over; it may be starting again.
+
+        Raises:
+            FleetError: it does not answer for ``RESTARTING`` seconds.
+        """
+        until = time.monotonic() + RESTARTING
+        while True:
+            try:
+                return what(self._session)
+            except Exception as error:  # FLARE raises many kinds
+                failed = error
+            with contextlib.suppress(Exception):
+                self._session.close()
+            while True:
+                try:
+                    self._session = new_session(self._folder)
+                    break
+                except FleetError:
+                    if time.monotonic() > until:
+                        raise
+                    time.sleep(1)
+            if time.monotonic() > until:
+                raise FleetError(f"the fleet's cloud does not answer: {failed}") from failed
+
     def gather(self, sites: Sequence[str]) -> set[str]:
         """Sees to it that a job runs on those of ``sites`` that are connected; says which these are."""
         allowed = set(provision.read(self._folder).edges)  # read anew: devices come and go
         sites = [site for site in sites if site in allowed]
+        if self._job is not None and not self._job.is_up:  # if the server was restarted, devices come back
+            self._wait_for(self._job.sites & set(sites))
         for attempt in range(1, JOB_TRIES + 1):
             heard = self.connected()
             back = {site for site in sites if heard.get(site, 0) > self._lost.get(site, 0) + HEARTBEAT}
@@ -120,6 +155,11 @@ class FlareLink:
             self._job.close()
         self._job = None
 
+    def _wait_for(self, sites: set[str]) -> None:
+        until = time.monotonic() + COMING_BACK
+        while sites - set(self.connected()) and time.monotonic() < until:
+            time.sleep(0.5)
+
     def _still_lost(self, heard: Mapping[str, float]) -> set[str]:
         return {site for site, at in self._lost.items() if heard.get(site, 0) <= at + HEARTBEAT}
 
@@ -141,7 +181,7 @@ class FlareLink:
         with tempfile.TemporaryDirectory() as scratch:
             _write_job(Path(scratch) / name, name, sites)
             try:
-                self._job_id = self._session.submit_job(str(Path(scratch) / name))
+                self._job_id = str(self._session.submit_job(str(Path(scratch) / name)))
             except Exception as error:
                 raise LinkError(f"{type(error).__name__}: {error}") from error
         logger.info("job %s is started on %s", self._job_id, ", ".join(sites))
@@ -259,21 +299,20 @@ def open_link(folder: Path) -> Iterator[FlareLink]:
     sockets = Path(tempfile.mkdtemp(prefix="sheaf-"))  # a socket's path must be short
     secret = secrets.token_bytes(32)
     try:
-        with _locked(folder), open_session(folder) as session:
+        with _locked(folder):
             listener = Listener(str(sockets / "run"), "AF_UNIX", authkey=secret)
-            link = FlareLink(folder, session, listener, secret)
+            link = FlareLink(folder, new_session(folder), listener, secret)
             try:
                 yield link
             finally:
-                link.hang_up()
+                link.close()
                 listener.close()
                 (folder / "bridge.json").unlink(missing_ok=True)
     finally:
         shutil.rmtree(sockets, ignore_errors=True)
 
 
-@contextmanager
-def open_session(folder: Path) -> Iterator[Session]:
+def new_session(folder: Path) -> Session:
     """The administrator's session with the fleet's server.
 
     Raises:
@@ -282,16 +321,22 @@ def open_session(folder: Path) -> Iterator[Session]:
     logging.getLogger("nvflare").setLevel(logging.CRITICAL)
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it says that it connects
-            session = new_secure_session(ADMIN, str(folder.resolve() / "admin"), timeout=15.0)
+            return new_secure_session(ADMIN, str(folder.resolve() / "admin"), timeout=15.0)
     except Exception as error:  # FLARE raises many kinds
         raise FleetError(
             f"the fleet's cloud does not answer; start it with: sheaf cloud start {folder}"
         ) from error
+
+
+@contextmanager
+def open_session(folder: Path) -> Iterator[Session]:
+    """A session that ends with the block; see ``new_session``."""
+    session = new_session(folder)
     try:
         yield session
     finally:
         with contextlib.suppress(Exception):
-            session.close()  # an open session keeps the interpreter from ending
+            session.close()
 
 
 def last_heard(folder: Path) -> dict[str, float]:

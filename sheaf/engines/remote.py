@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ import safetensors
 import torch
 from safetensors import SafetensorError
 
-from sheaf.blob import Blob
+from sheaf.blob import Blob, write_durably
 from sheaf.engines.messages import (
     CHUNK,
     MOST,
@@ -116,6 +117,7 @@ class RemoteFleet:
         self._arrived = arrived
         self._ready: dict[str, Present] = {}
         self._telling = threading.Lock()
+        self._stopped = False
 
     def names(self) -> tuple[str, ...]:
         """The sites, in their order."""
@@ -137,14 +139,18 @@ class RemoteFleet:
                 del todo[site]
             with ThreadPoolExecutor(max(1, len(todo))) as pool:
                 asked = {pool.submit(self._ask, site, task): site for site, task in todo.items()}
-                for future in as_completed(asked):
-                    try:
-                        answer = future.result()
-                    except LinkDownError as error:
-                        down = error
-                        continue
-                    del todo[asked[future]]
-                    yield answer
+                try:
+                    for future in as_completed(asked):
+                        try:
+                            answer = future.result()
+                        except LinkDownError as error:
+                            down = error
+                            continue
+                        del todo[asked[future]]
+                        yield answer
+                except BaseException:
+                    self._stopped = True  # Ctrl-C, or the run failed: nobody waits for the rest
+                    raise
             if down is None:
                 return
             logger.info("the cloud's part of the link failed (%s); attempt %d", down, attempt)
@@ -248,7 +254,8 @@ class RemoteFleet:
                 raise FleetError(f"its answer to {task.kind} carries no tensors")
             return update
         self._check_claim(task, state.blob, present)
-        blob = self._fetch_blob(site, state.blob, began)
+        fetch = self._fetch_samples if task.kind == "share" else self._fetch_model
+        blob = fetch(site, state.blob, began)
         answer = Update.of(update.header(), blob)
         self._check_tensors(task, answer, present)
         if task.kind == "share" and self._arrived is not None:
@@ -266,34 +273,48 @@ class RemoteFleet:
             most = 0
         if blob.size > most:
             raise FleetError(f"it claims to send {blob.size / 1e6:.4g} MB where {most / 1e6:.4g} can be")
-        if len(blob.chunks) != math.ceil(blob.size / CHUNK):
+        if task.kind == "share" and len(blob.chunks) != math.ceil(blob.size / CHUNK):
             raise FleetError("it names more or fewer chunks than its answer has")
 
-    def _fetch_blob(self, site: str, blob: BlobHeader, began: float) -> Blob:
-        """Fetches chunks into files named by their content, then puts them together."""
+    def _fetch_model(self, site: str, blob: BlobHeader, began: float) -> Blob:
+        """Fetches parameters into a file, from the first byte to the last."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"{site}.safetensors"
+        for _ in range(TRIES):
+            digest, many, at = hashlib.sha256(), 1, 0
+            with path.open("wb") as file:
+                while at < blob.size:
+                    self._check_deadline(began)
+                    started, stop = time.monotonic(), min(blob.size, at + many * CHUNK)
+                    piece = self._get(site, blob, at, stop)
+                    digest.update(piece)
+                    file.write(piece)
+                    at, many = stop, _pace(many, time.monotonic() - started)
+            if digest.hexdigest() == blob.sha256:
+                return Blob(path, blob.sha256, blob.size)
+            logger.info("%s: its parameters arrived damaged and are asked for again", site)
+        raise FleetError("its parameters arrive damaged again and again")
+
+    def _fetch_samples(self, site: str, blob: BlobHeader, began: float) -> Blob:
+        """Fetches chunks into files named by their content, those that are not there yet; joins them."""
         folder = self._folder / f"chunks-{site}"
         folder.mkdir(parents=True, exist_ok=True)
         missing = [n for n, digest in enumerate(blob.chunks) if not (folder / digest).exists()]
         many, damaged = 1, 0
         while missing:
             self._check_deadline(began)
-            first = missing[0]
-            last = first + 1
-            while last - first < many and last in missing[: many + 1]:
-                last += 1
+            run = [n for place, n in enumerate(missing[:many]) if n == missing[0] + place]
             started = time.monotonic()
-            _, piece = self._call(
-                site, "get", {"sha256": blob.sha256, "first": first, "last": last}, most=MOST * CHUNK
-            )
-            for n in range(first, last):
-                chunk = piece[(n - first) * CHUNK : (n - first + 1) * CHUNK]
+            piece = self._get(site, blob, run[0] * CHUNK, min(blob.size, (run[-1] + 1) * CHUNK))
+            for place, n in enumerate(run):
+                chunk = piece[place * CHUNK : (place + 1) * CHUNK]
                 if hashlib.sha256(chunk).hexdigest() == blob.chunks[n]:
-                    (folder / blob.chunks[n]).write_bytes(chunk)
+                    write_durably(folder / blob.chunks[n], chunk)
                     missing.remove(n)
                 else:
                     damaged += 1
                     logger.info("%s: a chunk arrived damaged and is asked for again", site)
-            if damaged > TRIES * max(1, len(blob.chunks) // 100):
+            if damaged > TRIES + len(blob.chunks) // 100:
                 raise FleetError("its chunks arrive damaged again and again")
             many = _pace(many, time.monotonic() - started)
         path = self._folder / f"{site}.safetensors"
@@ -303,11 +324,14 @@ class RemoteFleet:
                 chunk = (folder / name).read_bytes()
                 digest.update(chunk)
                 file.write(chunk)
-        for chunk_file in folder.iterdir():
-            chunk_file.unlink()
+        shutil.rmtree(folder)
         if digest.hexdigest() != blob.sha256 or path.stat().st_size != blob.size:
             raise FleetError("its chunks do not make what it says they make")
         return Blob(path, blob.sha256, blob.size)
+
+    def _get(self, site: str, blob: BlobHeader, start: int, stop: int) -> bytes:
+        get = {"sha256": blob.sha256, "start": start, "stop": stop}
+        return self._call(site, "get", get, most=stop - start)[1]
 
     def _check_tensors(self, task: Task, update: Update, present: Present) -> None:
         """Refuses what is no tensor file, and samples that cannot be the device's."""
@@ -355,6 +379,8 @@ class RemoteFleet:
         """
         last = time.monotonic() + PATIENCE
         while True:
+            if self._stopped:
+                raise LinkError("the run was stopped")
             try:
                 answer, piece = self._link.call(site, what, header, payload, ATTEMPT)
                 break

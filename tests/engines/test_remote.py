@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 import uuid
@@ -19,11 +20,11 @@ from sheaf.datasets import save_own
 from sheaf.engines import edge_site, remote
 from sheaf.engines.edge_settings import EdgeFile, EdgeSettings, ShareSettings
 from sheaf.engines.edge_site import EdgeSite, describe
-from sheaf.engines.messages import CHUNK, DataForm, Present, Setup
+from sheaf.engines.messages import DataForm, Present, Setup
 from sheaf.engines.pool import Pool
 from sheaf.engines.remote import LinkDownError, LinkError, RemoteFleet
 from sheaf.seeds import generator
-from sheaf.types import Absence, Params, Recipe, Samples, Task, Update
+from sheaf.types import Absence, Cost, Params, Recipe, Samples, Task, Update
 from sheaf.wire import decode_samples
 
 SHAPE = (1, 4, 4)
@@ -231,15 +232,25 @@ def test_the_same_call_again_gives_the_same_bits(tmp_path: Path) -> None:
     assert second.blob.sha256 == bits  # type: ignore[union-attr]
 
 
-def test_a_damaged_chunk_is_asked_for_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["train", "share"])
+def test_what_arrives_damaged_is_asked_for_again(tmp_path: Path, kind: str) -> None:
     harm = iter([True, False, True])
 
     def tamper(what: str, header: dict[str, Any], piece: bytes) -> tuple[dict[str, Any], bytes]:
         damaged = what == "get" and next(harm, False)
         return header, bytes([piece[0] ^ 1]) + piece[1:] if damaged else piece
 
-    answers = Rig(tmp_path, tamper={"left": tamper}).ask(train())
-    assert isinstance(answers["left"], Update)
+    task = train() if kind == "train" else Task("share", 1, 5, fraction=1.0)
+    assert isinstance(Rig(tmp_path, tamper={"left": tamper}).ask(task)["left"], Update)
+
+
+def test_what_arrives_damaged_again_and_again_is_refused(tmp_path: Path) -> None:
+    def tamper(what: str, header: dict[str, Any], piece: bytes) -> tuple[dict[str, Any], bytes]:
+        return header, bytes(len(piece))
+
+    for task in (train(), Task("share", 2, 5, fraction=1.0)):
+        answers = Rig(tmp_path, tamper={"left": tamper}).ask(task)
+        assert "damaged again and again" in absent(answers["left"])
 
 
 def test_an_upload_that_stopped_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,7 +262,7 @@ def test_an_upload_that_stopped_goes_on_where_it_was(tmp_path: Path, monkeypatch
     def dies(what: str, header: dict[str, Any], piece: bytes) -> tuple[dict[str, Any], bytes]:
         if what == "get":
             _, _, get, _ = rig.wires.sent[-1]
-            fetched.append((get["first"], get["last"]))
+            fetched.append((get["start"], get["stop"]))
             if len(fetched) > 3:
                 raise LinkError("the line is cut")
         return header, piece
@@ -265,7 +276,7 @@ def test_an_upload_that_stopped_goes_on_where_it_was(tmp_path: Path, monkeypatch
     before = len(rig.wires.sent)
     (answer,) = rig.fleet.run({"left": share})
     assert isinstance(answer, Update)
-    asked = [get["first"] for _, what, get, _ in rig.wires.sent[before:] if what == "get"]
+    asked = [get["start"] for _, what, get, _ in rig.wires.sent[before:] if what == "get"]
     assert min(asked) == had, "chunks that had come are not asked for again"
     assert len(decode_samples(answer.blob)) == 27  # type: ignore[arg-type]
 
@@ -336,7 +347,7 @@ def test_a_model_of_the_users_own_is_loaded_only_where_the_device_allows_it(tmp_
         ("begin", []),
         ("put", {"sha256": "../" * 21 + "x", "size": 1, "at": 0}),
         ("put", {"sha256": "0" * 64, "size": 10**12, "at": 0}),
-        ("get", {"sha256": "0" * 64, "first": 0, "last": 1}),
+        ("get", {"sha256": "0" * 64, "start": 0, "stop": 1}),
         ("look", {"ticket": "never", "wait": 1e9}),
     ],
 )
@@ -373,9 +384,11 @@ def replaced(change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]
         if what == "look" and header.get("blob"):
             made = change(dict(theta()))
             content = made if isinstance(made, bytes) else save(made)
-            header["blob"] = describe(content).model_dump()
+            blob = Blob(content, hashlib.sha256(content).hexdigest(), len(content))
+            update = Update("left", header["answer"]["kind"], blob, (), {}, Cost())
+            header["blob"] = describe(update, content).model_dump()
         if what == "get":
-            return {}, content[:CHUNK]
+            return {}, content
         return header, piece
 
     return tamper
@@ -385,7 +398,6 @@ def replaced(change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]
     ("tamper", "said"),
     [
         (forged(lambda answer, blob: blob.update(size=10**10)), "it claims to send 1e+04 MB where"),
-        (forged(lambda answer, blob: blob.update(chunks=blob["chunks"] * 2)), "more or fewer chunks"),
         (forged(lambda answer, blob: blob.update(sha256="0" * 64)), "there is no such answer"),
         (forged(lambda answer, blob: answer.update(site="right")), "it answered as 'right'"),
         (forged(lambda answer, blob: answer.update(kind="share")), "to 'share' and was asked to train"),
