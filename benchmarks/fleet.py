@@ -39,7 +39,7 @@ from sheaf.engines.messages import DataForm, Setup
 from sheaf.engines.remote import RemoteFleet
 from sheaf.models import ModelSettings
 from sheaf.prepared import prepare
-from sheaf.types import Recipe, Task, Update
+from sheaf.types import Recipe, Share, Task, Update
 
 EDGES = 3
 MB = 1_000_000
@@ -161,7 +161,7 @@ def rounds() -> list[dict[str, Any]]:
                     blob = Blob.of({key: value + call for key, value in theta.items()})
                     task = Task("train", call, 0, blob, Recipe(epochs=0))
                     if not size:
-                        task = Task("share", call, 0, fraction=0.0)
+                        task = Task("share", call, 0, share=Share(count=1))
                     began = time.perf_counter()
                     ask(fleet, task)
                     seconds.append(time.perf_counter() - began)

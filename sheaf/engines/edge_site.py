@@ -43,7 +43,7 @@ from sheaf.network import Network
 from sheaf.schema import parse
 from sheaf.seeds import generator, seed_for
 from sheaf.training import pick_device
-from sheaf.types import Dataset, Samples, Task, Update
+from sheaf.types import Dataset, Samples, Share, Task, Update
 from sheaf.wire import decode_samples, encode_header
 from sheaf.worker import Worker
 
@@ -282,11 +282,10 @@ class EdgeSite:
             if own.parameters is not None and cost.parameters > own.parameters:
                 raise FleetError(f"{cost.parameters} numbers are above [edge] parameters, {own.parameters:g}")
         if task.kind == "share":
-            allowed = self._own.share.max_fraction
-            if task.fraction > allowed:
+            asked, allowed = (task.share or Share()).fraction, self._own.share.max_fraction
+            if asked > allowed:
                 raise FleetError(
-                    f"it was asked to share {task.fraction:g} of its samples, "
-                    f"[share] max_fraction allows {allowed:g}"
+                    f"it was asked to share {asked:g} of its samples, [share] max_fraction allows {allowed:g}"
                 )
         if task.kind == "lend" and task.blob is not None:
             lent, inputs = decode_samples(task.blob), worker.data.train.inputs

@@ -26,7 +26,8 @@ NARROWED: dict[str, Any] = {
     "call": Annotated[int, Field(ge=1, lt=10**6)],
     "seed": Whole,
     "cut": dict[str, Any] | None,
-    "fraction": Annotated[float, Field(ge=0, le=1)],
+    "since": Annotated[int, Field(ge=0, lt=10**6)],
+    "mixtures": Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(max_length=1000)],
     "outliers": Annotated[float, Field(ge=0, le=100)],
 }
 """Fields of a task whose range says more than their type."""
@@ -48,7 +49,10 @@ class Metrics(BaseModel):
     losses: list[float] | None = None
     confusion: list[list[Whole]] | None = None
     loss: float | None = None
-    held_out: Annotated[float, Field(ge=0, le=1)] | None = None
+    held_out: Whole | Annotated[float, Field(ge=0, le=1)] | None = None
+    mixture: float | None = None
+    mixtures: list[float] | None = None
+    right: list[Whole] | None = None
 
 
 class CostHeader(BaseModel):

@@ -32,7 +32,7 @@ from sheaf.engines.messages import (
     decode_update,
 )
 from sheaf.errors import FleetError
-from sheaf.types import Absence, Progress, Task, Update
+from sheaf.types import Absence, Progress, Share, Task, Update
 
 logger = logging.getLogger("sheaf")
 
@@ -250,7 +250,7 @@ class RemoteFleet:
         """
         update = decode_update(state.answer, None, site, task.kind, len(self._setup.classes))
         if state.blob is None:
-            if task.kind in ("share", "collect") or (task.kind == "train" and task.reply):
+            if task.kind in ("share", "collect") or (task.kind in ("train", "choose") and task.reply):
                 raise FleetError(f"its answer to {task.kind} carries no tensors")
             return update
         self._check_claim(task, state.blob, present)
@@ -267,7 +267,7 @@ class RemoteFleet:
             shape, dtype = self._sample
             each = math.prod(shape) * dtype.itemsize + 8
             most = _most_samples(task, present) * each + SLACK
-        elif task.kind in ("train", "collect", "restat", "refit") and task.reply:
+        elif task.kind in ("train", "choose", "collect", "restat", "refit") and task.reply:
             most = self._model_bytes + self._model_bytes // 4 + SLACK
         else:
             most = 0
@@ -400,7 +400,8 @@ class RemoteFleet:
 
 
 def _most_samples(task: Task, present: Present) -> int:
-    return math.ceil(task.fraction * sum(present.counts)) + 1
+    share = task.share or Share()
+    return min(math.ceil(share.fraction * sum(present.counts)) + 1, share.count or sum(present.counts))
 
 
 def _piece(blob: Blob, at: int, size: int) -> bytes:

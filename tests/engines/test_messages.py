@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sheaf.engines.messages import decode_task, decode_update
 from sheaf.errors import FleetError
-from sheaf.types import Cost, Cut, Recipe, Task, TaskKind, Update
+from sheaf.types import Cost, Cut, Recipe, Ridge, Share, Task, TaskKind, Update
 
 recipes = st.builds(
     Recipe,
@@ -35,7 +35,10 @@ tasks = st.builds(
     recipe=st.none() | recipes,
     cut=st.none() | cuts,
     reply=st.booleans(),
-    fraction=st.floats(0, 1),
+    share=st.none() | st.builds(Share, fraction=st.floats(0.01, 1), count=st.none() | st.integers(1, 99)),
+    ridge=st.none() | st.builds(Ridge, rescale=st.booleans()),
+    since=st.integers(0, 99),
+    mixtures=st.lists(st.floats(0, 1), max_size=4).map(tuple),
     outliers=st.floats(0, 100),
 )
 TASK = Task("train", 3, 17, None, Recipe(), Cut((("conv", ((0, 3),)),), (1, 4)))
@@ -51,13 +54,16 @@ def test_an_update_comes_back_as_it_was() -> None:
     assert decode_update(UPDATE.header(), None, "edge-1", "train", 3) == UPDATE
     measured = replace(UPDATE, kind="evaluate", metrics={"confusion": [[1, 0], [0, 2]], "loss": 0.5})
     measured = replace(measured, counts=(1, 2))
+    chosen = {"mixture": 0.5, "mixtures": [0.0, 0.5], "right": [3, 4], "held_out": 5}
+    chosen = replace(UPDATE, kind="choose", metrics=chosen)
+    assert decode_update(chosen.header(), None, "edge-1", "choose", 3) == chosen
     assert decode_update(measured.header(), None, "edge-1", "evaluate", 2) == measured
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Task) if field.name != "blob"])
 def test_every_field_of_a_task_is_checked(name: str) -> None:
     header = TASK.header()
-    for wrong in ({"not": "this"}, "x", [], 1e400):
+    for wrong in ({"not": "this"}, "x", [[]], 1e400):
         with pytest.raises(FleetError):
             decode_task(header | {name: wrong}, None)
     del header[name]
@@ -71,8 +77,10 @@ def test_every_field_of_a_task_is_checked(name: str) -> None:
         {"call": 0},
         {"seed": -1},
         {"seed": 2**63},
-        {"fraction": 1.5},
-        {"fraction": -0.1},
+        {"share": {"fraction": 1.5}},
+        {"share": {"path": "/"}},
+        {"mixtures": [-1.0]},
+        {"since": -1},
         {"outliers": 1e9},
         {"kind": "exec"},
         {"path": "/etc/passwd"},

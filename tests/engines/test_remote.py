@@ -24,7 +24,7 @@ from sheaf.engines.messages import DataForm, Present, Setup
 from sheaf.engines.pool import Pool
 from sheaf.engines.remote import LinkDownError, LinkError, RemoteFleet
 from sheaf.seeds import generator
-from sheaf.types import Absence, Cost, Params, Recipe, Samples, Task, Update
+from sheaf.types import Absence, Cost, Params, Recipe, Samples, Share, Task, Update
 from sheaf.wire import decode_samples
 
 SHAPE = (1, 4, 4)
@@ -240,7 +240,7 @@ def test_what_arrives_damaged_is_asked_for_again(tmp_path: Path, kind: str) -> N
         damaged = what == "get" and next(harm, False)
         return header, bytes([piece[0] ^ 1]) + piece[1:] if damaged else piece
 
-    task = train() if kind == "train" else Task("share", 1, 5, fraction=1.0)
+    task = train() if kind == "train" else Task("share", 1, 5, share=Share(fraction=1.0))
     assert isinstance(Rig(tmp_path, tamper={"left": tamper}).ask(task)["left"], Update)
 
 
@@ -248,7 +248,7 @@ def test_what_arrives_damaged_again_and_again_is_refused(tmp_path: Path) -> None
     def tamper(what: str, header: dict[str, Any], piece: bytes) -> tuple[dict[str, Any], bytes]:
         return header, bytes(len(piece))
 
-    for task in (train(), Task("share", 2, 5, fraction=1.0)):
+    for task in (train(), Task("share", 2, 5, share=Share(fraction=1.0))):
         answers = Rig(tmp_path, tamper={"left": tamper}).ask(task)
         assert "damaged again and again" in absent(answers["left"])
 
@@ -268,7 +268,7 @@ def test_an_upload_that_stopped_goes_on_where_it_was(tmp_path: Path, monkeypatch
         return header, piece
 
     rig.wires.tamper["left"] = dies
-    share = Task("share", 1, 5, fraction=1.0)
+    share = Task("share", 1, 5, share=Share(fraction=1.0))
     assert isinstance(rig.fleet._ready or rig.ask(share)["left"], Absence)
     had = max(last for _, last in fetched[:3])
     rig.wires.tamper.clear()
@@ -283,7 +283,7 @@ def test_an_upload_that_stopped_goes_on_where_it_was(tmp_path: Path, monkeypatch
 
 def test_shared_samples_land_in_the_pool_with_their_origin(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
-    rig.ask(Task("share", 4, 5, fraction=0.5))
+    rig.ask(Task("share", 4, 5, share=Share(fraction=0.5)))
     found = [(pooled.edge, pooled.call, pooled.samples) for pooled in rig.pool.files()]
     assert found == [("left", 4, 14), ("right", 4, 14)]
     assert rig.pool.remove("left") == 14
@@ -296,15 +296,15 @@ def test_shared_samples_land_in_the_pool_with_their_origin(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("own", "task", "said"),
     [
-        (EdgeFile(), Task("share", 1, 5, fraction=0.1), "[share] max_fraction allows 0"),
+        (EdgeFile(), Task("share", 1, 5, share=Share(fraction=0.1)), "[share] max_fraction allows 0"),
         (
             EdgeFile(share=ShareSettings(max_fraction=0.2)),
-            Task("share", 1, 5, fraction=0.5),
+            Task("share", 1, 5, share=Share(fraction=0.5)),
             "it was asked to share 0.5 of its samples, [share] max_fraction allows 0.2",
         ),
         (
             EdgeFile(share=ShareSettings(max_fraction=1.0, max_mb=0.0001)),
-            Task("share", 1, 5, fraction=1.0),
+            Task("share", 1, 5, share=Share(fraction=1.0)),
             "[share] max_mb allows 0.0001",
         ),
         (EdgeFile(edge=EdgeSettings(max_epochs=1)), train(), "2 epochs were asked for, [edge] max_epochs"),
@@ -322,10 +322,12 @@ def test_the_devices_own_file_has_the_last_word(tmp_path: Path, own: EdgeFile, t
 
 def test_what_may_be_shared_is_counted_over_all_runs(tmp_path: Path) -> None:
     own = {"left": EdgeFile(share=ShareSettings(max_fraction=0.5))}
-    assert isinstance(Rig(tmp_path, own).ask(Task("share", 1, 5, fraction=0.5))["left"], Update)
+    assert isinstance(Rig(tmp_path, own).ask(Task("share", 1, 5, share=Share(fraction=0.5)))["left"], Update)
     again = Rig(tmp_path, own)
-    assert isinstance(again.ask(Task("share", 1, 5, fraction=0.5))["left"], Update), "the same ones are known"
-    others = absent(again.ask(Task("share", 2, 6, fraction=0.5))["left"])
+    assert isinstance(again.ask(Task("share", 1, 5, share=Share(fraction=0.5)))["left"], Update), (
+        "the same ones are known"
+    )
+    others = absent(again.ask(Task("share", 2, 6, share=Share(fraction=0.5)))["left"])
     assert "samples would have left it, [share] max_fraction = 0.5 allows 14" in others
 
 
@@ -429,7 +431,7 @@ def test_a_forged_answer_is_refused_by_name_and_the_rest_goes_on(
 def test_samples_that_cannot_be_the_devices_are_refused(tmp_path: Path, pooled: Samples, said: str) -> None:
     forge = replaced(lambda _: {"inputs": pooled.inputs, "labels": pooled.labels})
     rig = Rig(tmp_path, tamper={"left": forge})
-    answers = rig.ask(Task("share", 1, 5, fraction=1.0))
+    answers = rig.ask(Task("share", 1, 5, share=Share(fraction=1.0)))
     assert said in absent(answers["left"])
     assert [found.edge for found in rig.pool.files()] == ["right"]
 
