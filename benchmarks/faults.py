@@ -41,10 +41,11 @@ from sheaf.record import Result
 EDGES = ("edge-1", "edge-2", "edge-3")
 SETTINGS = (
     "partition.edges=3",
-    "method.rounds=2",
-    "method.pretrain.epochs=120",
+    "data.limit=300",
+    "data.limit_test=100",
+    "method.pretrain.epochs=300",
     "method.retrain.epochs=60",
-    "method.finetune.epochs=10",
+    "method.finetune.epochs=5",
     "method.reference=false",
     "fleet.threads=1",
     "fleet.quorum=0.5",
