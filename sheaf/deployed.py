@@ -8,7 +8,6 @@ is left alone, and so is the experiment's partition.
 from __future__ import annotations
 
 import importlib.util
-import logging
 import time
 import uuid
 from collections.abc import Iterable
@@ -31,8 +30,6 @@ from sheaf.watch import Quiet, Watch
 
 if TYPE_CHECKING:
     from sheaf.engines.nvflare import FlareLink
-
-logger = logging.getLogger("sheaf")
 
 
 def run(
@@ -68,14 +65,13 @@ def run(
         _wait_for(link, edges, wait)
         told = _remote(prepared, link, command["run"], folder, None, edges).present()
         absent = [answer for answer in told.values() if isinstance(answer, Absence)]
-        for absence in absent:
-            logger.info("at the start %s is left out: %s", absence.site, absence.why)
         there = {edge: answer for edge, answer in told.items() if isinstance(answer, Present)}
         check_quorum(len(there), len(edges), resolved.fleet.quorum, "are there", absent)
         command["counts"], command["shares"] = _roster(edges, there, len(prepared.dataset.classes))
-        return runs.start(
-            _with_roster(resolved, data, command), folder, command, watch or Quiet(), _engine(link, command)
-        )
+        prepared = _with_roster(resolved, data, command)
+        left_out = (f"{absence.site} is not there at the start: {absence.why}" for absence in absent)
+        prepared = replace(prepared, notes=(*prepared.notes, *left_out))
+        return runs.start(prepared, folder, command, watch or Quiet(), _engine(link, command))
 
 
 def resume(

@@ -208,6 +208,7 @@ class EdgeSite:
             if dataset.shape != setup.shape:
                 raise DataError(f"its examples are {dataset.shape}, and the fleet's {setup.shape}")
             self._worker = self._make_worker(setup, dataset)
+            logger.info("run %s: %s, %d examples", setup.run, setup.model, len(dataset.train))
             self._setup = setup
         assert self._worker is not None
         counts = self._worker.data.train.counts(len(setup.classes)).tolist()
@@ -255,6 +256,7 @@ class EdgeSite:
             if path.name.removesuffix(".part") != begin.blob:
                 path.unlink()
         task = decode_task(begin.task, blob)
+        logger.info("%s: %s", begin.ticket, task.kind)
         self._check(task, self._worker)
 
         def progress(site: str, done: int, steps: int, loss: float) -> None:

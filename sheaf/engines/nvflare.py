@@ -300,8 +300,9 @@ def open_link(folder: Path) -> Iterator[FlareLink]:
     secret = secrets.token_bytes(32)
     try:
         with _locked(folder):
+            session = new_session(folder)
             listener = Listener(str(sockets / "run"), "AF_UNIX", authkey=secret)
-            link = FlareLink(folder, new_session(folder), listener, secret)
+            link = FlareLink(folder, session, listener, secret)
             try:
                 yield link
             finally:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support import QUICK
+from support import QUICK, command
 
 import sheaf
 from sheaf import deployed, rehearsal
 from sheaf.config import Experiment, load_experiment
+from sheaf.engines.pool import Pool
 from sheaf.prepared import prepare
 
 ONE_THREAD = (*QUICK, "fleet.threads=1")
-Sheaf = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
@@ -51,4 +53,32 @@ def test_the_real_fleet_ends_with_the_weights_of_the_one_in_process(
     for site, cost in here.cost.items():  # but for seconds and memory in the headers
         assert sent[site] == pytest.approx((cost.bytes_sent, cost.bytes_received), rel=0.02)
     names = {path.name for path in (tmp_path / "here").iterdir()} | {"pool"}
-    assert {path.name for path in (tmp_path / "there").iterdir()} == names - {"sites"}
+    assert {path.name for path in (tmp_path / "there").iterdir()} == names
+    shared = [(pooled.edge, pooled.call) for pooled in Pool(tmp_path / "there" / "pool").files()]
+    assert shared == [("edge-1", 1), ("edge-2", 1)]
+
+
+def test_a_run_that_is_killed_goes_on_from_its_journal(fleet: Path, tmp_path: Path) -> None:
+    changes = (*ONE_THREAD, "method.pretrain.epochs=200", "method.reference=false")
+    sheaf.run(load_experiment("ecavg-digits", changes), out=tmp_path / "here")
+    sets = [part for change in changes for part in ("--set", change)]
+    there, asked = tmp_path / "there", [command(), "cloud", "run", "--fleet", fleet]
+    process = subprocess.Popen([*asked, "ecavg-digits", *sets, "--out", there], stdout=subprocess.DEVNULL)
+    journal = there / "journal" / "journal.jsonl"
+    wait_until(lambda: journal.exists() and b'"kind":"share"' in journal.read_bytes())
+    time.sleep(0.5)  # the edges train
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    before = journal.read_bytes()
+    assert not (there / "result.json").exists()
+    done = subprocess.run([*asked, "--resume", there], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert journal.read_bytes().startswith(before), "what had arrived is not asked for again"
+    assert weights(tmp_path / "here") == weights(there)
+
+
+def wait_until(done: Callable[[], bool], seconds: float = 120.0) -> None:
+    until = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < until
+        time.sleep(0.02)
