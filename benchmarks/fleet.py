@@ -124,8 +124,10 @@ def remote(link: nvflare.FlareLink, folder: Path, hidden: int) -> tuple[RemoteFl
         form=DataForm(),
     )
     sites = [f"edge-{n}" for n in range(1, EDGES + 1)]
-    size = Blob.of(theta).size
-    fleet = RemoteFleet(sites, link, setup, size, ((1, 8, 8), torch.uint8), 120.0, folder / "incoming")
+    size = 2 * Blob.of(theta).size
+    fleet = RemoteFleet(
+        sites, link, setup, lambda _: size, ((1, 8, 8), torch.uint8), 120.0, folder / "incoming"
+    )
     return fleet, theta
 
 

@@ -25,7 +25,8 @@ from sheaf.errors import FleetError, RunFolderError
 from sheaf.prepared import Prepared, prepare
 from sheaf.record import Result
 from sheaf.sites import check_quorum
-from sheaf.types import Absence, Fleet
+from sheaf.statistics import blank
+from sheaf.types import Absence, Fleet, Task
 from sheaf.watch import Quiet, Watch
 
 if TYPE_CHECKING:
@@ -159,12 +160,20 @@ def _remote(
             test_share=data.test_share,
         ),
     )
+    whole = Blob.of(prepared.theta).size
+
+    def largest(task: Task) -> int:
+        if task.statistic is None:
+            return whole + whole // 8  # a part may have a row more than the whole: "none of mine"
+        beside = blank(prepared.network.of(task.cut), task.statistic.kind)
+        return whole + whole // 8 + sum(value.nbytes for value in beside.values())
+
     pool = Pool(folder / "pool")
     return RemoteFleet(
         edges,
         link,
         setup,
-        Blob.of(prepared.theta).size,
+        largest,
         (dataset.shape, dataset.train.inputs.dtype),
         experiment.fleet.deadline,
         folder / "incoming",

@@ -277,6 +277,8 @@ class EdgeSite:
             raise FleetError(
                 f"{task.recipe.epochs} epochs were asked for, [edge] max_epochs allows {own.max_epochs}"
             )
+        if task.statistic is not None and (task.statistic.examples or 1) < 1:
+            raise FleetError("a statistic of less than one example was asked for")
         if task.kind in ("train", "refit", "restat"):
             cost = worker.cost_of(task)
             if own.macs is not None and cost.macs_per_example > own.macs:

@@ -86,7 +86,7 @@ class RemoteFleet:
         sites: the devices, in the order in which sums run.
         link: how they are reached.
         setup: what a device is told of the run before its first task.
-        model_bytes: size of the whole model, encoded; no answer may hold much more.
+        largest: how many bytes the tensors of an answer to a task can be; samples aside.
         sample: (C, H, W) and type of one example.
         deadline: seconds that a device may take for a call.
         folder: where answers lie until they are journaled.
@@ -99,7 +99,7 @@ class RemoteFleet:
         sites: Sequence[str],
         link: Link,
         setup: Setup,
-        model_bytes: int,
+        largest: Callable[[Task], int],
         sample: tuple[tuple[int, int, int], torch.dtype],
         deadline: float,
         folder: Path,
@@ -109,7 +109,7 @@ class RemoteFleet:
         self._sites = tuple(sites)
         self._link = link
         self._setup = setup
-        self._model_bytes = model_bytes
+        self._largest = largest
         self._sample = sample
         self._deadline = deadline
         self._folder = folder
@@ -268,7 +268,7 @@ class RemoteFleet:
             each = math.prod(shape) * dtype.itemsize + 8
             most = _most_samples(task, present) * each + SLACK
         elif task.kind in ("train", "choose", "collect", "restat", "refit") and task.reply:
-            most = self._model_bytes + self._model_bytes // 4 + SLACK
+            most = self._largest(task) + SLACK
         else:
             most = 0
         if blob.size > most:

@@ -112,7 +112,7 @@ class Rig:
             SITES,
             self.wires,
             self.setup,
-            Blob.of(theta()).size,
+            lambda _: Blob.of(theta()).size,
             (SHAPE, torch.uint8),
             deadline,
             folder / "incoming",
