@@ -124,7 +124,10 @@ class FlareLink:
             self._wait_for(self._job.sites & set(sites))
         for attempt in range(1, JOB_TRIES + 1):
             heard = self.connected()
-            back = {site for site in sites if heard.get(site, 0) > self._lost.get(site, 0) + HEARTBEAT}
+            while self._may_be_back(sites, heard):
+                time.sleep(0.2)
+                heard = self.connected()
+            back = {site for site in sites if heard.get(site, 0) > self._lost.get(site, 0)}
             if self._job is not None and self._job.is_up and back <= self._job.sites:
                 return self._job.sites & set(sites)
             if not back:
@@ -160,8 +163,16 @@ class FlareLink:
         while sites - set(self.connected()) and time.monotonic() < until:
             time.sleep(0.5)
 
+    def _may_be_back(self, sites: Sequence[str], heard: Mapping[str, float]) -> bool:
+        """Whether a device was lost just now, so that its next sign of life may be on its way.
+
+        Where only the process of its job died, the one that waits goes on giving them.
+        """
+        soon = time.time() - HEARTBEAT - 1
+        return any(self._lost.get(site, 0) > max(soon, heard.get(site, 0)) for site in sites)
+
     def _still_lost(self, heard: Mapping[str, float]) -> set[str]:
-        return {site for site, at in self._lost.items() if heard.get(site, 0) <= at + HEARTBEAT}
+        return {site for site, at in self._lost.items() if heard.get(site, 0) <= at}
 
     def _start_job(self, sites: Sequence[str]) -> None:
         """Starts a job on these sites and waits until its relay has called.

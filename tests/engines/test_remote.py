@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-import time
+import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -99,12 +100,6 @@ class Rig:
             std=[0.25],
             **told,  # type: ignore[arg-type]
         )
-        for site in sites.values():  # one after another: two threads of one process cannot both parse
-            ticket = {"ticket": f"{self.setup.run}-setup"}
-            begin = ticket | {"setup": self.setup.model_dump(mode="json")}
-            site.handle("begin", json.dumps(begin).encode(), b"")
-            while json.loads(site.handle("look", json.dumps(ticket).encode(), b"")[0])["state"] == "working":
-                time.sleep(0.01)
         self.steps: list[tuple[str, int]] = []
         self.pool = Pool(folder / "pool")
         self.folder = folder
@@ -124,6 +119,7 @@ class Rig:
         return {answer.site: answer for answer in self.fleet.run(dict.fromkeys(SITES, task))}
 
 
+@functools.cache
 def theta() -> Params:
     from sheaf import models
     from sheaf.models import ModelSettings
@@ -144,6 +140,18 @@ def absent(answer: Update | Absence) -> str:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "PATIENCE", 0.6)
+
+
+@pytest.fixture(autouse=True)
+def _one_device_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each device is a process of its own; two of them in one would draw and parse across each other."""
+    turn, do = threading.Lock(), EdgeSite._do
+
+    def alone(self: EdgeSite, *arguments: Any) -> None:
+        with turn:
+            do(self, *arguments)
+
+    monkeypatch.setattr(EdgeSite, "_do", alone)
 
 
 def test_devices_say_how_many_examples_of_which_class_they_have(tmp_path: Path) -> None:
