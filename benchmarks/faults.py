@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
 import resource
 import shutil
@@ -43,7 +42,7 @@ SETTINGS = (
     "partition.edges=3",
     "data.limit=300",
     "data.limit_test=100",
-    "method.pretrain.epochs=300",
+    "method.pretrain.epochs=1500",
     "method.retrain.epochs=60",
     "method.finetune.epochs=5",
     "method.reference=false",
@@ -168,7 +167,7 @@ def absent_at_start(stage: Stage) -> dict[str, Any]:
     stage.kill(stage.edges["edge-3"])
     time.sleep(10)
     trial = Trial(stage, "absent")
-    trial.wait_for_call(2)
+    trial.wait_for_call(1)
     stage.mend()
     trial.end()
     return trial.outcome()
@@ -177,7 +176,7 @@ def absent_at_start(stage: Stage) -> dict[str, Any]:
 def killed(stage: Stage) -> dict[str, Any]:
     """edge-3 loses its power in mid-training, and comes back when the next call is under way."""
     trial = Trial(stage, "killed")
-    trial.wait_for_call(2)
+    trial.wait_for_call(1)
     stage.kill(stage.edges["edge-3"])
     trial.wait_for_call(4)
     stage.mend()
@@ -188,7 +187,7 @@ def killed(stage: Stage) -> dict[str, Any]:
 def job_killed(stage: Stage) -> dict[str, Any]:
     """The process in which edge-3 trains is killed; the one that waits is not."""
     trial = Trial(stage, "job-killed")
-    trial.wait_for_call(2)
+    trial.wait_for_call(1)
     stage.job_of(stage.edges["edge-3"]).kill()
     trial.end()
     return trial.outcome()
@@ -197,7 +196,7 @@ def job_killed(stage: Stage) -> dict[str, Any]:
 def paused(stage: Stage) -> dict[str, Any]:
     """edge-3 stands still for six seconds of its training."""
     trial = Trial(stage, "paused")
-    trial.wait_for_call(2)
+    trial.wait_for_call(1)
     job = stage.job_of(stage.edges["edge-3"])
     job.suspend()
     time.sleep(6)
@@ -209,7 +208,7 @@ def paused(stage: Stage) -> dict[str, Any]:
 def stopped(stage: Stage) -> dict[str, Any]:
     """edge-3 stands still for good, its connection open."""
     trial = Trial(stage, "stopped")
-    trial.wait_for_call(2)
+    trial.wait_for_call(1)
     job, waiting = stage.job_of(stage.edges["edge-3"]), stage.edges["edge-3"]
     job.suspend()
     for below in psutil.Process(waiting.pid).children(recursive=True):
@@ -223,7 +222,7 @@ def stopped(stage: Stage) -> dict[str, Any]:
 def slow(stage: Stage) -> dict[str, Any]:
     """edge-3 computes at a twentieth of its speed; a call may take 15 s."""
     trial = Trial(stage, "slow", ("fleet.deadline=15.0",))
-    trial.wait_for_call(2)
+    trial.wait_for_call(1)
     job, over = stage.job_of(stage.edges["edge-3"]), threading.Event()
 
     def drag() -> None:
@@ -258,7 +257,7 @@ def out_of_disk(stage: Stage) -> dict[str, Any]:
 def run_killed(stage: Stage) -> dict[str, Any]:
     """The run's own process on the cloud is killed in mid-training; then --resume."""
     trial = Trial(stage, "run-killed")
-    trial.wait_for_call(2)
+    trial.wait_for_call(1)
     trial.process.kill()
     trial.end()
     trial.resume()
@@ -268,7 +267,7 @@ def run_killed(stage: Stage) -> dict[str, Any]:
 def server_killed(stage: Stage) -> dict[str, Any]:
     """The cloud's server and all below it are killed in mid-training; then start and --resume."""
     trial = Trial(stage, "server-killed")
-    trial.wait_for_call(2)
+    trial.wait_for_call(1)
     stage.kill(stage.cloud)
     said = trial.end()
     assert trial.process.returncode == 2, said
@@ -281,7 +280,7 @@ def server_killed(stage: Stage) -> dict[str, Any]:
 def relay_killed(stage: Stage) -> dict[str, Any]:
     """The job's process on the cloud is killed in mid-training."""
     trial = Trial(stage, "relay-killed")
-    trial.wait_for_call(2)
+    trial.wait_for_call(1)
     stage.job_of(stage.cloud).kill()
     trial.end()
     return trial.outcome()
@@ -333,7 +332,7 @@ def revoked_kit(stage: Stage) -> dict[str, Any]:
     shutil.copy(stage.fleet / "kits" / "edge-3.kit", kit)
     kit.chmod(0o600)
     trial = Trial(stage, "revoked")
-    trial.wait_for_call(2)
+    trial.wait_for_call(1)
     subprocess.run([*SHEAF, "cloud", "remove", "edge-3", "--fleet", str(stage.fleet)], check=True)
     trial.end()
     outcome = trial.outcome()
@@ -405,9 +404,13 @@ def main() -> None:
                 what = " ".join((case.__doc__ or "").split())
                 rows[case.__name__] = {"case": case.__name__, "what": what, **case(stage)}
                 print(rows[case.__name__], flush=True)
-                os.sync()
+                tell(rows)
         finally:
             stage.close()
+
+
+def tell(rows: dict[str, dict[str, Any]]) -> None:
+    """Publishes the cases that there are, each beside the undisturbed one."""
     reference = rows.get("undisturbed", {})
     for row in rows.values():
         row["equal"] = row["weights"] != "" and row["weights"] == reference.get("weights")
@@ -418,7 +421,6 @@ def main() -> None:
         {"settings": list(SETTINGS)},
         0,
         {},
-        ("case", "ended", "equal", "lost_s", "left_out"),
     )
 
 
