@@ -40,9 +40,9 @@ from sheaf.record import Result
 EDGES = ("edge-1", "edge-2", "edge-3")
 SETTINGS = (
     "partition.edges=3",
-    "data.limit=300",
+    "data.limit=500",
     "data.limit_test=100",
-    "method.pretrain.epochs=1500",
+    "method.pretrain.epochs=900",
     "method.retrain.epochs=60",
     "method.finetune.epochs=5",
     "method.reference=false",
@@ -104,7 +104,7 @@ class Trial:
     def __init__(self, stage: Stage, name: str, changes: tuple[str, ...] = ()) -> None:
         self.stage, self.out = stage, stage.folder / f"run-{name}"
         sets = [part for change in (*SETTINGS, *changes) for part in ("--set", change)]
-        self.began = time.monotonic()
+        self.began, self.said = time.monotonic(), ""
         self.process = self._sheaf("ecavg-digits", *sets, "--out", str(self.out), "--wait", "12")
 
     def _sheaf(self, *arguments: str) -> subprocess.Popen[str]:
@@ -126,8 +126,8 @@ class Trial:
 
     def end(self) -> str:
         """Waits for the end; returns what was said."""
-        said, _ = self.process.communicate(timeout=300)
-        return said
+        self.said, _ = self.process.communicate(timeout=300)
+        return self.said
 
     def resume(self) -> str:
         """Goes on with the run; returns what was said."""
@@ -138,12 +138,9 @@ class Trial:
         """What became of it."""
         seconds = time.monotonic() - self.began
         if not (self.out / "result.json").exists():
-            return {
-                "ended": f"exit {self.process.returncode}",
-                "seconds": seconds,
-                "weights": "",
-                "left_out": "",
-            }
+            why = (self.said.strip().splitlines() or ["nothing was said"])[-1]
+            ended = f"exit {self.process.returncode}: {why}"
+            return {"ended": ended, "seconds": seconds, "weights": "", "left_out": ""}
         result = Result.read(self.out)
         digest = hashlib.sha256()
         for path in sorted((self.out / "weights").iterdir()):
