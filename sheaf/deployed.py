@@ -75,9 +75,7 @@ def run(
         return runs.start(prepared, folder, command, watch or Quiet(), _engine(link, command))
 
 
-def resume(
-    folder: Path, *, fleet: Path | None = None, data: Path | None = None, watch: Watch | None = None
-) -> Result:
+def resume(folder: Path, *, data: Path | None = None, watch: Watch | None = None) -> Result:
     """Goes on with the run in ``folder``; updates that had arrived are not asked for again.
 
     Raises:
@@ -95,7 +93,7 @@ def resume(
 
     if (folder / "result.json").exists():
         return runs.go_on(folder, prepare_again, watch or Quiet())
-    with open_link(fleet or Path(command["fleet"])) as link:
+    with open_link(Path(command["fleet"])) as link:
         return runs.go_on(folder, prepare_again, watch or Quiet(), _engine(link, command))
 
 
