@@ -355,7 +355,7 @@ def _not_let_in(stage: Stage, kit: Path, name: str) -> dict[str, Any]:
     said = subprocess.run(
         [*SHEAF, "cloud", "edges", "--fleet", str(stage.fleet)], capture_output=True, text=True
     ).stdout
-    (line,) = [line for line in said.splitlines() if line.startswith("edge-3")]
+    (line,) = [line for line in said.splitlines() if line.split()[:1] == ["edge-3"]]
     heard = re.search(r"(\d+) s ago", line)
     inside = heard is not None and int(heard[1]) < 10
     told = log.read_text().strip().splitlines()[-1:]
