@@ -70,6 +70,7 @@ class FlareLink:
         self._listener = listener
         self._secret = secret
         self._arrivals: dict[str, Future[tuple[Connection, set[str]]]] = {}
+        self.job = 0
         self._job: _Job | None = None
         self._job_id: str | None = None
         self._lost: dict[str, float] = {}
@@ -209,6 +210,7 @@ class FlareLink:
                     raise LinkError(f"it ended as {status}")
         connection, there = arrival.result()
         self._job = _Job(connection, there)
+        self.job += 1
 
     def _accept(self) -> None:
         """Takes the calls of relays; only the one of the newest job is kept."""

@@ -60,6 +60,11 @@ class LinkDownError(LinkError):
 class Link(Protocol):
     """How messages travel to the devices of a fleet."""
 
+    @property
+    def job(self) -> int:
+        """Counts up when ``gather`` has the devices begin anew, knowing nothing of any run."""
+        ...
+
     def gather(self, sites: Sequence[str]) -> set[str]:
         """Makes ready to call those of ``sites`` that can be reached, and says which these are."""
         ...
@@ -116,6 +121,7 @@ class RemoteFleet:
         self._progress = progress
         self._arrived = arrived
         self._ready: dict[str, Present] = {}
+        self._job = 0
         self._telling = threading.Lock()
         self._stopped = False
 
@@ -132,7 +138,7 @@ class RemoteFleet:
         """Has each named site do its task; see ``Fleet.run``."""
         todo = dict(tasks)
         for attempt in range(1, TRIES + 1):
-            reached = self._link.gather(list(todo))
+            reached = self._gather(list(todo))
             down: Exception | None = None
             for site in [site for site in todo if site not in reached]:
                 yield Absence(site, "it is not connected")
@@ -154,13 +160,19 @@ class RemoteFleet:
             if down is None:
                 return
             logger.info("the cloud's part of the link failed (%s); attempt %d", down, attempt)
-            self._ready.clear()
         for site in todo:
             yield Absence(site, f"it could not be reached: {down}")
 
+    def _gather(self, sites: Sequence[str]) -> set[str]:
+        reached = self._link.gather(sites)
+        if self._link.job != self._job:
+            self._ready.clear()
+            self._job = self._link.job
+        return reached
+
     def _all(self, what: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
         """Does something with every site that can be reached, at once."""
-        reached = self._link.gather(list(what))
+        reached = self._gather(list(what))
         answers: dict[str, Any] = {
             site: Absence(site, "it is not connected") for site in what if site not in reached
         }

@@ -54,6 +54,7 @@ class Wires:
         self.dead: set[str] = set()
         self.gone: set[str] = set()
         self.down = 0
+        self.job = 0
 
     def gather(self, sites: Sequence[str]) -> set[str]:
         return {site for site in sites if site in self.sites and site not in self.gone}
@@ -238,6 +239,15 @@ def test_the_same_call_again_gives_the_same_bits(tmp_path: Path) -> None:
     second = again.ask(train(2, blob=None))["left"]
     assert isinstance(second, Update)
     assert second.blob.sha256 == bits  # type: ignore[union-attr]
+
+
+def test_devices_that_begin_anew_are_told_of_the_run_again(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.ask(train(1))
+    for site, begun_anew in Rig(tmp_path).wires.sites.items():
+        rig.wires.sites[site] = begun_anew
+    rig.wires.job += 1
+    assert all(isinstance(answer, Update) for answer in rig.ask(train(2)).values())
 
 
 @pytest.mark.parametrize("kind", ["train", "share"])
