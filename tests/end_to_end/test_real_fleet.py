@@ -33,7 +33,12 @@ def weights(folder: Path) -> dict[str, bytes]:
 
 
 def decoupled() -> Experiment:
-    changes = ("method=decoupled", "method.train.epochs=4", "method.share=0.5", "method.negatives=pooled")
+    changes = (
+        "method=decoupled",
+        "method.train.epochs=4",
+        "method.share.fraction=0.5",
+        "method.negatives=pooled",
+    )
     small = ("data.limit=400", "data.limit_test=100", "fleet.threads=1", "method.retrain.epochs=2")
     return load_experiment("ecavg-digits", (*changes, *small))
 
