@@ -22,7 +22,7 @@ from sheaf.blob import write_durably
 from sheaf.config import Experiment, load_experiment
 from sheaf.engines.dry import DryFleet
 from sheaf.engines.local import LocalFleet
-from sheaf.errors import RunFolderError, SheafError
+from sheaf.errors import FleetError, RunFolderError, SheafError
 from sheaf.journal import Journal, answered
 from sheaf.ledger import Ledger
 from sheaf.prepared import Prepared, listening, prepare
@@ -96,6 +96,8 @@ def start(
             write_durably(folder / "command.json", json.dumps(command).encode())
             write_durably(folder / "experiment.toml", prepared.experiment.toml().encode())
             return _execute(prepared, folder, watch, engine)
+    except FleetError:
+        raise  # the fleet may be back in a minute, and the run then goes on
     except SheafError:
         if not answered(folder / "journal"):
             shutil.rmtree(made)  # nothing was spent yet, and the same mistake would be made on resuming
