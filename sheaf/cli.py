@@ -1,4 +1,4 @@
-"""The command line: ``sheaf run``, ``compare``, ``plan``, ``list``, ``show``."""
+"""The command line: ``sheaf run``, ``compare``, ``plan``, ``list``, ``show``, ``export``, ``predict``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 
@@ -206,6 +208,57 @@ def list_(
 def show(folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]) -> None:
     """Print the tables of a finished run again."""
     _show(_console(), folder)
+
+
+@app.command(epilog="Example: sheaf export runs/ecavg-digits-20260101-120000 --site edge-1 --to onnx")
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run's folder.")],
+    site: Annotated[str, typer.Option(help="Whose model: an edge, or cloud.")] = "cloud",
+    to: Annotated[str, typer.Option(help="onnx, pt2 (torch.export) or safetensors.")] = "onnx",
+    out: Annotated[Path | None, typer.Option(help="The file [default: SITE.FORMAT here].")] = None,
+    data: Data = None,
+) -> None:
+    """Write a run's model as one file, checked against PyTorch, with class names and normalisation in it."""
+    from sheaf.export import export as export_model
+
+    done = export_model(folder, site, to, out, data)
+    say = partial(_console().print, highlight=False, markup=False, soft_wrap=True)
+    shown = ", ".join(done.classes[:10]) + (", …" if len(done.classes) > 10 else "")
+    say(f"{len(done.classes)} classes: {shown}; {done.parameters:,} numbers")
+    say(f"compared with PyTorch on {done.examples} {done.checked_on}:")
+    say(f"  {done.agreed} get the same class; logits differ by {done.difference:.1e} at most")
+    say(f"written: {done.file}; next: sheaf predict {done.file} FILE…")
+
+
+@app.command(epilog="Example: sheaf predict edge-1.onnx photos/*.jpg")
+def predict(
+    model: Annotated[
+        Path, typer.Argument(help="An exported .onnx, .pt2 or .safetensors, or a run's folder.")
+    ],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Images, or sounds (WAV, FLAC).")],
+    site: Annotated[str, typer.Option(help="Of a run's folder: whose model.")] = "cloud",
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Let code run that MODEL names or brings: your own model, a .pt2.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+) -> None:
+    """Classify files with a model; the model's file is all that it takes."""
+    from sheaf.predict import open_model
+    from sheaf.predict import predict as classify
+
+    opened = open_model(model, site, trust)
+    predictions = classify(opened, files)
+    if as_json:
+        for prediction in predictions:
+            print(json.dumps(asdict(prediction)))
+        return
+    table = Table("file", "class", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ["probability", *(["none of these"] if opened.card.other else [])]:
+        table.add_column(heading, justify="right")
+    for found in predictions:
+        shares = [found.probability, *([found.none_of_these] if found.none_of_these is not None else [])]
+        table.add_row(escape(found.file), escape(found.label), *(f"{share:.4f}" for share in shares))
+    _console().print(table, highlight=False)
 
 
 def _show(console: Console, folder: Path) -> None:

@@ -57,7 +57,7 @@ def _load(settings: DataSettings, root: Path | None) -> Dataset:
     test = encoded.test.select(take_first(encoded.test.labels, settings.limit_test))
     encoded = replace(encoded, train=train, test=test)
     _check_limits(settings, encoded.classes)
-    train_inputs, test_inputs = decode(settings.name, encoded, settings)
+    train_inputs, test_inputs, sound = decode(settings.name, encoded, settings)
     unchanged = settings.size is None and settings.channels in (None, train_inputs.shape[1])
     usual = unchanged and encoded.mean is not None and len(encoded.mean) == train_inputs.shape[1]
     dataset = Dataset(
@@ -68,6 +68,7 @@ def _load(settings: DataSettings, root: Path | None) -> Dataset:
         mean=encoded.mean if usual and encoded.mean else (),
         std=encoded.std if usual and encoded.std else (),
         fingerprint="",
+        sound=sound,
     )
     return _finished(dataset, settings)
 

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from sheaf.blob import write_durably
+from sheaf.card import Card
 from sheaf.config import Experiment, load_experiment
 from sheaf.engines.dry import DryFleet
 from sheaf.engines.local import LocalFleet
@@ -99,11 +100,11 @@ def resume(folder: Path, *, data: Path | None = None, watch: Watch | None = None
             _tidy(folder)
             return Result.read(folder)
         experiment = load_experiment(folder / "experiment.toml")
-        prepared = prepare(experiment, data or _data_root(folder))
+        prepared = prepare(experiment, data or data_root(folder))
         return _execute(prepared, folder, watch or Quiet())
 
 
-def _data_root(folder: Path) -> Path | None:
+def data_root(folder: Path) -> Path | None:
     """Where the run that was started in ``folder`` looked for data."""
     path = folder / "command.json"
     try:
@@ -188,17 +189,11 @@ def _save_models(prepared: Prepared, folder: Path, edges: Edges, theta: Params |
     if theta is not None:
         final[CLOUD] = theta
     (folder / "weights").mkdir(exist_ok=True)
-    metadata = {
-        "model": json.dumps(plain(prepared.experiment.model)),
-        "classes": json.dumps(prepared.dataset.classes),
-        "in_shape": json.dumps(prepared.dataset.shape),
-        "mean": json.dumps(prepared.dataset.mean),
-        "std": json.dumps(prepared.dataset.std),
-    }
+    card = Card.of_dataset(prepared.dataset, prepared.experiment.model)
     for site, params in final.items():
         cut = None if site == CLOUD else edges.cut_of(site)
-        of_what = {} if cut is None else {"cut": json.dumps(cut.header())}
-        save_weights(folder / "weights" / f"{site}.safetensors", params, metadata | of_what)
+        metadata = replace(card, cut=None if cut is None else cut.header()).metadata()
+        save_weights(folder / "weights" / f"{site}.safetensors", params, metadata)
     return {site: f"weights/{site}.safetensors" for site in final}
 
 

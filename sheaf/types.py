@@ -170,6 +170,14 @@ class Samples:
         return torch.bincount(self.labels, minlength=num_classes)
 
 
+@settings
+class Sound:
+    """How sounds become spectrograms: resampled to ``rate`` a second, cut or padded to ``seconds``."""
+
+    rate: Annotated[int, Field(ge=1)]
+    seconds: Annotated[float, Field(gt=0)]
+
+
 @dataclass(frozen=True)
 class Dataset:
     """What there is to learn, read and checked.
@@ -179,6 +187,7 @@ class Dataset:
         classes: the K class names; a label is an index into them.
         mean, std: of each channel, after uint8 is scaled to 0..1. What normalises the inputs.
         fingerprint: SHA-256 of all inputs and labels, for a result's provenance.
+        sound: how sounds became inputs; None for all else.
     """
 
     name: str
@@ -188,6 +197,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
+    sound: Sound | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:

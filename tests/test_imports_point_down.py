@@ -13,7 +13,7 @@ ROOT = Path(sheaf.__file__).parent
 
 LEVELS = [
     ["errors", "seeds", "blob", "memory", "provenance", "augment", "metrics", "cost"],
-    ["types"],
+    ["types", "extras"],
     [
         "plugins",
         "wire",
@@ -29,13 +29,13 @@ LEVELS = [
     ],
     ["journal", "ledger", "tracing", "head", "sharing", "statistics", "permutation"],
     ["models", "data", "partitions", "cuts", "record", "network"],
-    ["datasets", "worker", "watch", "merges", "schema"],
-    ["sites", "engines"],
+    ["datasets", "worker", "watch", "merges", "schema", "card"],
+    ["sites", "engines", "formats"],
     ["methods", "config"],
     ["prepared"],
     ["runs", "plan"],
-    ["compare"],
-    ["report"],
+    ["compare", "export"],
+    ["report", "predict", "trackers"],
     ["cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
