@@ -23,6 +23,7 @@ from sheaf.errors import SheafError
 
 if TYPE_CHECKING:
     from sheaf.config import Experiment
+    from sheaf.watch import Watch
 
 app = typer.Typer(
     help="Train one model across edge devices and the cloud.",
@@ -41,6 +42,19 @@ Data = Annotated[
     Path | None,
     typer.Option("--data", help="Where datasets are looked for first [default: $SHEAF_DATA]."),
 ]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print nothing but the folder with the results.")
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", help="Print what happens as JSON lines (docs/experiments.md), and nothing else."),
+]
+TensorBoardOption = Annotated[
+    bool, typer.Option("--tensorboard", help="Also write TensorBoard event files into the run's folder.")
+]
+MLflowOption = Annotated[
+    str | None, typer.Option("--mlflow", metavar="URI", help="Also write to this MLflow server or store.")
+]
 
 
 @app.command(epilog="Example: sheaf run ecavg-mnist --data ~/data --set method.pretrain.epochs=3")
@@ -56,16 +70,20 @@ def run(
         bool,
         typer.Option("--dry-run", help="Show settings, split and cost; train and write nothing."),
     ] = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+    tensorboard: TensorBoardOption = False,
+    mlflow: MLflowOption = None,
 ) -> None:
     """Run an experiment: trains, prints the tables, and leaves a folder with everything in it."""
     from sheaf import runs
     from sheaf.config import load_experiment
     from sheaf.prepared import prepare
-    from sheaf.report.live import Live
     from sheaf.report.tables import cost_table, split_table
     from sheaf.schema import plain
 
     console = _console()
+    watch = _watching(console, quiet, as_json, tensorboard, mlflow)
     if resume is not None:
         given = [
             name for name, value in (("--set", changes), ("--out", out), ("--dry-run", dry_run)) if value
@@ -74,8 +92,10 @@ def run(
             raise SheafError(f"--resume goes on with a run as it was started; {given[0]} cannot change it")
         folder = resume
         with _resumable(folder):
-            runs.resume(folder, data=data, watch=Live(console, f"resuming {folder}"))
+            runs.resume(folder, data=data, watch=watch(f"resuming {folder}", folder))
     elif dry_run:
+        if quiet or as_json:
+            raise SheafError("--dry-run shows what a person reads; it goes with neither --quiet nor --json")
         prepared = prepare(load_experiment(experiment, changes or ()), data)
         console.print(Syntax(prepared.experiment.toml(), "toml", background_color="default", word_wrap=True))
         for note in prepared.notes:
@@ -90,8 +110,13 @@ def run(
             f"{experiment}: {plain(settings.method)['name']} on {settings.data.name}, seed {settings.seed}"
         )
         with _resumable(folder):
-            runs.run(settings, data=data, out=folder, watch=Live(console, title))
-    _show(console, folder)
+            runs.run(settings, data=data, out=folder, watch=watch(title, folder))
+    if quiet:
+        print(folder)
+    elif as_json:
+        _json_line("finished", folder, result=str(folder / "result.json"))
+    else:
+        _show(console, folder)
 
 
 @app.command(epilog="Example: sheaf compare ecavg-mnist --methods ecavg,fedavg,local,central --seeds 3")
@@ -112,13 +137,16 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(help="Where the runs go; what is finished there is reused.")
     ] = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+    tensorboard: TensorBoardOption = False,
+    mlflow: MLflowOption = None,
 ) -> None:
     """Run several methods on the same data, seeds and total of training, and print one table."""
     from sheaf import runs
     from sheaf.blob import write_durably
     from sheaf.compare import compare as compare_methods
     from sheaf.config import load_experiment
-    from sheaf.report.live import Live
     from sheaf.report.tables import comparison_table
 
     console = _console()
@@ -128,13 +156,17 @@ def compare(
     if not names:
         raise SheafError("--methods names no method; such as: --methods ecavg,fedavg")
     swept = None if sweep is None else _swept(experiment, changes or (), sweep)
-    watch = partial(Live, console, rows=False)
+    watch = _watching(console, quiet, as_json, tensorboard, mlflow, rows=False)
     summaries = compare_methods(settings, names, seeds, folder, data, watch, swept)
+    plain = [asdict(summary) for summary in summaries]
+    write_durably(folder / "compare.json", json.dumps(plain, indent=1).encode())
+    if quiet:
+        print(folder)
+        return
+    if as_json:
+        _json_line("compared", folder, methods=plain)
+        return
     console.print(comparison_table(summaries))
-    write_durably(
-        folder / "compare.json",
-        json.dumps([asdict(summary) for summary in summaries], indent=1).encode(),
-    )
     console.print(f"folder: {folder}", highlight=False, soft_wrap=True)
 
 
@@ -271,6 +303,35 @@ def _show(console: Console, folder: Path) -> None:
     for refusal in result.refused:
         console.print(f"refused in call {refusal.call}: {refusal.site}: {refusal.why}", highlight=False)
     console.print(f"folder: {folder}", highlight=False, soft_wrap=True)
+
+
+def _watching(
+    console: Console, quiet: bool, as_json: bool, tensorboard: bool, mlflow: str | None, rows: bool = True
+) -> Callable[[str, Path], Watch]:
+    """Makes what shows a run and keeps a record of it, from a line that says which and its folder."""
+    from sheaf.report.live import Live
+    from sheaf.trackers.json_lines import JsonLines
+    from sheaf.trackers.mlflow import MLflow
+    from sheaf.trackers.tensorboard import TensorBoard
+    from sheaf.watch import Quiet, Several
+
+    if quiet and as_json:
+        raise SheafError("--quiet and --json exclude each other")
+
+    def watch(title: str, folder: Path) -> Watch:
+        watches: list[Watch] = [MLflow(mlflow, folder)] if mlflow else []
+        if tensorboard:
+            watches.append(TensorBoard(folder))
+        shown = Quiet() if quiet else JsonLines(sys.stdout, folder) if as_json else Live(console, title, rows)
+        return Several([*watches, shown])
+
+    return watch
+
+
+def _json_line(event: str, folder: Path, **said: object) -> None:
+    from sheaf.trackers.json_lines import JsonLines
+
+    JsonLines(sys.stdout, folder).write(event, **said)
 
 
 @contextmanager

@@ -140,7 +140,7 @@ def _execute(prepared: Prepared, folder: Path, watch: Watch) -> Result:
         for note in prepared.notes:
             logger.info(note)
             watch.note(note)
-        calls = Calls(experiment.seed, journal, ledger, watch.began)
+        calls = Calls(experiment.seed, journal, ledger, watch)
         fleet = LocalFleet(prepared.edges(folder / "sites"), watch.step)
         worker = prepared.cloud(folder / "sites")
         edges, cloud = _sites(prepared, calls, fleet, worker, LocalFleet([worker], watch.step))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,7 @@ from sheaf.types import (
     TaskKind,
     Update,
 )
+from sheaf.watch import Quiet, Watch
 from sheaf.wire import decode_samples, encode_samples
 from sheaf.worker import Worker
 
@@ -61,7 +62,7 @@ class Calls:
         seed: the run's seed.
         journal: where answers are kept.
         ledger: where their cost is booked.
-        began: told of each call before it is made: what is asked, of how many sites.
+        watch: told of each call as it is made and answered.
     """
 
     def __init__(
@@ -69,13 +70,13 @@ class Calls:
         seed: int,
         journal: Journal,
         ledger: Ledger,
-        began: Callable[[str, int], None] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.refused: list[Refusal] = []
         self._seed = seed
         self._journal = journal
         self._ledger = ledger
-        self._began = began
+        self._watch = watch or Quiet()
         self.count = 0
 
     def ask(
@@ -101,10 +102,11 @@ class Calls:
         answers = {site: self._journal.result(site, task) for site, task in tasks.items()}
         logger.info("call %d: %s, %d sites", self.count, kind, len(tasks))
         open_tasks = {site: task for site, task in tasks.items() if answers[site] is None}
-        if open_tasks and self._began is not None:
-            self._began(kind, len(open_tasks))
+        if open_tasks:
+            self._watch.began(kind, tuple(open_tasks))
         for update in fleet.run(open_tasks):
             answers[update.site] = self._journal.record(tasks[update.site], update)
+            self._watch.answered(update.site)
         updates = [update for update in answers.values() if update is not None]
         if counted:
             for update in updates:
@@ -115,6 +117,7 @@ class Calls:
         """Notes that a site's answer to the latest call is left out."""
         logger.info("call %d: %s is refused: %s", self.count, site, why)
         self.refused.append(Refusal(self.count, site, why))
+        self._watch.refused(site, why)
 
 
 class Edges:

@@ -58,7 +58,7 @@ def train(
     recipe: Recipe,
     prepare: Preparation,
     seed: int,
-    progress: Callable[[int, int, float], None] | None = None,
+    progress: Callable[[int, int, float, int], None] | None = None,
 ) -> list[float]:
     """Trains ``model`` in place by ``recipe`` and returns the mean loss of each epoch.
 
@@ -72,7 +72,7 @@ def train(
     augmentations = [AUGMENTATIONS[name] for name in recipe.augment]
     precision = _autocast(recipe, prepare.device)
     held = torch.bincount(samples.labels).nonzero().flatten().to(prepare.device)
-    losses, step = [], 0
+    losses, step, examples = [], 0, 0
     with global_draws_from(seed_for(seed, "layers"), prepare.device):
         for _ in range(recipe.epochs):
             parts = []  # summed once an epoch, not at every step
@@ -90,9 +90,10 @@ def train(
                     scheduler.step()
                 parts.append((loss.detach(), len(labels)))
                 step += 1
+                examples += len(labels)
                 if progress is not None and (step % 16 == 0 or step == steps):
-                    progress(step, steps, loss.item())
-            losses.append(sum(part.item() * examples for part, examples in parts) / len(samples))
+                    progress(step, steps, loss.item(), examples)
+            losses.append(sum(part.item() * count for part, count in parts) / len(samples))
     return losses
 
 

@@ -401,8 +401,8 @@ class Update:
         )
 
 
-Progress = Callable[[str, int, int, float], None]
-"""Told of a training site's steps: site, steps done, steps in all, loss of the last one."""
+Progress = Callable[[str, int, int, float, int], None]
+"""Told of a training site's steps: site, steps done, steps in all, loss of the last one, examples so far."""
 
 
 class Fleet(Protocol):

@@ -27,6 +27,7 @@ from sheaf.network import Network
 from sheaf.seeds import generator, seed_for
 from sheaf.sites import Calls, Cloud, Edges
 from sheaf.types import CLOUD, Cut, Dataset, Recipe, Samples, Share, Statistic, Task, Update
+from sheaf.watch import Quiet
 from sheaf.wire import decode_samples, message_bytes
 from sheaf.worker import Worker
 
@@ -94,6 +95,22 @@ class Fleet(LocalFleet):
                 yield update if sent is None else replace(update, blob=Blob.of(sent))
 
 
+class Listener(Quiet):
+    """Keeps what it is told of calls, answers and refusals."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[object, ...]] = []
+
+    def began(self, kind: str, sites: Sequence[str]) -> None:
+        self.told.append((kind, tuple(sites)))
+
+    def answered(self, site: str) -> None:
+        self.told.append((site,))
+
+    def refused(self, site: str, why: str) -> None:
+        self.told.append((site, why))
+
+
 class Rig:
     """The seam over a fleet, with all that stands behind it."""
 
@@ -107,8 +124,8 @@ class Rig:
         self.fleet = fleet or Fleet(folder / "sites")
         self.journal = Journal(folder / "journal", {})
         self.ledger = Ledger(SITES, 0, 0)
-        self.began: list[tuple[str, int]] = []
-        self.calls = Calls(5, self.journal, self.ledger, lambda *told: self.began.append(told))
+        self.watch = Listener()
+        self.calls = Calls(5, self.journal, self.ledger, self.watch)
         needs = needs or [SiteNeeds(site, (0, 1, 2)) for site in SITES]
         self.edges = Edges(self.calls, self.fleet, network(), needs, quorum)
 
@@ -161,11 +178,12 @@ def test_what_is_in_the_journal_is_not_asked_again(tmp_path: Path) -> None:
     with Rig(tmp_path, Fleet(tmp_path / "sites", seed=9)) as second:
         assert merged_bits(second) == bits
         assert second.fleet.asked == []
-        assert second.began == [], "nobody is told of work that is not done"
+        assert second.watch.told == [], "nobody is told of work that is not done"
         assert second.ledger.sites == first.ledger.sites
         second.edges.evaluate()
         assert second.fleet.asked == [(3, site) for site in SITES]
-        assert second.began == [("evaluate", 4)]
+        assert second.watch.told[0] == ("evaluate", SITES)
+        assert sorted(second.watch.told[1:]) == sorted((site,) for site in SITES)
 
 
 def test_only_the_sites_without_an_answer_are_asked(tmp_path: Path) -> None:
@@ -255,6 +273,9 @@ def test_what_cannot_be_merged_is_refused_by_name_and_the_rest_goes_on(tmp_path:
     with Rig(tmp_path) as again:
         found = again.edges.merge(Mean(), theta(), again.edges.train(theta(), RECIPE))
         assert Blob.of(found).sha256 == Blob.of(merged).sha256
+        assert [told for told in rig.watch.told if told[0] in SITES and len(told) == 2] == [
+            (one.site, one.why) for one in rig.calls.refused
+        ]
         assert again.calls.refused == rig.calls.refused, "a refusal is found again in the journal"
 
 
