@@ -140,7 +140,8 @@ def _test_inputs(run: Path, card: Card, data: Path | None) -> tuple[Tensor, str]
     """Inputs to compare on: the run's test images where they can still be had, else drawn ones."""
     try:
         settings = load_experiment(run / "experiment.toml").data
-        few = replace(settings, limit=len(card.classes), limit_test=max(len(card.classes), CHECKED))
+        count = min(settings.limit_test or CHECKED, max(len(card.classes), CHECKED))
+        few = replace(settings, limit=len(card.classes), limit_test=count)
         samples = load_dataset(few, data or data_root(run)).test
         inputs = samples.inputs[samples.positions]
         if inputs.shape[1:] == card.in_shape and inputs.dtype == card.dtype:

@@ -44,9 +44,12 @@ def graph(model: nn.Module, card: Card) -> Any:
     batch = {"inputs": {0: torch.export.Dim("batch")}}
     try:
         with unheard():
-            return torch.export.export(FromRaw(model, card).eval(), (example,), dynamic_shapes=batch)
+            program = torch.export.export(FromRaw(model, card).eval(), (example,), dynamic_shapes=batch)
     except Exception as error:  # whatever torch trips over in a user's code
         raise ModelFileError(f"torch.export cannot make a graph of the model: {first_line(error)}") from error
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # names folders of this machine, which are nobody's business
+    return program
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Reading one runs no code of the file's: onnxruntime knows its own operators and 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,9 +42,21 @@ def write(path: Path, model: nn.Module, card: Card) -> None:
     except Exception as error:  # an operator that ONNX has not
         raise ModelFileError(f"the model cannot be written as ONNX: {first_line(error)}") from error
     assert program is not None
+    _tidy(program.model.graph)
     says = card.of_graph().metadata() | {"input": f"{INPUT[card.inputs]}; the graph normalises them"}
     program.model.metadata_props.update(says)
     program.save(path, external_data=False)
+
+
+def _tidy(graph: Any) -> None:
+    """Names the open dimension ``batch``, and drops what the exporter notes of itself in each node."""
+    symbol = graph.inputs[0].shape[0]
+    values = [*graph.inputs, *(value for node in graph for value in node.outputs)]
+    for thing in [*graph, *values]:
+        thing.metadata_props.clear()
+    for value in values:
+        if value.shape is not None and value.shape[0] == symbol:
+            value.shape[0] = "batch"
 
 
 def read(path: Path, trust: bool) -> Opened:
