@@ -94,8 +94,10 @@ def run(
         with _resumable(folder):
             runs.resume(folder, data=data, watch=watch(f"resuming {folder}", folder))
     elif dry_run:
-        if quiet or as_json:
-            raise SheafError("--dry-run shows what a person reads; it goes with neither --quiet nor --json")
+        if quiet or as_json or tensorboard or mlflow:
+            raise SheafError(
+                "--dry-run runs nothing that --quiet, --json, --tensorboard or --mlflow could tell"
+            )
         prepared = prepare(load_experiment(experiment, changes or ()), data)
         console.print(Syntax(prepared.experiment.toml(), "toml", background_color="default", word_wrap=True))
         for note in prepared.notes:

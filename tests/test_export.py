@@ -46,6 +46,7 @@ def test_a_file_classifies_as_the_run_measured(site: str, to: str, run: Path, tm
     model = open_file(done.file, trust=True)
     names = model.card.outputs
     assert done.classes == names == (tuple("56789") if site == "edge-2" else tuple("0123456789"))
+    assert model.card.model is None or model.card.model.weights is None
     assert model.card.source is not None
     assert (model.card.source["site"], model.card.source["method"]) == (site, "decoupled")
     test = load_dataset(load_experiment(run / "experiment.toml").data).test

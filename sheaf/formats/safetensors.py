@@ -79,7 +79,8 @@ def build(card: Card, weights: Path) -> tuple[nn.Module, Card]:
         The network in evaluation mode, one output a class; a card that names these.
     """
     assert card.model is not None
-    settings = replace(card.model, weights=None)
+    settings = replace(card.model, weights=None)  # where training started is no matter of the file's
+    card = replace(card, model=settings)
     model = models.build(settings, len(card.classes), card.in_shape, seed=0)
     if card.cut is not None:
         network, cut = Network(model, card.in_shape), Cut.of(card.cut)

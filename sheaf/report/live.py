@@ -25,6 +25,8 @@ DOING = {
     "restat": "estimating statistics in",
     "refit": "refitting the classifier in",
     "collect": "gathering the models of",
+    "remember": "keeping the models of",
+    "choose": "choosing in",
 }
 """What a call does, said before the sites."""
 
@@ -50,6 +52,8 @@ class _Site:
 
     def step(self, done: int, steps: int, loss: float, examples: int, now: float) -> None:
         self.state, self.done, self.steps, self.loss = "training", done, steps, loss
+        if self.told and done <= self.told[-1][1]:
+            self.told.clear()  # it begins anew
         self.told.append((now, done, examples))
         while len(self.told) > 2 and now - self.told[1][0] > WINDOW:
             self.told.popleft()
@@ -117,13 +121,13 @@ class Live:
     def began(self, kind: str, sites: Sequence[str]) -> None:
         """The sites wait for their turn; where there is no terminal, training gets a line."""
         self._show_measured()
-        self._asked = tuple(sites)
         self._doing = f"{DOING.get(kind, kind)} {_several(len(sites), sites[0])}"
         self._began = self._spoke = time.monotonic()
         for site in self._sites.values():
             site.state = "idle"
         for name in sites:
             self._sites[name] = _Site("waiting")
+        self._asked = tuple(sites)  # only now: rich draws from a thread of its own
         if kind == "train" and self._rows and not self._console.is_terminal:
             self._print(self._doing)
 
@@ -140,7 +144,7 @@ class Live:
 
     def answered(self, site: str) -> None:
         """The site is done."""
-        self._sites[site].state = "done"
+        self._sites.setdefault(site, _Site()).state = "done"
 
     def refused(self, site: str, why: str) -> None:
         """Prints it."""
@@ -155,15 +159,15 @@ class Live:
 
     def _show_measured(self) -> None:
         """A line for each site's measurement at one stage, or one for all where they are many."""
-        rows, self._measured = sorted(self._measured, key=lambda row: row.accuracy), []
+        rows, self._measured = self._measured, []
         if not self._rows:
             return
         if len(rows) > MANY:
             mean = sum(row.accuracy for row in rows) / len(rows)
-            worst, best = rows[0], rows[-1]
+            worst = min(rows, key=lambda row: row.accuracy)
             self._print(
-                f"{len(rows):,} sites  {worst.stage}  accuracy {mean:.4f} on average, "
-                f"{worst.accuracy:.4f} ({worst.site}) to {best.accuracy:.4f} ({best.site})"
+                f"{len(rows):,} sites  {worst.stage}  accuracy {mean:.4f} mean, "
+                f"{worst.accuracy:.4f} worst ({worst.site})"
             )
             return
         for row in rows:
@@ -177,7 +181,7 @@ class Live:
         return f"{done:,} of {len(self._asked):,} done"
 
     def _table(self) -> Table:
-        sites = list(self._sites.items())  # at once: rich draws from a thread of its own
+        sites = list(self._sites.items())
         title = f"{self._doing}, {self._progress()}, {_clock(time.monotonic() - self._began)}"
         table = Table(box=box.SIMPLE_HEAD, title=Text(title), title_justify="left", pad_edge=False)
         table.caption_justify = "left"
@@ -193,8 +197,8 @@ class Live:
             shown = sites
         for name, site in shown:
             table.add_row(name, *site.cells(), style="" if site.state == "training" else "dim")
-        hidden = Counter(site.state for _, site in sites) - Counter(site.state for _, site in shown)
-        if hidden:
+        names = {name for name, _ in shown}
+        if hidden := Counter(site.state for name, site in sites if name not in names):
             what = ", ".join(f"{count:,} {state}" for state, count in sorted(hidden.items()))
             table.caption = Text(f"and {hidden.total():,} more: {what}")
         return table

@@ -113,7 +113,7 @@ def test_a_store_that_goes_away_costs_no_run(quick: Experiment, uri: str, tmp_pa
     assert log.count("is lost, the run goes on without it") == 1
 
 
-@pytest.mark.parametrize("bad", ["nonsense://x", "sqlite:////no/such/folder/x.db"])
+@pytest.mark.parametrize("bad", ["nonsense://x", "sqlite:////proc/no/x.db"])
 def test_a_store_that_is_not_there_stops_the_run_before_it_begins(
     bad: str, quick: Experiment, tmp_path: Path
 ) -> None:
