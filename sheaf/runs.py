@@ -27,10 +27,10 @@ from sheaf.journal import Journal, answered
 from sheaf.ledger import Ledger
 from sheaf.prepared import Prepared, listening, prepare
 from sheaf.provenance import provenance
-from sheaf.record import Log, RefusalRecord, Result, SiteRecord
+from sheaf.record import CutsRecord, Log, PartRecord, RefusalRecord, Result, SiteRecord
 from sheaf.schema import plain
 from sheaf.sites import Calls, Cloud, Edges
-from sheaf.types import CLOUD, Fleet, Params
+from sheaf.types import CLOUD, Cut, Fleet, Params
 from sheaf.watch import Quiet, Watch
 from sheaf.weights import save_weights
 from sheaf.worker import Worker
@@ -140,7 +140,7 @@ def _execute(prepared: Prepared, folder: Path, watch: Watch) -> Result:
         for note in prepared.notes:
             logger.info(note)
             watch.note(note)
-        calls = Calls(experiment.seed, journal, ledger, watch)
+        calls = Calls(experiment.seed, journal, ledger, watch, log.trained)
         fleet = LocalFleet(prepared.edges(folder / "sites"), watch.step)
         worker = prepared.cloud(folder / "sites")
         edges, cloud = _sites(prepared, calls, fleet, worker, LocalFleet([worker], watch.step))
@@ -154,6 +154,8 @@ def _execute(prepared: Prepared, folder: Path, watch: Watch) -> Result:
         whole=prepared.whole,
         cost={site: SiteRecord(**asdict(spent)) for site, spent in ledger.sites.items()},
         refused=[RefusalRecord(**asdict(refusal)) for refusal in calls.refused],
+        curves=log.curves,
+        cuts=_cuts(prepared, edges),
         weights=weights,
         provenance=provenance(
             plain(experiment),
@@ -195,6 +197,20 @@ def _save_models(prepared: Prepared, folder: Path, edges: Edges, theta: Params |
         metadata = replace(card, cut=None if cut is None else cut.header()).metadata()
         save_weights(folder / "weights" / f"{site}.safetensors", params, metadata)
     return {site: f"weights/{site}.safetensors" for site in final}
+
+
+def _cuts(prepared: Prepared, edges: Edges) -> CutsRecord | None:
+    """What the edges ended with, each part once; None where all hold the whole model."""
+    holders: dict[Cut, list[str]] = {}
+    for site in prepared.parts:
+        if (cut := edges.cut_of(site)) is not None:
+            holders.setdefault(cut, []).append(site)
+    if not holders:
+        return None
+    return CutsRecord(
+        groups={group.name: group.width for group in prepared.network.anatomy.groups},
+        parts=[PartRecord(sites=sites, **cut.header()) for cut, sites in holders.items()],
+    )
 
 
 def _identity(prepared: Prepared) -> dict[str, str]:

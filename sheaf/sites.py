@@ -63,6 +63,7 @@ class Calls:
         journal: where answers are kept.
         ledger: where their cost is booked.
         watch: told of each call as it is made and answered.
+        trained: told of each call that trained: its number, and what was answered.
     """
 
     def __init__(
@@ -71,12 +72,14 @@ class Calls:
         journal: Journal,
         ledger: Ledger,
         watch: Watch | None = None,
+        trained: Callable[[int, list[Update]], None] | None = None,
     ) -> None:
         self.refused: list[Refusal] = []
         self._seed = seed
         self._journal = journal
         self._ledger = ledger
         self._watch = watch or Quiet()
+        self._trained = trained
         self.count = 0
 
     def ask(
@@ -111,6 +114,8 @@ class Calls:
         if counted:
             for update in updates:
                 self._ledger.book(tasks[update.site], update)
+        if self._trained is not None and (trained := [u for u in updates if u.metrics.get("losses")]):
+            self._trained(self.count, trained)
         return updates
 
     def refuse(self, site: str, why: str) -> None:
