@@ -1,0 +1,3 @@
+"""Stub."""
+def section(results):
+    return None
