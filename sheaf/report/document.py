@@ -64,6 +64,5 @@ class Page:
     """A whole report; ``facts`` is (what, value), shown at its head."""
 
     title: str
-    subtitle: str
     facts: Sequence[tuple[str, str]]
     sections: Sequence[Section]

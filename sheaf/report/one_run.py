@@ -6,10 +6,10 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 from sheaf.record import Curve, Result, Row, SiteRecord
-from sheaf.report import papers
 from sheaf.report.document import Page, Section, Table
 from sheaf.report.gather import Run
 from sheaf.report.origin import commit, data_name, flattened, made, setting
+from sheaf.report.papers import beside_the_paper
 from sheaf.report.pictures.confusion import confusion, within
 from sheaf.report.pictures.cost import cost
 from sheaf.report.pictures.curves import curves
@@ -29,7 +29,7 @@ def one_run(run: Run) -> Page:
     sections = (
         gained(result),
         in_the_cloud(result),
-        beside_the_paper(result),
+        beside_the_paper([result]),
         mistaken(result),
         divided(result),
         parts_held(result),
@@ -39,15 +39,14 @@ def one_run(run: Run) -> Page:
         settings(run),
     )
     return Page(
-        title=f"{result.method} on {data_name(result)}",
-        subtitle=str(setting(result, "title") or ""),
+        title=f"{result.method} on {data_name(result)}, {some(len(result.split), 'edge')}",
         facts=(
+            ("experiment", str(setting(result, "title") or "-")),
             ("method", result.method),
             ("data", f"{data_name(result)}: {sum(map(sum, result.split.values())):,} training images, "
              f"{some(len(result.classes), 'class')}"),
             ("model", f"{setting(result, 'model', 'name')}, {count(result.whole.parameters)} numbers, "
              f"{count(result.whole.macs_per_example)} multiply-adds an image"),
-            ("edges", f"{len(result.split):,}"),
             ("seed", str(made(result, "seed"))),
             ("commit", commit(result)),
         ),
@@ -73,7 +72,7 @@ def gained(result: Result) -> Section | None:
         title="What each edge gained",
         finding=gain_in_words(found),
         pictures=[gain(found)],
-        tables=[edges_table(result, found)],
+        tables=[edges_table(found)],
         notes=notes,
     )
 
@@ -103,10 +102,20 @@ def gain_in_words(found: Sequence[Way]) -> str:
     else:
         gains = [way.gain for way in found]
         said = f"No edge lost: {points(min(gains))} to {points(max(gains))} points on its own classes"
-    return f"{said}; {points(everywhere)} points on all classes on average. {ends[0].upper()}{ends[1:]}."
+    between: dict[str, list[float]] = {}
+    for way in found:
+        for row in way.rows[1:-1]:
+            between.setdefault(row.stage, []).append(row.accuracy_all - way.first.accuracy_all)
+    higher = [
+        f" ({stage}: {points(statistics.mean(gains))})"
+        for stage, gains in between.items()
+        if statistics.mean(gains) > everywhere + 0.005
+    ]
+    said += f"; {points(everywhere)} points on all classes on average{''.join(higher)}"
+    return f"{said}. {ends[0].upper()}{ends[1:]}."
 
 
-def edges_table(result: Result, found: Sequence[Way]) -> Table:
+def edges_table(found: Sequence[Way]) -> Table:
     """Each edge at each stage; of many edges, those that lost most, the median and those that gained most."""
     chosen = [(way, way.site) for way in found]
     caption = "Each edge at each step"
@@ -125,9 +134,7 @@ def edges_table(result: Result, found: Sequence[Way]) -> Table:
                 (name, row.stage, f"{row.accuracy:.4f}", change, f"{row.f1:.4f}", f"{row.accuracy_all:.4f}",
                  "-" if row.held_out is None else f"{row.held_out:.4f}", f"{row.examples:,}")
             )  # fmt: skip
-    headings = (
-        "edge", "step", "own classes", "points", "F1", "all classes", "held out", "test images"
-    )  # fmt: skip
+    headings = ("edge", "step", "own classes", "points", "F1", "all classes", "held out", "test images")
     return Table(caption, headings, rows, words=2, folded=len(rows) > 12)
 
 
@@ -149,11 +156,6 @@ def in_the_cloud(result: Result) -> Section | None:
         more = points(last.accuracy_all - compared.accuracy_all)
         finding += f"; {more} points against '{compared.stage}', which it is compared with"
     return Section("steps", "The cloud's model, step by step", f"{finding}.", [steps(rows)])
-
-
-def beside_the_paper(result: Result) -> Section | None:
-    """The paper's figures, where the experiment is a paper's."""
-    return papers.section([result])
 
 
 def mistaken(result: Result) -> Section | None:
@@ -247,9 +249,9 @@ def parts_held(result: Result) -> Section | None:
     def saved(site: str) -> str:
         return times(whole / max(each[site].macs_per_example, 1))
 
-    finding = f"The smallest part, {least}'s, takes {saved(least)} fewer multiply-adds an image than the whole model"
+    finding = f"The smallest part, {least}'s, takes {saved(least)} less computation an image than the whole model"
     if saved(most) != saved(least):
-        finding += f"; the largest, {most}'s, {saved(most)} fewer"
+        finding += f"; the largest, {most}'s, {saved(most)} less"
     rows = [
         (listed(part.sites, 3), percent(share(part, result.cuts.groups)),
          count(each[part.sites[0]].macs_per_example), saved(part.sites[0]),
@@ -312,7 +314,7 @@ def spent(result: Result) -> Section:
     carried = (
         "Every edge carries the whole model"
         if ratio < 1.05
-        else f"The weakest device's part takes {times(ratio)} fewer multiply-adds an image than the whole model"
+        else f"The weakest device's part takes {times(ratio)} less computation an image than the whole model"
     )
     up = sum(spent.bytes_sent for spent in edges.values())
     down = sum(spent.bytes_received for spent in edges.values())
@@ -323,7 +325,7 @@ def spent(result: Result) -> Section:
     rows = [
         (site, count(c.macs_per_example), times(whole.macs_per_example / max(c.macs_per_example, 1)),
          count(c.parameters), count(c.train_macs), size(c.bytes_sent), size(c.bytes_received),
-         f"{c.seconds:.1f}", size(c.peak_memory_bytes))
+         f"{c.seconds:.3g}", size(c.peak_memory_bytes))
         for site, c in shown.items()
     ]  # fmt: skip
     rows.append(("whole model", count(whole.macs_per_example), "1.0x", count(whole.parameters),
@@ -348,7 +350,7 @@ def _shown_costs(edges: Mapping[str, SiteRecord]) -> Iterator[tuple[str, SiteRec
         return
     ordered = sorted(edges, key=lambda site: edges[site].train_macs)
     for label, site in (("least", ordered[0]), ("median", ordered[len(ordered) // 2]), ("most", ordered[-1])):
-        yield f"{label} work: {site}", edges[site]
+        yield f"{label}: {site}", edges[site]
 
 
 def left_out(result: Result) -> Section:
@@ -373,17 +375,29 @@ def settings(run: Run) -> Section:
     """Everything that someone needs to get the same figures again."""
     result = run.result
     flat = [(key, value) for key, value in flattened(setting(result)) if value != ""]
+    method = setting(result, "method") or {}
+    recipes = {name: r for name, r in method.items() if isinstance(r, Mapping) and "optimizer" in r}
+    keys = list(dict.fromkeys(key for recipe in recipes.values() for key in recipe))
+    recipe_rows = [
+        (name, *(said for _, said in flattened({key: recipe.get(key, "") for key in keys})))
+        for name, recipe in recipes.items()
+    ]
     origin = [
         ("run", str(run.folder)), ("commit", commit(result)), ("finished", str(made(result, "finished"))),
         *((f"data {name}", str(digest)) for name, digest in flattened(made(result, "data"))),
         *flattened(made(result, "versions")), *flattened(made(result, "hardware")),
     ]  # fmt: skip
+    tables = [
+        Table("Settings", ("setting", "value"), flat, words=2, folded=True),
+        Table("Where the figures come from", ("what", "value"), origin, words=2, folded=True),
+    ]
+    if recipe_rows:
+        tables.insert(0, Table("How each step trains", ("step", *keys), recipe_rows, words=1 + len(keys)))
     return Section(
         "settings",
         "What was trained, on what, how",
-        "Every setting, with its default filled in; experiment.toml in the run's folder holds them ready to run.",
-        tables=[
-            Table("Settings", ("setting", "value"), flat, words=2),
-            Table("Where the figures come from", ("what", "value"), origin, words=2),
-        ],
+        f"Finished {str(made(result, 'finished') or '-')[:10]} at commit {commit(result)}, with seed "
+        f"{made(result, 'seed')}, on {made(result, 'hardware', 'cpu') or 'an unnamed processor'}.",
+        tables=tables,
+        notes=["experiment.toml in the run's folder holds every setting, ready to run again."],
     )

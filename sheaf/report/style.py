@@ -9,8 +9,10 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 # Okabe, Ito. Color Universal Design, 2008. https://jfly.uni-koeln.de/color/
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
@@ -87,9 +89,22 @@ def legend_above(axes: Axes, columns: int = 4, **settings: Any) -> None:
     )
 
 
-def percent_axis(axes: Axes, values: Sequence[float], which: str = "x", room: float = 0.08) -> None:
-    """Fits an axis of accuracies, 0 to 1, to ``values``, with room at both ends."""
+def accuracies(axes: Axes, values: Sequence[float], after: float = 0.08) -> None:
+    """Fits the x axis to accuracies, with so much room (of their span) after them, and no tick above 1."""
     low, high = min(values), max(values)
-    pad = max((high - low) * room, 0.004)
-    set_limits = axes.set_xlim if which == "x" else axes.set_ylim
-    set_limits(max(low - pad, -0.02), min(high + pad, 1.02))
+    span = max(high - low, 0.01)
+    axes.set_xlim(low - 0.08 * span, high + after * span)
+    ticks = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, min(high + 0.3 * span, 1))
+    axes.set_xticks([tick for tick in ticks if low - 0.04 * span <= tick <= min(1, high + after * span)])
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Ticks as plain numbers, on a logarithmic axis too."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def whole_numbers(axis: Axis) -> None:
+    """Ticks at whole numbers only, with commas."""
+    axis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

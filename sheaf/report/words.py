@@ -15,7 +15,7 @@ def points(difference: float) -> str:
 
 def percent(share: float) -> str:
     """A share as a percentage, with a decimal where it says something: ``97.3 %``."""
-    return f"{100 * share:.1f} %"
+    return f"{100 * share:.1f}\u00a0%"
 
 
 def some(number: int, thing: str) -> str:

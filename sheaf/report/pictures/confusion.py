@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from sheaf.report.document import Picture
 from sheaf.report.style import GREY, VERMILLION, drawable, sheet
 from sheaf.report.tables import MANY
 
+RIGHT = "#dcebf5"
 WRITTEN = 12
 """Up to so many classes, each cell holds its count."""
 
@@ -24,10 +26,13 @@ def confusion(
     order = [k for group in groups for k in group]
     table = np.array(counts)[np.ix_(order, order)]
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    mistakes = np.ma.array(shares, mask=np.eye(len(order), dtype=bool))
     figure, (axes,) = sheet(5.6 if len(names) > 6 else 3.6)
-    image = axes.imshow(shares, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
+    darkest = max(float(mistakes.filled(0).max()), 0.01)
+    axes.set_facecolor(RIGHT)
+    image = axes.imshow(mistakes, cmap="Greys", vmin=0, vmax=darkest, interpolation="nearest")
     if len(names) <= WRITTEN:
-        _numbers(axes, table, shares)
+        _numbers(axes, table, mistakes.filled(0) > 0.55 * darkest)
     if outlined := 1 < len(groups) < len(names):
         _outlines(axes, groups)
     shown = [drawable(names[k], 14) for k in order]
@@ -45,14 +50,15 @@ def confusion(
     for spine in axes.spines.values():
         spine.set_visible(True)
         spine.set_color(GREY)
-    figure.colorbar(image, ax=axes, label="share of the class's test images", shrink=0.7)
+    figure.colorbar(image, ax=axes, label="mistaken, of the class's test images", shrink=0.7)
+    image.colorbar.ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     return Picture(
         "confusion",
         f"Confusion matrix of the cloud's model ({stage}) over {len(names)} classes; "
         f"{within(counts, groups)[0]} of {within(counts, groups)[1]} errors stay within a group.",
         f"The cloud's model after '{stage}', on all test images: rows are what they are, columns what they "
-        "are taken for. "
-        + ("Outlined: classes that the same edges hold." if outlined else "No two edges' classes differ in groups."),
+        "are taken for; the darker, the more often. On the diagonal is what was right. "
+        + ("Outlined: classes that the same edges hold." if outlined else ""),
         figure,
     )
 
@@ -64,12 +70,12 @@ def within(counts: Sequence[Sequence[int]], groups: Sequence[Sequence[int]]) -> 
     return int(sum(table[np.ix_(group, group)].sum() for group in groups)), int(table.sum())
 
 
-def _numbers(axes: Axes, table: NDArray[np.int64], shares: NDArray[np.float64]) -> None:
+def _numbers(axes: Axes, table: NDArray[np.int64], dark: NDArray[np.bool_]) -> None:
     for (row, column), count in np.ndenumerate(table):
         if count:
             axes.text(
                 column, row, f"{count}", ha="center", va="center", fontsize=8.5,
-                color="white" if shares[row, column] > 0.5 else "black",
+                color="white" if dark[row, column] else "black",
             )  # fmt: skip
 
 

@@ -10,7 +10,20 @@ from matplotlib.lines import Line2D
 
 from sheaf.record import Curve
 from sheaf.report.document import Picture
-from sheaf.report.style import BLUE, COLOURS, DISTINCT, FAINT, GREY, INK, MARKERS, drawable, legend_above, sheet
+from sheaf.report.style import (
+    BLUE,
+    COLOURS,
+    DISTINCT,
+    FAINT,
+    GREY,
+    INK,
+    MARKERS,
+    drawable,
+    legend_above,
+    plain_numbers,
+    sheet,
+    whole_numbers,
+)
 from sheaf.types import CLOUD
 
 NAMED = 6
@@ -27,7 +40,7 @@ def curves(trained: Sequence[Curve]) -> Picture:
     figure, panels = sheet(2.5 * len(shown) + 0.2, len(shown), 1)
     for axes, (title, part) in zip(panels, shown, strict=True):
         _panel(axes, part)
-        axes.set_title(title, pad=24 if title == "edges" else 8)
+        axes.set_title(title, pad=24 if axes.get_legend() else 8)
     return Picture(
         "curves",
         "Mean training loss of each epoch. " + " ".join(_told(curve) for curve in trained[:6]),
@@ -61,7 +74,8 @@ def _panel(axes: Axes, trained: Sequence[Curve]) -> None:
         axes.set_yscale("log")
     axes.set_xlim(0.5, start + 0.5)
     axes.margins(y=0.18)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    whole_numbers(axes.xaxis)
+    plain_numbers(axes.yaxis)
     axes.set_xlabel("epochs trained")
     axes.set_ylabel("loss")
     axes.grid(axis="y", color=FAINT, linewidth=0.6)

@@ -49,7 +49,7 @@ def _size(runs: Sequence[tuple[int, int]] | None, width: int) -> int:
 
 def _lanes(held: CutsRecord) -> Figure:
     lanes = len(held.parts)
-    lane = min(0.2, 7.5 / (lanes * len(held.groups)))  # inches
+    lane = min(0.12, 7.5 / (lanes * len(held.groups)))  # inches
     figure, (axes,) = sheet(len(held.groups) * (lanes * lane + 0.06) + 1.1)
     for y, (name, width) in enumerate(held.groups.items()):
         axes.barh(y, 1, height=0.86, color="#f3f4f6", zorder=0)

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from sheaf.record import Row
 from sheaf.report.document import Picture
 from sheaf.report.stages import Way
-from sheaf.report.style import BLUE, FAINT, GREY, INK, MARKERS, VERMILLION, drawable, sheet
+from sheaf.report.style import BLUE, FAINT, GREY, INK, MARKERS, VERMILLION, accuracies, drawable, sheet, whole_numbers
 from sheaf.report.tables import MANY
 from sheaf.report.words import points
 
@@ -34,9 +34,7 @@ def _each(ways: Sequence[Way]) -> Picture:
         for y, way in enumerate(ways):
             _way(axes, y, [(stages.index(row.stage), score(row)) for row in way.rows])
         values = [score(row) for way in ways for row in way.rows]
-        low, high = min(values), max(values)
-        span = max(high - low, 0.01)
-        axes.set_xlim(low - 0.08 * span, high + 0.36 * span)  # room for what each gained
+        accuracies(axes, values, after=0.36)  # room for what each gained
         axes.set_xlabel(f"accuracy {title}")
         axes.set_ylim(len(ways) - 0.4, -0.6)
         axes.set_yticks(range(len(ways)), [drawable(way.site) for way in ways])
@@ -50,10 +48,8 @@ def _each(ways: Sequence[Way]) -> Picture:
         for n, stage in enumerate(stages)
     ]  # fmt: skip
     if len(stages) > 1:
-        handles += [
-            Line2D([], [], color=BLUE, linewidth=2.5, label="gained"),
-            Line2D([], [], color=VERMILLION, linewidth=2, linestyle=(0, (2, 1.2)), label="lost"),
-        ]
+        handles.append(Line2D([], [], color=BLUE, linewidth=2.5, label="gained"))
+        handles.append(Line2D([], [], color=VERMILLION, linewidth=2, linestyle=(0, (2, 1.2)), label="lost"))
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), columnspacing=1.4)
     told = "; ".join(
         f"{way.site}: " + ", ".join(f"{row.stage} {row.accuracy:.4f}" for row in way.rows) for way in ways
@@ -62,7 +58,7 @@ def _each(ways: Sequence[Way]) -> Picture:
         "gain",
         f"Accuracy of each edge at each step. On its own classes: {told}.",
         "Each line leads from an edge's first measurement to its last; the figure beside it is the "
-        "difference in percentage points. Left on the test images of the edge's own classes, right on those "
+        "difference in percentage points. " * (len(stages) > 1) + "Left on the test images of the edge's own classes, right on those "
         "of all classes. The scales differ.",
         figure,
     )
@@ -77,12 +73,14 @@ def _way(axes: Axes, y: int, reached: Sequence[tuple[int, float]]) -> None:
         linestyle=(0, (2, 1.2)) if lost else "-", zorder=2, solid_capstyle="butt",
     )  # fmt: skip
     steps = max(number for number, _ in reached) + 1
+    values = [value for _, value in reached]
+    axes.plot([min(values), max(values)], [y, y], color=GREY, linewidth=0.8, zorder=1)  # the steps between
     for number, value in reached:
         axes.plot(
             value, y, marker=MARKERS[number % len(MARKERS)], color=colour, markersize=7, zorder=3,
             markerfacecolor=_fill(number, steps, colour), markeredgewidth=1.4,
         )  # fmt: skip
-    rightmost = max(value for _, value in reached)
+    rightmost = max(values)
     said = f"{rightmost:.3f}" if len(reached) == 1 else points(last - first) + (" ▼" if lost else "")
     axes.annotate(
         said, (rightmost, y), (9, 0), textcoords="offset points", va="center", color=colour if lost else INK,
@@ -96,7 +94,7 @@ def _fill(number: int, steps: int, colour: str) -> str:
 
 
 def _sorted(ways: Sequence[Way]) -> Picture:
-    figure, panels = sheet(3.3, 1, 2)
+    figure, panels = sheet(3.4, 1, 2)
     stages = list(dict.fromkeys(row.stage for way in ways for row in way.rows))
     for axes, (title, score) in zip(panels, PANELS, strict=True):
         axes.set_title(title)
@@ -107,7 +105,12 @@ def _sorted(ways: Sequence[Way]) -> Picture:
             _gains(axes, ways, stages, score)
         axes.set_xlabel("edges, each curve in its own order")
         axes.set_xlim(0, len(ways))
+        whole_numbers(axes.xaxis)
         axes.grid(axis="y", color=FAINT, linewidth=0.6)
+    handles = [Line2D([], [], color=GREY, linestyle="--", label=stage) for stage in stages[1:-1]]
+    handles.append(Patch(facecolor=BLUE, edgecolor=INK, label=f"{stages[-1]}: gained" if stages[1:] else stages[0]))
+    handles += [Patch(facecolor="white", edgecolor=VERMILLION, hatch="////", label="lost")] * bool(stages[1:])
+    figure.legend(handles=handles, loc="outside upper left", ncols=4)
     lost = sum(way.gain < 0 for way in ways)
     return Picture(
         "gain",
@@ -125,10 +128,10 @@ def _gains(axes: Axes, ways: Sequence[Way], stages: Sequence[str], score: Score)
         )
         edges = [*range(len(gains) + 1)]
         if number < len(stages) - 1:
-            axes.stairs(gains, edges, baseline=None, color=GREY, linestyle="--", label=stage)
+            axes.stairs(gains, edges, baseline=None, color=GREY, linestyle="--")
             continue
         lost = sum(gain < 0 for gain in gains)
-        axes.stairs(gains, edges, baseline=None, color=INK, linewidth=1.2, label=stage)
+        axes.stairs(gains, edges, baseline=None, color=INK, linewidth=1.2)
         axes.stairs(gains[lost:], edges[lost:], fill=True, color=BLUE, alpha=0.75)
         if lost:
             axes.stairs(
@@ -136,12 +139,9 @@ def _gains(axes: Axes, ways: Sequence[Way], stages: Sequence[str], score: Score)
                 hatch="////",
             )  # fmt: skip
         axes.annotate(
-            f"{lost} of {len(gains)} lost", (0.03, 0.93), xycoords="axes fraction", va="top",
+            f"{lost:,} of {len(gains):,} lost", (0.03, 0.93), xycoords="axes fraction", va="top",
             color=VERMILLION if lost else INK, fontweight="bold",
         )  # fmt: skip
-        handles, _ = axes.get_legend_handles_labels()
-        handles += [Patch(facecolor="white", edgecolor=VERMILLION, hatch="////", label="lost")] * bool(lost)
-        axes.legend(handles=handles, loc="lower right")
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_ylabel("gain, percentage points")
 

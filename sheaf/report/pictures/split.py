@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from sheaf.record import Result
@@ -15,8 +16,11 @@ from sheaf.report.style import BLUE, FAINT, GREY, WIDTH, drawable, sheet
 from sheaf.report.tables import MANY
 
 Counts = NDArray[np.int64]
-SQUARES = 120
-"""Up to so many across, a square is drawn for each class of each edge; beyond, a shade."""
+SQUARES = 40
+"""Up to so many across, a square is drawn for each class of each edge; beyond, a bar."""
+
+IN_PIXELS = 5_000
+"""With more cells than this, the bars are pixels in the SVG too, which stays small."""
 
 
 def split(result: Result) -> Picture:
@@ -38,11 +42,12 @@ def split(result: Result) -> Picture:
         f"{len(sites)} edges with {totals.min():,} to {totals.max():,} training images of "
         f"{(counts > 0).sum(axis=0).min()} to {(counts > 0).sum(axis=0).max()} of {len(counts)} classes.",
         (
-            "The area of a square is the number of training images of that class on that edge"
+            "The area of a square"
             if max(grid.shape) <= SQUARES
-            else "The darker, the more training images of that class on that edge"
+            else "Each edge is a column, and the height of its bar in a row"
         )
-        + f" (most: {counts.max():,}). The bars are each edge's images in all.",
+        + f" is the number of training images of that class on that edge (most: {counts.max():,}). "
+        "Grey: each edge's images in all.",
         figure,
     )
 
@@ -55,6 +60,9 @@ def _draw(grid: Counts, across: Sequence[str], down: Sequence[str], totals: Coun
         figure, (main, side) = sheet(height + 0.9, 1, 2, sharey=True, width_ratios=[6, 1])
         side.barh(range(rows), totals, color=GREY, height=0.7)
         side.set_xlabel("images")
+        side.xaxis.set_major_locator(MaxNLocator(2))
+        side.xaxis.set_major_formatter("{x:,.0f}")
+        side.tick_params(axis="y", length=0)
     else:
         figure, (side, main) = sheet(height + 1.5, 2, 1, sharex=True, height_ratios=[0.6, height])
         if columns <= SQUARES:
@@ -62,12 +70,14 @@ def _draw(grid: Counts, across: Sequence[str], down: Sequence[str], totals: Coun
         else:
             side.stairs(totals, np.arange(columns + 1) - 0.5, fill=True, color=GREY)
         side.set_ylabel("images")
+        side.yaxis.set_major_locator(MaxNLocator(2))
+        side.yaxis.set_major_formatter("{x:,.0f}")
         side.tick_params(axis="x", length=0)
         side.spines["bottom"].set_visible(False)
     if max(rows, columns) <= SQUARES:
         _squares(main, grid, cell)
     else:
-        main.imshow(grid, aspect="auto", cmap="Greys", interpolation="nearest", vmin=0)
+        _bars(main, grid)
     main.set_xlim(-0.6, columns - 0.4)
     main.set_ylim(rows - 0.4, -0.6)
     for names, count, ticks, label in (
@@ -77,7 +87,7 @@ def _draw(grid: Counts, across: Sequence[str], down: Sequence[str], totals: Coun
         if len(names) == count:
             ticks(range(count), names)
         else:
-            label(f"{count} {names[0]}")
+            label(f"{count:,} {names[0]}")
             ticks([])
     if len(across) == columns and max(map(len, across)) * columns > 70:
         main.tick_params(axis="x", rotation=60)
@@ -95,3 +105,15 @@ def _squares(axes: Axes, grid: Counts, cell: float) -> None:
         axes.set_yticks(np.arange(grid.shape[0] + 1) - 0.5, minor=True)
         axes.grid(which="minor", color=FAINT, linewidth=0.5)
         axes.tick_params(which="minor", length=0)
+
+
+def _bars(axes: Axes, grid: Counts) -> None:
+    """A row of bars for each line of the grid, on a line of its own; the highest fills the row."""
+    edges = np.arange(grid.shape[1] + 1) - 0.5
+    for y, counts in enumerate(grid):
+        heights = counts / max(grid.max(), 1) * 0.92
+        axes.stairs(
+            y + 0.46 - heights, edges, baseline=y + 0.46, fill=True, color=BLUE, linewidth=0,
+            rasterized=grid.size > IN_PIXELS,
+        )  # fmt: skip
+        axes.axhline(y + 0.46, color=FAINT, linewidth=0.5, zorder=0)

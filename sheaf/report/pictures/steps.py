@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from sheaf.record import Row
 from sheaf.report.document import Picture
-from sheaf.report.style import BLUE, COLOURS, DISTINCT, FAINT, GREY, MARKERS, legend_above, sheet
+from sheaf.report.style import BLUE, COLOURS, DISTINCT, FAINT, GREY, MARKERS, legend_above, sheet, whole_numbers
 
 
 def steps(rows: Sequence[Row]) -> Picture:
@@ -68,6 +68,6 @@ def _over_rounds(axes: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
         )  # fmt: skip
     axes.set_xlabel("round")
     axes.set_ylabel("accuracy on all classes")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    whole_numbers(axes.xaxis)
     axes.grid(color=FAINT, linewidth=0.6)
     legend_above(axes)
