@@ -1,4 +1,4 @@
-"""The command line: ``sheaf run``, ``compare``, ``plan``, ``list``, ``show``, ``export``, ``predict``."""
+"""The command line: every command of ``sheaf``."""
 
 from __future__ import annotations
 
@@ -293,6 +293,22 @@ def predict(
         shares = [found.probability, *([found.none_of_these] if found.none_of_these is not None else [])]
         table.add_row(escape(found.file), escape(found.label), *(f"{share:.4f}" for share in shares))
     _console().print(table, highlight=False)
+
+
+@app.command(epilog="Example: sheaf report runs/ecavg-digits-20260101-120000")
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN", help="Folders of runs, or a folder that compare left.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The HTML file [default: report.html in the folder, if it is one].")
+    ] = None,
+) -> None:
+    """Write one HTML page of a run, or of several beside each other, with its pictures as PNG and SVG."""
+    from sheaf.report.page import report as write_report
+
+    place = write_report(folders, out)
+    _console().print(f"report: {place}", highlight=False, soft_wrap=True)
 
 
 def _show(console: Console, folder: Path) -> None:

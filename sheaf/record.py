@@ -23,7 +23,7 @@ from sheaf.types import CLOUD, Update, settings
 logger = logging.getLogger("sheaf")
 
 EACH = 20
-"""Up to so many sites, a curve holds each one's losses; of more, what is lowest, in the middle and highest."""
+"""Up to so many sites, a curve holds each one's losses; of more, the lowest, the median and the highest."""
 
 
 @settings
@@ -164,7 +164,8 @@ class Result:
     """Everything that a run found out.
 
     ``split`` is the training examples of each class at each site; ``cuts`` is None where every edge holds the
-    whole model; ``provenance`` is design law 10: commit, settings, versions, hardware, data fingerprint, seed.
+    whole model; ``provenance`` is design law 10: commit, settings, versions, hardware, data fingerprint,
+    seed.
     """
 
     schema_version: Literal[1] = 1

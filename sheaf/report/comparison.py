@@ -13,7 +13,7 @@ from sheaf.errors import RunFolderError
 from sheaf.record import Result
 from sheaf.report.document import Page, Section, Table
 from sheaf.report.gather import Run
-from sheaf.report.intervals import with_interval
+from sheaf.report.intervals import half_interval, with_interval
 from sheaf.report.origin import commit, data_name, flattened, made, setting
 from sheaf.report.papers import beside_the_paper
 from sheaf.report.pictures.frontier import Point, frontier, on_the_frontier
@@ -59,12 +59,16 @@ class Contender:
     @property
     def bytes(self) -> float:
         """Sent by all sites, mean over the runs."""
-        return self._mean([sum(spent.bytes_sent for spent in result.cost.values()) for result in self.results])
+        return self._mean(
+            [sum(spent.bytes_sent for spent in result.cost.values()) for result in self.results]
+        )
 
     @property
     def macs(self) -> float:
         """Multiply-adds of all training, edges and cloud, mean over the runs."""
-        return self._mean([sum(spent.train_macs for spent in result.cost.values()) for result in self.results])
+        return self._mean(
+            [sum(spent.train_macs for spent in result.cost.values()) for result in self.results]
+        )
 
     @property
     def edge_macs(self) -> float:
@@ -100,9 +104,10 @@ def comparison(runs: Sequence[Run], unfinished: Sequence[Path] = ()) -> Page:
         *papers[:1],
         where_from(found, unfinished),
     ]
+    labels = [group.label for group in found]
     seeds = sorted({len(group.runs) for group in found})
     return Page(
-        title=f"{listed([group.label for group in found], 3)} on {data_name(first)}",
+        title=f"{listed(labels) if len(labels) < 4 else some(len(labels), 'method')} on {data_name(first)}",
         facts=(
             ("experiment", str(setting(first, "title") or "-")),
             ("runs", f"{len(runs)}: {some(len(found), 'method')}, {' to '.join(map(str, seeds))} seeds each"),
@@ -116,7 +121,7 @@ def comparison(runs: Sequence[Run], unfinished: Sequence[Path] = ()) -> Page:
 
 
 def contenders(runs: Sequence[Run]) -> list[Contender]:
-    """The runs, grouped by all of their settings but the seed, in the order in which they were named.
+    """The runs, grouped by all of their settings but the seed; the best on average first.
 
     Raises:
         RunFolderError: the runs do not tell the same classes apart, or two are the same run.
@@ -124,7 +129,8 @@ def contenders(runs: Sequence[Run]) -> list[Contender]:
     for run in runs[1:]:
         if run.result.classes != runs[0].result.classes:
             raise RunFolderError(
-                f"{run.folder} is of other classes than {runs[0].folder}; runs on different data cannot be compared"
+                f"{run.folder} is of other classes than {runs[0].folder}: runs on different data cannot be "
+                "compared"
             )
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -135,10 +141,12 @@ def contenders(runs: Sequence[Run]) -> list[Contender]:
         for n, seed in enumerate(seeds):
             if seed in seeds[:n]:
                 raise RunFolderError(
-                    f"{group[seeds.index(seed)].folder} and {group[n].folder} are the same experiment with the "
-                    f"same seed ({seed}): together they would count twice"
+                    f"{group[seeds.index(seed)].folder} and {group[n].folder} are the same experiment with "
+                    f"the same seed ({seed}): together they would count twice"
                 )
-    return [Contender(label, group) for label, group in zip(_labels(list(groups.values())), groups.values())]
+    labels = _labels(list(groups.values()))
+    found = [Contender(label, group) for label, group in zip(labels, groups.values(), strict=True)]
+    return sorted(found, key=lambda group: -statistics.mean(group.mean_edge or [0]))
 
 
 def _labels(groups: Sequence[Sequence[Run]]) -> Iterator[str]:
@@ -162,18 +170,28 @@ def side_by_side(found: Sequence[Contender]) -> Section:
     fairest = max(found, key=lambda group: statistics.mean(group.worst_edge or [0]))
     finding = (
         f"Over the edges' own classes {best.label} is best on average "
-        f"({percent(statistics.mean(best.mean_edge))})"
+        f"({percent(statistics.mean(best.mean_edge))}"
+        + (
+            f"; these seeds do not tell it from {listed(alike, 6)})"
+            if (alike := _alike(best, found))
+            else ")"
+        )
     )
     if fairest.label == best.label:
-        finding += f", and its worst edge ({percent(statistics.mean(best.worst_edge))}) is the best of the worst"
+        finding += (
+            f", and its worst edge ({percent(statistics.mean(best.worst_edge))}) is the best of the worst"
+        )
     else:
         finding += (
-            f"; the best worst edge is {fairest.label}'s ({percent(statistics.mean(fairest.worst_edge))}, against "
+            f"; the best worst edge is {fairest.label}'s "
+            f"({percent(statistics.mean(fairest.worst_edge))}, against "
             f"{percent(statistics.mean(best.worst_edge))})"
         )
     if in_cloud := [group for group in found if group.cloud]:
         top = max(in_cloud, key=lambda group: statistics.mean(group.cloud))
-        finding += f"; on all classes {top.label}'s model in the cloud ({percent(statistics.mean(top.cloud))})"
+        finding += (
+            f"; on all classes {top.label}'s model in the cloud ({percent(statistics.mean(top.cloud))})"
+        )
     rows = [
         (group.label, str(len(group.runs)), with_interval(group.mean_edge), with_interval(group.worst_edge),
          with_interval(group.cloud), size(group.bytes), count(group.edge_macs),
@@ -189,16 +207,41 @@ def side_by_side(found: Sequence[Contender]) -> Section:
         title="Methods side by side",
         finding=f"{finding}.",
         pictures=[
-            methods({g.label: {"edges, mean": g.mean_edge, "worst edge": g.worst_edge, "cloud, all classes": g.cloud}
-                     for g in found})
+            methods(
+                {
+                    group.label: {
+                        "edges, mean": group.mean_edge,
+                        "worst edge": group.worst_edge,
+                        "cloud, all classes": group.cloud,
+                    }
+                    for group in found
+                }
+            )
         ],
         tables=[Table("Methods side by side", headings, rows)],
         notes=[
-            "± is half of the mean's 95 % interval over the seeds (Student's t). Edges are measured on the test "
-            "images of their own classes. Sent: bytes, by all devices and the cloud; work: multiply-adds of all "
-            "training; saved: multiply-adds an image of the whole model over those of the weakest device's part."
+            "± is half of the mean's 95 % interval over the seeds (Student's t). Edges are measured on the "
+            "test images of their own classes. Sent: bytes, by all devices and the cloud; work: "
+            "multiply-adds of all training; saved: multiply-adds an image of the whole model over those of "
+            "the weakest device's part."
         ],
     )  # fmt: skip
+
+
+def _alike(best: Contender, found: Sequence[Contender]) -> list[str]:
+    """Those whose mean over the edges has an interval that overlaps the best one's, or has no interval."""
+    high, half = statistics.mean(best.mean_edge), half_interval(best.mean_edge)
+    return [
+        group.label
+        for group in found
+        if group is not best
+        and group.mean_edge
+        and (
+            len(group.runs) == 1
+            or len(best.runs) == 1
+            or high - half < statistics.mean(group.mean_edge) + half_interval(group.mean_edge)
+        )
+    ]
 
 
 def frontiers(found: Sequence[Contender]) -> Iterator[Section]:
@@ -233,7 +276,9 @@ def where_from(found: Sequence[Contender], unfinished: Sequence[Path]) -> Sectio
     if unfinished:
         notes.append(f"Left out, as not finished: {listed([str(place) for place in unfinished], 6)}.")
     settings = [dict(flattened(setting(group.results[0]))) for group in found]
-    keys = [key for key in dict.fromkeys(key for its in settings for key in its) if key not in ("seed", "title")]
+    keys = [
+        key for key in dict.fromkeys(key for its in settings for key in its) if key not in ("seed", "title")
+    ]
     kept = [key for key in keys if any(its.get(key) for its in settings)]
     return Section(
         id="runs",

@@ -9,7 +9,7 @@ from scipy.stats import t
 
 
 def half_interval(values: Sequence[float]) -> float:
-    """Half the width of the mean's 95 % interval by Student's t; 0 where there is one value."""
+    """Half the width of the mean's 95 % interval by Student's t; 0 where there is one value."""
     n = len(values)
     return float(t.ppf(0.975, n - 1)) * statistics.stdev(values) / n**0.5 if n > 1 else 0.0
 

@@ -125,7 +125,9 @@ def edges_table(found: Sequence[Way]) -> Table:
         chosen = [(way, way.site) for way in ordered[:8]]
         chosen += [(middle, f"{middle.site} (median)")]
         chosen += [(way, way.site) for way in ordered[-3:]]
-        caption = f"Of {len(found):,} edges: the eight that gained least, the median, the three that gained most"
+        caption = (
+            f"Of {len(found):,} edges: the eight that gained least, the median, the three that gained most"
+        )
     rows = []
     for way, name in chosen:
         for row in way.rows:
@@ -170,11 +172,14 @@ def mistaken(result: Result) -> Section | None:
         finding = "The cloud's model makes no mistake on the test images."
     elif grouped:
         finding = (
-            f"{percent(1 - inside / errors)} of the cloud model's {errors:,} mistakes take a class for one that "
-            f"other edges hold; {percent(_by_chance(last, groups))} would if mistakes fell on classes evenly."
+            f"{percent(1 - inside / errors)} of the cloud model's {errors:,} mistakes take a class for one "
+            f"that other edges hold; {percent(_by_chance(last, groups))} would if mistakes fell on classes "
+            "evenly."
         )
     else:
-        finding = f"The cloud's model makes {some(errors, 'mistake')}; most often: {_worst_pair(result, last)}."
+        finding = (
+            f"The cloud's model makes {some(errors, 'mistake')}; most often: {_worst_pair(result, last)}."
+        )
     notes = [] if len(result.classes) <= MANY else [f"Most often: {_worst_pair(result, last)}."]
     return Section(
         "confusion",
@@ -189,9 +194,7 @@ def _by_chance(row: Row, groups: Sequence[Sequence[int]]) -> float:
     """The share of mistakes that would leave their group if each wrong class were taken equally often."""
     wrong = [sum(line) - line[k] for k, line in enumerate(row.confusion)]
     others = len(wrong) - 1
-    crossing = sum(
-        wrong[k] * (len(wrong) - len(group)) / others for group in groups for k in group if others
-    )
+    crossing = sum(wrong[k] * (len(wrong) - len(group)) / others for group in groups for k in group if others)
     return crossing / sum(wrong)
 
 
@@ -221,8 +224,8 @@ def divided(result: Result) -> Section:
     return Section(
         "split",
         "Who holds what",
-        f"{some(len(totals), 'edge')} with {classes} of {some(k, 'class')} and {images} training images each; "
-        f"{shared}.",
+        f"{some(len(totals), 'edge')} with {classes} of {some(k, 'class')} and {images} training images "
+        f"each; {shared}.",
         [split(result)],
         [split_table(result)] if k <= MANY and len(totals) <= MANY else [],
     )
@@ -249,7 +252,9 @@ def parts_held(result: Result) -> Section | None:
     def saved(site: str) -> str:
         return times(whole / max(each[site].macs_per_example, 1))
 
-    finding = f"The smallest part, {least}'s, takes {saved(least)} less computation an image than the whole model"
+    finding = (
+        f"The smallest part, {least}'s, takes {saved(least)} less computation an image than the whole model"
+    )
     if saved(most) != saved(least):
         finding += f"; the largest, {most}'s, {saved(most)} less"
     rows = [
@@ -261,7 +266,7 @@ def parts_held(result: Result) -> Section | None:
         for part in result.cuts.parts[:MANY] if part.sites[0] in each
     ]  # fmt: skip
     headings = (
-        "device", "channels", "multiply-adds/image", "saved", "numbers", "classes", "output for 'none of mine'"
+        "device", "channels", "multiply-adds/image", "saved", "numbers", "classes", "has an 'other' output"
     )  # fmt: skip
     caption = "Each part" if len(rows) == len(result.cuts.parts) else f"The first {len(rows)} parts"
     return Section(
@@ -294,7 +299,8 @@ def _ends(curve: Curve) -> tuple[float | None, float | None]:
     if curve.spread:
         return curve.spread[0][1], curve.spread[-1][1]
     columns = [
-        [losses[at] for losses in curve.losses.values() if losses and losses[at] is not None] for at in (0, -1)
+        [losses[at] for losses in curve.losses.values() if losses and losses[at] is not None]
+        for at in (0, -1)
     ]
     first, last = (statistics.median([v for v in c if v is not None]) if c else None for c in columns)
     return first, last
@@ -320,9 +326,10 @@ def spent(result: Result) -> Section:
     down = sum(spent.bytes_received for spent in edges.values())
     finding = (
         f"{carried}; the edges did {percent(work / max(work + at_cloud, 1))} of the training "
-        f"({count(work)} multiply-adds; the cloud {count(at_cloud)}), {size(up)} went up and {size(down)} down."
+        f"({count(work)} multiply-adds; the cloud {count(at_cloud)}), {size(up)} went up and "
+        f"{size(down)} down."
     )
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (site, count(c.macs_per_example), times(whole.macs_per_example / max(c.macs_per_example, 1)),
          count(c.parameters), count(c.train_macs), size(c.bytes_sent), size(c.bytes_received),
          f"{c.seconds:.3g}", size(c.peak_memory_bytes))

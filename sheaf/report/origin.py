@@ -25,7 +25,9 @@ def setting(result: Result, *path: str) -> Any:
 
 def commit(result: Result) -> str:
     """The commit's first twelve digits, and whether there were changes on top."""
-    return f"{str(made(result, 'commit') or 'unknown')[:12]}{', with changes' if made(result, 'dirty') else ''}"
+    return (
+        f"{str(made(result, 'commit') or 'unknown')[:12]}{', with changes' if made(result, 'dirty') else ''}"
+    )
 
 
 def data_name(result: Result) -> str:

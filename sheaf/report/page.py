@@ -1,7 +1,7 @@
 """One HTML file for one run or several, and its pictures beside it as PNG and SVG.
 
-The file needs nothing but itself: pictures are inside, no address is ever asked for. Its content security policy
-says so to the browser too, and lets no script run but the page's own.
+The file needs nothing but itself: pictures are inside, no address is ever asked for. Its content security
+policy says so to the browser too, and lets no script run but the page's own.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup
 
 from sheaf.blob import write_durably
 from sheaf.errors import RunFolderError
@@ -72,8 +73,8 @@ def _html(page: Page, drawn: dict[str, str], figures: str) -> str:
         drawn=drawn,
         sizes={p.name: _pixels(p) for section in page.sections for p in section.pictures},
         figures=figures,
-        style=jinja2.utils.markupsafe.Markup(HERE.joinpath("page.css").read_text(encoding="utf-8")),
-        script=jinja2.utils.markupsafe.Markup(script),
+        style=Markup(HERE.joinpath("page.css").read_text(encoding="utf-8")),
+        script=Markup(script),
         policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'",
         written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )

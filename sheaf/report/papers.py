@@ -1,4 +1,4 @@
-"""The papers' own figures beside ours, where an experiment is a paper's; what differs in the set-up is said."""
+"""A paper's own figures beside ours, where an experiment is the paper's, and what differs in the set-up."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ Key = tuple[str, str]
 
 @cache
 def known() -> list[dict[str, Any]]:
-    """The papers' experiments, from ``papers.json``; a row is device, step, accuracy, precision, recall, F1."""
-    content: list[dict[str, Any]] = json.loads(files("sheaf.report").joinpath("papers.json").read_text("utf-8"))
+    """The papers' experiments, from ``papers.json``; a row: device, step, accuracy, precision, recall, F1."""
+    content: list[dict[str, Any]] = json.loads(
+        files("sheaf.report").joinpath("papers.json").read_text("utf-8")
+    )
     return content
 
 
@@ -69,15 +71,18 @@ def beside_the_paper(results: Sequence[Result]) -> Section | None:
         )  # fmt: skip
     columns = ("accuracy", "precision", "recall", "F1")
     headings = ("device", "step", *columns, *(f"paper's {name}" for name in columns), "points apart")
-    seeds = f", mean over {len(results)} seeds ± half of its 95 % interval" if len(results) > 1 else ""
+    seeds = f", mean over {len(results)} seeds ± half of its 95 % interval" if len(results) > 1 else ""
     return Section(
         id="paper",
         title="Beside the paper",
-        finding=f"Ours is above the paper's accuracy in {above} of {some(len(apart), 'row')}; furthest apart are "
-        f"they at {' '.join(furthest)} ({points(apart[furthest])} points).",
-        pictures=[paper({key: [r.accuracy for r in of] for key, (of, _) in both.items()}, dict(
-            (key, figure) for key, (_, figure) in both.items()
-        ))],
+        finding=f"Ours is above the paper's accuracy in {above} of {some(len(apart), 'row')}; furthest "
+        f"apart are they at {' '.join(furthest)} ({points(apart[furthest])} points).",
+        pictures=[
+            paper(
+                {key: [row.accuracy for row in of] for key, (of, _) in both.items()},
+                {key: figure for key, (_, figure) in both.items()},
+            )
+        ],
         tables=[
             Table(f"Ours (accuracy on own classes{seeds}) and the paper's", headings, rows, words=2)
         ],
@@ -114,11 +119,15 @@ def differences(result: Result, experiment: Mapping[str, Any]) -> Iterator[str]:
     if weights != experiment["weights"]:
         names = {"": "drawn weights", "imagenet": "ImageNet's weights"}
         yield (
-            f"Start: from {names.get(weights, weights)}, the paper's from {names[experiment['weights']]}; its "
-            "rows for the cloud's 'initial weights' mean those."
+            f"Start: from {names.get(weights, weights)}, the paper's from {names[experiment['weights']]}; "
+            "these are what its cloud's 'initial weights' mean."
         )
-    recipes = {name: r for name in ("pretrain", "finetune", "retrain") if (r := setting(result, "method", name))}
-    said = "; ".join(f"{name} {r['epochs']} epochs of {r['optimizer']}, {r['lr']}" for name, r in recipes.items())
+    recipes = {
+        name: r for name in ("pretrain", "finetune", "retrain") if (r := setting(result, "method", name))
+    }
+    said = "; ".join(
+        f"{name} {r['epochs']} epochs of {r['optimizer']}, {r['lr']}" for name, r in recipes.items()
+    )
     yield f"Not stated in the paper: optimizer, learning rate, epochs. Here: {said}."
     yield "Not stated in the paper: which classes form the two halves. Here: by label, in order."
     for key, paper_has in (("rounds", 1), ("share", 1.0)):

@@ -1,4 +1,4 @@
-"""How every picture looks: one palette that the colour-blind can tell apart, and shapes that say the same in grey."""
+"""How every picture looks: colours that the colour-blind can tell apart, and shapes that do so in grey."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DISTINCT = len(COLOURS)
 WIDTH = 7.4
 """Inches: the page shows a picture at 96 pixels an inch, and shrinks none of them on a laptop."""
 
-RC: dict[str, Any] = {
+RC: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 9.5,
     "axes.titlesize": 10,
@@ -43,6 +43,7 @@ RC: dict[str, Any] = {
     "ytick.color": INK,
     "legend.frameon": False,
     "legend.fontsize": 9,
+    "figure.constrained_layout.h_pad": 0.07,
     "hatch.linewidth": 0.6,
     "savefig.dpi": 160,
     "svg.fonttype": "path",  # looks the same where the font is missing

@@ -50,8 +50,9 @@ def confusion(
     for spine in axes.spines.values():
         spine.set_visible(True)
         spine.set_color(GREY)
-    figure.colorbar(image, ax=axes, label="mistaken, of the class's test images", shrink=0.7)
-    image.colorbar.ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    figure.colorbar(
+        image, ax=axes, label="mistaken, of the class's test images", shrink=0.7, format=PercentFormatter(1)
+    )
     return Picture(
         "confusion",
         f"Confusion matrix of the cloud's model ({stage}) over {len(names)} classes; "

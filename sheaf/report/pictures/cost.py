@@ -10,7 +10,6 @@ from sheaf.report.style import BLUE, INK, ORANGE, drawable, sheet
 from sheaf.report.tables import count, size
 
 
-
 def cost(shown: Mapping[str, SiteRecord], whole: WholeModel, cloud: str) -> Picture:
     """A bar for each device in each of six panels. ``shown`` is label -> what it spent, the cloud's last."""
     labels = list(shown)
@@ -46,14 +45,15 @@ def cost(shown: Mapping[str, SiteRecord], whole: WholeModel, cloud: str) -> Pict
         axes.tick_params(axis="y", length=0)
         axes.spines["bottom"].set_visible(False)
     told = "; ".join(
-        f"{label}: {count(c.macs_per_example)} an image, {count(c.train_macs)} in training, {size(c.bytes_sent)} "
-        f"sent, {size(c.bytes_received)} received, {c.seconds:.1f} s, {size(c.peak_memory_bytes)}"
+        f"{label}: {count(c.macs_per_example)} an image, {count(c.train_macs)} in training, "
+        f"{size(c.bytes_sent)} sent, {size(c.bytes_received)} received, {c.seconds:.1f} s, "
+        f"{size(c.peak_memory_bytes)}"
         for label, c in shown.items()
     )
     return Picture(
         "cost",
         f"Cost by device. {told}. The whole model takes {count(whole.macs_per_example)} an image.",
-        "Filled: devices; hatched: the cloud, whose bytes are the sums over all edges. The dashed line is the "
-        "whole model. In one process, peak memory is the process's, the same for all who shared it.",
+        "Filled: devices; hatched: the cloud, whose bytes are the sums over all edges. The dashed line is "
+        "the whole model. In one process, peak memory is the process's, the same for all who shared it.",
         figure,
     )

@@ -67,7 +67,8 @@ def _panel(axes: Axes, trained: Sequence[Curve]) -> None:
             axes.annotate(
                 f"{curve.stage}{' (compared with)' * curve.reference}", (start + 0.5, 1),
                 (4, -2), xycoords=("data", "axes fraction"), textcoords="offset points", va="top",
-                fontsize=8.5, color=INK, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8},
+                fontsize=8.5, color=INK, 
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8},
             )  # fmt: skip
         start += max(lengths)
     if values and max(values) > 20 * max(min(values), 1e-9):
@@ -87,9 +88,7 @@ def _panel(axes: Axes, trained: Sequence[Curve]) -> None:
         legend_above(axes, handles=handles)
 
 
-def _line(
-    axes: Axes, losses: Losses, start: int, number: int, sites: int, reference: bool
-) -> list[float]:
+def _line(axes: Axes, losses: Losses, start: int, number: int, sites: int, reference: bool) -> list[float]:
     epochs = [start + epoch for epoch in range(1, len(losses) + 1)]
     distinct = sites <= DISTINCT
     axes.plot(
@@ -104,7 +103,8 @@ def _line(
 
 def _band(axes: Axes, curve: Curve, start: int) -> list[float]:
     low, middle, high = (
-        [math.nan if value is None else value for value in column] for column in zip(*curve.spread, strict=True)
+        [math.nan if value is None else value for value in column]
+        for column in zip(*curve.spread, strict=True)
     )
     epochs = [start + epoch for epoch in range(1, len(middle) + 1)]
     axes.fill_between(epochs, low, high, color=BLUE, alpha=0.2, linewidth=0)
@@ -123,4 +123,6 @@ def _told(curve: Curve) -> str:
     if curve.spread:
         return f"{curve.sites} edges before {curve.stage!r}: median {ends([m for _, m, _ in curve.spread])}."
     few: Mapping[str, Losses] = {site: losses for site, losses in curve.losses.items() if losses}
-    return f"Before {curve.stage!r}: " + ", ".join(f"{site} {ends(few[site])}" for site in list(few)[:4]) + "."
+    return (
+        f"Before {curve.stage!r}: " + ", ".join(f"{site} {ends(few[site])}" for site in list(few)[:4]) + "."
+    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from sheaf.report.document import Picture
 from sheaf.report.intervals import half_interval
@@ -66,16 +66,19 @@ def frontier(panels: Mapping[str, Sequence[Point]]) -> Picture:
         for n, label in enumerate(labels)
     ]  # fmt: skip
     handles.append(Line2D([], [], color=GREY, linewidth=1.2, linestyle=(0, (4, 2)), label="frontier"))
-    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 6 if len(labels[0]) < 12 else 3))
+    figure.legend(
+        handles=handles, loc="outside upper left", ncols=min(len(handles), 6 if len(labels[0]) < 12 else 3)
+    )
     told = "; ".join(
-        f"{title}: " + ", ".join(f"{p.label} {p.accuracy:.4f} for {size(p.bytes)} and {count(p.macs)}" for p in points)
+        f"{title}: "
+        + ", ".join(f"{p.label} {p.accuracy:.4f} for {size(p.bytes)} and {count(p.macs)}" for p in points)
         for title, points in panels.items()
     )
     return Picture(
         "frontier",
         f"Accuracy against bytes sent and against multiply-adds. {told}.",
         "Higher is better, further left is cheaper. The dashed line joins the methods that no other beats in "
-        "both; below it, another is as good for less. Upright lines: 95 % intervals over the seeds.",
+        "both; below it, another is as good for less. Upright lines: 95 % intervals over the seeds.",
         figure,
     )
 
@@ -101,7 +104,7 @@ def _panel(
         pad = 0.12 * (max(prices) - min(prices)) or 0.1 * max(prices) or 1
         end = max(prices) + pad
         axes.set_xlim(max(min(prices) - pad, -0.02 * end), end)
-        axes.xaxis.get_major_locator().set_params(nbins=4)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.step(
         [*(price(point) for point in best), end], [*(point.accuracy for point in best), best[-1].accuracy],
         where="post", color=GREY, linewidth=1.2, linestyle=(0, (4, 2)), zorder=2,

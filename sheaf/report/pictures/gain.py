@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -11,7 +12,18 @@ from matplotlib.patches import Patch
 from sheaf.record import Row
 from sheaf.report.document import Picture
 from sheaf.report.stages import Way
-from sheaf.report.style import BLUE, FAINT, GREY, INK, MARKERS, VERMILLION, accuracies, drawable, sheet, whole_numbers
+from sheaf.report.style import (
+    BLUE,
+    FAINT,
+    GREY,
+    INK,
+    MARKERS,
+    VERMILLION,
+    accuracies,
+    drawable,
+    sheet,
+    whole_numbers,
+)
 from sheaf.report.tables import MANY
 from sheaf.report.words import points
 
@@ -23,7 +35,7 @@ PANELS: tuple[tuple[str, Score], ...] = (
 
 
 def gain(ways: Sequence[Way]) -> Picture:
-    """A line for each edge, from where it began to what it ended with; a sorted curve where there are many."""
+    """A line for each edge, from where it began to where it ended; sorted curves where there are many."""
     return _each(ways) if len(ways) <= MANY else _sorted(ways)
 
 
@@ -58,7 +70,9 @@ def _each(ways: Sequence[Way]) -> Picture:
         "gain",
         f"Accuracy of each edge at each step. On its own classes: {told}.",
         "Each line leads from an edge's first measurement to its last; the figure beside it is the "
-        "difference in percentage points. " * (len(stages) > 1) + "Left on the test images of the edge's own classes, right on those "
+        "difference in percentage points. "
+        * (len(stages) > 1)
+        + "Left on the test images of the edge's own classes, right on those "
         "of all classes. The scales differ.",
         figure,
     )
@@ -107,8 +121,12 @@ def _sorted(ways: Sequence[Way]) -> Picture:
         axes.set_xlim(0, len(ways))
         whole_numbers(axes.xaxis)
         axes.grid(axis="y", color=FAINT, linewidth=0.6)
-    handles = [Line2D([], [], color=GREY, linestyle="--", label=stage) for stage in stages[1:-1]]
-    handles.append(Patch(facecolor=BLUE, edgecolor=INK, label=f"{stages[-1]}: gained" if stages[1:] else stages[0]))
+    handles: list[Artist] = [
+        Line2D([], [], color=GREY, linestyle="--", label=stage) for stage in stages[1:-1]
+    ]
+    handles.append(
+        Patch(facecolor=BLUE, edgecolor=INK, label=f"{stages[-1]}: gained" if stages[1:] else stages[0])
+    )
     handles += [Patch(facecolor="white", edgecolor=VERMILLION, hatch="////", label="lost")] * bool(stages[1:])
     figure.legend(handles=handles, loc="outside upper left", ncols=4)
     lost = sum(way.gain < 0 for way in ways)

@@ -19,14 +19,17 @@ def methods(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
     figure, (axes,) = sheet(0.52 * len(scores) + 1.1)
     kinds = list(next(iter(scores.values())))
     for y, of in enumerate(scores.values()):
-        for n, (kind, values) in enumerate(of.items()):
+        for n, values in enumerate(of.values()):
             if not values:
                 continue
             colour, marker = STYLES[n]
             at = y + 0.24 * (n - 1)
-            axes.plot(values, [at] * len(values), linestyle="", marker="|", markersize=7, color=colour, alpha=0.6)
+            axes.plot(
+                values, [at] * len(values), linestyle="", marker="|", markersize=7, color=colour, alpha=0.6
+            )
             axes.errorbar(
-                statistics.mean(values), at, xerr=half_interval(values), fmt=marker, color=colour, markersize=7,
+                statistics.mean(values), at, xerr=half_interval(values), fmt=marker, color=colour,
+                markersize=7,
                 capsize=3,
             )  # fmt: skip
         if y:
@@ -58,7 +61,7 @@ def methods(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
     return Picture(
         "methods",
         f"Accuracy of each method. {told}.",
-        "A shape is the mean over the seeds, its line the 95 % interval of that mean, the small strokes are the "
-        "seeds. Edges are measured on their own classes, the cloud's model on all.",
+        "A shape is the mean over the seeds, its line the 95 % interval of that mean, the small strokes are "
+        "the seeds. Edges are measured on their own classes, the cloud's model on all.",
         figure,
     )

@@ -12,7 +12,9 @@ from sheaf.report.intervals import half_interval
 from sheaf.report.style import BLUE, FAINT, GREY, VERMILLION, accuracies, sheet
 
 
-def paper(ours: Mapping[tuple[str, str], Sequence[float]], theirs: Mapping[tuple[str, str], float]) -> Picture:
+def paper(
+    ours: Mapping[tuple[str, str], Sequence[float]], theirs: Mapping[tuple[str, str], float]
+) -> Picture:
     """A row for each device and step: ours with its interval over seeds, and the paper's."""
     figure, (axes,) = sheet(0.34 * len(ours) + 1.0)
     for y, (key, values) in enumerate(ours.items()):
@@ -31,14 +33,16 @@ def paper(ours: Mapping[tuple[str, str], Sequence[float]], theirs: Mapping[tuple
     axes.set_xlabel("accuracy on the device's own classes (the cloud's: all)")
     axes.grid(axis="x", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
-    mark = {"linestyle": "", "markersize": 7}
-    figure.legend(
-        handles=[
-            Line2D([], [], marker="o", color=BLUE, label="ours", **mark),
-            Line2D([], [], marker="D", color=VERMILLION, markerfacecolor="white", label="the paper", **mark),
-        ],
-        loc="outside upper left", ncols=2,
-    )  # fmt: skip
+    handles = [
+        Line2D(
+            [], [], linestyle="", marker=marker, markersize=7, color=colour, markerfacecolor=fill, label=label
+        )
+        for marker, colour, fill, label in (
+            ("o", BLUE, BLUE, "ours"),
+            ("D", VERMILLION, "white", "the paper"),
+        )
+    ]
+    figure.legend(handles=handles, loc="outside upper left", ncols=2)
     told = "; ".join(
         f"{site} {stage}: ours {statistics.mean(values):.4f}, paper {theirs[site, stage]:.4f}"
         for (site, stage), values in ours.items()
@@ -46,7 +50,7 @@ def paper(ours: Mapping[tuple[str, str], Sequence[float]], theirs: Mapping[tuple
     return Picture(
         "paper",
         f"Accuracy here and in the paper. {told}.",
-        "Full: ours, the mean over the seeds with its 95 % interval; hollow: the paper's figure. The differences "
-        "of set-up are listed below: a gap need not be the method's.",
+        "Full: ours, the mean over the seeds with its 95 % interval; hollow: the paper's figure. The "
+        "differences of set-up are listed below: a gap need not be the method's.",
         figure,
     )

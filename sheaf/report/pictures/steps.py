@@ -8,7 +8,17 @@ from matplotlib.axes import Axes
 
 from sheaf.record import Row
 from sheaf.report.document import Picture
-from sheaf.report.style import BLUE, COLOURS, DISTINCT, FAINT, GREY, MARKERS, legend_above, sheet, whole_numbers
+from sheaf.report.style import (
+    BLUE,
+    COLOURS,
+    DISTINCT,
+    FAINT,
+    GREY,
+    MARKERS,
+    legend_above,
+    sheet,
+    whole_numbers,
+)
 
 
 def steps(rows: Sequence[Row]) -> Picture:
@@ -26,7 +36,9 @@ def steps(rows: Sequence[Row]) -> Picture:
         f"Accuracy of the cloud's model on all classes: {told}.",
         "Accuracy on the test images of all classes after each step of the method"
         + (", in each round." if several else ", from top to bottom.")
-        + (" Hollow: what it is compared with, no step of its own." if any(r.reference for r in rows) else ""),
+        + (
+            " Hollow: what it is compared with, no step of its own." if any(r.reference for r in rows) else ""
+        ),
         figure,
     )
 
@@ -44,9 +56,7 @@ def _one_by_one(axes: Axes, rows: Sequence[Row]) -> None:
         axes.annotate(
             f"{row.accuracy_all:.4f}", (row.accuracy_all, y), (9, 0), textcoords="offset points", va="center"
         )
-    axes.set_yticks(
-        range(len(rows)), [row.stage + " (compared with)" * row.reference for row in rows]
-    )
+    axes.set_yticks(range(len(rows)), [row.stage + " (compared with)" * row.reference for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(0, 1.1)
     axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
