@@ -61,7 +61,7 @@ def test_list_names_everything_with_one_line(sheaf: Sheaf) -> None:
         assert name in done.stdout
 
 
-@pytest.mark.parametrize("sub", ["run", "compare", "plan", "list", "show", "export", "predict"])
+@pytest.mark.parametrize("sub", ["run", "compare", "plan", "list", "show", "report", "export", "predict"])
 def test_help_has_an_example(sub: str, sheaf: Sheaf) -> None:
     done = sheaf(sub, "--help")
     assert done.returncode == 0

@@ -24,7 +24,7 @@ from sheaf.types import CLOUD
 
 
 def one_run(run: Run) -> Page:
-    """The page. A section that has nothing to show is left out."""
+    """The page. Each section is a function below; one with nothing to show gives None, and is left out."""
     result = run.result
     sections = (
         gained(result),
@@ -100,8 +100,8 @@ def gain_in_words(found: Sequence[Way]) -> str:
             + listed([f"{way.site} ({points(way.gain)} points)" for way in lost], 3)
         )
     else:
-        gains = [way.gain for way in found]
-        said = f"No edge lost: {points(min(gains))} to {points(max(gains))} points on its own classes"
+        ends_of = dict.fromkeys(points(end([way.gain for way in found])) for end in (min, max))
+        said = f"No edge lost: {' to '.join(ends_of)} points on its own classes"
     between: dict[str, list[float]] = {}
     for way in found:
         for row in way.rows[1:-1]:

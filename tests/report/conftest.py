@@ -1,0 +1,54 @@
+"""Real runs, made once, for the tests of reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from made_up import rewritten, strange
+from support import QUICK
+
+import sheaf
+from sheaf.compare import compare
+from sheaf.config import load_experiment
+
+LEAST = (
+    "data.limit=1200",
+    "data.limit_test=60",
+    "method.pretrain.epochs=1",
+    "method.finetune.epochs=1",
+    "method.retrain.epochs=1",
+    "method.reference=false",
+    "partition.name=support:Dealt",
+)
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``ecavg``, ``rounds``, ``decoupled``, ``strange`` and what compare left, ``several``."""
+    folder = tmp_path_factory.mktemp("runs")
+    sheaf.run("ecavg-digits", changes=QUICK, out=folder / "ecavg")
+    sheaf.run("ecavg-digits", changes=(*QUICK, "method.rounds=3"), out=folder / "rounds")
+    sheaf.run(
+        "ecavg-digits",
+        changes=("data.limit=400", "data.limit_test=100", "method=decoupled", "method.train.epochs=2"),
+        out=folder / "decoupled",
+    )
+    compare(load_experiment("ecavg-digits", QUICK), ("ecavg", "fedavg", "decoupled"), 2, folder / "several")
+    rewritten(folder / "ecavg", folder / "strange", strange)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def of_many(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """The folder of a run with so many edges, made when it is first asked for."""
+    folder = tmp_path_factory.mktemp("many")
+
+    def make(edges: int) -> Path:
+        place = folder / str(edges)
+        if not place.exists():
+            sheaf.run("ecavg-digits", changes=(*LEAST, f"partition.edges={edges}"), out=place)
+        return place
+
+    return make
