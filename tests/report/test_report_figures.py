@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
 
 from sheaf.record import Result
 from sheaf.report.comparison import contenders
@@ -17,6 +19,7 @@ from sheaf.report.intervals import half_interval, with_interval
 from sheaf.report.one_run import gain_in_words
 from sheaf.report.papers import beside_the_paper, differences, experiment_of, known
 from sheaf.report.pictures.confusion import within
+from sheaf.report.pictures.cuts import share
 from sheaf.report.pictures.frontier import Point, on_the_frontier
 from sheaf.report.stages import groups_of_classes, ways
 from sheaf.report.style import drawable
@@ -61,6 +64,40 @@ def test_a_way_goes_from_the_first_measurement_to_the_last(runs: Path) -> None:
         ]
         assert way.last == result.final(way.site)
         assert way.gain == way.last.accuracy - way.first.accuracy
+
+
+def test_a_result_holds_the_cuts_of_the_weights_files(runs: Path) -> None:
+    result = Result.read(runs / "decoupled")
+    assert result.cuts is not None
+    assert result.cuts.groups == {"fc1": 128}
+    assert [site for part in result.cuts.parts for site in part.sites] == list(result.split)
+    for part in result.cuts.parts:
+        with safe_open(runs / "decoupled" / result.weights[part.sites[0]], "pt") as file:
+            cut = json.loads(file.metadata()["cut"])
+        kept = {name: [list(run) for run in spans] for name, spans in part.kept.items()}
+        assert {"kept": kept, "classes": part.classes, "other": part.other} == cut
+        assert share(part, result.cuts.groups) == 0.5
+    assert Result.read(runs / "ecavg").cuts is None
+
+
+def test_curves_are_what_the_journal_holds(runs: Path) -> None:
+    lines = (runs / "rounds" / "journal" / "journal.jsonl").read_text().splitlines()[1:]
+    answers = [json.loads(line[9:]) for line in lines]
+    journaled = {
+        (answer["call"], answer["site"]): [float(f"{loss:.4g}") for loss in losses]
+        for answer in answers
+        if (losses := answer["update"]["metrics"].get("losses"))
+    }
+    result = Result.read(runs / "rounds")
+    assert journaled == {
+        (curve.call, site): losses for curve in result.curves for site, losses in curve.losses.items()
+    }
+    assert {(curve.stage, curve.round) for curve in result.curves} == {
+        ("before update", 1),
+        *(("averaged weights", n) for n in (1, 2, 3)),
+        *(("after retraining", n) for n in (1, 2, 3)),
+        ("initial weights", 3),
+    }
 
 
 def test_losers_are_said_first(runs: Path) -> None:
