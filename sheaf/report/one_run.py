@@ -60,37 +60,31 @@ def gained(result: Result) -> Section | None:
     if not found:
         return None
     images = statistics.median(way.last.examples for way in found)
-    one = way_of_worst(found)
-    error = (one.last.accuracy * (1 - one.last.accuracy) / max(one.last.examples, 1)) ** 0.5
-    notes = [
-        f"Own classes are measured on {images:,.0f} test images (median edge): one of them is "
-        f"{100 / max(images, 1):.2f} points; chance moves {one.site}'s last accuracy by about "
-        f"{100 * error:.1f} points (one standard error)."
-    ]
+    worst = min(found, key=lambda way: way.last.accuracy)
+    ended, examples = worst.last.accuracy, max(worst.last.examples, 1)
+    end = (
+        f"On their own classes the edges end at {percent(statistics.mean(w.last.accuracy for w in found))} "
+        f"on average, the worst, {worst.site}, at {percent(ended)}."
+    )
+    moved = any(len(way.rows) > 1 for way in found)
     return Section(
         id="gain",
-        title="What each edge gained",
-        finding=gain_in_words(found),
+        title="What each edge gained" if moved else "How good each edge is",
+        finding=gain_in_words(found) if moved else end,
         pictures=[gain(found)],
         tables=[edges_table(found)],
-        notes=notes,
+        notes=[
+            end
+            * moved
+            + f" Own classes are measured on {images:,.0f} test images (median edge): one of them "
+            f"is {100 / max(images, 1):.2f} points, and chance moves {worst.site}'s last accuracy by about "
+            f"{100 * (ended * (1 - ended) / examples) ** 0.5:.1f} points (one standard error)."
+        ],
     )
-
-
-def way_of_worst(found: Sequence[Way]) -> Way:
-    """The edge that ended with the lowest accuracy on its own classes."""
-    return min(found, key=lambda way: way.last.accuracy)
 
 
 def gain_in_words(found: Sequence[Way]) -> str:
-    """The finding: who gained and who lost, or how good the edges are where nothing came before."""
-    worst = way_of_worst(found)
-    ends = (
-        f"on their own classes the edges end at {percent(statistics.mean(w.last.accuracy for w in found))} "
-        f"on average, the worst, {worst.site}, at {percent(worst.last.accuracy)}"
-    )
-    if all(len(way.rows) == 1 for way in found):
-        return f"{ends[0].upper()}{ends[1:]}."
+    """The finding: who lost, or how much was gained; on all classes also what a step between had reached."""
     lost = sorted((way for way in found if way.gain < 0), key=lambda way: way.gain)
     everywhere = statistics.mean(way.gain_all for way in found)
     if lost:
@@ -100,8 +94,8 @@ def gain_in_words(found: Sequence[Way]) -> str:
             + listed([f"{way.site} ({points(way.gain)} points)" for way in lost], 3)
         )
     else:
-        ends_of = dict.fromkeys(points(end([way.gain for way in found])) for end in (min, max))
-        said = f"No edge lost: {' to '.join(ends_of)} points on its own classes"
+        ends = dict.fromkeys(points(end([way.gain for way in found])) for end in (min, max))
+        said = f"No edge lost: {' to '.join(ends)} points on its own classes"
     between: dict[str, list[float]] = {}
     for way in found:
         for row in way.rows[1:-1]:
@@ -111,8 +105,7 @@ def gain_in_words(found: Sequence[Way]) -> str:
         for stage, gains in between.items()
         if statistics.mean(gains) > everywhere + 0.005
     ]
-    said += f"; {points(everywhere)} points on all classes on average{''.join(higher)}"
-    return f"{said}. {ends[0].upper()}{ends[1:]}."
+    return f"{said}; {points(everywhere)} points on all classes on average{''.join(higher)}."
 
 
 def edges_table(found: Sequence[Way]) -> Table:
@@ -372,7 +365,7 @@ def left_out(result: Result) -> Section:
     return Section(
         "refused",
         "Who was left out",
-        f"{some(len(result.refused), 'answer')} of {listed(sites)} left out.",
+        f"{some(len(result.refused), 'answer')} not used, from {listed(sites)}.",
         tables=[Table("What was left out", ("edge", "call", "on the way to", "why"), rows, words=4)],
         notes=["Only the first 200 are listed."] if len(result.refused) > 200 else [],
     )

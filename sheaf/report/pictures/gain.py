@@ -55,7 +55,7 @@ def _each(ways: Sequence[Way]) -> Picture:
     handles = [
         Line2D(
             [], [], marker=MARKERS[n % len(MARKERS)], color=GREY, markerfacecolor=_fill(n, len(stages), GREY),
-            linestyle="", markersize=7, label=stage,
+            linestyle="", markersize=_size(n, len(stages)), label=stage,
         )
         for n, stage in enumerate(stages)
     ]  # fmt: skip
@@ -91,7 +91,8 @@ def _way(axes: Axes, y: int, reached: Sequence[tuple[int, float]]) -> None:
     axes.plot([min(values), max(values)], [y, y], color=GREY, linewidth=0.8, zorder=1)  # the steps between
     for number, value in reached:
         axes.plot(
-            value, y, marker=MARKERS[number % len(MARKERS)], color=colour, markersize=7, zorder=3,
+            value, y, marker=MARKERS[number % len(MARKERS)], color=colour, zorder=3,
+            markersize=_size(number, steps),
             markerfacecolor=_fill(number, steps, colour), markeredgewidth=1.4,
         )  # fmt: skip
     rightmost = max(values)
@@ -100,6 +101,11 @@ def _way(axes: Axes, y: int, reached: Sequence[tuple[int, float]]) -> None:
         said, (rightmost, y), (9, 0), textcoords="offset points", va="center", color=colour if lost else INK,
         fontweight="bold" if lost else "normal",
     )  # fmt: skip
+
+
+def _size(number: int, steps: int) -> float:
+    """Later steps are smaller: where nothing changed, they stand within the earlier ones."""
+    return 6 + 5 * (steps - 1 - number) / max(steps - 1, 1)
 
 
 def _fill(number: int, steps: int, colour: str) -> str:

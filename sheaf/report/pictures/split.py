@@ -32,7 +32,7 @@ def split(result: Result) -> Picture:
         order = np.lexsort((-counts.max(axis=0), counts.argmax(axis=0)))
         counts = counts[:, order]
     edges = ["edges, by their largest class"] if many else [drawable(site, 12) for site in sites]
-    classes = [drawable(name) for name in result.classes] if len(result.classes) <= MANY else ["classes"]
+    classes = [drawable(name, 14) for name in result.classes] if len(result.classes) <= MANY else ["classes"]
     turned = counts.shape[0] > counts.shape[1]
     grid, across, down = (counts.T, classes, edges) if turned else (counts, edges, classes)
     figure = _draw(grid, across, down, counts.sum(axis=0), turned)
@@ -54,17 +54,19 @@ def split(result: Result) -> Picture:
 
 def _draw(grid: Counts, across: Sequence[str], down: Sequence[str], totals: Counts, turned: bool) -> Figure:
     rows, columns = grid.shape
+    upright = len(across) == columns and max(map(len, across)) * columns > 70
+    labels = 0.075 * max(map(len, across)) if upright else 0  # inches
     cell = min(0.34, (WIDTH - 1.7) / columns)  # inches
     height = max(cell * rows, 0.16 * rows if rows <= MANY else 1.2)
     if turned:
-        figure, (main, side) = sheet(height + 0.9, 1, 2, sharey=True, width_ratios=[6, 1])
+        figure, (main, side) = sheet(height + 0.9 + labels, 1, 2, sharey=True, width_ratios=[6, 1])
         side.barh(range(rows), totals, color=GREY, height=0.7)
         side.set_xlabel("images")
         side.xaxis.set_major_locator(MaxNLocator(2))
         side.xaxis.set_major_formatter("{x:,.0f}")
         side.tick_params(axis="y", length=0)
     else:
-        figure, (side, main) = sheet(height + 1.5, 2, 1, sharex=True, height_ratios=[0.6, height])
+        figure, (side, main) = sheet(height + 1.5 + labels, 2, 1, sharex=True, height_ratios=[0.6, height])
         if columns <= SQUARES:
             side.bar(range(columns), totals, color=GREY, width=0.7)
         else:
@@ -89,8 +91,8 @@ def _draw(grid: Counts, across: Sequence[str], down: Sequence[str], totals: Coun
         else:
             label(f"{count:,} {names[0]}")
             ticks([])
-    if len(across) == columns and max(map(len, across)) * columns > 70:
-        main.tick_params(axis="x", rotation=60)
+    if upright:
+        main.tick_params(axis="x", rotation=90)
     main.tick_params(length=0)
     return figure
 
