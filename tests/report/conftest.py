@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,7 @@ LEAST = (
     "method.retrain.epochs=1",
     "method.reference=false",
     "partition.name=support:Dealt",
+    "model.options.hidden=8",
 )
 
 
@@ -41,9 +45,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def of_many(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
-    """The folder of a run with so many edges, made when it is first asked for."""
-    folder = tmp_path_factory.mktemp("many")
+def of_many() -> Iterator[Callable[[int], Path]]:
+    """The folder of a run with so many edges, made when it is first asked for.
+
+    In memory where that can be: thousands of answers are synced to disk one by one, which is not tested here.
+    """
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None))
 
     def make(edges: int) -> Path:
         place = folder / str(edges)
@@ -51,4 +59,5 @@ def of_many(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
             sheaf.run("ecavg-digits", changes=(*LEAST, f"partition.edges={edges}"), out=place)
         return place
 
-    return make
+    yield make
+    shutil.rmtree(folder)
