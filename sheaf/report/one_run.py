@@ -10,6 +10,7 @@ from sheaf.report.document import Page, Section, Table
 from sheaf.report.gather import Run
 from sheaf.report.origin import commit, data_name, flattened, made, setting
 from sheaf.report.papers import beside_the_paper
+from sheaf.report.pictures.choices import choices
 from sheaf.report.pictures.confusion import confusion, within
 from sheaf.report.pictures.cost import cost
 from sheaf.report.pictures.curves import curves
@@ -28,6 +29,7 @@ def one_run(run: Run) -> Page:
     result = run.result
     sections = (
         gained(result),
+        decided(result),
         in_the_cloud(result),
         beside_the_paper([result]),
         mistaken(result),
@@ -131,6 +133,33 @@ def edges_table(found: Sequence[Way]) -> Table:
             )  # fmt: skip
     headings = ("edge", "step", "own classes", "points", "F1", "all classes", "held out", "test images")
     return Table(caption, headings, rows, words=2, folded=len(rows) > 12)
+
+
+def decided(result: Result) -> Section | None:
+    """What guarded edges kept, took or mixed; of several rounds, the last."""
+    last = {row.site: row for row in result.rows if row.choices}
+    if not last:
+        return None
+    ended = [str(row.choices[-1]).partition(" ")[0] for row in last.values()]
+    words = {"kept": "kept what it had", "taken": "took what it was offered", "mixed": "mixed both"}
+    counts = [f"{ended.count(word):,} {said}" for word, said in words.items() if word in ended]
+    rows = [
+        (row.site, f"{row.stage} ({row.round})", str(n), str(choice),
+         *("-" if score is None else f"{score:.4f}" for score in (choice.had, choice.got, choice.chosen)),
+         f"{choice.examples:,}")
+        for row in list(last.values())[:MANY] for n, choice in enumerate(row.choices, start=1)
+    ]  # fmt: skip
+    headings = ("edge", "step", "decision", "what", "had", "offered", "chosen", "held-out examples")
+    return Section(
+        id="choices",
+        title="What each edge decided",
+        finding=f"Each of {some(len(last), 'edge')} decided on its own held-out examples: {listed(counts)}.",
+        pictures=[choices(list(last.values()))],
+        tables=[
+            Table("Decisions, by accuracy on the held-out examples", headings, rows, words=4, folded=True)
+        ],
+        notes=[f"The table holds the first {MANY} edges."] if len(last) > MANY else [],
+    )
 
 
 def in_the_cloud(result: Result) -> Section | None:

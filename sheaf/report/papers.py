@@ -130,6 +130,8 @@ def differences(result: Result, experiment: Mapping[str, Any]) -> Iterator[str]:
     )
     yield f"Not stated in the paper: optimizer, learning rate, epochs. Here: {said}."
     yield "Not stated in the paper: which classes form the two halves. Here: by label, in order."
-    for key, paper_has in (("rounds", 1), ("share", 1.0)):
-        if (value := setting(result, "method", key)) not in (None, paper_has):
-            yield f"method.{key} is {value}, the paper's is {paper_has}."
+    rounds, share = setting(result, "method", "rounds"), setting(result, "method", "share", "fraction")
+    if rounds not in (None, 1):
+        yield f"Rounds: {rounds} here, one in the paper."
+    if share not in (None, 1):
+        yield f"The cloud trains on {share:.0%} of the edges' images here, on all in the paper."

@@ -30,10 +30,11 @@ LEAST = (
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``ecavg``, ``rounds``, ``decoupled``, ``strange`` and what compare left, ``several``."""
+    """Folders ``ecavg``, ``rounds``, ``guarded``, ``decoupled``, ``strange`` and, of compare, ``several``."""
     folder = tmp_path_factory.mktemp("runs")
     sheaf.run("ecavg-digits", changes=QUICK, out=folder / "ecavg")
     sheaf.run("ecavg-digits", changes=(*QUICK, "method.rounds=3"), out=folder / "rounds")
+    sheaf.run("ecavg-digits", changes=(*QUICK, "method.name=ecavg_plus"), out=folder / "guarded")
     sheaf.run(
         "ecavg-digits",
         changes=("data.limit=400", "data.limit_test=100", "method=decoupled", "method.train.epochs=2"),

@@ -134,14 +134,14 @@ def test_runs_are_grouped_by_all_but_the_seed(runs: Path) -> None:
     }
     first = found[0]
     settings = first.result.provenance["settings"]
-    changed = settings | {"method": settings["method"] | {"share": 0.5}}
+    changed = settings | {"method": settings["method"] | {"rounds": 7}}
     other = Run(
         Path("other"),
         replace(first.result, provenance=first.result.provenance | {"settings": changed}),
     )
     labels = {group.label for group in contenders([first, other])}
     assert len(labels) == 2
-    assert all("share" in label for label in labels), labels
+    assert all("rounds" in label for label in labels), labels
 
 
 def test_a_papers_experiment_is_known_by_its_settings(runs: Path) -> None:

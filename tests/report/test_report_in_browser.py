@@ -19,6 +19,7 @@ WIDTHS = (1280, 700)
 SECTIONS = {
     "ecavg": ["gain", "steps", "confusion", "split", "curves", "cost", "refused", "settings"],
     "rounds": ["gain", "steps", "confusion", "split", "curves", "cost", "refused", "settings"],
+    "guarded": ["gain", "choices", "steps", "confusion", "split", "curves", "cost", "refused", "settings"],
     "decoupled": ["gain", "steps", "confusion", "split", "cuts", "curves", "cost", "refused", "settings"],
     "several": ["methods", "frontier", "runs"],
     "strange": ["gain", "steps", "confusion", "split", "curves", "cost", "refused", "settings"],
