@@ -278,7 +278,8 @@ def parts_held(result: Result) -> Section | None:
         f"The smallest part, {least}'s, takes {saved(least)} less computation an image than the whole model"
     )
     if saved(most) != saved(least):
-        finding += f"; the largest, {most}'s, {saved(most)} less"
+        least_saved = f"{saved(most)} less" if each[most].macs_per_example < 0.95 * whole else "is the whole"
+        finding += f"; the largest, {most}'s, {least_saved}"
     rows = [
         (listed(part.sites, 3), percent(share(part, result.cuts.groups)),
          count(each[part.sites[0]].macs_per_example), saved(part.sites[0]),

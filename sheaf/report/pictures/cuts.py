@@ -70,7 +70,7 @@ def _lanes(held: CutsRecord) -> Figure:
 
 
 def _coverage(held: CutsRecord) -> Figure:
-    figure, (axes,) = sheet(min(0.26 * len(held.groups), 7.5) + 0.9)
+    figure, (axes,) = sheet(max(min(0.26 * len(held.groups), 7.5), 1.3) + 0.9)
     counts = np.zeros((len(held.groups), STEPS), dtype=np.int64)
     for y, (name, width) in enumerate(held.groups.items()):
         channels = np.zeros(width, dtype=np.int64)
