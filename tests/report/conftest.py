@@ -30,7 +30,7 @@ LEAST = (
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders ``ecavg``, ``rounds``, ``guarded``, ``decoupled``, ``strange`` and, of compare, ``several``."""
+    """A folder for each kind of run, and ``several``, which compare left."""
     folder = tmp_path_factory.mktemp("runs")
     sheaf.run("ecavg-digits", changes=QUICK, out=folder / "ecavg")
     sheaf.run("ecavg-digits", changes=(*QUICK, "method.rounds=3"), out=folder / "rounds")
@@ -42,6 +42,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     compare(load_experiment("ecavg-digits", QUICK), ("ecavg", "fedavg", "decoupled"), 2, folder / "several")
     rewritten(folder / "ecavg", folder / "strange", strange)
+    rewritten(folder / "several" / "fedavg-0", folder / "fedavg", lambda result: result)
+    sheaf.run(
+        "ecavg-digits", changes=(*LEAST[:2], "method=local", "method.train.epochs=2"), out=folder / "local"
+    )
     return folder
 
 

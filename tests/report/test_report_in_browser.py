@@ -21,6 +21,8 @@ SECTIONS = {
     "rounds": ["gain", "steps", "confusion", "split", "curves", "cost", "refused", "settings"],
     "guarded": ["gain", "choices", "steps", "confusion", "split", "curves", "cost", "refused", "settings"],
     "decoupled": ["gain", "steps", "confusion", "split", "cuts", "curves", "cost", "refused", "settings"],
+    "fedavg": ["gain", "steps", "confusion", "split", "curves", "cost", "refused", "settings"],
+    "local": ["gain", "split", "curves", "cost", "refused", "settings"],
     "several": ["methods", "frontier", "runs"],
     "strange": ["gain", "steps", "confusion", "split", "curves", "cost", "refused", "settings"],
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -45,7 +46,7 @@ def curves(trained: Sequence[Curve]) -> Picture:
         "curves",
         "Mean training loss of each epoch. " + " ".join(_told(curve) for curve in trained[:6]),
         "Mean loss of each epoch, one training after another; a dashed line marks where a new training "
-        "begins, and the words there what was measured after it. "
+        "begins (none where each is one epoch), and the words there what was measured after it. "
         + ("The line is the median edge, the band reaches from the lowest to the highest. " * _many(trained))
         + "Losses over different sets of classes cannot be compared with each other.",
         figure,
@@ -53,10 +54,11 @@ def curves(trained: Sequence[Curve]) -> Picture:
 
 
 def _panel(axes: Axes, trained: Sequence[Curve]) -> None:
+    if len(trained) > 2 and all(_epochs(curve) == 1 for curve in trained):
+        trained = [_joined(trained)]
     sites = list(dict.fromkeys(site for curve in trained for site in curve.losses))
     start, values = 0, []
     for curve in trained:
-        lengths = [len(losses) for losses in curve.losses.values()] + [len(curve.spread)]
         if curve.spread:
             values += _band(axes, curve, start)
         for site, losses in curve.losses.items():
@@ -70,7 +72,7 @@ def _panel(axes: Axes, trained: Sequence[Curve]) -> None:
                 fontsize=8.5, color=INK, 
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8},
             )  # fmt: skip
-        start += max(lengths)
+        start += _epochs(curve)
     if values and max(values) > 20 * max(min(values), 1e-9):
         axes.set_yscale("log")
     axes.set_xlim(0.5, start + 0.5)
@@ -86,6 +88,22 @@ def _panel(axes: Axes, trained: Sequence[Curve]) -> None:
             for n, site in enumerate(sites)
         ]
         legend_above(axes, handles=handles)
+
+
+def _epochs(curve: Curve) -> int:
+    return max(len(losses) for losses in (curve.spread, *curve.losses.values()))
+
+
+def _joined(trained: Sequence[Curve]) -> Curve:
+    """Trainings of one epoch each as one: a point a round would be no curve."""
+    sites = dict.fromkeys(site for curve in trained for site in curve.losses)
+    return replace(
+        trained[-1],
+        losses={site: [curve.losses.get(site, [None])[0] for curve in trained] for site in sites},
+        spread=[curve.spread[0] if curve.spread else (None, None, None) for curve in trained]
+        if any(curve.spread for curve in trained)
+        else [],
+    )
 
 
 def _line(axes: Axes, losses: Losses, start: int, number: int, sites: int, reference: bool) -> list[float]:
