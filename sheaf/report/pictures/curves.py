@@ -91,7 +91,7 @@ def _panel(axes: Axes, trained: Sequence[Curve]) -> None:
 
 
 def _epochs(curve: Curve) -> int:
-    return max(len(losses) for losses in (curve.spread, *curve.losses.values()))
+    return max([len(curve.spread), *(len(losses) for losses in curve.losses.values())])
 
 
 def _joined(trained: Sequence[Curve]) -> Curve:
