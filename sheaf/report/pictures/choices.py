@@ -35,8 +35,7 @@ def choices(rows: Sequence[Row]) -> Picture:
         "choices",
         f"What the edges decided: {told}.",
         "How far each edge went from what it had (0) to what it was offered (1), by its held-out examples. "
-        + ("Beside it: its accuracy on these, had, offered, and what it chose. " if few else "")
-        + ("What one decision chose is what the next one is offered." if panels > 1 else ""),
+        + ("Beside it: its accuracy on these, had, offered, and what it chose." if few else ""),
         figure,
     )
 
@@ -48,7 +47,7 @@ def _each(axes: Axes, decided: Sequence[tuple[str, Choice]]) -> None:
             choice.mixture, y, marker="o", markersize=8, color=BLUE, markeredgewidth=1.5,
             markerfacecolor="white" if choice.mixture == 0 else BLUE,
         )  # fmt: skip
-        axes.annotate(scores_of(choice), (1.12, y), va="center", fontsize=8.5, color=INK)
+        axes.annotate(_scores(choice), (1.12, y), va="center", fontsize=8.5, color=INK)
     axes.set_yticks(range(len(decided)), [drawable(site) for site, _ in decided])
     axes.annotate("had, offered: chosen", (1.12, -0.75), va="center", fontsize=8.5, color=GREY)
     axes.set_ylim(len(decided) - 0.5, -1.1)
@@ -57,7 +56,7 @@ def _each(axes: Axes, decided: Sequence[tuple[str, Choice]]) -> None:
     axes.grid(axis="x", color=FAINT, linewidth=0.6)
 
 
-def scores_of(choice: Choice) -> str:
+def _scores(choice: Choice) -> str:
     """``0.962, 0.970: 0.981``: had, offered, chosen."""
     had, got, chosen = ("-" if s is None else f"{s:.3f}" for s in (choice.had, choice.got, choice.chosen))
     return f"{had}, {got}: {chosen}"
