@@ -31,10 +31,10 @@ def average(theta: Params, weighted: Iterable[tuple[Params, float]]) -> dict[str
         for name, value in params.items():
             if not value.is_floating_point():
                 merged.setdefault(name, value)
-            elif name in sums:
-                sums[name].add_(value.double(), alpha=weight)
             else:
-                sums[name] = value.to(torch.float64, copy=True).mul_(weight)
+                if name not in sums:
+                    sums[name] = torch.zeros(value.shape, dtype=torch.float64)
+                sums[name].add_(value, alpha=weight)  # one pass: widened, weighted and added in registers
     if total <= 0:
         raise ValueError("a merge needs at least one update of positive weight")
     for name, value in theta.items():

@@ -141,7 +141,7 @@ def _execute(prepared: Prepared, folder: Path, watch: Watch) -> Result:
             logger.info(note)
             watch.note(note)
         calls = Calls(experiment.seed, journal, ledger, watch, log.trained)
-        fleet = LocalFleet(prepared.edges(folder / "sites"), watch.step)
+        fleet = LocalFleet(prepared.edges(folder / "sites"), watch.step, experiment.fleet.together)
         worker = prepared.cloud(folder / "sites")
         edges, cloud = _sites(prepared, calls, fleet, worker, LocalFleet([worker], watch.step))
         theta = experiment.method.run(prepared.theta, edges, cloud, log)
@@ -187,16 +187,20 @@ def _set_up_torch(prepared: Prepared) -> None:
 
 def _save_models(prepared: Prepared, folder: Path, edges: Edges, theta: Params | None) -> dict[str, str]:
     """Writes what each site ended with; returns site -> file."""
-    final = {update.site: update.params for update in edges.collect()}
-    if theta is not None:
-        final[CLOUD] = theta
     (folder / "weights").mkdir(exist_ok=True)
     card = Card.of_dataset(prepared.dataset, prepared.experiment.model)
-    for site, params in final.items():
-        cut = None if site == CLOUD else edges.cut_of(site)
+    saved = {}
+
+    def save(site: str, params: Params, cut: Cut | None) -> None:
         metadata = replace(card, cut=None if cut is None else cut.header()).metadata()
-        save_weights(folder / "weights" / f"{site}.safetensors", params, metadata)
-    return {site: f"weights/{site}.safetensors" for site in final}
+        saved[site] = f"weights/{site}.safetensors"
+        save_weights(folder / saved[site], params, metadata)
+
+    for update in edges.collect():  # opened and written one at a time, however many there are
+        save(update.site, update.params, edges.cut_of(update.site))
+    if theta is not None:
+        save(CLOUD, theta, None)
+    return saved
 
 
 def _cuts(prepared: Prepared, edges: Edges) -> CutsRecord | None:

@@ -23,7 +23,7 @@ from sheaf.journal import Journal
 from sheaf.ledger import Ledger
 from sheaf.network import Network
 from sheaf.schema import Merge, Scheme
-from sheaf.seeds import seed_for
+from sheaf.seeds import generator, seed_for
 from sheaf.statistics import blank
 from sheaf.types import (
     CLOUD,
@@ -107,7 +107,7 @@ class Calls:
         open_tasks = {site: task for site, task in tasks.items() if answers[site] is None}
         if open_tasks:
             self._watch.began(kind, tuple(open_tasks))
-        for update in fleet.run(open_tasks):
+        for update in fleet.run(open_tasks, tasks):
             answers[update.site] = self._journal.record(tasks[update.site], update)
             self._watch.answered(update.site)
         updates = [update for update in answers.values() if update is not None]
@@ -117,6 +117,10 @@ class Calls:
         if self._trained is not None and (trained := [u for u in updates if u.metrics.get("losses")]):
             self._trained(self.count, trained)
         return updates
+
+    def draws(self, purpose: str) -> torch.Generator:
+        """For what a method draws before its next call; resumed, it draws the same."""
+        return generator(seed_for(self._seed, purpose, self.count))
 
     def refuse(self, site: str, why: str) -> None:
         """Notes that a site's answer to the latest call is left out."""
@@ -192,6 +196,12 @@ class Edges:
     def merge(self, merge: Merge, theta: Params, updates: Sequence[Update]) -> Params:
         """What usable updates of the whole model come to by a merge (``merges/``)."""
         return merge(theta, updates, self._network)
+
+    def sample(self, among: Sequence[str], share: float) -> list[str]:
+        """A share of these edges, at least one, drawn anew before each call; in the order of the fleet."""
+        count = max(1, round(share * len(among)))
+        chosen = torch.randperm(len(among), generator=self._calls.draws("sample"))[:count]
+        return [among[at] for at in chosen.sort().values.tolist()]
 
     def adopt(self, theta: Params, cuts: Mapping[str, Cut] | None = None) -> None:
         """Each edge holds ``theta``, or its part of it, from now on."""

@@ -412,6 +412,11 @@ class Fleet(Protocol):
         """The sites, in the fixed order in which sums run."""
         ...
 
-    def run(self, tasks: Mapping[str, Task]) -> Iterator[Update]:
-        """Has each named site do its task, and yields the answers as they arrive, in any order."""
+    def run(self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None) -> Iterator[Update]:
+        """Has each named site do its task, and yields the answers as they arrive, in any order.
+
+        Args:
+            tasks: site -> what it is asked.
+            call: all that was asked in the same call, if some of it was answered before the run was stopped.
+        """
         ...

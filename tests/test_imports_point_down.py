@@ -27,7 +27,7 @@ LEVELS = [
         "outliers",
         "mixture",
     ],
-    ["journal", "ledger", "tracing", "head", "sharing", "statistics", "permutation"],
+    ["journal", "ledger", "tracing", "head", "sharing", "statistics", "permutation", "stacked"],
     ["models", "data", "partitions", "cuts", "record", "network"],
     ["datasets", "worker", "watch", "merges", "schema", "card"],
     ["sites", "engines", "formats"],

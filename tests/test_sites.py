@@ -85,10 +85,10 @@ class Fleet(LocalFleet):
         self._order = random.Random(seed)
         self._says = says or {}
 
-    def run(self, tasks: Mapping[str, Task]) -> Iterator[Update]:
+    def run(self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None) -> Iterator[Update]:
         self.asked += [(task.call, site) for site, task in tasks.items()]
         shuffled = dict(self._order.sample(list(tasks.items()), len(tasks)))
-        for update in super().run(shuffled):
+        for update in super().run(shuffled, call):
             says = self._says.get(update.site, lambda params: params)
             if callable(says):
                 sent = says(update.params) if update.blob and update.kind == "train" else None
@@ -162,9 +162,9 @@ def test_every_call_and_site_has_a_seed_of_its_own(tmp_path: Path) -> None:
     seeds = []
 
     class Listening(Fleet):
-        def run(self, tasks: Mapping[str, Task]) -> Iterator[Update]:
+        def run(self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None) -> Iterator[Update]:
             seeds.extend((task.seed, task.call, site) for site, task in tasks.items())
-            return super().run(tasks)
+            return super().run(tasks, call)
 
     with Rig(tmp_path, Listening(tmp_path / "sites")) as rig:
         merged_bits(rig)
@@ -197,13 +197,29 @@ def test_only_the_sites_without_an_answer_are_asked(tmp_path: Path) -> None:
         assert {call for call, _ in second.fleet.asked} == {2}
 
 
+def test_a_sample_of_edges_is_drawn_anew_and_repeats(tmp_path: Path) -> None:
+    drawn = []
+    for run in ("a", "b"):
+        with Rig(tmp_path / run) as rig:
+            each = []
+            for _ in range(6):
+                each.append(rig.edges.sample(SITES, 0.5))
+                rig.edges.adopt(theta())
+            drawn.append(each)
+            assert rig.edges.sample(SITES, 0.01) != []
+            assert rig.edges.sample(SITES, 1.0) == list(SITES)
+    assert drawn[0] == drawn[1]
+    assert all(len(set(names)) == 2 and names == [s for s in SITES if s in names] for names in drawn[0])
+    assert len({tuple(names) for names in drawn[0]}) > 1
+
+
 def test_bytes_are_those_of_the_messages(tmp_path: Path) -> None:
     sent: dict[str, int] = dict.fromkeys(SITES, 0)
     received: dict[str, int] = dict.fromkeys(SITES, 0)
 
     class Weighing(Fleet):
-        def run(self, tasks: Mapping[str, Task]) -> Iterator[Update]:
-            for update in super().run(tasks):
+        def run(self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None) -> Iterator[Update]:
+            for update in super().run(tasks, call):
                 if update.kind in ("train", "adopt", "share"):
                     received[update.site] += message_bytes(tasks[update.site])
                     sent[update.site] += message_bytes(update)
@@ -244,8 +260,8 @@ def too_wide(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
 )
 def test_a_statistic_that_cannot_be_used_is_refused_by_name(tmp_path: Path, spoiled, why: str) -> None:
     class Spoils(LocalFleet):
-        def run(self, tasks: Mapping[str, Task]) -> Iterator[Update]:
-            for update in super().run(tasks):
+        def run(self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None) -> Iterator[Update]:
+            for update in super().run(tasks, call):
                 if update.site == "a" and update.blob is not None:
                     sent = update.blob.open() | spoiled
                     blob = Blob.of({name: value for name, value in sent.items() if value is not None})
@@ -382,9 +398,9 @@ class Apart(Fleet):
             (classes,) = (needs.classes for needs in NEEDS if needs.name == site)
             worker.pool(own.select(torch.isin(own.labels, torch.tensor(classes))))
 
-    def run(self, tasks: Mapping[str, Task]) -> Iterator[Update]:
+    def run(self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None) -> Iterator[Update]:
         self.tasks += tasks.items()
-        return super().run(tasks)
+        return super().run(tasks, call)
 
 
 def apart(folder: Path, says: Mapping[str, object] | None = None) -> Rig:
