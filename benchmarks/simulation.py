@@ -74,7 +74,7 @@ class Job:
 
 CNN = "benchmarks.simulation:small_cnn"
 JOBS = {
-    "100 edges, one hidden layer, MNIST": Job("mlp", "mnist", 100, 600, 64, 5, 5, 3),
+    "100 edges, one hidden layer, MNIST": Job("mlp", "mnist", 100, 600, 64, 5, 5, 1),
     "the same, batches of 10": Job("mlp", "mnist", 100, 600, 10, 5, 5, 1),
     "20 edges, small CNN, MNIST": Job(CNN, "mnist", 20, 600, 32, 5, 5, 1),
     "10 edges, MobileNetV2, CIFAR-10": Job("mobilenet_v2", "cifar10", 10, 200, 32, 1, 5, 0),

@@ -8,7 +8,7 @@ On two cores (benchmarks/simulation.py) a stack wins where a step computes so li
 costs more, and only without convolutions: grouped ones take a CPU longer than the same ones apart. Small
 convolutions win side by side, as one of them has not enough work for two cores.
 
-On a GPU small networks of either kind are stacked and the rest go one after another; that is not measured yet.
+On a GPU small networks of either kind are stacked, the rest go one after another; that is not measured yet.
 """
 
 from __future__ import annotations
