@@ -11,13 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sheaf import training
+from sheaf import runs, training
 from sheaf.blob import Blob
+from sheaf.config import load_experiment
 from sheaf.engines.groups import Group, Manner, groups
 from sheaf.engines.local import LocalFleet
+from sheaf.journal import Journal
 from sheaf.network import Network
 from sheaf.seeds import generator
-from sheaf.types import Dataset, Recipe, Samples, Task
+from sheaf.types import Dataset, Recipe, Samples, Task, Update
 from sheaf.worker import Worker
 
 SITES = tuple(f"edge-{k}" for k in range(10))
@@ -183,3 +185,29 @@ def test_what_is_held_out_is_measured_by_each(tmp_path: Path) -> None:
     for site, worker in own.items():
         assert found[site].metrics == worker.do(tasks(kind="evaluate")[site]).metrics
         assert "held_out" in found[site].metrics
+
+
+@pytest.mark.parametrize("answered", [3, 9, 14])
+@pytest.mark.usefixtures("two_threads")
+def test_a_run_stopped_within_a_stack_ends_with_the_same_bits(
+    answered: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = ["data.limit=400", "data.limit_test=50", "partition=iid", "partition.edges=8", "method=fedavg"]
+    experiment = load_experiment("ecavg-digits", [*changes, "method.rounds=2"])
+    whole = runs.run(experiment, out=tmp_path / "whole")
+    record, count = Journal.record, 0
+
+    def unplugged(journal: Journal, task: Task, update: Update) -> Update:
+        nonlocal count
+        count += 1
+        if count > answered:
+            raise KeyboardInterrupt
+        return record(journal, task, update)
+
+    monkeypatch.setattr(Journal, "record", unplugged)
+    with pytest.raises(KeyboardInterrupt):
+        runs.run(experiment, out=tmp_path / "broken")
+    monkeypatch.setattr(Journal, "record", record)
+    assert runs.resume(tmp_path / "broken").rows == whole.rows
+    for file in whole.weights.values():
+        assert (tmp_path / "broken" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
