@@ -4,7 +4,7 @@
 ``threads``  each by itself, one site on each core
 ``never``    one after another, each on all cores
 
-On two cores (benchmarks/simulation.py) a stack wins where a step computes so little that starting operations
+In sketches on two cores a stack wins where a step computes so little that starting operations
 costs more, and only without convolutions: grouped ones take a CPU longer than the same ones apart. Small
 convolutions win side by side, as one of them has not enough work for two cores.
 
