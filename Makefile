@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint
+.PHONY: run test lint browser
 .DEFAULT_GOAL := run
 
 .venv/ready: pyproject.toml
@@ -14,8 +14,15 @@ BIN := .venv/bin
 run: .venv/ready
 	$(BIN)/sheaf run
 
-test: .venv/ready
+test: .venv/ready browser
 	$(BIN)/python -m pytest
+
+# Reports are tested in a real browser. Where none can be installed, that test says so and is skipped.
+browser:
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get -qq update && \
+	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium chromium-driver; \
+	  } >/dev/null 2>&1; } || true
 
 lint: .venv/ready
 	$(BIN)/ruff check .

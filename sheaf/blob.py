@@ -21,11 +21,14 @@ class Blob:
         source: the bytes, or the file that holds them.
         sha256: of the bytes, in hexadecimal.
         size: bytes.
+        lies_at: a file that holds the same bytes, synced to disk, if there is one: another file of them
+            need not be written then, only linked.
     """
 
     source: bytes | Path
     sha256: str
     size: int
+    lies_at: Path | None = None
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> Blob:
@@ -38,7 +41,7 @@ class Blob:
         """The blob that lies in a file."""
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return cls(path, digest, path.stat().st_size)
+        return cls(path, digest, path.stat().st_size, path)
 
     def open(self, which: Callable[[str], bool] = lambda name: True) -> dict[str, Tensor]:
         """The tensors of these names, decoded anew."""
@@ -62,9 +65,9 @@ class Blob:
 
     def write(self, path: Path) -> Blob:
         """Puts the bytes into a file, wholly or not at all, and returns the blob that lies there."""
-        encoded = self.source.read_bytes() if isinstance(self.source, Path) else self.source
-        write_durably(path, encoded)
-        return Blob(path, self.sha256, self.size)
+        if self.lies_at is None or not _link_durably(self.lies_at, path):
+            write_durably(path, self.source.read_bytes() if isinstance(self.source, Path) else self.source)
+        return Blob(path, self.sha256, self.size, path)
 
 
 def write_durably(path: Path, content: bytes) -> None:
@@ -74,6 +77,23 @@ def write_durably(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+    _put(half, path)
+
+
+def _link_durably(there: Path, path: Path) -> bool:
+    """Gives the file ``there`` a second name. False where that cannot be: it is gone, or on another disk."""
+    half = path.with_name(path.name + ".part")
+    try:
+        half.unlink(missing_ok=True)
+        os.link(there, half)
+    except OSError:
+        return False
+    _put(half, path)
+    half.unlink(missing_ok=True)  # where both were names of one file already, replacing did nothing
+    return True
+
+
+def _put(half: Path, path: Path) -> None:
     half.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:

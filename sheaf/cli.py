@@ -1,4 +1,4 @@
-"""The command line: ``sheaf run``, ``compare``, ``plan``, ``list``, ``show``, ``cloud``, ``edge``."""
+"""The command line: every command of ``sheaf``."""
 
 from __future__ import annotations
 
@@ -12,15 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 
 from sheaf import cli_fleet
 from sheaf.errors import SheafError
-from sheaf.terminal import console, errors, resumable, show
+from sheaf.terminal import console as terminal
+from sheaf.terminal import errors, resumable
+from sheaf.terminal import show as show_run
 
 if TYPE_CHECKING:
     from sheaf.config import Experiment
+    from sheaf.watch import Watch
 
 app = typer.Typer(
     help="Train one model across edge devices and the cloud.",
@@ -41,6 +47,19 @@ Data = Annotated[
     Path | None,
     typer.Option("--data", help="Where datasets are looked for first [default: $SHEAF_DATA]."),
 ]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print nothing but the folder with the results.")
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", help="Print what happens as JSON lines (docs/experiments.md), and nothing else."),
+]
+TensorBoardOption = Annotated[
+    bool, typer.Option("--tensorboard", help="Also write TensorBoard event files into the run's folder.")
+]
+MLflowOption = Annotated[
+    str | None, typer.Option("--mlflow", metavar="URI", help="Also write to this MLflow server or store.")
+]
 
 
 @app.command(epilog="Example: sheaf run ecavg-mnist --data ~/data --set method.pretrain.epochs=3")
@@ -56,16 +75,20 @@ def run(
         bool,
         typer.Option("--dry-run", help="Show settings, split and cost; train and write nothing."),
     ] = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+    tensorboard: TensorBoardOption = False,
+    mlflow: MLflowOption = None,
 ) -> None:
     """Run an experiment: trains, prints the tables, and leaves a folder with everything in it."""
     from sheaf import runs
     from sheaf.config import load_experiment
     from sheaf.prepared import prepare
-    from sheaf.report.live import Live
     from sheaf.report.tables import cost_table, split_table
     from sheaf.schema import plain
 
-    to = console()
+    console = terminal()
+    watch = _watching(console, quiet, as_json, tensorboard, mlflow)
     if resume is not None:
         given = [
             name for name, value in (("--set", changes), ("--out", out), ("--dry-run", dry_run)) if value
@@ -74,14 +97,18 @@ def run(
             raise SheafError(f"--resume goes on with a run as it was started; {given[0]} cannot change it")
         folder = resume
         with resumable(folder):
-            runs.resume(folder, data=data, watch=Live(to, f"resuming {folder}"))
+            runs.resume(folder, data=data, watch=watch(f"resuming {folder}", folder))
     elif dry_run:
+        if quiet or as_json or tensorboard or mlflow:
+            raise SheafError(
+                "--dry-run runs nothing that --quiet, --json, --tensorboard or --mlflow could tell"
+            )
         prepared = prepare(load_experiment(experiment, changes or ()), data)
-        to.print(Syntax(prepared.experiment.toml(), "toml", background_color="default", word_wrap=True))
+        console.print(Syntax(prepared.experiment.toml(), "toml", background_color="default", word_wrap=True))
         for note in prepared.notes:
-            to.print(f"note: {note}", highlight=False)
-        to.print(split_table(prepared.split, prepared.dataset.classes))
-        to.print(cost_table(runs.rehearse(prepared).sites, measured=False))
+            console.print(f"note: {note}", highlight=False)
+        console.print(split_table(prepared.split, prepared.dataset.classes))
+        console.print(cost_table(runs.rehearse(prepared).sites, measured=False))
         return
     else:
         settings = load_experiment(experiment, changes or ())
@@ -90,8 +117,13 @@ def run(
             f"{experiment}: {plain(settings.method)['name']} on {settings.data.name}, seed {settings.seed}"
         )
         with resumable(folder):
-            runs.run(settings, data=data, out=folder, watch=Live(to, title))
-    show(to, folder)
+            runs.run(settings, data=data, out=folder, watch=watch(title, folder))
+    if quiet:
+        print(folder)
+    elif as_json:
+        _json_line("finished", folder, result=str(folder / "result.json"))
+    else:
+        show_run(console, folder)
 
 
 @app.command(epilog="Example: sheaf compare ecavg-mnist --methods ecavg,fedavg,local,central --seeds 3")
@@ -112,30 +144,37 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(help="Where the runs go; what is finished there is reused.")
     ] = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+    tensorboard: TensorBoardOption = False,
+    mlflow: MLflowOption = None,
 ) -> None:
     """Run several methods on the same data, seeds and total of training, and print one table."""
     from sheaf import runs
     from sheaf.blob import write_durably
     from sheaf.compare import compare as compare_methods
     from sheaf.config import load_experiment
-    from sheaf.report.live import Live
     from sheaf.report.tables import comparison_table
 
-    to = console()
+    console = terminal()
     settings = load_experiment(experiment, changes or ())
     folder = out or runs.new_folder(f"compare-{Path(experiment).stem}")
     names = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
     if not names:
         raise SheafError("--methods names no method; such as: --methods ecavg,fedavg")
     swept = None if sweep is None else _swept(experiment, changes or (), sweep)
-    watch = partial(Live, to, rows=False)
+    watch = _watching(console, quiet, as_json, tensorboard, mlflow, rows=False)
     summaries = compare_methods(settings, names, seeds, folder, data, watch, swept)
-    to.print(comparison_table(summaries))
-    write_durably(
-        folder / "compare.json",
-        json.dumps([asdict(summary) for summary in summaries], indent=1).encode(),
-    )
-    to.print(f"folder: {folder}", highlight=False, soft_wrap=True)
+    plain = [asdict(summary) for summary in summaries]
+    write_durably(folder / "compare.json", json.dumps(plain, indent=1).encode())
+    if quiet:
+        print(folder)
+        return
+    if as_json:
+        _json_line("compared", folder, methods=plain)
+        return
+    console.print(comparison_table(summaries))
+    console.print(f"folder: {folder}", highlight=False, soft_wrap=True)
 
 
 def _swept(source: str, changes: Iterable[str], sweep: str) -> dict[str, Experiment]:
@@ -167,14 +206,14 @@ def plan(
     from sheaf.plan import plan as plan_cuts
     from sheaf.report.tables import plan_table
 
-    to = console()
+    console = terminal()
     planned, rows = plan_cuts(load_experiment(experiment, changes or ()), data)
-    to.print(plan_table(rows))
+    console.print(plan_table(rows))
     if out is None:
-        to.print(planned.toml(), highlight=False, markup=False)
+        console.print(planned.toml(), highlight=False, markup=False)
     else:
         write_durably(out, planned.toml().encode())
-        to.print(f"written: {out}; next: sheaf run {out}", highlight=False, soft_wrap=True)
+        console.print(f"written: {out}; next: sheaf run {out}", highlight=False, soft_wrap=True)
 
 
 @app.command("list", epilog="Example: sheaf list models")
@@ -201,13 +240,109 @@ def list_(
         table.add_row(f"[bold]{name}[/bold]", "")
         for thing, line in kinds[name]().items():
             table.add_row(f"  {thing}", line)
-    console().print(table, highlight=False)
+    terminal().print(table, highlight=False)
 
 
-@app.command("show", epilog="Example: sheaf show runs/ecavg-digits-20260101-120000")
-def show_(folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]) -> None:
+@app.command(epilog="Example: sheaf show runs/ecavg-digits-20260101-120000")
+def show(folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]) -> None:
     """Print the tables of a finished run again."""
-    show(console(), folder)
+    show_run(terminal(), folder)
+
+
+@app.command(epilog="Example: sheaf export runs/ecavg-digits-20260101-120000 --site edge-1 --to onnx")
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run's folder.")],
+    site: Annotated[str, typer.Option(help="Whose model: an edge, or cloud.")] = "cloud",
+    to: Annotated[str, typer.Option(help="onnx, pt2 (torch.export) or safetensors.")] = "onnx",
+    out: Annotated[Path | None, typer.Option(help="The file [default: SITE.FORMAT here].")] = None,
+    data: Data = None,
+) -> None:
+    """Write a run's model as one file, checked against PyTorch, with class names and normalisation in it."""
+    from sheaf.export import export as export_model
+
+    done = export_model(folder, site, to, out, data)
+    say = partial(terminal().print, highlight=False, markup=False, soft_wrap=True)
+    shown = ", ".join(done.classes[:10]) + (", …" if len(done.classes) > 10 else "")
+    say(f"{len(done.classes)} classes: {shown}; {done.parameters:,} numbers")
+    say(f"compared with PyTorch on {done.examples} {done.checked_on}:")
+    say(f"  {done.agreed} get the same class; logits differ by {done.difference:.1e} at most")
+    say(f"written: {done.file}; next: sheaf predict {done.file} FILE…")
+
+
+@app.command(epilog="Example: sheaf predict edge-1.onnx photos/*.jpg")
+def predict(
+    model: Annotated[
+        Path, typer.Argument(help="An exported .onnx, .pt2 or .safetensors, or a run's folder.")
+    ],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Images, or sounds (WAV, FLAC).")],
+    site: Annotated[str, typer.Option(help="Of a run's folder: whose model.")] = "cloud",
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Let code run that MODEL names or brings: your own model, a .pt2.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+) -> None:
+    """Classify files with a model; the model's file is all that it takes."""
+    from sheaf.predict import open_model
+    from sheaf.predict import predict as classify
+
+    opened = open_model(model, site, trust)
+    predictions = classify(opened, files)
+    if as_json:
+        for prediction in predictions:
+            print(json.dumps(asdict(prediction)))
+        return
+    table = Table("file", "class", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ["probability", *(["none of these"] if opened.card.other else [])]:
+        table.add_column(heading, justify="right")
+    for found in predictions:
+        shares = [found.probability, *([found.none_of_these] if found.none_of_these is not None else [])]
+        table.add_row(escape(found.file), escape(found.label), *(f"{share:.4f}" for share in shares))
+    terminal().print(table, highlight=False)
+
+
+@app.command(epilog="Example: sheaf report runs/ecavg-digits-20260101-120000")
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN", help="Folders of runs, or a folder that compare left.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The HTML file [default: report.html in the folder, if it is one].")
+    ] = None,
+) -> None:
+    """Write one HTML page of a run, or of several beside each other, with its pictures as PNG and SVG."""
+    from sheaf.report.page import report as write_report
+
+    place = write_report(folders, out)
+    terminal().print(f"report: {place}", highlight=False, soft_wrap=True)
+
+
+def _watching(
+    console: Console, quiet: bool, as_json: bool, tensorboard: bool, mlflow: str | None, rows: bool = True
+) -> Callable[[str, Path], Watch]:
+    """Makes what shows a run and keeps a record of it, from a line that says which and its folder."""
+    from sheaf.report.live import Live
+    from sheaf.trackers.json_lines import JsonLines
+    from sheaf.trackers.mlflow import MLflow
+    from sheaf.trackers.tensorboard import TensorBoard
+    from sheaf.watch import Quiet, Several
+
+    if quiet and as_json:
+        raise SheafError("--quiet and --json exclude each other")
+
+    def watch(title: str, folder: Path) -> Watch:
+        watches: list[Watch] = [MLflow(mlflow, folder)] if mlflow else []
+        if tensorboard:
+            watches.append(TensorBoard(folder))
+        shown = Quiet() if quiet else JsonLines(sys.stdout, folder) if as_json else Live(console, title, rows)
+        return Several([*watches, shown])
+
+    return watch
+
+
+def _json_line(event: str, folder: Path, **said: object) -> None:
+    from sheaf.trackers.json_lines import JsonLines
+
+    JsonLines(sys.stdout, folder).write(event, **said)
 
 
 def main() -> None:

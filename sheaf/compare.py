@@ -50,7 +50,7 @@ def compare(
     seeds: int,
     folder: Path,
     data: Path | None = None,
-    watch: Callable[[str], Watch] | None = None,
+    watch: Callable[[str, Path], Watch] | None = None,
     sweep: Mapping[str, Experiment] | None = None,
 ) -> list[Summary]:
     """Runs every method with every seed, each in a folder of its own under ``folder``, and sums up.
@@ -61,7 +61,7 @@ def compare(
         experiment: gives data, split, model, the first seed, and the budget.
         methods: names; see ``Experiment.with_method`` for how each gets its settings.
         seeds: how many, counted up from the experiment's.
-        watch: makes what shows one run, from a line that says which.
+        watch: makes what shows one run, from a line that says which and the run's folder.
         sweep: several variants of the experiment, each by what is said of it beside a method's name. Every
             method is run on each; once, where they make no difference to it.
     """
@@ -74,8 +74,8 @@ def compare(
     results: dict[str, list[Result]] = {method: [] for method in planned}
     for seed in range(experiment.seed, experiment.seed + seeds):
         for method, settings in planned.items():
-            shown = None if watch is None else watch(f"{method}, seed {seed}")
             place = folder / f"{re.sub('[^A-Za-z0-9._=-]', '.', method)}-{seed}"
+            shown = None if watch is None else watch(f"{method}, seed {seed}", place)
             results[method].append(run_or_resume(replace(settings, seed=seed), place, data, shown))
     epochs = experiment.method.budget.edge_epochs
     return [summarise(method, found, epochs) for method, found in results.items()]

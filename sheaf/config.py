@@ -59,6 +59,9 @@ class FleetSettings:
         budgets: edge -> what it can spend, for ``sheaf plan``.
         device: where the sites compute.
         threads: how many threads torch computes with; 0 leaves that to torch.
+        together: how sites are trained in one process: ``stacked`` (many as one), ``threads`` (one on each
+            core) or ``never`` (one after another); ``auto`` takes what is fastest for the network. Only the
+            order of floating-point sums depends on it.
     """
 
     quorum: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -67,6 +70,7 @@ class FleetSettings:
     budgets: dict[str, Budget] = field(default_factory=dict)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
+    together: Literal["auto", "stacked", "threads", "never"] = "auto"
 
 
 @settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -26,15 +27,16 @@ def average(theta: Params, weighted: Iterable[tuple[Params, float]]) -> dict[str
     sums: dict[str, Tensor] = {}
     merged: dict[str, Tensor] = {}
     total = 0.0
-    for params, weight in weighted:
-        total += weight
-        for name, value in params.items():
-            if not value.is_floating_point():
-                merged.setdefault(name, value)
-            elif name in sums:
-                sums[name].add_(value.double(), alpha=weight)
-            else:
-                sums[name] = value.to(torch.float64, copy=True).mul_(weight)
+    with _cores_for(theta):
+        for params, weight in weighted:
+            total += weight
+            for name, value in params.items():
+                if not value.is_floating_point():
+                    merged.setdefault(name, value)
+                else:
+                    if name not in sums:
+                        sums[name] = torch.zeros(value.shape, dtype=torch.float64)
+                    sums[name].add_(value, alpha=weight)  # one pass: widened, weighted and added in registers
     if total <= 0:
         raise ValueError("a merge needs at least one update of positive weight")
     for name, value in theta.items():
@@ -80,12 +82,34 @@ def misfit(theta: Params, params: Params) -> str | None:
         return f"{missing[0]} is missing"
     if foreign := [name for name in params if name not in theta]:
         return f"{foreign[0]} is not a parameter of the model"
-    for name, value in params.items():
-        expected = theta[name]
-        if value.shape != expected.shape:
-            return f"{name} has shape {tuple(value.shape)} instead of {tuple(expected.shape)}"
-        if value.dtype != expected.dtype:
-            return f"{name} is {value.dtype} instead of {expected.dtype}"
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            return f"{name} has values that are not finite"
+    with _cores_for(theta):
+        for name, value in params.items():
+            expected = theta[name]
+            if value.shape != expected.shape:
+                return f"{name} has shape {tuple(value.shape)} instead of {tuple(expected.shape)}"
+            if value.dtype != expected.dtype:
+                return f"{name} is {value.dtype} instead of {expected.dtype}"
+            if value.is_floating_point() and not _is_finite(value):
+                return f"{name} has values that are not finite"
     return None
+
+
+def _is_finite(value: Tensor) -> bool:
+    """A sum is a tenth of the work, and finite only if all is; where it is not, it may just be too large."""
+    return bool(value.sum().isfinite()) or bool(value.isfinite().all())
+
+
+SMALL = 4_000_000
+"""Up to so many numbers a second core gains less than waiting for it can cost."""
+
+
+@contextmanager
+def _cores_for(theta: Params) -> Iterator[None]:
+    """One core for a small model: waiting for one that others use costs most of a merge of many updates."""
+    threads = torch.get_num_threads()
+    try:
+        if sum(value.numel() for value in theta.values()) <= SMALL:
+            torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(threads)

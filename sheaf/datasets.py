@@ -61,7 +61,7 @@ def _load(settings: DataSettings, root: Path | None) -> Dataset:
     test = encoded.test.select(take_first(encoded.test.labels, settings.limit_test))
     encoded = replace(encoded, train=train, test=test)
     _check_limits(settings, encoded.classes)
-    train_inputs, test_inputs = decode(settings.name, encoded, settings)
+    train_inputs, test_inputs, sound = decode(settings.name, encoded, settings)
     unchanged = settings.size is None and settings.channels in (None, train_inputs.shape[1])
     usual = unchanged and encoded.mean is not None and len(encoded.mean) == train_inputs.shape[1]
     dataset = Dataset(
@@ -72,6 +72,7 @@ def _load(settings: DataSettings, root: Path | None) -> Dataset:
         mean=encoded.mean if usual and encoded.mean else (),
         std=encoded.std if usual and encoded.std else (),
         fingerprint="",
+        sound=sound,
     )
     return _finished(dataset, settings)
 
@@ -104,7 +105,7 @@ def load_own(settings: DataSettings, classes: tuple[str, ...]) -> Dataset:
     path = Path(settings.name)
     if path.is_dir():
         encoded = read_any_folder(path, settings)
-        train, test = decode(settings.name, encoded, settings)
+        train, test, _ = decode(settings.name, encoded, settings)
         names = encoded.classes
         labels = torch.from_numpy(encoded.train.labels), torch.from_numpy(encoded.test.labels)
     elif path.suffix == ".safetensors":

@@ -7,6 +7,8 @@ SheafError                 anything a user can mend; the command line prints it 
 ├── PartitionError         a split that cannot be made, such as one that leaves an edge empty
 ├── CutError               a model that cannot be cut, or a cut that does not fit its model
 ├── WeightsError           a weights file: unreadable, of another model, not finite
+├── ModelFileError         an exported model: cannot be written, read, trusted or used
+├── MissingExtraError      an optional library that is not installed
 ├── RunFolderError         a run's folder: in use, of another experiment, damaged
 ├── FleetError             a real fleet: not running, a kit that cannot be used, a message that is none
 ├── TrainingError          training that ended in values which are not finite
@@ -49,6 +51,14 @@ class CutError(SheafError):
 
 class WeightsError(SheafError):
     """A weights file cannot be read or does not fit the model."""
+
+
+class ModelFileError(SheafError):
+    """An exported model cannot be written, read, trusted or used."""
+
+
+class MissingExtraError(SheafError):
+    """An optional library is not installed."""
 
 
 class RunFolderError(SheafError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from sheaf.blob import Blob
@@ -24,13 +25,14 @@ class Held:
         earlier = [number for number in self._calls() if number < call]
         return self._path(max(earlier)) if earlier else None
 
-    def keep(self, call: int, blob: Blob) -> None:
-        """Holds ``blob`` from ``call`` on, durably."""
+    def keep(self, call: int, blob: Blob) -> Blob:
+        """Holds ``blob`` from ``call`` on, durably. Returns the same blob, knowing where it lies now."""
         previous = self.before(call)
         blob.write(self._path(call))
         for number in self._calls():
             if number != call and self._path(number) != previous:
                 self._path(number).unlink()
+        return replace(blob, lies_at=self._path(call))
 
     def remember(self, call: int) -> None:
         """Sets aside a copy of what was held when ``call`` began; the two newest copies stay.

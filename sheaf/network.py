@@ -6,13 +6,29 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
-from sheaf import cost
+from sheaf import cost, stacked
 from sheaf.cut import Anatomy, Part
 from sheaf.errors import CutError
 from sheaf.statistics import gram_macs_per_example
 from sheaf.tracing import trace
 from sheaf.types import Cut, StatisticKind
+
+
+@dataclass(frozen=True)
+class Nature:
+    """How a network can be trained beside others.
+
+    Attributes:
+        convolves: it has convolutions.
+        draws: its layers draw random numbers in training.
+        stacks: see ``stacked.can_stack``.
+    """
+
+    convolves: bool
+    draws: bool
+    stacks: bool
 
 
 @dataclass(frozen=True)
@@ -36,7 +52,8 @@ class Network:
         self.model = model
         self.in_shape = in_shape
         self._submodels: dict[Cut, nn.Module] = {}
-        self._macs: dict[Cut | None, Macs] = {}
+        self._macs: dict[_Widths, Macs] = {}
+        self._natures: dict[_Widths, Nature] = {}
 
     @cached_property
     def anatomy(self) -> Anatomy:
@@ -76,19 +93,43 @@ class Network:
 
     def macs(self, cut: Cut | None = None) -> Macs:
         """What one example costs in the cut, or in the whole model."""
-        if cut not in self._macs:
+        widths = _widths(cut)
+        if widths not in self._macs:
             module = self.of(cut)
-            self._macs[cut] = Macs(
+            self._macs[widths] = Macs(
                 cost.macs_per_example(module, self.in_shape),
                 cost.train_macs_per_example(module, self.in_shape),
             )
-        return self._macs[cut]
+        return self._macs[widths]
+
+    def nature(self, cut: Cut | None = None) -> Nature:
+        """How the cut, or the whole model, can be trained beside others."""
+        widths = _widths(cut)
+        if widths not in self._natures:
+            module = self.of(cut)
+            self._natures[widths] = Nature(
+                any(isinstance(layer, _ConvNd) for layer in module.modules()),
+                stacked.draws(module, self.in_shape),
+                stacked.can_stack(module, self.in_shape),
+            )
+        return self._natures[widths]
 
     def statistic_macs(self, kind: StatisticKind, cut: Cut | None = None) -> int:
         """What a statistic costs for each example that it is computed on."""
         if kind == "fisher":
             return self.macs(cut).train
         return self.macs(cut).forward + gram_macs_per_example(self.of(cut), self.in_shape)
+
+
+_Widths = tuple[tuple[tuple[str, int], ...], int | None, bool] | None
+"""What a cut's network looks like, whichever channels it holds: a window that moves keeps its width."""
+
+
+def _widths(cut: Cut | None) -> _Widths:
+    if cut is None:
+        return None
+    kept = tuple((name, sum(stop - start for start, stop in runs)) for name, runs in cut.kept)
+    return kept, None if cut.classes is None else len(cut.classes), cut.other
 
 
 KEPT = 16

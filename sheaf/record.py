@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import asdict
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +21,9 @@ from sheaf.metrics import scores
 from sheaf.types import CLOUD, Update, settings
 
 logger = logging.getLogger("sheaf")
+
+EACH = 20
+"""Up to so many sites, a curve holds each one's losses; of more, the lowest, the median and the highest."""
 
 
 @settings
@@ -118,11 +123,49 @@ class RefusalRecord:
 
 
 @settings
+class Curve:
+    """How the loss went in one call that trained.
+
+    ``stage``, ``round`` and ``reference`` are those of the measurement that came next (``""``, 0 and False
+    where none did), ``sites`` is how many trained. ``losses`` is the mean loss of each epoch at each site, if
+    these are at most ``EACH``; otherwise ``spread`` is the lowest, the median and the highest of each epoch.
+    A loss that is not finite is None.
+    """
+
+    call: int
+    stage: str
+    round: int
+    reference: bool
+    sites: int
+    losses: dict[str, list[float | None]]
+    spread: list[tuple[float | None, float | None, float | None]]
+
+
+@settings
+class PartRecord:
+    """What these sites held of the model at the end: see ``types.Cut``."""
+
+    sites: list[str]
+    kept: dict[str, list[tuple[int, int]]]
+    classes: list[int] | None
+    other: bool
+
+
+@settings
+class CutsRecord:
+    """Which part each edge held at the end; ``groups`` is the width of each group of channels, by depth."""
+
+    groups: dict[str, int]
+    parts: list[PartRecord]
+
+
+@settings
 class Result:
     """Everything that a run found out.
 
-    ``split`` is the training examples of each class at each site; ``provenance`` is design law 10: commit,
-    settings, versions, hardware, data fingerprint, seed.
+    ``split`` is the training examples of each class at each site; ``cuts`` is None where every edge holds the
+    whole model; ``provenance`` is design law 10: commit, settings, versions, hardware, data fingerprint,
+    seed.
     """
 
     schema_version: Literal[1] = 1
@@ -133,6 +176,8 @@ class Result:
     whole: WholeModel
     cost: dict[str, SiteRecord]
     refused: list[RefusalRecord]
+    curves: list[Curve] = field(default_factory=list)
+    cuts: CutsRecord | None = None
     weights: dict[str, str]
     provenance: dict[str, Any]
 
@@ -173,7 +218,9 @@ class Log:
 
     def __init__(self, told: Callable[[Row], None] | None = None) -> None:
         self.rows: list[Row] = []
+        self.curves: list[Curve] = []
         self._told = told
+        self._measured = 0
 
     def __call__(
         self,
@@ -213,3 +260,33 @@ class Log:
             logger.info("%s %s: %.4f, on all classes %.4f", row.site, stage, row.accuracy, row.accuracy_all)
             if self._told is not None:
                 self._told(row)
+        self.curves[self._measured :] = [
+            replace(curve, stage=stage, round=round, reference=reference)
+            for curve in self.curves[self._measured :]
+        ]
+        self._measured = len(self.curves)
+
+    def trained(self, call: int, updates: Sequence[Update]) -> None:
+        """Adds the curve of a call that trained; the next measurement says which step it led to."""
+        losses = {update.site: [_short(loss) for loss in update.metrics["losses"]] for update in updates}
+        few = len(losses) <= EACH
+        self.curves.append(
+            Curve(
+                call=call,
+                stage="",
+                round=0,
+                reference=False,
+                sites=len(losses),
+                losses=losses if few else {},
+                spread=[] if few else [_spread(epoch) for epoch in zip_longest(*losses.values())],
+            )
+        )
+
+
+def _short(loss: float) -> float | None:
+    return float(f"{loss:.4g}") if math.isfinite(loss) else None
+
+
+def _spread(epoch: Iterable[float | None]) -> tuple[float | None, float | None, float | None]:
+    finite = [loss for loss in epoch if loss is not None]
+    return (min(finite), statistics.median(finite), max(finite)) if finite else (None, None, None)

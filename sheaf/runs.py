@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from sheaf.blob import write_durably
+from sheaf.card import Card
 from sheaf.config import Experiment, load_experiment
 from sheaf.engines.dry import DryFleet
 from sheaf.engines.local import LocalFleet
@@ -27,10 +28,10 @@ from sheaf.journal import Journal, answered
 from sheaf.ledger import Ledger
 from sheaf.prepared import Prepared, listening, prepare
 from sheaf.provenance import provenance
-from sheaf.record import Log, RefusalRecord, Result, SiteRecord
+from sheaf.record import CutsRecord, Log, PartRecord, RefusalRecord, Result, SiteRecord
 from sheaf.schema import plain
 from sheaf.sites import Calls, Cloud, Edges
-from sheaf.types import CLOUD, Fleet, Params
+from sheaf.types import CLOUD, Cut, Fleet, Params
 from sheaf.watch import Quiet, Watch
 from sheaf.weights import save_weights
 from sheaf.worker import Worker
@@ -43,7 +44,7 @@ Engine = Callable[[Prepared, Path, Watch], Fleet]
 
 def in_process(prepared: Prepared, folder: Path, watch: Watch) -> Fleet:
     """Every edge is a worker in this process."""
-    return LocalFleet(prepared.edges(folder / "sites"), watch.step)
+    return LocalFleet(prepared.edges(folder / "sites"), watch.step, prepared.experiment.fleet.together)
 
 
 def run(
@@ -183,7 +184,7 @@ def _execute(prepared: Prepared, folder: Path, watch: Watch, engine: Engine) -> 
         for note in prepared.notes:
             logger.info(note)
             watch.note(note)
-        calls = Calls(experiment.seed, journal, ledger, watch.began)
+        calls = Calls(experiment.seed, journal, ledger, watch, log.trained)
         fleet = engine(prepared, folder, watch)
         worker = prepared.cloud(folder / "sites")
         edges, cloud = _sites(prepared, calls, fleet, worker, LocalFleet([worker], watch.step))
@@ -197,6 +198,8 @@ def _execute(prepared: Prepared, folder: Path, watch: Watch, engine: Engine) -> 
         whole=prepared.whole,
         cost={site: SiteRecord(**asdict(spent)) for site, spent in ledger.sites.items()},
         refused=[RefusalRecord(**asdict(refusal)) for refusal in calls.refused],
+        curves=log.curves,
+        cuts=_cuts(prepared, edges),
         weights=weights,
         provenance=provenance(
             plain(experiment),
@@ -228,22 +231,34 @@ def _set_up_torch(prepared: Prepared) -> None:
 
 def _save_models(prepared: Prepared, folder: Path, edges: Edges, theta: Params | None) -> dict[str, str]:
     """Writes what each site ended with; returns site -> file."""
-    final = {update.site: update.params for update in edges.collect()}
-    if theta is not None:
-        final[CLOUD] = theta
     (folder / "weights").mkdir(exist_ok=True)
-    metadata = {
-        "model": json.dumps(plain(prepared.experiment.model)),
-        "classes": json.dumps(prepared.dataset.classes),
-        "in_shape": json.dumps(prepared.dataset.shape),
-        "mean": json.dumps(prepared.dataset.mean),
-        "std": json.dumps(prepared.dataset.std),
-    }
-    for site, params in final.items():
-        cut = None if site == CLOUD else edges.cut_of(site)
-        of_what = {} if cut is None else {"cut": json.dumps(cut.header())}
-        save_weights(folder / "weights" / f"{site}.safetensors", params, metadata | of_what)
-    return {site: f"weights/{site}.safetensors" for site in final}
+    card = Card.of_dataset(prepared.dataset, prepared.experiment.model)
+    saved = {}
+
+    def save(site: str, params: Params, cut: Cut | None) -> None:
+        metadata = replace(card, cut=None if cut is None else cut.header()).metadata()
+        saved[site] = f"weights/{site}.safetensors"
+        save_weights(folder / saved[site], params, metadata)
+
+    for update in edges.collect():  # opened and written one at a time, however many there are
+        save(update.site, update.params, edges.cut_of(update.site))
+    if theta is not None:
+        save(CLOUD, theta, None)
+    return saved
+
+
+def _cuts(prepared: Prepared, edges: Edges) -> CutsRecord | None:
+    """What the edges ended with, each part once; None where all hold the whole model."""
+    holders: dict[Cut, list[str]] = {}
+    for site in prepared.parts:
+        if (cut := edges.cut_of(site)) is not None:
+            holders.setdefault(cut, []).append(site)
+    if not holders:
+        return None
+    return CutsRecord(
+        groups={group.name: group.width for group in prepared.network.anatomy.groups},
+        parts=[PartRecord(sites=sites, **cut.header()) for cut, sites in holders.items()],
+    )
 
 
 def _identity(prepared: Prepared) -> dict[str, str]:

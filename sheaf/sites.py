@@ -24,7 +24,7 @@ from sheaf.journal import Journal
 from sheaf.ledger import Ledger
 from sheaf.network import Network
 from sheaf.schema import Merge, Scheme
-from sheaf.seeds import seed_for
+from sheaf.seeds import generator, seed_for
 from sheaf.statistics import blank
 from sheaf.types import (
     CLOUD,
@@ -41,6 +41,7 @@ from sheaf.types import (
     TaskKind,
     Update,
 )
+from sheaf.watch import Quiet, Watch
 from sheaf.wire import decode_samples, encode_samples
 from sheaf.worker import Worker
 
@@ -63,7 +64,8 @@ class Calls:
         seed: the run's seed.
         journal: where answers are kept.
         ledger: where their cost is booked.
-        began: told of each call before it is made: what is asked, of how many sites.
+        watch: told of each call as it is made and answered.
+        trained: told of each call that trained: its number, and what was answered.
     """
 
     def __init__(
@@ -71,13 +73,15 @@ class Calls:
         seed: int,
         journal: Journal,
         ledger: Ledger,
-        began: Callable[[str, int], None] | None = None,
+        watch: Watch | None = None,
+        trained: Callable[[int, list[Update]], None] | None = None,
     ) -> None:
         self.refused: list[Refusal] = []
         self._seed = seed
         self._journal = journal
         self._ledger = ledger
-        self._began = began
+        self._watch = watch or Quiet()
+        self._trained = trained
         self.count = 0
 
     def ask(
@@ -115,9 +119,9 @@ class Calls:
         settled = {site for site, answer in answers.items() if answer is not None}
         logger.info("call %d: %s, %d sites", self.count, kind, len(tasks))
         open_tasks = {site: task for site, task in tasks.items() if site not in settled}
-        if open_tasks and self._began is not None:
-            self._began(kind, len(open_tasks))
-        for answer in fleet.run(open_tasks):
+        if open_tasks:
+            self._watch.began(kind, tuple(open_tasks))
+        for answer in fleet.run(open_tasks, tasks):
             if answer.site not in open_tasks or answers[answer.site] is not None:
                 self.refuse(answer.site, "it answered what it was not asked")
             elif isinstance(answer, Absence):
@@ -126,6 +130,7 @@ class Calls:
                 answers[answer.site] = Absence(answer.site, f"it answered a {kind} task with {answer.kind!r}")
             else:
                 answers[answer.site] = self._journal.record(tasks[answer.site], answer)
+                self._watch.answered(answer.site)
         absent = [
             answer if answer is not None else Absence(site, "it gave no answer")
             for site, answer in answers.items()
@@ -140,12 +145,19 @@ class Calls:
         if counted:
             for update in updates:
                 self._ledger.book(tasks[update.site], update)
+        if self._trained is not None and (trained := [u for u in updates if u.metrics.get("losses")]):
+            self._trained(self.count, trained)
         return updates
+
+    def draws(self, purpose: str) -> torch.Generator:
+        """For what a method draws before its next call; resumed, it draws the same."""
+        return generator(seed_for(self._seed, purpose, self.count))
 
     def refuse(self, site: str, why: str) -> None:
         """Notes that a site's answer to the latest call is left out."""
         logger.info("call %d: %s is refused: %s", self.count, site, why)
         self.refused.append(Refusal(self.count, site, why))
+        self._watch.refused(site, why)
 
 
 class Edges:
@@ -217,6 +229,12 @@ class Edges:
     def merge(self, merge: Merge, theta: Params, updates: Sequence[Update]) -> Params:
         """What usable updates of the whole model come to by a merge (``merges/``)."""
         return merge(theta, updates, self._network)
+
+    def sample(self, among: Sequence[str], share: float) -> list[str]:
+        """A share of these edges, at least one, drawn anew before each call; in the order of the fleet."""
+        count = max(1, round(share * len(among)))
+        chosen = torch.randperm(len(among), generator=self._calls.draws("sample"))[:count]
+        return [among[at] for at in chosen.sort().values.tolist()]
 
     def adopt(self, theta: Params, cuts: Mapping[str, Cut] | None = None) -> None:
         """Each edge holds ``theta``, or its part of it, from now on."""

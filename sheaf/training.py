@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -58,11 +58,13 @@ def train(
     recipe: Recipe,
     prepare: Preparation,
     seed: int,
-    progress: Callable[[int, int, float], None] | None = None,
+    progress: Callable[[int, int, float, int], None] | None = None,
+    draws_in_layers: bool = True,
 ) -> list[float]:
     """Trains ``model`` in place by ``recipe`` and returns the mean loss of each epoch.
 
-    Every draw (order, augmentation, dropout) comes from ``seed``.
+    Every draw (order, augmentation, dropout) comes from ``seed``. Layers that draw do so from torch's global
+    generator; a network that is known to have none (``draws_in_layers``) can be trained beside others.
     """
     _move(model, prepare.device).train()
     steps = recipe.epochs * len(batch_sizes(len(samples), recipe.batch_size))
@@ -70,10 +72,11 @@ def train(
     scheduler = make_scheduler(optimizer, recipe, steps)
     draws = generator(seed)
     augmentations = [AUGMENTATIONS[name] for name in recipe.augment]
-    precision = _autocast(recipe, prepare.device)
+    precision = autocast(recipe, prepare.device)
     held = torch.bincount(samples.labels).nonzero().flatten().to(prepare.device)
-    losses, step = [], 0
-    with global_draws_from(seed_for(seed, "layers"), prepare.device):
+    losses, step, examples = [], 0, 0
+    layers = global_draws_from(seed_for(seed, "layers"), prepare.device)
+    with layers if draws_in_layers else contextlib.nullcontext():
         for _ in range(recipe.epochs):
             parts = []  # summed once an epoch, not at every step
             for inputs, labels in batches(samples, recipe.batch_size, draws):
@@ -83,16 +86,17 @@ def train(
                 optimizer.zero_grad()
                 with precision:
                     logits = restricted(model(x), held, recipe.alpha)
-                    loss = F.cross_entropy(logits, labels.to(prepare.device))
-                loss.backward()  # type: ignore[no-untyped-call]
+                    lost = loss(logits, labels.to(prepare.device))
+                lost.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 if scheduler is not None:
                     scheduler.step()
-                parts.append((loss.detach(), len(labels)))
+                parts.append((lost.detach(), len(labels)))
                 step += 1
+                examples += len(labels)
                 if progress is not None and (step % 16 == 0 or step == steps):
-                    progress(step, steps, loss.item())
-            losses.append(sum(part.item() * examples for part, examples in parts) / len(samples))
+                    progress(step, steps, lost.item(), examples)
+            losses.append(sum(part.item() * count for part, count in parts) / len(samples))
     return losses
 
 
@@ -107,6 +111,11 @@ def restricted(logits: Tensor, held: Tensor, alpha: float | Literal["mask"]) -> 
     if alpha == "mask":
         return logits.masked_fill(absent, -math.inf)
     return torch.where(absent, alpha * logits, logits)
+
+
+def loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """What training lowers: the mean cross-entropy of (N, K) logits; labels of -100 count for nothing."""
+    return F.cross_entropy(logits, labels)
 
 
 def evaluate(
@@ -167,9 +176,14 @@ def reestimate_statistics(model: nn.Module, samples: Samples, prepare: Preparati
 
 def batches(samples: Samples, batch_size: int, draws: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """One shuffled pass over all samples: (inputs, labels) a batch."""
-    order = samples.positions[torch.randperm(len(samples), generator=draws)]
-    for positions in torch.split(order, batch_sizes(len(samples), batch_size)):
+    for positions in positions_of_batches(samples, batch_size, draws):
         yield samples.inputs[positions], samples.targets[positions]
+
+
+def positions_of_batches(samples: Samples, batch_size: int, draws: torch.Generator) -> tuple[Tensor, ...]:
+    """The same pass as positions in ``samples.inputs``."""
+    order = samples.positions[torch.randperm(len(samples), generator=draws)]
+    return torch.split(order, batch_sizes(len(samples), batch_size))
 
 
 def batch_sizes(examples: int, batch_size: int) -> list[int]:
@@ -186,7 +200,11 @@ def batch_sizes(examples: int, batch_size: int) -> list[int]:
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     """The recipe's optimizer over the parameters that train; one fused kernel a step."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return optimizer_over([parameter for parameter in model.parameters() if parameter.requires_grad], recipe)
+
+
+def optimizer_over(trained: Sequence[Tensor], recipe: Recipe) -> Optimizer:
+    """The recipe's optimizer over these tensors."""
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(
             trained, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, fused=True
@@ -221,7 +239,8 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _autocast(recipe: Recipe, device: torch.device) -> contextlib.AbstractContextManager[object]:
+def autocast(recipe: Recipe, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """In which forward passes run by the recipe's precision."""
     if recipe.precision == "bfloat16" or (recipe.precision == "auto" and device.type == "cuda"):
         return torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext()

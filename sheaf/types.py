@@ -170,6 +170,14 @@ class Samples:
         return torch.bincount(self.labels, minlength=num_classes)
 
 
+@settings
+class Sound:
+    """How sounds become spectrograms: resampled to ``rate`` a second, cut or padded to ``seconds``."""
+
+    rate: Annotated[int, Field(ge=1)]
+    seconds: Annotated[float, Field(gt=0)]
+
+
 @dataclass(frozen=True)
 class Dataset:
     """What there is to learn, read and checked.
@@ -179,6 +187,7 @@ class Dataset:
         classes: the K class names; a label is an index into them.
         mean, std: of each channel, after uint8 is scaled to 0..1. What normalises the inputs.
         fingerprint: SHA-256 of all inputs and labels, for a result's provenance.
+        sound: how sounds became inputs; None for all else.
     """
 
     name: str
@@ -188,6 +197,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
+    sound: Sound | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -399,8 +409,8 @@ class Absence:
     why: str
 
 
-Progress = Callable[[str, int, int, float], None]
-"""Told of a training site's steps: site, steps done, steps in all, loss of the last one."""
+Progress = Callable[[str, int, int, float, int], None]
+"""Told of a training site's steps: site, steps done, steps in all, loss of the last one, examples so far."""
 
 
 class Fleet(Protocol):
@@ -410,9 +420,15 @@ class Fleet(Protocol):
         """The sites, in the fixed order in which sums run."""
         ...
 
-    def run(self, tasks: Mapping[str, Task]) -> Iterator[Update | Absence]:
+    def run(
+        self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None
+    ) -> Iterator[Update | Absence]:
         """Has each named site do its task, and yields the answers as they arrive, in any order.
 
         A site that is lost on the way, or does not answer in time, is an ``Absence`` in place of its answer.
+
+        Args:
+            tasks: site -> what it is asked.
+            call: all that was asked in the same call, if some of it was answered before the run was stopped.
         """
         ...

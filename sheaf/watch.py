@@ -1,7 +1,9 @@
-"""Who watches a run: told of calls, steps and rows; decides nothing."""
+"""Who watches a run: told of calls, steps, answers and rows; decides nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Protocol
 
 from sheaf.record import Row
@@ -11,7 +13,7 @@ class Watch(Protocol):
     """Something that shows how a run goes, for as long as it is entered."""
 
     def __enter__(self) -> object:
-        """The run begins."""
+        """The run begins; its folder is there."""
         ...
 
     def __exit__(self, *error: object) -> None:
@@ -22,16 +24,24 @@ class Watch(Protocol):
         """Something that the user should know."""
         ...
 
-    def began(self, kind: str, sites: int) -> None:
-        """So many sites are asked for something."""
+    def began(self, kind: str, sites: Sequence[str]) -> None:
+        """These sites are asked for something. Not told of what the journal answers in a resumed run."""
         ...
 
-    def step(self, site: str, done: int, steps: int, loss: float) -> None:
-        """A site trained on."""
+    def step(self, site: str, done: int, steps: int, loss: float, examples: int) -> None:
+        """A site trained on: so many of its steps and examples of this call. Sites may take turns."""
+        ...
+
+    def answered(self, site: str) -> None:
+        """A site did what it was asked."""
+        ...
+
+    def refused(self, site: str, why: str) -> None:
+        """A site's answer is left out."""
         ...
 
     def row(self, row: Row) -> None:
-        """A model was measured."""
+        """A model was measured; in a resumed run, maybe before it was stopped."""
         ...
 
 
@@ -47,11 +57,65 @@ class Quiet:
     def note(self, text: str) -> None:
         """Shows nothing."""
 
-    def began(self, kind: str, sites: int) -> None:
+    def began(self, kind: str, sites: Sequence[str]) -> None:
         """Shows nothing."""
 
-    def step(self, site: str, done: int, steps: int, loss: float) -> None:
+    def step(self, site: str, done: int, steps: int, loss: float, examples: int) -> None:
+        """Shows nothing."""
+
+    def answered(self, site: str) -> None:
+        """Shows nothing."""
+
+    def refused(self, site: str, why: str) -> None:
         """Shows nothing."""
 
     def row(self, row: Row) -> None:
         """Shows nothing."""
+
+
+class Several:
+    """Tells several watches, in their order."""
+
+    def __init__(self, watches: Sequence[Watch]) -> None:
+        self._watches = watches
+        self._entered = ExitStack()
+
+    def __enter__(self) -> Several:
+        with ExitStack() as entered:  # if one cannot be entered, those before it are left
+            for watch in self._watches:
+                entered.enter_context(watch)
+            self._entered = entered.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._entered.__exit__(*error)  # type: ignore[arg-type]
+
+    def note(self, text: str) -> None:
+        """Tells them."""
+        for watch in self._watches:
+            watch.note(text)
+
+    def began(self, kind: str, sites: Sequence[str]) -> None:
+        """Tells them."""
+        for watch in self._watches:
+            watch.began(kind, sites)
+
+    def step(self, site: str, done: int, steps: int, loss: float, examples: int) -> None:
+        """Tells them."""
+        for watch in self._watches:
+            watch.step(site, done, steps, loss, examples)
+
+    def answered(self, site: str) -> None:
+        """Tells them."""
+        for watch in self._watches:
+            watch.answered(site)
+
+    def refused(self, site: str, why: str) -> None:
+        """Tells them."""
+        for watch in self._watches:
+            watch.refused(site, why)
+
+    def row(self, row: Row) -> None:
+        """Tells them."""
+        for watch in self._watches:
+            watch.row(row)

@@ -23,6 +23,7 @@ from sheaf.network import Network
 from sheaf.outliers import make_outliers
 from sheaf.seeds import seed_for
 from sheaf.sharing import choose_samples
+from sheaf.stacked import Job
 from sheaf.types import Cost, Cut, Dataset, Params, Progress, Recipe, Samples, Share, Task, Update
 from sheaf.wire import decode_samples, encode_samples
 
@@ -54,14 +55,13 @@ class Worker:
         self.name = name
         self.data = data
         self.held_out = held_out
-        self._network = network
+        self.network = network
         self._folder = folder
         self._held = Held(folder)
-        self._prepare = training.Preparation(data.mean, data.std, device or torch.device("cpu"))
+        self.prepare = training.Preparation(data.mean, data.std, device or torch.device("cpu"))
         self._tasks: dict[str, Callable[[Task, Progress | None], _Done]] = {
             "train": self._train,
             "adopt": self._adopt,
-            "evaluate": self._evaluate,
             "share": self._share,
             "lend": self._lend,
             "restat": self._restat,
@@ -75,17 +75,51 @@ class Worker:
         """Makes ``samples`` what this site trains on: how a cloud gets the combined data."""
         self.data = replace(self.data, train=samples)
 
-    def do(self, task: Task, progress: Progress | None = None) -> Update:
+    def do(
+        self, task: Task, progress: Progress | None = None, measured: dict[Any, Any] | None = None
+    ) -> Update:
         """Does one task; what comes back depends on the task, the data and what is held, and on nothing else.
+
+        Args:
+            progress: told of every training step.
+            measured: what other sites found in the same call; one that holds the same model and has the same
+                test data need not measure it again.
 
         Raises:
             DataError: there is nothing to train on.
         """
         started = time.perf_counter()
-        with PeakMemory(self._prepare.device) as peak:
-            done = self._tasks[task.kind](task, progress)
+        with PeakMemory(self.prepare.device) as peak:
+            if task.kind == "evaluate":
+                done = self._evaluate(task, {} if measured is None else measured)
+            else:
+                done = self._tasks[task.kind](task, progress)
+        return self._update(task, done, time.perf_counter() - started, peak.bytes)
+
+    def job(self, task: Task) -> Job:
+        """What a train task trains from, on what.
+
+        Raises:
+            DataError: there is nothing to train on.
+        """
+        samples = self._what_to_train_on(task)
+        norms = any(isinstance(module, _BatchNorm) for module in self.network.of(task.cut).modules())
+        if len(samples) == 1 and norms:
+            raise DataError(f"{self.name} has one training example, over which batch norm has no variance")
+        return Job(self._params_of(task), samples, task.seed)
+
+    def trains_on(self, task: Task) -> int:
+        """How many examples a train task trains on."""
+        return len(self.data.train) + self._negatives(task)
+
+    def trained(self, task: Task, params: Params, losses: list[float], seconds: float, peak: int) -> Update:
+        """Holds what a train task without a statistic came to, and answers with it."""
+        blob = self._held.keep(task.call, Blob.of(params))
+        return self._update(task, _Done(blob, {"losses": losses}, self.cost_of(task)), seconds, peak)
+
+    def _update(self, task: Task, done: _Done, seconds: float, peak: int) -> Update:
         counts = self.data.train.counts(len(self.data.classes)).tolist()
-        spent = replace(done.cost, seconds=time.perf_counter() - started, peak_memory_bytes=peak.bytes)
+        spent = replace(done.cost, seconds=seconds, peak_memory_bytes=peak)
         return Update(
             self.name, task.kind, done.blob if task.reply else None, tuple(counts), done.metrics or {}, spent
         )
@@ -94,34 +128,32 @@ class Worker:
         """What doing a task takes, before it is done: multiply-adds, and parameters of what computes."""
         if task.kind not in ("train", "refit", "restat") and not _asks_a_model(task):
             return Cost()
-        macs = self._network.macs(task.cut)
-        held = sum(value.numel() for value in self._network.of(task.cut).state_dict().values())
+        macs = self.network.macs(task.cut)
+        held = sum(value.numel() for value in self.network.of(task.cut).state_dict().values())
         spent = len(self.data.train) * macs.forward
         if task.kind == "train":
-            spent = _recipe(task).epochs * (len(self.data.train) + self._negatives(task)) * macs.train
+            spent = _recipe(task).epochs * self.trains_on(task) * macs.train
         elif task.kind == "refit" and task.recipe is not None:
-            classifier = self._network.classifier
+            classifier = self.network.classifier
             alone = cost.train_macs_per_example(classifier, (classifier.in_features,))
             spent += task.recipe.epochs * len(self.data.train) * alone
         elif task.kind == "refit":
-            spent += head.ridge_macs(self._network.classifier, len(self.data.train))
+            spent += head.ridge_macs(self.network.classifier, len(self.data.train))
         elif task.kind == "choose":
             spent = len(_candidates(task)) * len(self.held_out) * macs.forward
         if task.statistic and task.reply:
             examples = min(task.statistic.examples or len(self.data.train), len(self.data.train))
-            spent += examples * self._network.statistic_macs(task.statistic.kind, task.cut)
+            spent += examples * self.network.statistic_macs(task.statistic.kind, task.cut)
         return Cost(spent, macs_per_example=macs.forward, parameters=held)
 
     def _train(self, task: Task, progress: Progress | None) -> _Done:
-        recipe, model = _recipe(task), self._network.of(task.cut)
-        samples = self._what_to_train_on(task)
-        if len(samples) == 1 and any(isinstance(module, _BatchNorm) for module in model.modules()):
-            raise DataError(f"{self.name} has one training example, over which batch norm has no variance")
-        self._load(task)
+        job, model = self.job(task), self.network.of(task.cut)
+        model.load_state_dict(job.start)
         told = None if progress is None else (lambda *step: progress(self.name, *step))
-        losses = training.train(model, samples, recipe, self._prepare, task.seed, told)
-        self._held.keep(task.call, _encode(model))
-        return _Done(self._answer(task), {"losses": losses}, self.cost_of(task))
+        losses = training.train(model, job.samples, _recipe(task), self.prepare, job.seed, told)
+        held = self._held.keep(task.call, _encode(model))
+        answer = self._answer(task) if task.statistic and task.reply else held
+        return _Done(answer, {"losses": losses}, self.cost_of(task))
 
     def _adopt(self, task: Task, progress: Progress | None) -> _Done:
         if task.blob is None:
@@ -129,12 +161,16 @@ class Worker:
         self._held.keep(task.call, task.blob)
         return _Done()
 
-    def _evaluate(self, task: Task, progress: Progress | None) -> _Done:
-        self._load(task)
-        model, classes = self._network.of(task.cut), self._classes(task.cut)
-        confusion, loss = training.evaluate(
-            model, self.data.test, self._prepare, len(self.data.classes), classes
-        )
+    def _evaluate(self, task: Task, measured: dict[Any, Any]) -> _Done:
+        what = id(self.network), task.cut, self._digest(task), id(self.data.test)
+        if what not in measured or len(self.held_out):
+            self._load(task)
+        if what not in measured:
+            model, classes = self.network.of(task.cut), self._classes(task.cut)
+            measured[what] = training.evaluate(
+                model, self.data.test, self.prepare, len(self.data.classes), classes
+            )
+        confusion, loss = measured[what]
         metrics: dict[str, Any] = {"confusion": confusion.tolist(), "loss": loss}
         if len(self.held_out):
             metrics["held_out"] = self._on_held_out(task)[0] / len(self.held_out)
@@ -145,7 +181,7 @@ class Worker:
         share, logits = task.share or Share(), None
         if share.choose == "uncertain":
             self._load(task)
-            logits = training.forward(self._network.of(task.cut), samples, self._prepare)
+            logits = training.forward(self.network.of(task.cut), samples, self.prepare)
         chosen = choose_samples(samples, share, task.seed, logits)
         return _Done(encode_samples(samples.select(chosen)), cost=self.cost_of(task))
 
@@ -157,22 +193,21 @@ class Worker:
 
     def _restat(self, task: Task, progress: Progress | None) -> _Done:
         self._load(task)
-        training.reestimate_statistics(self._network.model, self._what_to_train_on(task), self._prepare)
-        return _Done(_encode(self._network.model), {}, self.cost_of(task))
+        training.reestimate_statistics(self.network.model, self._what_to_train_on(task), self.prepare)
+        return _Done(_encode(self.network.model), {}, self.cost_of(task))
 
     def _refit(self, task: Task, progress: Progress | None) -> _Done:
         self._load(task)
-        samples, model, last = self._what_to_train_on(task), self._network.model, self._network.classifier
+        samples, model, last = self._what_to_train_on(task), self.network.model, self.network.classifier
         if task.ridge is not None:
-            head.refit_by_ridge(model, last, samples, task.ridge, self._prepare)
+            head.refit_by_ridge(model, last, samples, task.ridge, self.prepare)
             metrics = {}
         else:
-            metrics = {"losses": head.refit(model, last, samples, _recipe(task), self._prepare, task.seed)}
+            metrics = {"losses": head.refit(model, last, samples, _recipe(task), self.prepare, task.seed)}
         return _Done(_encode(model), metrics, self.cost_of(task))
 
     def _collect(self, task: Task, progress: Progress | None) -> _Done:
-        self._load(task)
-        return _Done(_encode(self._network.of(task.cut)))
+        return _Done(task.blob or Blob.at(self._before(task)))
 
     def _remember(self, task: Task, progress: Progress | None) -> _Done:
         self._held.remember(task.call)
@@ -182,11 +217,11 @@ class Worker:
         own, received = load_file(self._held.remembered(task.since)), self._held_params(task)
         right, loss = {}, {}
         for a in _candidates(task) if len(self.held_out) else ():
-            self._network.of(task.cut).load_state_dict(mixture(own, received, a))
+            self.network.of(task.cut).load_state_dict(mixture(own, received, a))
             right[a], loss[a] = self._on_held_out(task)
         best = _least_loss_of_the_safe(right, loss) if right else max(_candidates(task))
         chosen = mixture(own, received, best)
-        self._network.of(task.cut).load_state_dict(chosen)
+        self.network.of(task.cut).load_state_dict(chosen)
         self._held.keep(task.call, Blob.of(chosen))
         metrics = {
             "mixture": best,
@@ -202,18 +237,18 @@ class Worker:
         The cross-entropy is the mean over the classes of each class's mean: an edge has few examples of some
         of its classes, and a model that gives these up would look good in a plain mean.
         """
-        model, classes = self._network.of(task.cut), self._classes(task.cut)
+        model, classes = self.network.of(task.cut), self._classes(task.cut)
         confusion, loss = training.evaluate(
-            model, self.held_out, self._prepare, len(self.data.classes), classes, balanced=True
+            model, self.held_out, self.prepare, len(self.data.classes), classes, balanced=True
         )
         return int(confusion.diagonal().sum()), loss
 
     def _answer(self, task: Task) -> Blob:
         """The loaded model, with the statistic of it that the task asks for."""
-        model = self._network.of(task.cut)
+        model = self.network.of(task.cut)
         if task.statistic is None or not task.reply:
             return _encode(model)
-        found = statistics.compute(model, self.data.train, task.statistic, self._prepare, task.seed)
+        found = statistics.compute(model, self.data.train, task.statistic, self.prepare, task.seed)
         named = {f".{task.statistic.kind}.{name}": value for name, value in found.items()}
         return Blob.of(_params(model) | named)
 
@@ -256,17 +291,27 @@ class Worker:
         """(k,) the classes that the cut's outputs are for; None for all in order."""
         if cut is None:
             return None
-        return torch.tensor(self._network.part(cut).classes)
+        return torch.tensor(self.network.part(cut).classes)
 
     def _load(self, task: Task) -> None:
-        params = task.blob.open() if task.blob is not None else self._held_params(task)
-        self._network.of(task.cut).load_state_dict(params)
+        self.network.of(task.cut).load_state_dict(self._params_of(task))
+
+    def _params_of(self, task: Task) -> Params:
+        """The parameters that the task brings, or else those that the site holds."""
+        return task.blob.open() if task.blob is not None else self._held_params(task)
+
+    def _digest(self, task: Task) -> str:
+        """SHA-256 of the same parameters."""
+        return (task.blob or Blob.at(self._before(task))).sha256
 
     def _held_params(self, task: Task) -> Params:
+        return load_file(self._before(task))
+
+    def _before(self, task: Task) -> Path:
         held = self._held.before(task.call)
         if held is None:
             raise ValueError(f"{self.name} holds no model yet: the first task must bring one")
-        return load_file(held)
+        return held
 
 
 @dataclass(frozen=True)

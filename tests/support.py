@@ -48,3 +48,13 @@ class Paths:
 
     def __call__(self, labels: torch.Tensor, classes: tuple[str, ...], seed: int) -> dict[str, torch.Tensor]:
         return {"../x": torch.arange(len(labels))}
+
+
+@settings
+class Dealt:
+    """Images dealt one by one: no edge is left without, however many there are."""
+
+    edges: int
+
+    def __call__(self, labels: torch.Tensor, classes: tuple[str, ...], seed: int) -> dict[str, torch.Tensor]:
+        return {f"edge-{n}": torch.arange(n, len(labels), self.edges) for n in range(self.edges)}

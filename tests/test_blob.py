@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,18 @@ def test_what_a_killed_write_left_is_overwritten(tmp_path: Path) -> None:
     write_durably(tmp_path / "x", b"whole")
     assert (tmp_path / "x").read_bytes() == b"whole"
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_second_file_of_the_same_bytes_is_a_link(tmp_path: Path) -> None:
+    blob = Blob.of({"w": torch.arange(3.0)}).write(tmp_path / "one")
+    other = blob.write(tmp_path / "two")
+    assert (tmp_path / "one").samefile(tmp_path / "two")
+    assert other.write(tmp_path / "one").open()["w"].tolist() == [0, 1, 2]
+    (tmp_path / "one").unlink()
+    assert other.open()["w"].tolist() == [0, 1, 2]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["two"]
+
+
+def test_where_no_link_can_be_the_bytes_are_written(tmp_path: Path) -> None:
+    blob = replace(Blob.of({"w": torch.arange(3.0)}), lies_at=tmp_path / "gone")
+    assert blob.write(tmp_path / "two").open()["w"].tolist() == [0, 1, 2]

@@ -61,7 +61,7 @@ def test_list_names_everything_with_one_line(sheaf: Sheaf) -> None:
         assert name in done.stdout
 
 
-@pytest.mark.parametrize("sub", ["run", "compare", "plan", "list", "show"])
+@pytest.mark.parametrize("sub", ["run", "compare", "plan", "list", "show", "report", "export", "predict"])
 def test_help_has_an_example(sub: str, sheaf: Sheaf) -> None:
     done = sheaf(sub, "--help")
     assert done.returncode == 0
@@ -146,6 +146,13 @@ MISTAKES = {
         ["plan", "ecavg-digits", "--set", "method=decoupled", "--set", "fleet.budgets.edge-1.macs=10"],
         "edge-1: even the narrowest part takes",
     ),
+    "quiet and not": (["run", "--quiet", "--json"], "--quiet and --json exclude each other"),
+    "a rehearsal for programs": (["run", "--dry-run", "--json"], "--dry-run runs nothing that"),
+    "no run to export": (["export", "nowhere"], "holds no finished run"),
+    "a format that is none": (["export", "nowhere", "--to", "onxn"], "did you mean 'onnx'?"),
+    "no model to predict with": (["predict", "no.onnx", "no.png"], "there is no model 'no.onnx'"),
+    "no run to predict with": (["predict", ".", "no.png"], "holds no finished run"),
+    "an MLflow store that is none": (["run", "--mlflow", "nonsense://x"], "--mlflow nonsense://x cannot be"),
     "no methods": (["compare", "--methods", ","], "--methods names no method"),
     "an unknown method to compare": (["compare", "--methods", "fedavgg"], "did you mean 'fedavg'?"),
 }

@@ -98,3 +98,30 @@ def test_what_does_not_fit_is_named(change: dict[str, Tensor | None], why: str) 
     found = misfit(THETA, changed)
     assert found is not None
     assert re.fullmatch(why, found)
+
+
+def test_the_number_of_threads_is_left_as_it_was() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        average(THETA, [(params(1.0), 1.0)])
+        assert misfit(THETA, params(float("nan"))) is not None
+        with pytest.raises(ValueError, match="positive weight"):
+            average(THETA, [])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_finite_numbers_whose_sum_is_not_are_finite(dtype: torch.dtype) -> None:
+    theta = {"w": torch.zeros(9, dtype=dtype)}
+    large = torch.full((9,), torch.finfo(dtype).max, dtype=dtype)
+    assert misfit(theta, {"w": large}) is None
+    for bad in (float("inf"), float("-inf"), float("nan")):
+        spoiled = large.clone()
+        spoiled[3] = bad
+        assert misfit(theta, {"w": spoiled}) == "w has values that are not finite"
+    both = torch.zeros(9, dtype=dtype)
+    both[2], both[5] = float("inf"), float("-inf")
+    assert misfit(theta, {"w": both}) == "w has values that are not finite"

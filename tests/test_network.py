@@ -10,7 +10,7 @@ from toys import SHAPE, Plain, randomised
 from sheaf import cost
 from sheaf import network as module
 from sheaf.errors import CutError
-from sheaf.network import Macs, Network
+from sheaf.network import Macs, Nature, Network
 from sheaf.types import Cut
 
 HALF = Cut((("3", ((0, 4),)),), classes=(1, 3))
@@ -72,3 +72,12 @@ def test_old_parts_make_room_and_come_back(monkeypatch: pytest.MonkeyPatch) -> N
     assert again is not one
     assert again.state_dict().keys() == one.state_dict().keys()
     assert len(network._submodels) == 2
+
+
+def test_a_window_that_moves_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Network(Plain(), SHAPE)
+    counted = network.macs(first(4))
+    monkeypatch.setattr(module.cost, "macs_per_example", None)
+    assert network.macs(Cut((("3", ((2, 6),)),))) is counted
+    assert network.nature(first(4)) is network.nature(Cut((("3", ((2, 6),)),)))
+    assert network.nature() == Nature(convolves=True, draws=True, stacks=False)

@@ -84,6 +84,47 @@ def test_a_log_tells_each_row() -> None:
     assert [row.site for row in told] == ["edge-1", "edge-2"]
 
 
+def trained(site: str, losses: list[float]) -> Update:
+    return Update(site, "train", None, (1,), {"losses": losses}, Cost())
+
+
+def test_a_curve_is_named_by_the_measurement_that_came_next() -> None:
+    log = Log()
+    log.trained(2, [trained("edge-1", [1.23456, 0.5]), trained("edge-2", [math.nan, math.inf])])
+    assert log.curves[0].stage == ""
+    log("before", [evaluated("edge-1")])
+    log("and again", [evaluated("edge-1")])
+    log.trained(5, [trained(CLOUD, [0.25])])
+    log.trained(6, [trained(CLOUD, [0.125])])
+    log("start weights", [evaluated(CLOUD)], round=3, reference=True)
+    log.trained(9, [trained("edge-1", [0.1])])
+    named = [(curve.call, curve.stage, curve.round, curve.reference) for curve in log.curves]
+    assert named == [
+        (2, "before", 1, False),
+        (5, "start weights", 3, True),
+        (6, "start weights", 3, True),
+        (9, "", 0, False),
+    ]
+    assert log.curves[0].losses == {"edge-1": [1.235, 0.5], "edge-2": [None, None]}, "four digits"
+    assert log.curves[0].spread == []
+
+
+def test_a_curve_of_many_sites_holds_their_spread() -> None:
+    log = Log()
+    log.trained(1, [trained(f"edge-{n}", [float(n), math.nan] + [9.0] * (n == 3)) for n in range(21)])
+    (curve,) = log.curves
+    assert (curve.sites, curve.losses) == (21, {})
+    assert curve.spread == [(0, 10, 20), (None, None, None), (9, 9, 9)]
+
+
+def test_an_older_result_without_curves_is_read(result: Result, tmp_path: Path) -> None:
+    result.write(tmp_path)
+    path = tmp_path / "result.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({key: content[key] for key in content if key not in ("curves", "cuts")}))
+    assert Result.read(tmp_path) == result
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -27,6 +27,7 @@ from sheaf.network import Network
 from sheaf.seeds import generator, seed_for
 from sheaf.sites import Calls, Cloud, Edges
 from sheaf.types import CLOUD, Absence, Cut, Dataset, Recipe, Samples, Share, Statistic, Task, Update
+from sheaf.watch import Quiet
 from sheaf.wire import decode_samples, message_bytes
 from sheaf.worker import Worker
 
@@ -84,14 +85,30 @@ class Fleet(LocalFleet):
         self._order = random.Random(seed)
         self._says = says or {}
 
-    def run(self, tasks: Mapping[str, Task]) -> Iterator[Update]:
+    def run(self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None) -> Iterator[Update]:
         self.asked += [(task.call, site) for site, task in tasks.items()]
         shuffled = dict(self._order.sample(list(tasks.items()), len(tasks)))
-        for update in super().run(shuffled):
+        for update in super().run(shuffled, call):
             says = self._says.get(update.site, lambda params: params)
             if callable(says):
                 sent = says(update.params) if update.blob and update.kind == "train" else None
                 yield update if sent is None else replace(update, blob=Blob.of(sent))
+
+
+class Listener(Quiet):
+    """Keeps what it is told of calls, answers and refusals."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[object, ...]] = []
+
+    def began(self, kind: str, sites: Sequence[str]) -> None:
+        self.told.append((kind, tuple(sites)))
+
+    def answered(self, site: str) -> None:
+        self.told.append((site,))
+
+    def refused(self, site: str, why: str) -> None:
+        self.told.append((site, why))
 
 
 class Rig:
@@ -107,8 +124,8 @@ class Rig:
         self.fleet = fleet or Fleet(folder / "sites")
         self.journal = Journal(folder / "journal", {})
         self.ledger = Ledger(SITES, 0, 0)
-        self.began: list[tuple[str, int]] = []
-        self.calls = Calls(5, self.journal, self.ledger, lambda *told: self.began.append(told))
+        self.watch = Listener()
+        self.calls = Calls(5, self.journal, self.ledger, self.watch)
         needs = needs or [SiteNeeds(site, (0, 1, 2)) for site in SITES]
         self.edges = Edges(self.calls, self.fleet, network(), needs, quorum)
 
@@ -145,9 +162,9 @@ def test_every_call_and_site_has_a_seed_of_its_own(tmp_path: Path) -> None:
     seeds = []
 
     class Listening(Fleet):
-        def run(self, tasks: Mapping[str, Task]) -> Iterator[Update]:
+        def run(self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None) -> Iterator[Update]:
             seeds.extend((task.seed, task.call, site) for site, task in tasks.items())
-            return super().run(tasks)
+            return super().run(tasks, call)
 
     with Rig(tmp_path, Listening(tmp_path / "sites")) as rig:
         merged_bits(rig)
@@ -161,11 +178,12 @@ def test_what_is_in_the_journal_is_not_asked_again(tmp_path: Path) -> None:
     with Rig(tmp_path, Fleet(tmp_path / "sites", seed=9)) as second:
         assert merged_bits(second) == bits
         assert second.fleet.asked == []
-        assert second.began == [], "nobody is told of work that is not done"
+        assert second.watch.told == [], "nobody is told of work that is not done"
         assert second.ledger.sites == first.ledger.sites
         second.edges.evaluate()
         assert second.fleet.asked == [(3, site) for site in SITES]
-        assert second.began == [("evaluate", 4)]
+        assert second.watch.told[0] == ("evaluate", SITES)
+        assert sorted(second.watch.told[1:]) == sorted((site,) for site in SITES)
 
 
 def test_only_the_sites_without_an_answer_are_asked(tmp_path: Path) -> None:
@@ -179,13 +197,29 @@ def test_only_the_sites_without_an_answer_are_asked(tmp_path: Path) -> None:
         assert {call for call, _ in second.fleet.asked} == {2}
 
 
+def test_a_sample_of_edges_is_drawn_anew_and_repeats(tmp_path: Path) -> None:
+    drawn = []
+    for run in ("a", "b"):
+        with Rig(tmp_path / run) as rig:
+            each = []
+            for _ in range(6):
+                each.append(rig.edges.sample(SITES, 0.5))
+                rig.edges.adopt(theta())
+            drawn.append(each)
+            assert rig.edges.sample(SITES, 0.01) != []
+            assert rig.edges.sample(SITES, 1.0) == list(SITES)
+    assert drawn[0] == drawn[1]
+    assert all(len(set(names)) == 2 and names == [s for s in SITES if s in names] for names in drawn[0])
+    assert len({tuple(names) for names in drawn[0]}) > 1
+
+
 def test_bytes_are_those_of_the_messages(tmp_path: Path) -> None:
     sent: dict[str, int] = dict.fromkeys(SITES, 0)
     received: dict[str, int] = dict.fromkeys(SITES, 0)
 
     class Weighing(Fleet):
-        def run(self, tasks: Mapping[str, Task]) -> Iterator[Update]:
-            for update in super().run(tasks):
+        def run(self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None) -> Iterator[Update]:
+            for update in super().run(tasks, call):
                 if update.kind in ("train", "adopt", "share"):
                     received[update.site] += message_bytes(tasks[update.site])
                     sent[update.site] += message_bytes(update)
@@ -226,8 +260,8 @@ def too_wide(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
 )
 def test_a_statistic_that_cannot_be_used_is_refused_by_name(tmp_path: Path, spoiled, why: str) -> None:
     class Spoils(LocalFleet):
-        def run(self, tasks: Mapping[str, Task]) -> Iterator[Update]:
-            for update in super().run(tasks):
+        def run(self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None) -> Iterator[Update]:
+            for update in super().run(tasks, call):
                 if update.site == "a" and update.blob is not None:
                     sent = update.blob.open() | spoiled
                     blob = Blob.of({name: value for name, value in sent.items() if value is not None})
@@ -255,6 +289,9 @@ def test_what_cannot_be_merged_is_refused_by_name_and_the_rest_goes_on(tmp_path:
     with Rig(tmp_path) as again:
         found = again.edges.merge(Mean(), theta(), again.edges.train(theta(), RECIPE))
         assert Blob.of(found).sha256 == Blob.of(merged).sha256
+        assert [told for told in rig.watch.told if told[0] in SITES and len(told) == 2] == [
+            (one.site, one.why) for one in rig.calls.refused
+        ]
         assert again.calls.refused == rig.calls.refused, "a refusal is found again in the journal"
 
 
@@ -451,9 +488,9 @@ class Apart(Fleet):
             (classes,) = (needs.classes for needs in NEEDS if needs.name == site)
             worker.pool(own.select(torch.isin(own.labels, torch.tensor(classes))))
 
-    def run(self, tasks: Mapping[str, Task]) -> Iterator[Update]:
+    def run(self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None) -> Iterator[Update]:
         self.tasks += tasks.items()
-        return super().run(tasks)
+        return super().run(tasks, call)
 
 
 def apart(folder: Path, says: Mapping[str, object] | None = None) -> Rig:

@@ -245,9 +245,10 @@ def test_progress_ends_with_the_last_step() -> None:
     training.train(
         linear(), samples(), Recipe(epochs=3, batch_size=5), PREPARE, 3, lambda *step: told.append(step)
     )
-    assert [done for done, _, _ in told] == [16, 30]
-    assert {steps for _, steps, _ in told} == {30}
-    assert all(math.isfinite(loss) for _, _, loss in told)
+    assert [done for done, *_ in told] == [16, 30]
+    assert {steps for _, steps, *_ in told} == {30}
+    assert all(math.isfinite(loss) for _, _, loss, _ in told)
+    assert told[-1][-1] == 3 * len(samples()), "every example of every epoch"
 
 
 @pytest.mark.parametrize("n", [1, 511, 512, 513, 1030])

@@ -220,12 +220,13 @@ def test_tasks_that_lack_what_they_need(make_worker: MakeWorker) -> None:
 
 
 def test_progress_names_the_site(make_worker: MakeWorker) -> None:
-    told: list[tuple[str, int, int, float]] = []
+    told: list[tuple[str, int, int, float, int]] = []
     recipe = replace(RECIPE, augment=())
     make_worker().do(Task("train", 1, 7, theta(), recipe), lambda *step: told.append(step))
-    ((site, done, steps, loss),) = told
+    ((site, done, steps, loss, examples),) = told
     assert (site, done, steps) == ("edge", 6, 6), "a rest of one joins the batch before it: 8, 8, 9"
     assert math.isfinite(loss)
+    assert examples == 50, "of both epochs"
 
 
 def test_the_answer_does_not_depend_on_the_global_generator(make_worker: MakeWorker) -> None:

@@ -25,7 +25,7 @@ class DryFleet:
         """The sites, in their order."""
         return tuple(self._workers)
 
-    def run(self, tasks: Mapping[str, Task]) -> Iterator[Update]:
+    def run(self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None) -> Iterator[Update]:
         """Answers each task with what is at hand."""
         for name, task in tasks.items():
             worker = self._workers[name]

@@ -259,10 +259,10 @@ class EdgeSite:
         logger.info("%s: %s", begin.ticket, task.kind)
         self._check(task, self._worker)
 
-        def progress(site: str, done: int, steps: int, loss: float) -> None:
+        def progress(site: str, done: int, steps: int, loss: float, examples: int) -> None:
             if work.cancelled:
                 raise Cancelled
-            work.state = State(state="working", done=done, steps=steps, loss=loss)
+            work.state = State(state="working", done=done, steps=steps, loss=loss, examples=examples)
             work.news.set()
 
         update = self._worker.do(task, progress)

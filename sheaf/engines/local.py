@@ -1,9 +1,20 @@
-"""The in-process fleet: its sites are trained here, one after another."""
+"""The in-process fleet: its sites are trained here, several at a time where that is faster."""
 
 from __future__ import annotations
 
+import copy
+import threading
+import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
+import torch
+
+from sheaf import stacked, training
+from sheaf.engines.groups import Group, Manner, groups
+from sheaf.memory import PeakMemory
 from sheaf.types import Progress, Task, Update
 from sheaf.worker import Worker
 
@@ -14,19 +25,87 @@ class LocalFleet:
     Args:
         workers: the sites, in the order in which sums will run.
         progress: told of every training step.
+        together: how sites are trained, see ``engines.groups``; ``"auto"`` chooses.
     """
 
-    def __init__(self, workers: Sequence[Worker], progress: Progress | None = None) -> None:
+    def __init__(
+        self, workers: Sequence[Worker], progress: Progress | None = None, together: Manner = "auto"
+    ) -> None:
         self._workers = {worker.name: worker for worker in workers}
         if len(self._workers) != len(workers):
             raise ValueError("two sites have the same name")
         self._progress = progress
+        self._together = together
 
     def names(self) -> tuple[str, ...]:
         """The sites, in their order."""
         return tuple(self._workers)
 
-    def run(self, tasks: Mapping[str, Task]) -> Iterator[Update]:
-        """Has each named site do its task, one after another."""
-        for name, task in tasks.items():
-            yield self._workers[name].do(task, self._progress)
+    def run(self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None) -> Iterator[Update]:
+        """Has each named site do its task.
+
+        Who trains in one group does not depend on what was answered before a run was stopped, as the order of
+        a stack's sums does on them all. A site of the group that had answered trains once more, unheard.
+        """
+        measured: dict[Any, Any] = {}
+        together, alone = groups(self._workers, call or tasks, self._together)
+        together = [group for group in together if any(name in tasks for name in group.names)]
+        for name in alone:
+            if name in tasks:
+                yield self._workers[name].do(tasks[name], self._progress, measured)
+        if together:
+            yield from self._side_by_side(together, call or tasks, tasks)
+
+    def _side_by_side(
+        self, todo: Sequence[Group], call: Mapping[str, Task], wanted: Mapping[str, Task]
+    ) -> Iterator[Update]:
+        """Trains a group on each thread. What is done is yielded, and journaled, while others train."""
+        threads, stopped = torch.get_num_threads(), threading.Event()
+        pool = ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1))
+        running: deque[tuple[Group, Future[_Trained]]] = deque()
+        left = deque(todo)
+        torch.set_num_threads(1)  # the cores are taken: whoever journals meanwhile must not wait for both
+        try:
+            while left or running:
+                while left and len(running) <= threads:  # one waits, so that no thread does
+                    group = left.popleft()
+                    running.append((group, pool.submit(self._train, group, call, stopped)))
+                group, future = running.popleft()
+                trained, seconds, peak = future.result()
+                for name, (params, losses) in zip(group.names, trained, strict=True):
+                    if name in wanted:
+                        worker = self._workers[name]
+                        yield worker.trained(call[name], params, losses, seconds / len(trained), peak)
+        finally:
+            stopped.set()
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)
+
+    def _train(self, group: Group, call: Mapping[str, Task], stopped: threading.Event) -> _Trained:
+        """Each site's (parameters, losses) with seconds and peak memory of all."""
+        workers = [self._workers[name] for name in group.names]
+        task, network, prepare = call[group.names[0]], workers[0].network, workers[0].prepare
+        assert task.recipe is not None
+
+        def told(site: int, done: int, steps: int, loss: float, examples: int) -> None:
+            if stopped.is_set():
+                raise InterruptedError("the run was stopped")
+            if self._progress is not None:
+                self._progress(group.names[site], done, steps, loss, examples)
+
+        began = time.perf_counter()
+        with PeakMemory(prepare.device) as peak:
+            jobs = [worker.job(call[worker.name]) for worker in workers]
+            if group.stacked:
+                trained = stacked.train(network.of(task.cut), jobs, task.recipe, prepare, told)
+            else:
+                (job,), model = jobs, copy.deepcopy(network.of(task.cut))
+                model.load_state_dict(job.start)
+                losses = training.train(
+                    model, job.samples, task.recipe, prepare, job.seed, lambda *step: told(0, *step), False
+                )
+                trained = [({name: value.cpu() for name, value in model.state_dict().items()}, losses)]
+        return trained, time.perf_counter() - began, peak.bytes
+
+
+_Trained = tuple[list[tuple[dict[str, torch.Tensor], list[float]]], float, int]

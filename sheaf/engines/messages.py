@@ -193,6 +193,7 @@ class State(BaseModel):
     done: Whole = 0
     steps: Whole = 0
     loss: float | None = None
+    examples: Whole = 0
     why: Annotated[str, Field(max_length=1000)] = ""
     answer: dict[str, Any] | None = None
     blob: BlobHeader | None = None

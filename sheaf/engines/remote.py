@@ -134,7 +134,9 @@ class RemoteFleet:
         answers = self._all(dict.fromkeys(self._sites, self._get_ready))
         return {site: answers[site] for site in self._sites}
 
-    def run(self, tasks: Mapping[str, Task]) -> Iterator[Update | Absence]:
+    def run(
+        self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None
+    ) -> Iterator[Update | Absence]:
         """Has each named site do its task; see ``Fleet.run``."""
         todo = dict(tasks)
         for attempt in range(1, TRIES + 1):
@@ -239,7 +241,7 @@ class RemoteFleet:
                 raise FleetError(f"it did not answer within {self._deadline:g} s (fleet.deadline)")
             if self._progress is not None and state.steps and state.loss is not None:
                 with self._telling:
-                    self._progress(site, state.done, state.steps, state.loss)
+                    self._progress(site, state.done, state.steps, state.loss, state.examples)
 
     def _send(self, site: str, blob: Blob, began: float) -> None:
         """Sends tensors down, from where an earlier attempt stopped."""

@@ -7,6 +7,8 @@ https://arxiv.org/abs/1602.05629
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import ceil
 from typing import Annotated
 
 from pydantic import Field
@@ -31,12 +33,14 @@ class FedAvg:
         merge: how the cloud averages.
         only_strong: leave out the edges that cannot carry the whole model (``fleet.shares`` below 1), which
             at times beats giving them a part of it.
+        sample: the share of the edges (C in the paper) that trains in a round, drawn anew for each.
     """
 
     rounds: Annotated[int, Field(ge=1)] = 10
     local: Recipe = Recipe(epochs=1)
     merge: Merge = WeightedMean()
     only_strong: bool = False
+    sample: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
         """Returns the average of the last round, which every edge then holds.
@@ -48,14 +52,19 @@ class FedAvg:
         if not asked:
             raise PartitionError("method.only_strong leaves no edge: fleet.shares has all below 1")
         for n in range(1, self.rounds + 1):
-            local = fleet.train(theta, self.local, only=asked, statistic=statistic_of(self.merge))
+            drawn = asked if self.sample == 1 else fleet.sample(asked, self.sample)
+            local = fleet.train(theta, self.local, only=drawn, statistic=statistic_of(self.merge))
             theta = fleet.merge(self.merge, theta, local)
             log("average", cloud.evaluate(theta), n)
         fleet.adopt(theta)
         log("after update", fleet.evaluate(), self.rounds)
         return theta
 
-    budget = property(budget_of_rounds)
+    @property
+    def budget(self) -> Budget:
+        """What a run trains: of a sample, what an edge trains on average, to the next whole epoch."""
+        every = budget_of_rounds(self)
+        return replace(every, edge_epochs=ceil(every.edge_epochs * self.sample))
 
     @classmethod
     def within(cls, budget: Budget) -> FedAvg:

@@ -18,6 +18,7 @@ from sheaf.readers.logmel import decode_sound, fit, log_mel
 from sheaf.readers.parts import Encoded, Part
 from sheaf.readers.progress import bar
 from sheaf.readers.settings import DataSettings
+from sheaf.types import Sound
 
 T = TypeVar("T")
 Advance = Callable[[int], None]
@@ -26,8 +27,8 @@ BLOCK = 512  # so many encoded files are in memory at a time
 THREADS = min(8, os.cpu_count() or 1)
 
 
-def decode(name: str, encoded: Encoded, settings: DataSettings) -> tuple[Tensor, Tensor]:
-    """The inputs of the training and of the test part.
+def decode(name: str, encoded: Encoded, settings: DataSettings) -> tuple[Tensor, Tensor, Sound | None]:
+    """The inputs of the training and of the test part, and how sounds became them.
 
     Returns:
         (N, C, H, W) each, uint8 for images and float32 for sounds.
@@ -46,7 +47,9 @@ def decode(name: str, encoded: Encoded, settings: DataSettings) -> tuple[Tensor,
         return read(name, encoded, settings, advance)
 
 
-def _images(name: str, encoded: Encoded, settings: DataSettings, advance: Advance) -> tuple[Tensor, Tensor]:
+def _images(
+    name: str, encoded: Encoded, settings: DataSettings, advance: Advance
+) -> tuple[Tensor, Tensor, None]:
     shape: tuple[int, ...] | None = None
     odd: list[str] = []
 
@@ -71,10 +74,12 @@ def _images(name: str, encoded: Encoded, settings: DataSettings, advance: Advanc
             f"{describe_image(shape)} as the first one is: {odd[0]}; "
             "data.size = [rows, columns] and data.channels = 1 or 3 make them alike"
         )
-    return train, test
+    return train, test, None
 
 
-def _sounds(name: str, encoded: Encoded, settings: DataSettings, advance: Advance) -> tuple[Tensor, Tensor]:
+def _sounds(
+    name: str, encoded: Encoded, settings: DataSettings, advance: Advance
+) -> tuple[Tensor, Tensor, Sound]:
     common: int | None = settings.rate
     odd: list[str] = []
 
@@ -97,7 +102,7 @@ def _sounds(name: str, encoded: Encoded, settings: DataSettings, advance: Advanc
             f"{name}: {len(odd)} of {len(train) + len(test)} sounds do not have {common} samples "
             f"a second as the first one has: {odd[0]}; data.rate = {common} makes them alike"
         )
-    return train, test
+    return train, test, Sound(rate=common or 0, seconds=settings.seconds)
 
 
 def _decoded(

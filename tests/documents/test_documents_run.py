@@ -27,7 +27,7 @@ def test_runs(document: Path, tmp_path: Path) -> None:
 
 
 def run(line: str, folder: Path) -> None:
-    if "mnist" in line and "SHEAF_DATA" not in os.environ:
+    if re.search("mnist|cifar", line) and "SHEAF_DATA" not in os.environ:
         return  # what needs a download is tried where the data is
     path = f"{Path(command()).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
@@ -35,6 +35,15 @@ def run(line: str, folder: Path) -> None:
     )
     assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
     assert all(len(shown) <= 100 for shown in done.stdout.splitlines())
+
+
+def test_your_own_takes_under_ten_lines() -> None:
+    text = (ROOT / "docs" / "your-own.md").read_text(encoding="utf-8")
+    files = [content for _, content in FENCE.findall(text) if content.startswith("# file: ")]
+    assert len(files) == 3
+    for content in files:
+        code = [line for line in content.splitlines() if line.strip() and not line.startswith("#")]
+        assert len(code) < 10, content
 
 
 def test_links_lead_somewhere() -> None:

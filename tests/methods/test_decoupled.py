@@ -144,8 +144,8 @@ def listening(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Task, Update]]
     heard: list[tuple[str, Task, Update]] = []
     ask: Callable[..., Any] = LocalFleet.run
 
-    def run(self: LocalFleet, tasks: dict[str, Task]) -> Any:
-        for update in ask(self, tasks):
+    def run(self: LocalFleet, tasks: dict[str, Task], call: dict[str, Task] | None = None) -> Any:
+        for update in ask(self, tasks, call):
             heard.append((update.site, tasks[update.site], update))
             yield update
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -174,7 +175,7 @@ class PullsThePlug(runs.Quiet):
         self._journal = folder / "journal" / "journal.jsonl"
         self._lines = lines
 
-    def began(self, kind: str, sites: int) -> None:
+    def began(self, kind: str, sites: Sequence[str]) -> None:
         if len(self._journal.read_bytes().splitlines()) >= self._lines:
             raise UnpluggedError
 

@@ -1,0 +1,297 @@
+"""How fast a fleet is simulated: sheaf's, one by one, a bare PyTorch loop, and Flower's, on the same clients.
+
+In one process sheaf as it chooses by itself, sheaf with one site after another, and a bare loop without any
+framework take turns; Flower's simulation (its Ray backend) runs in an environment of its own in its turn. All
+train FedAvg from the same start weights on the same split, and measure the global model after each round.
+sheaf's time is that of a whole run with its journal and files. Of the bare loop, which has its images
+normalised beforehand, counts the better of one and two threads; of Flower, the rounds without its start.
+
+Set up: python -m benchmarks.simulation setup --flower FOLDER
+Run:    SHEAF_DATA=… python -m benchmarks.simulation run --flower FOLDER    (or without: then without Flower)
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.results import FOLDER, publish
+from sheaf import runs
+from sheaf.config import Experiment, FleetSettings
+from sheaf.datasets import DataSettings
+from sheaf.memory import PeakMemory
+from sheaf.methods.fedavg import FedAvg
+from sheaf.models import ModelSettings
+from sheaf.partitions.iid import IID
+from sheaf.prepared import Prepared, prepare
+from sheaf.types import CLOUD, Recipe
+
+SEED = 0
+FLOWER = "flwr[simulation]==1.41.0"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every side does."""
+
+    model: str
+    data: str
+    edges: int
+    images: int
+    batch_size: int
+    rounds: int
+    repeats: int
+    flower: int
+    """Repeats of Flower, which takes longer."""
+
+    def experiment(self, together: str = "auto", threads: int = 0) -> Experiment:
+        """The job for sheaf."""
+        recipe = Recipe(epochs=1, batch_size=self.batch_size, precision="float32")
+        return Experiment(
+            seed=SEED,
+            data=DataSettings(name=self.data, limit=self.edges * self.images, held_out=0.0),
+            partition=IID(edges=self.edges),
+            model=ModelSettings(name=self.model),
+            method=FedAvg(rounds=self.rounds, local=recipe),
+            fleet=FleetSettings(together=together, threads=threads, device="cpu"),  # type: ignore[arg-type]
+        )
+
+
+CNN = "benchmarks.simulation:small_cnn"
+JOBS = {
+    "100 edges, one hidden layer, MNIST": Job("mlp", "mnist", 100, 600, 64, 5, 5, 1),
+    "the same, batches of 10": Job("mlp", "mnist", 100, 600, 10, 5, 5, 1),
+    "20 edges, small CNN, MNIST": Job(CNN, "mnist", 20, 600, 32, 5, 5, 1),
+    "10 edges, MobileNetV2, CIFAR-10": Job("mobilenet_v2", "cifar10", 10, 200, 32, 1, 5, 0),
+}
+GROWTH = (10, 100, 1000)
+"""Edges, with 60 images each."""
+
+
+def small_cnn(num_classes: int, in_shape: tuple[int, int, int]) -> nn.Module:
+    """Two convolutions of 8 and 16 channels."""
+    return nn.Sequential(
+        nn.Conv2d(in_shape[0], 8, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16 * (in_shape[1] // 4) * (in_shape[2] // 4), num_classes),
+    )
+
+
+def sheaf(job: Job, together: str) -> dict[str, float]:
+    """A whole run."""
+    with tempfile.TemporaryDirectory() as folder, PeakMemory(torch.device("cpu")) as peak:
+        began = time.perf_counter()
+        result = runs.run(job.experiment(together), out=Path(folder) / "run")
+        seconds = time.perf_counter() - began
+        final = result.final(CLOUD)
+    assert final is not None
+    return {"seconds": seconds, "accuracy": final.accuracy_all, "memory": peak.bytes}
+
+
+class Bare:
+    """The loop that one would write by hand, its images normalised beforehand."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.prepared: Prepared = prepare(job.experiment())
+        data = self.prepared.dataset
+        mean, std = torch.tensor(data.mean).view(-1, 1, 1), torch.tensor(data.std).view(-1, 1, 1)
+        self.x, self.x_test = ((part.inputs.float() / 255 - mean) / std for part in (data.train, data.test))
+        self.y, self.y_test = data.train.targets, data.test.targets
+        self.parts = [train.positions for train, _ in self.prepared.parts.values()]
+
+    def __call__(self, threads: int) -> dict[str, float]:
+        """FedAvg over all edges."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        torch.manual_seed(SEED)
+        began = time.perf_counter()
+        model = copy.deepcopy(self.prepared.network.model)
+        if any(isinstance(layer, nn.Conv2d) for layer in model.modules()):
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        theta = {name: value.clone() for name, value in model.state_dict().items()}
+        accuracy = 0.0
+        for _ in range(self.job.rounds):
+            sums = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in theta.items()}
+            for positions in self.parts:
+                model.load_state_dict(theta)
+                self._train(model.train(), positions)
+                for name, value in model.state_dict().items():
+                    sums[name].add_(value, alpha=len(positions))
+            total = sum(map(len, self.parts))
+            theta = {name: (value / total).to(theta[name].dtype) for name, value in sums.items()}
+            model.load_state_dict(theta)
+            with torch.inference_mode():
+                guessed = torch.cat([model.eval()(x).argmax(1) for x in torch.split(self.x_test, 512)])
+            accuracy = (guessed == self.y_test).float().mean().item()
+        seconds = time.perf_counter() - began
+        torch.set_num_threads(before)
+        return {"seconds": seconds, "accuracy": accuracy}
+
+    def _train(self, model: nn.Module, positions: Tensor) -> None:
+        optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
+        for batch in torch.split(positions[torch.randperm(len(positions))], self.job.batch_size):
+            optimizer.zero_grad()
+            F.cross_entropy(model(self.x[batch]), self.y[batch]).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+
+def flower(bare: Bare, folder: Path) -> dict[str, float]:
+    """Flower's simulation of the same clients."""
+    content = {
+        "model": bare.prepared.network.model,
+        "x": bare.x,
+        "y": bare.y,
+        "x_test": bare.x_test,
+        "y_test": bare.y_test,
+        "parts": bare.parts,
+        "lr": 1e-3,
+        "batch_size": bare.job.batch_size,
+        "rounds": bare.job.rounds,
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        job, reply = Path(scratch) / "job.pt", Path(scratch) / "reply.json"
+        torch.save(content, job)
+        command = [
+            str(folder.absolute() / "bin" / "python"),
+            "-c",
+            "import flower_side; flower_side.simulate()",
+        ]
+        here = str(Path(__file__).parent)
+        environment = {
+            "JOB": str(job),
+            "REPLY": str(reply),
+            "PYTHONPATH": here,
+            "FLWR_TELEMETRY_ENABLED": "0",
+        }
+        log = Path(scratch) / "log.txt"
+        with log.open("wb") as said:
+            done = subprocess.run(
+                command, stdout=said, stderr=subprocess.STDOUT, cwd=scratch, env={**os.environ, **environment}
+            )
+        if not reply.exists():
+            raise RuntimeError(f"Flower ended with {done.returncode}:\n{log.read_text()[-2000:]}")
+        answer: dict[str, float] = json.loads(reply.read_text())
+    assert answer["rounds"] == bare.job.rounds
+    return answer
+
+
+def measured(name: str, environment: Path | None) -> dict[str, Any]:
+    """One job's row."""
+    job, bare = JOBS[name], Bare(JOBS[name])
+    sides = {
+        "sheaf": lambda: sheaf(job, "auto"),
+        "one_by_one": lambda: sheaf(job, "never"),
+        "bare_1": lambda: bare(1),
+        "bare_2": lambda: bare(2),
+    }
+    if environment is not None and job.flower:
+        sides["flower"] = lambda: flower(bare, environment)
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
+    for turn in range(job.repeats):
+        for side in sides if turn % 2 else reversed(sides):
+            if side != "flower" or turn < job.flower:
+                found[side].append(sides[side]())
+                print(f"{name}: {side} {found[side][-1]}", flush=True)
+    medians = {side: statistics.median(one["seconds"] for one in each) for side, each in found.items()}
+    best = min(medians["bare_1"], medians["bare_2"])
+    return {
+        "job": name,
+        "vs_flower": medians["flower"] / medians["sheaf"] if "flower" in medians else None,
+        "vs_bare": best / medians["sheaf"],
+        "vs_one_by_one": medians["one_by_one"] / medians["sheaf"],
+        "sides": {
+            side: {
+                "median_s": medians[side],
+                "seconds": [one["seconds"] for one in each],
+                "accuracy": statistics.median(one["accuracy"] for one in each),
+            }
+            for side, each in found.items()
+        },
+        "flower_with_start_s": [one["with_start"] for one in found.get("flower", [])],
+        "settings": asdict(job),
+    }
+
+
+def grown(edges: int) -> dict[str, Any]:
+    """Seconds and memory of a run with so many edges, of the same work each."""
+    job = Job("mlp", "mnist", edges, 60, 10, 5, 3, 0)
+    runs_of = [sheaf(job, "auto") for _ in range(job.repeats)]
+    seconds = statistics.median(one["seconds"] for one in runs_of)
+    memory = max(one["memory"] for one in runs_of)
+    return {
+        "job": f"{edges} edges of 60 images",
+        "edges": edges,
+        "median_s": seconds,
+        "ms_an_edge_and_round": 1000 * seconds / edges / job.rounds,
+        "memory_bytes": memory,
+        "settings": asdict(job),
+    }
+
+
+app = typer.Typer(add_completion=False)
+Environment = Annotated[Path | None, typer.Option(help="The folder of Flower's environment.")]
+
+
+@app.command()
+def setup(flower: Annotated[Path, typer.Option(help="Where Flower's environment is made.")]) -> None:
+    """Makes an environment with Flower and the torch that runs here."""
+    venv.create(flower, with_pip=True)
+    version = torch.__version__.partition("+")[0]
+    pip = [str(flower / "bin" / "python"), "-m", "pip", "install"]
+    subprocess.run([*pip, FLOWER, f"torch=={version}", "numpy"], check=True)
+
+
+@app.command()
+def run(
+    flower: Environment = None,
+    only: Annotated[list[str] | None, typer.Option(help="A job's name, or 'growth'; all by default.")] = None,
+) -> None:
+    """Measures, and publishes ``simulation.json``; jobs that are not measured now keep their rows."""
+    file = FOLDER / "simulation.json"
+    rows = {row["job"]: row for row in json.loads(file.read_text())["rows"]} if file.exists() else {}
+    for name in only or [*JOBS, "growth"]:
+        if name == "growth":
+            for edges in GROWTH:  # each in a process of its own, for its memory
+                command = [sys.executable, "-m", "benchmarks.simulation", "grow", str(edges)]
+                said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+                row = json.loads(said.splitlines()[-1])
+                rows[row["job"]] = row
+        else:
+            rows[name] = measured(name, flower)
+    fingerprints = {
+        job.data: prepare(replace(job, edges=10).experiment()).dataset.fingerprint for job in JOBS.values()
+    }
+    publish("simulation", list(rows.values()), {"flower": FLOWER}, SEED, fingerprints)
+    for row in rows.values():
+        print({key: value for key, value in row.items() if key not in ("sides", "settings")})
+
+
+@app.command(hidden=True)
+def grow(edges: int) -> None:
+    """One point of the growth, as JSON."""
+    print(json.dumps(grown(edges)))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,108 @@
+"""Which sites of a call train together, and how.
+
+``stacked``  parameters in one stack, every operation for all (``stacked.train``), one stack on each core
+``threads``  each by itself, one site on each core
+``never``    one after another, each on all cores
+
+In sketches on two cores a stack wins where a step computes so little that starting operations
+costs more, and only without convolutions: grouped ones take a CPU longer than the same ones apart. Small
+convolutions win side by side, as one of them has not enough work for two cores.
+
+On a GPU small networks of either kind are stacked, the rest go one after another; that is not measured yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+
+from sheaf import stacked
+from sheaf.types import Cut, Recipe, Task
+from sheaf.worker import Worker
+
+Manner = Literal["auto", "stacked", "threads", "never"]
+
+DEEPEST, SHALLOWEST = 16, 4
+"""How many sites a stack has: more fall out of a core's cache, fewer gain nothing."""
+
+SMALL_STEP = 50_000_000
+"""Multiply-adds of one training step up to which a stack is faster than its sites one after another."""
+
+SMALL_CONVOLUTIONS = 1_000_000_000
+"""The same for networks with convolutions, up to which sites are faster side by side."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sites that train together: several in a stack, or one by itself."""
+
+    names: tuple[str, ...]
+    stacked: bool
+
+
+def groups(
+    workers: Mapping[str, Worker], tasks: Mapping[str, Task], together: Manner
+) -> tuple[list[Group], list[str]]:
+    """The groups that train side by side, and the sites that do their tasks one after another.
+
+    Depends on the tasks (in whatever order), the networks and the number of threads, and on nothing else.
+    """
+    alike: dict[tuple[int, Cut | None, Recipe, tuple[int, ...]], list[str]] = {}
+    found, alone = [], []
+    for name, task in ((name, tasks[name]) for name in workers if name in tasks):
+        how = _how(workers[name], task, together) if task.kind == "train" else "never"
+        if how == "stacked":
+            assert task.recipe is not None
+            network, count = workers[name].network, workers[name].trains_on(task)
+            common = stacked.together(network.of(task.cut), count, task.recipe)
+            alike.setdefault((id(network), task.cut, task.recipe, common), []).append(name)
+        elif how == "threads":
+            found.append(Group((name,), stacked=False))
+        else:
+            alone.append(name)
+    for names in alike.values():
+        if len(names) < (2 if together == "stacked" else SHALLOWEST):
+            alone += names
+        else:
+            # Those of a similar number of steps together: a stack takes as long as its longest.
+            names.sort(key=lambda name: -workers[name].trains_on(tasks[name]))
+            found += [Group(each, stacked=True) for each in _split(tuple(names))]
+    if len(found) == 1 and not found[0].stacked:
+        return [], alone + list(found[0].names)
+    return found, alone
+
+
+def _split(names: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Stacks of nearly one depth, as many for each thread as for the others if they are deep enough."""
+    threads = torch.get_num_threads()
+    rounds = -(-len(names) // (DEEPEST * threads))
+    count = max(1, min(rounds * threads, len(names) // SHALLOWEST))
+    ends = [len(names) * part // count for part in range(count + 1)]
+    return [names[start:stop] for start, stop in pairwise(ends)]
+
+
+def _how(worker: Worker, task: Task, together: Manner) -> Literal["stacked", "threads", "never"]:
+    if together == "never" or task.recipe is None or worker.trains_on(task) == 0:
+        return "never"
+    if task.recipe.alpha != 1 or (task.statistic and task.reply):
+        return (
+            "never"  # a restricted softmax differs from site to site; a statistic needs the trained network
+        )
+    cpu = worker.prepare.device.type == "cpu"
+    step = task.recipe.batch_size * worker.network.macs(task.cut).train
+    if together == "auto" and step > (SMALL_CONVOLUTIONS if cpu else SMALL_STEP):
+        return "never"  # without looking at its nature, which runs it once
+    nature = worker.network.nature(task.cut)
+    if nature.draws:
+        return "never"
+    if together == "auto":
+        small = step <= SMALL_STEP and not (nature.convolves and cpu)
+        side_by_side = cpu and nature.convolves and torch.get_num_threads() > 1
+        together = "stacked" if small else "threads" if side_by_side else "never"
+    if together == "stacked":
+        return "stacked" if nature.stacks else "never"
+    return "threads" if together == "threads" and cpu else "never"

@@ -1,0 +1,146 @@
+"""Learning curves: the loss of each epoch, call by call."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from sheaf.record import Curve
+from sheaf.report.document import Picture
+from sheaf.report.style import (
+    BLUE,
+    COLOURS,
+    DISTINCT,
+    FAINT,
+    GREY,
+    INK,
+    MARKERS,
+    drawable,
+    legend_above,
+    plain_numbers,
+    sheet,
+    whole_numbers,
+)
+from sheaf.types import CLOUD
+
+NAMED = 6
+"""With more calls than this there is no room to name what each led to."""
+
+Losses = Sequence[float | None]
+
+
+def curves(trained: Sequence[Curve]) -> Picture:
+    """The edges' losses, and the cloud's below them, over the epochs of the whole run."""
+    at_edges = [curve for curve in trained if CLOUD not in curve.losses]
+    at_cloud = [curve for curve in trained if CLOUD in curve.losses]
+    shown = [(title, part) for title, part in (("edges", at_edges), ("cloud", at_cloud)) if part]
+    figure, panels = sheet(2.5 * len(shown) + 0.2, len(shown), 1)
+    for axes, (title, part) in zip(panels, shown, strict=True):
+        _panel(axes, part)
+        axes.set_title(title, pad=24 if axes.get_legend() else 8)
+    return Picture(
+        "curves",
+        "Mean training loss of each epoch. " + " ".join(_told(curve) for curve in trained[:6]),
+        "Mean loss of each epoch, one training after another; a dashed line marks where a new training "
+        "begins (none where each is one epoch), and the words there what was measured after it. "
+        + ("The line is the median edge, the band reaches from the lowest to the highest. " * _many(trained))
+        + "Losses over different sets of classes cannot be compared with each other.",
+        figure,
+    )
+
+
+def _panel(axes: Axes, trained: Sequence[Curve]) -> None:
+    if len(trained) > 2 and all(_epochs(curve) == 1 for curve in trained):
+        trained = [_joined(trained)]
+    sites = list(dict.fromkeys(site for curve in trained for site in curve.losses))
+    start, values = 0, []
+    for curve in trained:
+        if curve.spread:
+            values += _band(axes, curve, start)
+        for site, losses in curve.losses.items():
+            values += _line(axes, losses, start, sites.index(site), len(sites), curve.reference)
+        if len(trained) <= 40:
+            axes.axvline(start + 0.5, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
+        if len(trained) <= NAMED and curve.stage:
+            axes.annotate(
+                f"{curve.stage}{' (compared with)' * curve.reference}", (start + 0.5, 1),
+                (4, -2), xycoords=("data", "axes fraction"), textcoords="offset points", va="top",
+                fontsize=8.5, color=INK, 
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8},
+            )  # fmt: skip
+        start += _epochs(curve)
+    if values and max(values) > 20 * max(min(values), 1e-9):
+        axes.set_yscale("log")
+    axes.set_xlim(0.5, start + 0.5)
+    axes.margins(y=0.18)
+    whole_numbers(axes.xaxis)
+    plain_numbers(axes.yaxis)
+    axes.set_xlabel("epochs trained")
+    axes.set_ylabel("loss")
+    axes.grid(axis="y", color=FAINT, linewidth=0.6)
+    if 1 < len(sites) <= DISTINCT:
+        handles = [
+            Line2D([], [], color=COLOURS[n], marker=MARKERS[n], markersize=4, label=drawable(site))
+            for n, site in enumerate(sites)
+        ]
+        legend_above(axes, handles=handles)
+
+
+def _epochs(curve: Curve) -> int:
+    return max([len(curve.spread), *(len(losses) for losses in curve.losses.values())])
+
+
+def _joined(trained: Sequence[Curve]) -> Curve:
+    """Trainings of one epoch each as one: a point a round would be no curve."""
+    sites = dict.fromkeys(site for curve in trained for site in curve.losses)
+    return replace(
+        trained[-1],
+        losses={site: [curve.losses.get(site, [None])[0] for curve in trained] for site in sites},
+        spread=[curve.spread[0] if curve.spread else (None, None, None) for curve in trained]
+        if any(curve.spread for curve in trained)
+        else [],
+    )
+
+
+def _line(axes: Axes, losses: Losses, start: int, number: int, sites: int, reference: bool) -> list[float]:
+    epochs = [start + epoch for epoch in range(1, len(losses) + 1)]
+    distinct = sites <= DISTINCT
+    axes.plot(
+        epochs, [math.nan if loss is None else loss for loss in losses],
+        color=COLOURS[number] if distinct else BLUE, alpha=1 if distinct else 0.5,
+        linewidth=1.5 if distinct else 0.9, linestyle=":" if reference else "-",
+        marker=MARKERS[number] if distinct else ".", markersize=4, markevery=max(1, len(losses) // 12),
+        markerfacecolor="white" if reference else None,
+    )  # fmt: skip
+    return [loss for loss in losses if loss is not None]
+
+
+def _band(axes: Axes, curve: Curve, start: int) -> list[float]:
+    low, middle, high = (
+        [math.nan if value is None else value for value in column]
+        for column in zip(*curve.spread, strict=True)
+    )
+    epochs = [start + epoch for epoch in range(1, len(middle) + 1)]
+    axes.fill_between(epochs, low, high, color=BLUE, alpha=0.2, linewidth=0)
+    axes.plot(epochs, middle, color=BLUE, marker="o", markersize=4, markevery=max(1, len(middle) // 12))
+    return [value for value in (*low, *high) if not math.isnan(value)]
+
+
+def _many(trained: Sequence[Curve]) -> bool:
+    return any(curve.spread for curve in trained)
+
+
+def _told(curve: Curve) -> str:
+    def ends(losses: Losses) -> str:
+        return f"{losses[0]} to {losses[-1]}"
+
+    if curve.spread:
+        return f"{curve.sites} edges before {curve.stage!r}: median {ends([m for _, m, _ in curve.spread])}."
+    few: Mapping[str, Losses] = {site: losses for site, losses in curve.losses.items() if losses}
+    return (
+        f"Before {curve.stage!r}: " + ", ".join(f"{site} {ends(few[site])}" for site in list(few)[:4]) + "."
+    )

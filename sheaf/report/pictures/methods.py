@@ -1,0 +1,67 @@
+"""Methods side by side: a mean with its interval for each figure, and every seed as a point."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from matplotlib.lines import Line2D
+
+from sheaf.report.document import Picture
+from sheaf.report.intervals import half_interval
+from sheaf.report.style import BLUE, FAINT, GREEN, MARKERS, VERMILLION, accuracies, drawable, sheet
+
+STYLES = ((BLUE, MARKERS[0]), (VERMILLION, MARKERS[4]), (GREEN, MARKERS[2]))
+
+
+def methods(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
+    """``scores`` is method -> figure -> its value for each seed."""
+    figure, (axes,) = sheet(0.52 * len(scores) + 1.1)
+    kinds = list(next(iter(scores.values())))
+    for y, of in enumerate(scores.values()):
+        for n, values in enumerate(of.values()):
+            if not values:
+                continue
+            colour, marker = STYLES[n]
+            at = y + 0.24 * (n - 1)
+            axes.plot(
+                values, [at] * len(values), linestyle="", marker="|", markersize=7, color=colour, alpha=0.6
+            )
+            axes.errorbar(
+                statistics.mean(values), at, xerr=half_interval(values), fmt=marker, color=colour,
+                markersize=7,
+                capsize=3,
+            )  # fmt: skip
+        if y:
+            axes.axhline(y - 0.5, color=FAINT, linewidth=0.6)
+    ends = [
+        value
+        for of in scores.values()
+        for values in of.values()
+        if values
+        for half in [half_interval(values)]
+        for value in (max(statistics.mean(values) - half, 0), min(statistics.mean(values) + half, 1), *values)
+    ]
+    accuracies(axes, ends)
+    axes.set_yticks(range(len(scores)), [drawable(label, 32) for label in scores])
+    axes.set_ylim(len(scores) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color=FAINT, linewidth=0.6)
+    axes.set_xlabel("accuracy")
+    axes.set_axisbelow(True)
+    handles = [
+        Line2D([], [], color=colour, marker=marker, markersize=7, linestyle="-", label=kind)
+        for kind, (colour, marker) in zip(kinds, STYLES, strict=True)
+    ]
+    figure.legend(handles=handles, loc="outside upper left", ncols=3)
+    told = "; ".join(
+        f"{label}: " + ", ".join(f"{k} {statistics.mean(v):.4f}" for k, v in of.items() if v)
+        for label, of in scores.items()
+    )
+    return Picture(
+        "methods",
+        f"Accuracy of each method. {told}.",
+        "A shape is the mean over the seeds, its line the 95 % interval of that mean, the small strokes are "
+        "the seeds. Edges are measured on their own classes, the cloud's model on all.",
+        figure,
+    )

@@ -1,0 +1,128 @@
+"""What is shown of a run where there is no terminal, and how the table bears a thousand sites."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from sheaf.record import Row
+from sheaf.report import live
+from sheaf.report.live import Live
+
+
+def row(site: str, stage: str, accuracy: float) -> Row:
+    return Row(
+        site=site,
+        stage=stage,
+        round=1,
+        reference=False,
+        accuracy=accuracy,
+        precision=0.5,
+        recall=0.5,
+        f1=0.5,
+        macro_f1=0.5,
+        accuracy_all=accuracy / 2,
+        held_out=None,
+        loss=1.0,
+        examples=10,
+        confusion=[[10]],
+    )
+
+
+def plain(**options: object) -> tuple[Live, io.StringIO]:
+    out = io.StringIO()
+    return Live(Console(file=out, width=100), "a run", **options), out  # type: ignore[arg-type]
+
+
+def test_plain_lines_where_there_is_no_terminal() -> None:
+    shown, out = plain()
+    with shown:
+        shown.note("its head was drawn anew")
+        shown.began("train", ["a", "b"])
+        shown.step("a", 16, 32, 0.5, 256)
+        shown.answered("a")
+        shown.answered("b")
+        shown.refused("b", "1.weight has values that are not finite")
+        shown.began("evaluate", ["a"])
+        shown.row(row("a", "before update", 0.75))
+    assert out.getvalue().splitlines() == [
+        "a run",
+        "note: its head was drawn anew",
+        "training 2 sites",
+        "refused: b: 1.weight has values that are not finite",
+        "a            before update      accuracy 0.7500  all classes 0.3750",
+    ]
+
+
+def test_long_training_says_now_and_then_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(live.time, "monotonic", lambda: now)
+    shown, out = plain()
+    with shown:
+        shown.began("train", ["a", "b"])
+        for done in range(10, 510, 10):
+            now += 1.0
+            shown.step("a", done, 1000, 0.25, 64 * done)
+    (line,) = [line for line in out.getvalue().splitlines() if "step" in line]
+    assert re.fullmatch(r"a +step +310/1,000, loss 0\.250, 640 images/s, 1:09 left; 0 of 2 done", line)
+
+
+def test_a_comparison_shows_no_measurements() -> None:
+    shown, out = plain(rows=False)
+    with shown:
+        shown.began("train", ["a"])
+        shown.row(row("a", "before update", 0.75))
+    assert out.getvalue() == "a run\n"
+
+
+def test_many_measurements_are_one_line() -> None:
+    shown, out = plain()
+    with shown:
+        for at in range(1000):
+            shown.row(row(f"edge-{at}", "before update", at / 1000))
+        shown.row(row("cloud", "average", 0.5))
+    assert out.getvalue().splitlines()[1:] == [
+        "1,000 sites  before update  accuracy 0.4995 mean, 0.0000 worst (edge-0)",
+        "cloud        average            accuracy 0.5000  all classes 0.2500",
+    ]
+
+
+SITES = [f"edge-{at}" for at in range(60)]
+EVENT = st.one_of(
+    st.tuples(st.just("began"), st.lists(st.sampled_from(SITES), min_size=1, unique=True)),
+    st.tuples(st.just("step"), st.sampled_from(SITES), st.integers(1, 100)),
+    st.tuples(st.just("refused"), st.sampled_from(SITES)),
+    st.tuples(st.just("answered"), st.integers(0, 59)),
+)
+
+
+@given(events=st.lists(EVENT, max_size=40), height=st.integers(5, 60))
+def test_whatever_happens_in_whatever_order_the_table_fits(events: list[tuple], height: int) -> None:
+    """Sites may train together, finish in any order, and be heard of outside of a call."""
+    console = Console(file=io.StringIO(), width=80, height=height)
+    shown = Live(console, "a run")
+    asked = SITES
+    shown.began("train", asked)
+    for event, *told in events:
+        if event == "began":
+            asked = told[0]
+            shown.began("train", asked)
+        elif event == "step":
+            shown.step(told[0], told[1], 100, 1.0, told[1] * 64)
+        elif event == "refused":
+            shown.refused(told[0], "not finite")
+        else:
+            shown.answered(asked[told[0] % len(asked)])
+        console.file = io.StringIO()
+        console.print(shown._table())
+        lines = console.file.getvalue().rstrip().splitlines()
+        assert len(lines) <= max(height, 8)
+        assert max(map(len, lines)) <= 80
+        named = sum(line.startswith(" edge-") for line in lines)
+        more = re.search(r"and (\d+) more", console.file.getvalue())
+        assert named + (int(more[1]) if more else 0) == 60, "every site is shown or counted"

@@ -1,0 +1,154 @@
+"""The pages in a real browser: every section is there, and nothing is logged, fetched, cut off or run."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up import STRANGE
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+
+from sheaf.report.page import report
+
+WIDTHS = (1280, 700)
+SECTIONS = {
+    "ecavg": ["gain", "steps", "confusion", "split", "curves", "cost", "refused", "settings"],
+    "rounds": ["gain", "steps", "confusion", "split", "curves", "cost", "refused", "settings"],
+    "guarded": ["gain", "choices", "steps", "confusion", "split", "curves", "cost", "refused", "settings"],
+    "decoupled": ["gain", "steps", "confusion", "split", "cuts", "curves", "cost", "refused", "settings"],
+    "fedavg": ["gain", "steps", "confusion", "split", "curves", "cost", "refused", "settings"],
+    "local": ["gain", "split", "curves", "cost", "refused", "settings"],
+    "several": ["methods", "frontier", "runs"],
+    "strange": ["gain", "steps", "confusion", "split", "curves", "cost", "refused", "settings"],
+}
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("no chromium and chromedriver here (make test installs them where it may)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (
+        "headless",
+        "no-sandbox",
+        "disable-gpu",
+        "disable-quic",
+        "no-first-run",
+        "disable-background-networking",
+        "disable-component-update",
+        "disable-sync",
+        f"user-data-dir={tmp_path_factory.mktemp('browser')}",
+    ):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def pages(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("pages")
+    return {name: report([runs / name], folder / f"{name}.html") for name in SECTIONS}
+
+
+def opened(browser: webdriver.Chrome, page: Path, width: int) -> webdriver.Chrome:
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
+    )
+    browser.get(page.as_uri())
+    return browser
+
+
+def ask(browser: webdriver.Chrome, script: str) -> Any:
+    return browser.execute_script(f"return {script}")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", SECTIONS)
+def test_a_page(name: str, width: int, pages: dict[str, Path], browser: webdriver.Chrome) -> None:
+    opened(browser, pages[name], width)
+    assert browser.get_log("browser") == [], "nothing to complain of"
+    assert ask(browser, "[...document.querySelectorAll('section')].map(s => s.id)") == SECTIONS[name]
+    assert ask(browser, "document.documentElement.scrollWidth") <= width, "nothing sticks out"
+    fetched = ask(browser, "performance.getEntriesByType('resource').map(r => r.name)")
+    assert [address for address in fetched if not address.startswith("data:")] == []
+    for section in browser.find_elements(By.TAG_NAME, "section"):
+        assert section.find_element(By.TAG_NAME, "h2").is_displayed()
+        assert section.find_element(By.CLASS_NAME, "finding").text.strip(".")
+    images = ask(
+        browser,
+        "[...document.images].map(i => "
+        "[i.naturalWidth > 0, i.alt.length, i.clientWidth / i.getAttribute('width')])",
+    )
+    assert images
+    for drawn, alt, scale in images:
+        assert drawn
+        assert alt > 40
+        assert 0.9 < scale <= 1, "legible as it is"
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_tables_say_what_their_cells_are(
+    name: str, pages: dict[str, Path], browser: webdriver.Chrome
+) -> None:
+    opened(browser, pages[name], 1280)
+    tables = ask(
+        browser,
+        """[...document.querySelectorAll("table")].map(t => [t.caption.textContent.length,
+            [...t.tHead.rows[0].cells].every(c => c.tagName === "TH" && c.scope === "col"),
+            [...t.tBodies[0].rows].every(r => r.cells[0].scope === "row"
+                && r.cells.length === t.tHead.rows[0].cells.length)])""",
+    )
+    assert tables
+    assert all(caption and columns and rows for caption, columns, rows in tables)
+    assert ask(browser, "document.documentElement.lang") == "en"
+    headings = ask(browser, "[...document.querySelectorAll('h1,h2')].map(h => h.tagName)")
+    assert headings[:2] == ["H1", "H2"]
+    assert headings.count("H1") == 1
+
+
+def test_names_from_outside_are_only_shown(pages: dict[str, Path], browser: webdriver.Chrome) -> None:
+    opened(browser, pages["strange"], 1280)
+    assert ask(browser, "document.scripts.length") == 1, "the page's own"
+    assert ask(browser, "document.querySelectorAll('img[onerror], img:not([src^=\"data:\"])').length") == 0
+    text = ask(browser, "document.querySelector('main').textContent")
+    for name in STRANGE:
+        assert name in text
+    assert "onerror=alert(3)" in ask(browser, "document.querySelector('#refused').textContent")
+    assert "</title>" in ask(browser, "document.querySelector('.facts').textContent")
+
+
+def test_a_table_can_be_copied(pages: dict[str, Path], browser: webdriver.Chrome) -> None:
+    opened(browser, pages["several"], 1280)
+    browser.execute_cdp_cmd(
+        "Browser.grantPermissions", {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    )
+    button = browser.find_element(By.CSS_SELECTOR, "#methods .copy")
+    button.click()
+    said = browser.execute_async_script(
+        "const done = arguments[0], button = document.querySelector('#methods .copy');"
+        "const wait = () => button.textContent === 'Copy table'"
+        " ? setTimeout(wait, 20) : done(button.textContent); wait();"
+    )
+    assert said == "Copied"
+    lines = browser.execute_async_script("navigator.clipboard.readText().then(arguments[0])").splitlines()
+    assert lines[0].split("\t")[:3] == ["method", "seeds", "edges, mean"]
+    assert {line.split("\t")[0] for line in lines[1:]} == {"ecavg", "fedavg", "decoupled"}
+
+
+def test_on_paper_everything_is_shown(pages: dict[str, Path], browser: webdriver.Chrome) -> None:
+    opened(browser, pages["ecavg"], 1280)
+    assert ask(browser, "[...document.querySelectorAll('details')].some(d => d.open)") is False
+    printed = browser.execute_cdp_cmd("Page.printToPDF", {"paperWidth": 8.27, "paperHeight": 11.69})
+    pdf = base64.b64decode(printed["data"])
+    assert pdf.startswith(b"%PDF")
+    assert 3 <= pdf.count(b"/Type /Page\n") + pdf.count(b"/Type /Page ") <= 14
+    assert ask(browser, "[...document.querySelectorAll('details')].every(d => d.open)") is True

@@ -1,0 +1,172 @@
+"""What ``sheaf report`` writes: everything that it should hold, small, the same each time."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
+
+import pytest
+from made_up import rewritten
+from PIL import Image
+from support import one_line
+
+from sheaf.errors import RunFolderError
+from sheaf.record import CutsRecord, PartRecord, Result
+from sheaf.report.page import report
+from sheaf.types import CLOUD
+
+LIMIT = 3_000_000
+"""Bytes of a page."""
+
+ONE = ("gain", "steps", "confusion", "split", "curves", "cost", "refused", "settings")
+"""The sections of one run's page; of parts, also ``cuts``."""
+
+
+def test_one_run(runs: Path, tmp_path: Path) -> None:
+    place = report([runs / "ecavg"], tmp_path / "page.html")
+    text = unescape(place.read_text())
+    assert [f'id="{name}"' in text for name in ONE] == [True] * len(ONE)
+    assert 'id="cuts"' not in text, "every edge holds the whole model"
+    result = Result.read(runs / "ecavg")
+    for row in result.rows:
+        if row.site != CLOUD:
+            assert f"{row.accuracy:.4f}" in text
+            assert f"{row.accuracy_all:.4f}" in text
+    assert str(result.provenance["commit"])[:12] in text
+    assert "method.pretrain.epochs" in text
+    assert text.index('id="gain"') < min(text.index(f'id="{name}"') for name in ONE[1:]), "seen first"
+
+
+def test_figures_lie_beside_the_page(runs: Path, tmp_path: Path) -> None:
+    place = report([runs / "decoupled"], tmp_path / "page.html")
+    folder = tmp_path / "page-figures"
+    names = {path.stem for path in folder.iterdir()}
+    assert names == {"gain", "steps", "confusion", "split", "cuts", "curves", "cost"}
+    assert {path.suffix for path in folder.iterdir()} == {".png", ".svg"}
+    for name in names:
+        with Image.open(folder / f"{name}.png") as image:
+            assert image.width == round(7.4 * 160)
+            assert len(set(image.convert("L").resize((60, 60)).tobytes())) > 5, f"{name} shows nothing"
+        assert (folder / f"{name}.svg").read_text().startswith("<?xml")
+    assert {path.name for path in tmp_path.iterdir()} == {place.name, folder.name}
+
+
+def test_the_page_lies_in_the_run_unless_told(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert report([runs / "several" / "ecavg-0", runs / "several" / "fedavg-0"]) == Path("report.html")
+    assert report([runs / "several"]) == runs / "several" / "report.html"
+    assert report([runs / "several"]) == runs / "several" / "report.html", "once more, over the old one"
+
+
+def test_the_same_run_gives_the_same_pictures(runs: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        report([runs / "decoupled"], tmp_path / name / "page.html")
+    for path in (tmp_path / "a" / "page-figures").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / "page-figures" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("edges", [2, 100, 1000])
+def test_it_stays_small_whatever_the_number_of_edges(
+    edges: int, of_many: Callable[[int], Path], tmp_path: Path
+) -> None:
+    folder = of_many(edges)
+    started = time.perf_counter()
+    place = report([folder], tmp_path / "page.html")
+    print(f"{edges} edges: {place.stat().st_size:,} bytes, {time.perf_counter() - started:.1f} s")
+    assert place.stat().st_size < LIMIT
+    text = place.read_text()
+    assert f"{edges:,} edges" in text
+    assert text.count("<tr>") < 150, "many edges are told by their ends"
+    result = json.loads((folder / "result.json").read_text())
+    assert len(json.dumps(result["curves"])) < 20_000, "a curve does not grow with the edges"
+
+
+def test_it_stays_small_with_many_classes_and_parts(of_many: Callable[[int], Path], tmp_path: Path) -> None:
+    """The widest that there is: 1,000 edges, 100 classes, a part for each edge (made up from a real run)."""
+
+    def widen(result: Result) -> Result:
+        sites = list(result.split)
+        parts = [
+            PartRecord(
+                sites=[site], kept={f"layer{n}": [(n, 64 + n)] for n in range(30)}, classes=[1], other=True
+            )
+            for site in sites
+        ]
+        return replace(
+            result,
+            classes=[f"class number {k}" for k in range(100)],
+            split={site: [(7 * n + k * k) % 40 for k in range(100)] for n, site in enumerate(sites)},
+            rows=[
+                replace(row, confusion=[[3 + k] * 100 for k in range(100)])
+                if row.site in (CLOUD, *sites[:3])
+                else replace(row, confusion=[[]] * 100)
+                for row in result.rows
+                if row.site in (CLOUD, *sites[:3])
+            ],
+            cuts=CutsRecord(groups={f"layer{n}": 128 for n in range(30)}, parts=parts),
+        )
+
+    place = report([rewritten(of_many(1000), tmp_path / "wide", widen)], tmp_path / "page.html")
+    assert place.stat().st_size < LIMIT
+
+
+def test_several_runs(runs: Path, tmp_path: Path) -> None:
+    text = unescape(report([runs / "several"], tmp_path / "page.html").read_text())
+    for name in ("methods", "frontier", "runs"):
+        assert f'id="{name}"' in text
+    for method in ("ecavg", "fedavg", "decoupled"):
+        assert f'<th scope="row">{method}</th>' in text
+    assert "95\N{NO-BREAK SPACE}% interval" in text
+    results = [Result.read(runs / "several" / f"fedavg-{seed}") for seed in (0, 1)]
+    edges = [row.accuracy for result in results for site in result.split if (row := result.final(site))]
+    assert f"{sum(edges) / len(edges):.4f} ±" in text, "the mean over the edges and the seeds"
+
+
+def test_a_stopped_run_among_several_is_named_and_left_out(runs: Path, tmp_path: Path) -> None:
+    for name in ("ecavg-0", "ecavg-1"):
+        rewritten(runs / "several" / name, tmp_path / name, lambda result: result)
+        (tmp_path / name / "experiment.toml").touch()
+    (tmp_path / "fedavg-0").mkdir()
+    (tmp_path / "fedavg-0" / "experiment.toml").touch()
+    text = report([tmp_path]).read_text()
+    assert "Left out, as not finished" in text
+    assert "fedavg-0" in text
+
+
+def test_what_cannot_be_reported_is_one_line(runs: Path, tmp_path: Path) -> None:
+    ecavg, other = runs / "several" / "ecavg-0", tmp_path / "other"
+    rewritten(ecavg, other, lambda result: replace(result, classes=[f"c{k}" for k in range(10)]))
+    damaged = rewritten(ecavg, tmp_path / "damaged", lambda result: replace(result, classes=["a", "b"]))
+    twice = rewritten(ecavg, tmp_path / "twice", lambda result: result)
+    (tmp_path / "stopped").mkdir()
+    (tmp_path / "stopped" / "experiment.toml").touch()
+    (tmp_path / "stopped" / "journal").mkdir()
+    for folders, said in (
+        ([tmp_path / "nowhere"], "holds no finished run"),
+        ([tmp_path / "stopped"], "sheaf run --resume"),
+        ([ecavg, ecavg], "is named twice"),
+        ([ecavg, other], "is of other classes than"),
+        ([damaged], "is damaged: split does not fit the rest"),
+        ([ecavg, twice], "are the same experiment with the same seed (0)"),
+    ):
+        with pytest.raises(RunFolderError, match=_literally(said)) as error:
+            report(folders, tmp_path / "page.html")
+        one_line(error)
+        assert not (tmp_path / "page.html").exists()
+
+
+def test_a_place_that_cannot_be_written_is_one_line(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunFolderError, match="Not a directory") as error:
+        report([runs / "ecavg"], tmp_path / "file" / "page.html")
+    one_line(error)
+
+
+def _literally(said: str) -> str:
+    return said.replace("(", r"\(").replace(")", r"\)")
