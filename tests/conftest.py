@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,9 @@ from sheaf.config import Experiment, load_experiment
 hypothesis.settings.register_profile("sheaf", deadline=None)  # a disk's fsync takes as long as it takes
 hypothesis.settings.load_profile("sheaf")
 
-torch.set_num_threads(1)  # the tests' tensors are too small to share out, and the cores are not ours alone
+# The tests' tensors are too small to share out, and the cores are not ours alone. So it is with what they start.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture
