@@ -17,7 +17,7 @@ from sheaf.config import Experiment, load_experiment
 hypothesis.settings.register_profile("sheaf", deadline=None)  # a disk's fsync takes as long as it takes
 hypothesis.settings.load_profile("sheaf")
 
-# The tests' tensors are too small to share out, and the cores are not ours alone. So it is with what they start.
+# The tests' tensors are too small to share out, and the cores are not ours alone; so in processes they start.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
