@@ -15,7 +15,7 @@ run: .venv/ready
 	$(BIN)/sheaf run
 
 test: .venv/ready browser
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 # Reports are tested in a real browser. Where none can be installed, that test says so and is skipped.
 browser:

@@ -100,7 +100,7 @@ def test_another_name_keeps_the_settings_that_both_have() -> None:
         ("sed=1", "unknown key sed (did you mean 'seed'?); allowed: title, seed, data, partition"),
         (
             "fleet.devic=cpu",
-            "unknown key fleet.devic (did you mean 'device'?); allowed: quorum, shares, budgets, device",
+            "unknown key fleet.devic (did you mean 'device'?); allowed: quorum, deadline, shares, budgets",
         ),
         (
             "method.pretrain.epoch=1",

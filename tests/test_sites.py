@@ -320,7 +320,9 @@ class Partial(Fleet):
         self.absences = absences
         self.tasks: list[tuple[str, Task]] = []
 
-    def run(self, tasks: Mapping[str, Task]) -> Iterator[Update | Absence]:
+    def run(
+        self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None
+    ) -> Iterator[Update | Absence]:
         self.tasks += tasks.items()
         gone = [site for site, task in tasks.items() if site in self.absences.get(task.call, ())]
         yield from map(absent, gone)
@@ -379,14 +381,15 @@ def test_an_edge_that_missed_a_model_is_given_it_when_it_is_back(tmp_path: Path)
 
 def test_what_was_not_asked_for_is_refused_by_name(tmp_path: Path) -> None:
     class Confused(Fleet):
-        def run(self, tasks: Mapping[str, Task]) -> Iterator[Update]:
-            for update in super().run(tasks):
+        def run(self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None) -> Iterator[Update]:
+            for update in super().run(tasks, call):
                 yield {
                     "a": replace(update, kind="share"),
                     "b": replace(update, site="mallory"),
                     "c": replace(update, blob=Blob(b"no tensors", "", 10)),
                 }.get(update.site, update)
-            yield update
+                if update.site == "d":
+                    yield update  # once more
 
     with Rig(tmp_path, Confused(tmp_path / "sites"), quorum=0.25) as rig:
         assert [update.site for update in rig.edges.train(theta(), RECIPE)] == ["d"]
