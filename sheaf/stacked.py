@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.rnn import pad_sequence
 from torch.optim import Optimizer
@@ -25,11 +22,15 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from sheaf import training
 from sheaf.augment import AUGMENTATIONS
+from sheaf.recorded import Repeated
 from sheaf.seeds import generator
 from sheaf.types import Params, Recipe, Samples
 
 LEFT_OUT = -100
 """The label of what only fills a batch up; ``cross_entropy`` leaves it out."""
+
+AHEAD = 512
+"""How many images are normalised at a time: many enough to be quick, few enough to stay in a core's cache."""
 
 
 @dataclass(frozen=True)
@@ -63,19 +64,20 @@ def train(
     steps = [recipe.epochs * len(own) for own in sizes]
     order = sorted(range(len(jobs)), key=lambda k: -steps[k])  # those that train at any step come first
     stack = _Stack(model, [jobs[k] for k in order], recipe, prepare.device, steps[order[0]])
-    feeds = [_Feed(jobs[k], recipe) for k in order]
+    lowers = Repeated(stack.lowers)
+    feeds = [_Feed(jobs[k], recipe, steps[k]) for k in order]
     lost: list[Tensor] = []  # (those that train) a step, on the device
     with training.autocast(recipe, prepare.device):
-        for step in range(steps[order[0]]):
-            active = sum(steps[k] > step for k in order)
-            x, labels = _batch(feeds[:active], recipe, prepare)
-            lost.append(stack.step(x, labels))
-            if progress is not None and (step % 16 == 15 or step + 1 == steps[order[active - 1]]):
-                for at in range(active):
-                    k = order[at]
+        for step, (x, labels) in enumerate(_batches(feeds, recipe, prepare)):
+            stack.take(len(x))
+            losses, *gradients = lowers(x, labels)
+            stack.step(gradients)
+            lost.append(losses.clone())
+            if progress is not None and (step % 16 == 15 or step + 1 == steps[order[len(x) - 1]]):
+                for k, loss in zip(order, lost[-1].tolist(), strict=False):
                     epochs, rest = divmod(step + 1, len(sizes[k]))
                     seen = epochs * sum(sizes[k]) + sum(sizes[k][:rest])
-                    progress(k, step + 1, steps[k], lost[-1][at].item(), seen)
+                    progress(k, step + 1, steps[k], loss, seen)
     table = [losses.tolist() for losses in lost]
     trained: list[tuple[dict[str, Tensor], list[float]]] = [({}, [])] * len(jobs)
     for at, k in enumerate(order):
@@ -124,9 +126,10 @@ def draws(model: nn.Module, in_shape: tuple[int, int, int]) -> bool:
 class _Feed:
     """One site's batches, step by step, with the draws of ``training.train``."""
 
-    def __init__(self, job: Job, recipe: Recipe) -> None:
+    def __init__(self, job: Job, recipe: Recipe, steps: int) -> None:
         self.samples = job.samples
         self.draws = generator(job.seed)
+        self.steps = steps
         self._positions = self._of_all_epochs(recipe)
 
     def next(self) -> Tensor:
@@ -138,26 +141,49 @@ class _Feed:
             yield from training.positions_of_batches(self.samples, recipe.batch_size, self.draws)
 
 
-def _batch(feeds: Sequence[_Feed], recipe: Recipe, prepare: training.Preparation) -> tuple[Tensor, Tensor]:
-    """(S, B, C, H, W) inputs and (S, B) labels of one step; ``LEFT_OUT`` fills up shorter batches."""
-    each = [feed.next() for feed in feeds]
-    lengths = [len(positions) for positions in each]
-    positions = pad_sequence(each, batch_first=True)
+def _batches(
+    feeds: Sequence[_Feed], recipe: Recipe, prepare: training.Preparation
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(S, B, C, H, W) inputs and (S, B) labels of each step, of the feeds that have one more.
+
+    Args:
+        feeds: those of most steps first.
+    """
+    step = 0
+    while step < feeds[0].steps:
+        there = [feed for feed in feeds if feed.steps > step]
+        ahead = 1  # what augments draws between one step's order and the next
+        if not recipe.augment:
+            ahead = min(there[-1].steps - step, max(1, AHEAD // (len(there) * recipe.batch_size)))
+        yield from _next(there, ahead, recipe, prepare)
+        step += ahead
+
+
+def _next(
+    feeds: Sequence[_Feed], steps: int, recipe: Recipe, prepare: training.Preparation
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The feeds' next ``steps`` batches; ``LEFT_OUT`` fills up those that are shorter than others."""
+    each = [feed.next() for _ in range(steps) for feed in feeds]
+    lengths = torch.tensor([len(positions) for positions in each]).view(steps, len(feeds))
+    positions = pad_sequence(each, batch_first=True).view(steps, len(feeds), -1)
     inputs = _gather([feed.samples.inputs for feed in feeds], positions)
     labels = _gather([feed.samples.targets for feed in feeds], positions)
-    if min(lengths) < positions.shape[1]:
-        labels[torch.arange(positions.shape[1]) >= torch.tensor(lengths)[:, None]] = LEFT_OUT
-    x = prepare(inputs.flatten(0, 1)).view(inputs.shape)
+    labels[torch.arange(positions.shape[-1]) >= lengths[..., None]] = LEFT_OUT
+    x, labels = prepare(inputs.flatten(0, 2)).view(inputs.shape), labels.to(prepare.device)
     for name in recipe.augment:
-        for site, (feed, length) in enumerate(zip(feeds, lengths, strict=True)):
-            x[site, :length] = AUGMENTATIONS[name](x[site, :length], feed.draws)
-    return x, labels.to(prepare.device)
+        for site, feed in enumerate(feeds):
+            length = int(lengths[0, site])
+            x[0, site, :length] = AUGMENTATIONS[name](x[0, site, :length], feed.draws)
+    for step, longest in enumerate(lengths.amax(1).tolist()):
+        yield x[step, :, :longest], labels[step, :, :longest]
 
 
 def _gather(sources: Sequence[Tensor], positions: Tensor) -> Tensor:
+    """(T, S, B, ...): at each of T steps, what lies at (T, S, B) ``positions`` of S sites' sources."""
     if all(source is sources[0] for source in sources):
-        return sources[0][positions]
-    return torch.stack([source[own] for source, own in zip(sources, positions, strict=True)])
+        found = sources[0].index_select(0, positions.flatten())
+        return found.view(*positions.shape, *found.shape[1:])
+    return torch.stack([own[positions[:, site]] for site, own in enumerate(sources)], dim=1)
 
 
 def _of_epochs(losses: list[float], sizes: list[int]) -> list[float]:
@@ -174,154 +200,83 @@ class _Stack:
         self._recipe = recipe
         self._model = copy.deepcopy(model).to(device).train()
         trained = {name for name, value in model.named_parameters() if value.requires_grad}
-        whole = {
-            name: torch.stack([job.start[name] for job in jobs]).to(device) for name in model.state_dict()
-        }
-        self._linear = _linear_layers(self._model, trained)
         # The weight of a linear layer lies as its transpose, in the order in which bmm makes its gradient.
+        self._transposed = {
+            f"{name}.weight".lstrip(".")
+            for name, module in model.named_modules()
+            if type(module) is nn.Linear
+        } & trained
         whole = {
-            name: value.mT.contiguous() if name in self._linear.weights else value
-            for name, value in whole.items()
+            name: torch.stack([self._as_lying(name, job.start[name]) for job in jobs]).to(device)
+            for name in model.state_dict()
         }
         self._parameters = {name: value for name, value in whole.items() if name in trained}
         self._others = {name: value for name, value in whole.items() if name not in trained}
-        self._leaves: dict[str, Tensor] = {}
-        self._optimizer: Optimizer | None = None
-        self._active = len(jobs)
-        self._take(self._active)
-        assert self._optimizer is not None
+        self._reached: list[Tensor] = []
+        self._leaves, self._optimizer = self._of_first(len(jobs))
         self._scheduler: LRScheduler | None = training.make_scheduler(self._optimizer, recipe, steps)
 
-    def step(self, x: Tensor, labels: Tensor) -> Tensor:
-        """One step of the first len(x) sites. Returns (S) their losses."""
-        if len(x) < self._active:
-            self._take(len(x))
-        assert self._optimizer is not None
-        for name, leaf in self._leaves.items():
-            if name not in self._linear.gradients:
-                leaf.grad = None
-        self._linear.begin()
+    def take(self, active: int) -> None:
+        """Goes on with the first ``active`` sites; the others stay as they are."""
+        if active == self._active:
+            return
+        moments = [self._optimizer.state[leaf] for leaf in self._leaves.values()]
+        self._leaves, self._optimizer = self._of_first(active)
+        for leaf, moment in zip(self._leaves.values(), moments, strict=True):
+            self._optimizer.state[leaf] = {
+                key: value[:active] if isinstance(value, Tensor) and value.dim() else value
+                for key, value in moment.items()
+            }
+
+    def lowers(self, x: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        """The sites' losses (S), and the gradients of all that has any, for ``step``."""
+        parameters = {name: self._as_lying(name, leaf) for name, leaf in self._leaves.items()}
         others = {name: value[: self._active] for name, value in self._others.items()}
-        parameters = {name: self._as_seen(name, leaf) for name, leaf in self._leaves.items()}
         losses: Tensor = vmap(self._loss)(parameters, others, x, labels)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
+        leaves = list(self._leaves.values())
+        found = torch.autograd.grad(losses.sum(), leaves, allow_unused=True)
+        self._reached = [leaf for leaf, gradient in zip(leaves, found, strict=True) if gradient is not None]
+        return losses.detach(), *(gradient for gradient in found if gradient is not None)
+
+    def step(self, gradients: Sequence[Tensor]) -> None:
+        """One step of the optimizer."""
+        for leaf, gradient in zip(self._reached, gradients, strict=True):
+            leaf.grad = gradient
         self._optimizer.step()
         if self._scheduler is not None:
             self._scheduler.step()
-        return losses.detach()
 
     def state_of(self, site: int) -> dict[str, Tensor]:
         """The state of one site, on the CPU."""
         whole = self._parameters | self._others
         return {
-            name: self._as_seen(name, whole[name][site]).cpu().contiguous()
+            name: self._as_lying(name, whole[name][site]).cpu().contiguous()
             for name in self._model.state_dict()
         }
 
-    def _as_seen(self, name: str, value: Tensor) -> Tensor:
-        return value.mT if name in self._linear.weights else value
+    def _as_lying(self, name: str, value: Tensor) -> Tensor:
+        """What lies in the stack from what the network has, and the other way round."""
+        return value.mT if name in self._transposed else value
+
+    def _lowers(self, x: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        """The sites' losses, and the gradients of ``_reached``."""
+        parameters = {name: self._as_lying(name, leaf) for name, leaf in self._leaves.items()}
+        others = {name: value[: self._active] for name, value in self._others.items()}
+        losses: Tensor = vmap(self._loss)(parameters, others, x, labels)
+        leaves = list(self._leaves.values())
+        found = torch.autograd.grad(losses.sum(), leaves, allow_unused=True)
+        reached = [
+            (leaf, gradient) for leaf, gradient in zip(leaves, found, strict=True) if gradient is not None
+        ]
+        self._reached = [leaf for leaf, _ in reached]
+        return losses.detach(), *(gradient for _, gradient in reached)
 
     def _loss(
         self, parameters: dict[str, Tensor], others: dict[str, Tensor], x: Tensor, labels: Tensor
     ) -> Tensor:
         return training.loss(functional_call(self._model, (parameters, others), (x,)), labels)
 
-    def _take(self, active: int) -> None:
-        """Goes on with the first ``active`` sites; the others stay as they are."""
-        before, self._active = self._optimizer, active
-        moments = [] if before is None else [before.state[leaf] for leaf in self._leaves.values()]
-        self._leaves = {
-            name: value[:active].detach().requires_grad_() for name, value in self._parameters.items()
-        }
-        self._optimizer = training.optimizer_over(list(self._leaves.values()), self._recipe)
-        for leaf, moment in zip(self._leaves.values(), moments, strict=False):
-            self._optimizer.state[leaf] = {
-                key: value[:active] if isinstance(value, Tensor) and value.dim() else value
-                for key, value in moment.items()
-            }
-        self._linear.hold(self._leaves)
-
-
-@dataclass
-class _LinearLayers:
-    """Where the gradients of the linear layers' weights go: the same memory at every step.
-
-    They are most of what a small network computes, and new memory costs more than filling it.
-    """
-
-    weights: tuple[str, ...]
-    gradients: dict[str, Tensor] = field(default_factory=dict)
-    fresh: set[str] = field(default_factory=set)
-
-    def hold(self, leaves: dict[str, Tensor]) -> None:
-        """Makes room for the gradients of ``leaves``."""
-        self.gradients = {name: torch.empty_like(leaves[name]) for name in self.weights}
-        for name, gradient in self.gradients.items():
-            leaves[name].grad = gradient
-
-    def begin(self) -> None:
-        """A step begins: what the gradients hold is of the one before."""
-        self.fresh = set(self.gradients)
-
-    def add(self, name: str, upper: Tensor, x: Tensor) -> None:
-        """Adds a layer's share of its weight's gradient. upper: (S, N, out), x: (S, N, in)."""
-        if name in self.fresh:
-            torch.bmm(x.mT, upper, out=self.gradients[name])
-        else:
-            self.gradients[name].baddbmm_(x.mT, upper)
-        self.fresh.discard(name)
-
-
-def _linear_layers(model: nn.Module, trained: set[str]) -> _LinearLayers:
-    """Has the plain linear layers of ``model`` go through ``_Linear``."""
-    found = [
-        (f"{name}.weight" if name else "weight", module)
-        for name, module in model.named_modules()
-        if type(module) is nn.Linear and (f"{name}.weight" if name else "weight") in trained
-    ]
-    layers = _LinearLayers(tuple(name for name, _ in found))
-    for name, module in found:
-        module.forward = partial(_linear, module, layers, name)  # type: ignore[method-assign]
-    return layers
-
-
-def _linear(module: nn.Linear, layers: _LinearLayers, name: str, x: Tensor) -> Tensor:
-    y: Tensor = _Linear.apply(x, module.weight, layers, name)  # type: ignore[no-untyped-call]
-    return y if module.bias is None else y + module.bias
-
-
-class _Linear(torch.autograd.Function):
-    """x W^T of one site, as vmap sees it; of all sites, what ``_Product`` does."""
-
-    @staticmethod
-    def forward(x: Tensor, weight: Tensor, layers: _LinearLayers, name: str) -> Tensor:
-        return F.linear(x, weight)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: Any, x: Tensor, weight: Tensor, layers: _LinearLayers, name: str
-    ) -> tuple[Tensor, int]:
-        x = x.expand(info.batch_size, *x.shape) if in_dims[0] is None else x.movedim(in_dims[0], 0)
-        flat = x.reshape(len(x), -1, x.shape[-1])
-        y: Tensor = _Product.apply(flat, weight, layers, name)  # type: ignore[no-untyped-call]
-        return y.view(*x.shape[:-1], -1), 0
-
-
-class _Product(torch.autograd.Function):
-    """(S, N, in) times the transpose of (S, out, in); the weight's gradient goes into ``layers``."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, layers: _LinearLayers, name: str) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.layers, ctx.name = layers, name
-        return torch.bmm(x, weight.mT)
-
-    @staticmethod
-    def backward(ctx: Any, upper: Tensor) -> tuple[Tensor | None, None, None, None]:
-        x, weight = ctx.saved_tensors
-        ctx.layers.add(ctx.name, upper, x)
-        return torch.bmm(upper, weight) if ctx.needs_input_grad[0] else None, None, None, None
+    def _of_first(self, active: int) -> tuple[dict[str, Tensor], Optimizer]:
+        self._active = active
+        leaves = {name: value[:active].detach().requires_grad_() for name, value in self._parameters.items()}
+        return leaves, training.optimizer_over(list(leaves.values()), self._recipe)
