@@ -41,7 +41,8 @@ def train(message: Message, context: Context) -> Message:
     it = job()
     model, positions = it["model"], it["parts"][int(context.node_config["partition-id"])]
     model.load_state_dict(message.content["arrays"].to_torch_state_dict())
-    optimizer = torch.optim.Adam(model.parameters(), it["lr"], fused=True)
+    kind = torch.optim.SGD if it["optimizer"] == "sgd" else torch.optim.Adam
+    optimizer = kind(model.parameters(), it["lr"], fused=True)
     model.train()
     for batch in positions[torch.randperm(len(positions))].split(it["batch_size"]):
         optimizer.zero_grad()

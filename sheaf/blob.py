@@ -63,24 +63,44 @@ class Blob:
         value = safetensors.torch.load(self.source)[name]
         return value[start:stop] if value.dim() else value
 
-    def write(self, path: Path) -> Blob:
-        """Puts the bytes into a file, wholly or not at all, and returns the blob that lies there."""
-        if self.lies_at is None or not _link_durably(self.lies_at, path):
-            write_durably(path, self.source.read_bytes() if isinstance(self.source, Path) else self.source)
+    def write(self, path: Path, named: bool = True) -> Blob:
+        """Puts the bytes into a file, wholly or not at all, and returns the blob that lies there.
+
+        Args:
+            named: the file is durable on return. If not, its bytes are, and its name is after ``sync``.
+        """
+        if self.lies_at is None or not _link(self.lies_at, path):
+            _write(path, self.source.read_bytes() if isinstance(self.source, Path) else self.source)
+        if named:
+            sync(path.parent)
         return Blob(path, self.sha256, self.size, path)
 
 
 def write_durably(path: Path, content: bytes) -> None:
     """Writes a file that, after a crash at any moment, is there whole or not there at all."""
+    _write(path, content)
+    sync(path.parent)
+
+
+def sync(folder: Path) -> None:
+    """Makes the names of a folder's files durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write(path: Path, content: bytes) -> None:
     half = path.with_name(path.name + ".part")
     with half.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    _put(half, path)
+    half.replace(path)
 
 
-def _link_durably(there: Path, path: Path) -> bool:
+def _link(there: Path, path: Path) -> bool:
     """Gives the file ``there`` a second name. False where that cannot be: it is gone, or on another disk."""
     half = path.with_name(path.name + ".part")
     try:
@@ -88,15 +108,6 @@ def _link_durably(there: Path, path: Path) -> bool:
         os.link(there, half)
     except OSError:
         return False
-    _put(half, path)
+    half.replace(path)
     half.unlink(missing_ok=True)  # where both were names of one file already, replacing did nothing
     return True
-
-
-def _put(half: Path, path: Path) -> None:
-    half.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

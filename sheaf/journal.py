@@ -1,24 +1,31 @@
 """Every call through the seam, durably: what a killed run goes on from.
 
-``journal.jsonl`` holds one line for each answer of a site, appended and synced to disk when it arrives; the
-tensors of the answer lie beside it in a safetensors file that was synced before the line was written. A run
-that starts again walks through its method from the top and finds here what was already answered. The last
-line may be half-written, if the machine went down in mid-write: it is dropped, and that answer is asked for
-again. Anything else that does not fit is damage, and refused.
+``journal.jsonl`` holds one line for each answer of a site; its tensors lie beside it in a safetensors file
+that was synced to disk before the line was written. To sync takes longer than to train a small network, so
+answers that come within a second are synced together, the last ones at the end of their call: a crash costs
+at most the answers of that second, which are asked for again.
+
+A run that starts again walks through its method from the top and finds here what was already answered. The
+last line may be half-written, if the machine went down in mid-write: it is dropped, and that answer is asked
+for again. Anything else that does not fit is damage, and refused.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import threading
 import zlib
 from pathlib import Path
 from typing import Any
 
-from sheaf.blob import Blob
+from sheaf.blob import Blob, sync
 from sheaf.errors import RunFolderError
 from sheaf.types import Absence, Task, Update
 from sheaf.wire import encode_header, task_digest
+
+TOGETHER = 1.0
+"""Seconds within which answers are synced together."""
 
 
 class Journal:
@@ -41,8 +48,12 @@ class Journal:
             self._check_identity(entries[0], identity)
         self._entries = {(entry["call"], entry["site"]): entry for entry in entries[1:]}
         self._append_to = self._file.open("ab")
+        self._waiting: list[bytes] = []
+        self._lock = threading.RLock()
+        self._timer: threading.Timer | None = None
         if not entries:
             self._append(identity)
+            self.settle()
 
     def result(self, site: str, task: Task) -> Update | Absence | None:
         """What ``site`` answered to ``task``, that it was left out, or None where neither is settled yet.
@@ -63,10 +74,10 @@ class Journal:
         return Update.of(entry["update"], self._checked_blob(entry))
 
     def record(self, task: Task, update: Update) -> Update:
-        """Makes an answer durable. Returns it with its tensors on disk instead of in memory."""
+        """Makes an answer durable within a second. Returns it with its tensors on disk, not in memory."""
         blob = update.blob
         if blob is not None:
-            blob = blob.write(self._tensors_of(task.call, update.site))
+            blob = blob.write(self._tensors_of(task.call, update.site), named=False)
         entry: dict[str, Any] = {
             "call": task.call,
             "site": update.site,
@@ -93,13 +104,30 @@ class Journal:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.settle()
         self._append_to.close()
+
+    def settle(self) -> None:
+        """Makes durable at once what was recorded: the tensors, then the lines that count on them."""
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if self._waiting:
+                sync(self._folder)
+                self._append_to.writelines(self._waiting)
+                self._append_to.flush()
+                os.fsync(self._append_to.fileno())
+                self._waiting.clear()
 
     def _append(self, entry: dict[str, Any]) -> None:
         body = encode_header(entry)
-        self._append_to.write(b"%08x %s\n" % (zlib.crc32(body), body))
-        self._append_to.flush()
-        os.fsync(self._append_to.fileno())
+        with self._lock:
+            self._waiting.append(b"%08x %s\n" % (zlib.crc32(body), body))
+            if self._timer is None:
+                self._timer = threading.Timer(TOGETHER, self.settle)
+                self._timer.daemon = True
+                self._timer.start()
 
     def _read(self) -> list[dict[str, Any]]:
         if not self._file.exists():

@@ -8,7 +8,7 @@ Views of what stays in its place stay as they are, and nothing is allocated. Wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -30,9 +30,9 @@ Function = Callable[..., Answer]
 
 
 class Repeated:
-    """``function``, faster from its third call with inputs of the same shapes on; only on a CPU.
+    """``function``, faster from its fourth call with inputs of the same shapes on; only on a CPU.
 
-    Beyond its inputs it may read and write tensors that stay in their place. Two calls are watched: if they
+    Beyond its inputs it may read and write tensors that stay in their place. Three calls are watched: if they
     differ in anything but the values of tensors, if one looks at a value (``item``), draws from the global
     generator or makes too much, the function is called as it is from then on.
 
@@ -55,10 +55,15 @@ class Repeated:
         inputs = tuple(each.clone() for each in inputs)  # a replay writes over them
         with _Recorder(keeps=known is not None) as recorder:
             answer = self._function(*inputs)
-        if known is None:
+        if known is None or not known.calls:
             self._known[shapes] = recorder if recorder.repeatable else self._function
-        elif known.seen == recorder.seen:
-            self._known[shapes] = _Replay(recorder.calls, inputs, answer)
+        elif (
+            known.seen == recorder.seen
+        ):  # compared are two that keep, as autograd goes by who holds a tensor
+            try:
+                self._known[shapes] = _Replay(recorder.calls, inputs, answer)
+            except (RuntimeError, TypeError, KeyError):  # an operation of a kind that TorchScript lacks
+                self._known[shapes] = self._function
         else:
             self._known[shapes] = self._function
         return answer
@@ -104,7 +109,7 @@ class _Call:
         return self.operation, seen, structure
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down what reaches the kernels of this thread.
 
     Args:
@@ -112,7 +117,7 @@ class _Recorder(TorchDispatchMode):
     """
 
     def __init__(self, keeps: bool) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[_Call] = []
         self.seen: list[tuple[Any, ...]] = []
         self.repeatable = True
@@ -123,55 +128,119 @@ class _Recorder(TorchDispatchMode):
         """Runs one operation."""
         call = _Call(func, args, kwargs or {}, func(*args, **(kwargs or {})))
         self.seen.append(call.outline)
+        self._bytes += sum(each.nbytes for each in _tensors(call.made)) * (not call.is_view)
+        self.repeatable &= call.is_repeatable and self._bytes <= LARGEST
         if self._keeps:
             self.calls.append(call)
-        else:
-            self._bytes += sum(each.nbytes for each in _tensors(call.made)) * (not call.is_view)
-            self.repeatable &= call.is_repeatable and self._bytes <= LARGEST
         return call.made
 
 
 class _Replay:
-    """The recorded operations that have to run again."""
+    """The recorded operations that have to run again, as one TorchScript function.
+
+    That runs them without taking Python's lock in between, for which threads would wait longer than compute.
+    """
 
     def __init__(self, calls: Sequence[_Call], inputs: Answer, answer: Answer) -> None:
         self._calls = calls  # holds what they made
         self._inputs = inputs
         self._answer = answer
-        self._todo = list(_to_run(calls))
+        self._graph = _Graph()
+        for call in calls:
+            if not call.is_view:
+                self._graph.add(call)
+        self._run = self._graph.function()
 
     def __call__(self, *inputs: Tensor) -> Answer:
         for mine, theirs in zip(self._inputs, inputs, strict=True):
             mine.copy_(theirs)
         with torch.no_grad():
-            for operation, args, kwargs in self._todo:
-                operation(*args, **kwargs)
+            self._run(*self._graph.tensors)
         return self._answer
 
 
-def _to_run(calls: Sequence[_Call]) -> Iterator[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]]:
-    for call in calls:
-        if call.is_view:
-            continue
-        if call.operation._schema.is_mutable:
-            yield call.operation, call.args, call.kwargs
-            continue
-        made = list(call.made) if isinstance(call.made, tuple | list) else [call.made]
-        there, names = _into(call.operation)
-        if there is None or len(names) != len(made) or any(each is None for each in made):
-            yield _copied, (call.operation, call.args, call.kwargs, made), {}
-        else:
-            known = {argument.name for argument in there._schema.arguments}
-            kwargs = {key: value for key, value in call.kwargs.items() if key in known}
-            yield there, call.args, kwargs | dict(zip(names, made, strict=True))
+class _Graph:
+    """Operations on tensors that stay in their place."""
+
+    def __init__(self) -> None:
+        self.tensors: list[Tensor] = []
+        self._graph = torch._C.Graph()
+        self._todo: list[tuple[OpOverload, list[Any], list[Tensor | None]]] = []
+        self._values: dict[int, Any] = {}
+
+    def add(self, call: _Call) -> None:
+        """One more operation, into the tensors that it made."""
+        operation, into = call.operation, {}
+        made: list[Tensor | None] = []
+        if not operation._schema.is_mutable:
+            made = list(call.made) if isinstance(call.made, tuple | list) else [call.made]
+            there, names = _into(operation)
+            if there is not None and len(names) == len(made) and all(each is not None for each in made):
+                operation, into, made = there, dict(zip(names, made, strict=True)), []
+        given = call.kwargs | into
+        arguments = [
+            call.args[at] if at < len(call.args) else given.get(argument.name, argument.default_value)
+            for at, argument in enumerate(operation._schema.arguments)
+        ]
+        self._todo.append((operation, arguments, made))
+
+    def function(self) -> Callable[..., Any]:
+        """Runs them, given ``tensors``.
+
+        Raises:
+            RuntimeError, TypeError, KeyError: TorchScript cannot run one of them.
+        """
+        for _, arguments, made in self._todo:  # a graph's inputs come before its nodes
+            for tensor in _tensors((arguments, made)):
+                if id(tensor) not in self._values:
+                    self._values[id(tensor)] = self._graph.addInput()
+                    self.tensors.append(tensor)
+        for operation, arguments, made in self._todo:
+            outputs = self._node(
+                operation._schema.name, [self._value(each) for each in arguments], operation._schema.returns
+            )
+            for kept, new in zip(made, outputs, strict=False):  # it could not be told where to write
+                if kept is not None:
+                    copied = [self._value(kept), new, self._value(False)]
+                    self._node("aten::copy_", copied, torch.ops.aten.copy_.default._schema.returns)
+        self._graph.registerOutput(self._value(None))
+        return torch._C._create_function_from_graph("recorded", self._graph)
+
+    def _node(self, name: str, inputs: Sequence[Any], returns: Sequence[Any]) -> list[Any]:
+        node = self._graph.insertNode(self._graph.create(name, list(inputs), len(returns)))
+        outputs = list(node.outputs())
+        for output, returned in zip(outputs, returns, strict=True):
+            output.setType(returned.type)
+        return outputs
+
+    def _value(self, given: Any) -> Any:
+        if isinstance(given, Tensor):
+            return self._values[id(given)]
+        if isinstance(given, tuple | list) and any(isinstance(each, Tensor) for each in given):
+            node = self._graph.create("prim::ListConstruct", [self._value(each) for each in given], 1)
+            self._graph.insertNode(node).output().setType(torch._C.ListType(torch._C.TensorType.get()))
+            return node.output()
+        if isinstance(given, torch.dtype | torch.memory_format | torch.layout):
+            given = NUMBERS[given]
+        constant = list(given) if isinstance(given, tuple) else given
+        return self._graph.insertConstant(constant)  # type: ignore[attr-defined]  # the stub lacks it
 
 
-def _copied(operation: OpOverload, args: Any, kwargs: Any, made: Sequence[Tensor | None]) -> None:
-    """Where an operation cannot be told where to write."""
-    anew = operation(*args, **kwargs)
-    for kept, new in zip(made, anew if isinstance(anew, tuple | list) else [anew], strict=True):
-        if kept is not None:
-            kept.copy_(new)
+NUMBERS: dict[Any, int] = {
+    torch.uint8: 0,
+    torch.int32: 3,
+    torch.int64: 4,
+    torch.float16: 5,
+    torch.float32: 6,
+    torch.float64: 7,
+    torch.bool: 11,
+    torch.bfloat16: 15,
+    torch.contiguous_format: 0,
+    torch.preserve_format: 1,
+    torch.channels_last: 2,
+    torch.strided: 0,
+}
+"""What TorchScript calls types and the like."""
 
 
 @cache

@@ -141,6 +141,7 @@ class Calls:
             if absence.site not in settled:
                 self._journal.record_absence(tasks[absence.site], absence)
             self.refuse(absence.site, absence.why)
+        self._journal.settle()
         updates = [answer for answer in answers.values() if isinstance(answer, Update)]
         if counted:
             for update in updates:

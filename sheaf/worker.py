@@ -112,9 +112,12 @@ class Worker:
         """How many examples a train task trains on."""
         return len(self.data.train) + self._negatives(task)
 
-    def trained(self, task: Task, params: Params, losses: list[float], seconds: float, peak: int) -> Update:
-        """Holds what a train task without a statistic came to, and answers with it."""
-        blob = self._held.keep(task.call, Blob.of(params))
+    def hold(self, task: Task, params: Params) -> Blob:
+        """Holds what a train task came to."""
+        return self._held.keep(task.call, Blob.of(params))
+
+    def trained(self, task: Task, blob: Blob, losses: list[float], seconds: float, peak: int) -> Update:
+        """Answers a train task without a statistic with what is held."""
         return self._update(task, _Done(blob, {"losses": losses}, self.cost_of(task)), seconds, peak)
 
     def _update(self, task: Task, done: _Done, seconds: float, peak: int) -> Update:

@@ -7,16 +7,23 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
 
 from sheaf import stacked, training
+from sheaf.blob import Blob
 from sheaf.engines.groups import Group, Manner, groups
 from sheaf.memory import PeakMemory
 from sheaf.types import Progress, Task, Update
 from sheaf.worker import Worker
+
+WRITERS = 16
+"""How many sites' files are written side by side: a disk syncs many in little more time than one."""
+
+ON_DISK = ("adopt", "collect", "remember")
+"""What a site does without computing."""
 
 
 class LocalFleet:
@@ -50,8 +57,12 @@ class LocalFleet:
         measured: dict[Any, Any] = {}
         together, alone = groups(self._workers, call or tasks, self._together)
         together = [group for group in together if any(name in tasks for name in group.names)]
-        for name in alone:
-            if name in tasks:
+        alone = [name for name in alone if name in tasks]
+        if all(tasks[name].kind in ON_DISK for name in alone):
+            with ThreadPoolExecutor(WRITERS) as writers:
+                yield from writers.map(lambda name: self._workers[name].do(tasks[name]), alone)
+        else:
+            for name in alone:
                 yield self._workers[name].do(tasks[name], self._progress, measured)
         if together:
             yield from self._side_by_side(together, call or tasks, tasks)
@@ -59,9 +70,10 @@ class LocalFleet:
     def _side_by_side(
         self, todo: Sequence[Group], call: Mapping[str, Task], wanted: Mapping[str, Task]
     ) -> Iterator[Update]:
-        """Trains a group on each thread. What is done is yielded, and journaled, while others train."""
+        """Trains a group on each thread. What is done is written and yielded while others train."""
         threads, stopped = torch.get_num_threads(), threading.Event()
         pool = ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1))
+        writers = ThreadPoolExecutor(WRITERS, initializer=lambda: torch.set_num_threads(1))
         running: deque[tuple[Group, Future[_Trained]]] = deque()
         left = deque(todo)
         torch.set_num_threads(1)  # the cores are taken: whoever journals meanwhile must not wait for both
@@ -69,20 +81,24 @@ class LocalFleet:
             while left or running:
                 while left and len(running) <= threads:  # one waits, so that no thread does
                     group = left.popleft()
-                    running.append((group, pool.submit(self._train, group, call, stopped)))
+                    running.append((group, pool.submit(self._train, group, call, stopped, writers)))
                 group, future = running.popleft()
                 trained, seconds, peak = future.result()
-                for name, (params, losses) in zip(group.names, trained, strict=True):
+                for name, (held, losses) in zip(group.names, trained, strict=True):
+                    blob = held.result()
                     if name in wanted:
                         worker = self._workers[name]
-                        yield worker.trained(call[name], params, losses, seconds / len(trained), peak)
+                        yield worker.trained(call[name], blob, losses, seconds / len(trained), peak)
         finally:
             stopped.set()
             pool.shutdown(cancel_futures=True)
+            writers.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)
 
-    def _train(self, group: Group, call: Mapping[str, Task], stopped: threading.Event) -> _Trained:
-        """Each site's (parameters, losses) with seconds and peak memory of all."""
+    def _train(
+        self, group: Group, call: Mapping[str, Task], stopped: threading.Event, writers: Executor
+    ) -> _Trained:
+        """Each site's (what it holds, losses) with seconds and peak memory of all."""
         workers = [self._workers[name] for name in group.names]
         task, network, prepare = call[group.names[0]], workers[0].network, workers[0].prepare
         assert task.recipe is not None
@@ -105,7 +121,12 @@ class LocalFleet:
                     model, job.samples, task.recipe, prepare, job.seed, lambda *step: told(0, *step), False
                 )
                 trained = [({name: value.cpu() for name, value in model.state_dict().items()}, losses)]
-        return trained, time.perf_counter() - began, peak.bytes
+        seconds = time.perf_counter() - began
+        held = [
+            (writers.submit(worker.hold, call[worker.name], params), losses)
+            for worker, (params, losses) in zip(workers, trained, strict=True)
+        ]
+        return held, seconds, peak.bytes
 
 
-_Trained = tuple[list[tuple[dict[str, torch.Tensor], list[float]]], float, int]
+_Trained = tuple[list[tuple[Future[Blob], list[float]]], float, int]
