@@ -26,6 +26,9 @@ from sheaf.recorded import Repeated
 from sheaf.seeds import generator
 from sheaf.types import Params, Recipe, Samples
 
+Trained = tuple[dict[str, Tensor], list[float]]
+"""What training leaves of a site's state, and the mean loss of each epoch."""
+
 LEFT_OUT = -100
 """The label of what only fills a batch up; ``cross_entropy`` leaves it out."""
 
@@ -43,46 +46,61 @@ class Job:
 
 
 def train(
-    model: nn.Module,
-    jobs: Sequence[Job],
-    recipe: Recipe,
-    prepare: training.Preparation,
-    progress: Callable[[int, int, int, float, int], None] | None = None,
-) -> list[tuple[dict[str, Tensor], list[float]]]:
-    """Trains every job by ``recipe``; ``model`` itself is left as it is.
+    model: nn.Module, jobs: Sequence[Job], recipe: Recipe, prepare: training.Preparation
+) -> list[Trained]:
+    """Trains every job by ``recipe``; ``model`` itself is left as it is."""
+    return Stack(model, len(jobs), recipe, prepare.device).train(jobs, prepare)
+
+
+class Stack:
+    """Room for so many sites that train a network by a recipe, used for one set of sites after another.
 
     Sites may differ in their numbers of examples: one with fewer steps is done earlier and moves no more.
     ``together`` says which jobs can be trained so.
-
-    Args:
-        progress: told of job, steps done, steps in all, loss and examples seen.
-
-    Returns:
-        of each job: what training leaves of its state, on the CPU, and the mean loss of each epoch.
     """
-    sizes = [training.batch_sizes(len(job.samples), recipe.batch_size) for job in jobs]
-    steps = [recipe.epochs * len(own) for own in sizes]
-    order = sorted(range(len(jobs)), key=lambda k: -steps[k])  # those that train at any step come first
-    stack = _Stack(model, [jobs[k] for k in order], recipe, prepare.device, steps[order[0]])
-    lowers = Repeated(stack.lowers)
-    feeds = [_Feed(jobs[k], recipe, steps[k]) for k in order]
-    lost: list[Tensor] = []  # (those that train) a step, on the device
-    with training.autocast(recipe, prepare.device):
-        for step, (x, labels) in enumerate(_batches(feeds, recipe, prepare)):
-            stack.take(len(x))
-            losses, *gradients = lowers(x, labels)
-            stack.step(gradients)
-            lost.append(losses.clone())
-            if progress is not None and (step % 16 == 15 or step + 1 == steps[order[len(x) - 1]]):
-                for k, loss in zip(order, lost[-1].tolist(), strict=False):
-                    epochs, rest = divmod(step + 1, len(sizes[k]))
-                    seen = epochs * sum(sizes[k]) + sum(sizes[k][:rest])
-                    progress(k, step + 1, steps[k], loss, seen)
-    table = [losses.tolist() for losses in lost]
-    trained: list[tuple[dict[str, Tensor], list[float]]] = [({}, [])] * len(jobs)
-    for at, k in enumerate(order):
-        trained[k] = stack.state_of(at), _of_epochs([row[at] for row in table[: steps[k]]], sizes[k])
-    return trained
+
+    def __init__(self, model: nn.Module, sites: int, recipe: Recipe, device: torch.device) -> None:
+        self._recipe = recipe
+        self._state = _State(model, sites, recipe, device)
+        self._lowers = Repeated(self._state.lowers)
+
+    def train(
+        self,
+        jobs: Sequence[Job],
+        prepare: training.Preparation,
+        progress: Callable[[int, int, int, float, int], None] | None = None,
+    ) -> list[Trained]:
+        """Trains every job.
+
+        Args:
+            progress: told of job, steps done, steps in all, loss and examples seen.
+
+        Returns:
+            of each job: what training leaves of its state, on the CPU, and the mean loss of each epoch.
+        """
+        recipe, state = self._recipe, self._state
+        sizes = [training.batch_sizes(len(job.samples), recipe.batch_size) for job in jobs]
+        steps = [recipe.epochs * len(own) for own in sizes]
+        order = sorted(range(len(jobs)), key=lambda k: -steps[k])  # those that train at any step come first
+        state.fill([jobs[k].start for k in order], steps[order[0]])
+        feeds = [_Feed(jobs[k], recipe, steps[k]) for k in order]
+        lost: list[Tensor] = []  # (those that train) a step, on the device
+        with training.autocast(recipe, prepare.device):
+            for step, (x, labels) in enumerate(_batches(feeds, recipe, prepare)):
+                state.take(len(x))
+                losses, *gradients = self._lowers(x, labels)
+                state.step(gradients)
+                lost.append(losses.clone())
+                if progress is not None and (step % 16 == 15 or step + 1 == steps[order[len(x) - 1]]):
+                    for k, loss in zip(order, lost[-1].tolist(), strict=False):
+                        epochs, rest = divmod(step + 1, len(sizes[k]))
+                        seen = epochs * sum(sizes[k]) + sum(sizes[k][:rest])
+                        progress(k, step + 1, steps[k], loss, seen)
+        table = [losses.tolist() for losses in lost]
+        trained: list[Trained] = [({}, [])] * len(jobs)
+        for at, k in enumerate(order):
+            trained[k] = state.of(at), _of_epochs([row[at] for row in table[: steps[k]]], sizes[k])
+        return trained
 
 
 def together(model: nn.Module, samples: int, recipe: Recipe) -> tuple[int, ...]:
@@ -191,12 +209,10 @@ def _of_epochs(losses: list[float], sizes: list[int]) -> list[float]:
     return [sum(loss * n for loss, n in zip(each, sizes, strict=True)) / sum(sizes) for each in epochs]
 
 
-class _Stack:
+class _State:
     """The states of several sites, (S, *shape) each, and one optimizer over them."""
 
-    def __init__(
-        self, model: nn.Module, jobs: Sequence[Job], recipe: Recipe, device: torch.device, steps: int
-    ) -> None:
+    def __init__(self, model: nn.Module, sites: int, recipe: Recipe, device: torch.device) -> None:
         self._recipe = recipe
         self._model = copy.deepcopy(model).to(device).train()
         trained = {name for name, value in model.named_parameters() if value.requires_grad}
@@ -206,23 +222,40 @@ class _Stack:
             for name, module in model.named_modules()
             if type(module) is nn.Linear
         } & trained
-        whole = {
-            name: torch.stack([self._as_lying(name, job.start[name]) for job in jobs]).to(device)
-            for name in model.state_dict()
+        self._whole = {
+            name: torch.empty(sites, *self._turned(name, value).shape, dtype=value.dtype, device=device)
+            for name, value in model.state_dict().items()
         }
-        self._parameters = {name: value for name, value in whole.items() if name in trained}
-        self._others = {name: value for name, value in whole.items() if name not in trained}
-        self._reached: list[Tensor] = []
-        self._leaves, self._optimizer = self._of_first(len(jobs))
-        self._scheduler: LRScheduler | None = training.make_scheduler(self._optimizer, recipe, steps)
+        self._of_first = {
+            active: {
+                name: value[:active].requires_grad_(name in trained) for name, value in self._whole.items()
+            }
+            for active in range(1, sites + 1)
+        }
+        self._trained = [name for name in self._whole if name in trained]
+        self._reached: list[str] = []
+        self._active = sites
+        self._optimizer: Optimizer | None = None
+        self._scheduler: LRScheduler | None = None
+
+    def fill(self, starts: Sequence[Params], steps: int) -> None:
+        """All sites begin, for so many steps at most."""
+        for name, whole in self._whole.items():
+            for own, start in zip(whole, starts, strict=True):
+                own.copy_(self._turned(name, start[name]))
+        self._active = len(starts)
+        self._optimizer = training.optimizer_over(self._leaves, self._recipe)
+        self._scheduler = training.make_scheduler(self._optimizer, self._recipe, steps)
 
     def take(self, active: int) -> None:
         """Goes on with the first ``active`` sites; the others stay as they are."""
         if active == self._active:
             return
-        moments = [self._optimizer.state[leaf] for leaf in self._leaves.values()]
-        self._leaves, self._optimizer = self._of_first(active)
-        for leaf, moment in zip(self._leaves.values(), moments, strict=True):
+        assert self._optimizer is not None
+        moments = [self._optimizer.state[leaf] for leaf in self._leaves]
+        self._active = active
+        self._optimizer = training.optimizer_over(self._leaves, self._recipe)
+        for leaf, moment in zip(self._leaves, moments, strict=True):
             self._optimizer.state[leaf] = {
                 key: value[:active] if isinstance(value, Tensor) and value.dim() else value
                 for key, value in moment.items()
@@ -230,53 +263,38 @@ class _Stack:
 
     def lowers(self, x: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         """The sites' losses (S), and the gradients of all that has any, for ``step``."""
-        parameters = {name: self._as_lying(name, leaf) for name, leaf in self._leaves.items()}
-        others = {name: value[: self._active] for name, value in self._others.items()}
-        losses: Tensor = vmap(self._loss)(parameters, others, x, labels)
-        leaves = list(self._leaves.values())
-        found = torch.autograd.grad(losses.sum(), leaves, allow_unused=True)
-        self._reached = [leaf for leaf, gradient in zip(leaves, found, strict=True) if gradient is not None]
+        seen = {name: self._turned(name, value) for name, value in self._of_first[self._active].items()}
+        losses: Tensor = vmap(self._loss)(seen, x, labels)
+        found = torch.autograd.grad(losses.sum(), self._leaves, allow_unused=True)
+        self._reached = [
+            name for name, gradient in zip(self._trained, found, strict=True) if gradient is not None
+        ]
         return losses.detach(), *(gradient for gradient in found if gradient is not None)
 
     def step(self, gradients: Sequence[Tensor]) -> None:
         """One step of the optimizer."""
-        for leaf, gradient in zip(self._reached, gradients, strict=True):
-            leaf.grad = gradient
+        assert self._optimizer is not None
+        for name, gradient in zip(self._reached, gradients, strict=True):
+            self._of_first[self._active][name].grad = gradient
         self._optimizer.step()
         if self._scheduler is not None:
             self._scheduler.step()
 
-    def state_of(self, site: int) -> dict[str, Tensor]:
-        """The state of one site, on the CPU."""
-        whole = self._parameters | self._others
+    def of(self, site: int) -> dict[str, Tensor]:
+        """The state of one site, on the CPU, in memory of its own."""
         return {
-            name: self._as_lying(name, whole[name][site]).cpu().contiguous()
-            for name in self._model.state_dict()
+            name: self._turned(name, whole[site]).to("cpu", copy=True, memory_format=torch.contiguous_format)
+            for name, whole in self._whole.items()
         }
 
-    def _as_lying(self, name: str, value: Tensor) -> Tensor:
+    @property
+    def _leaves(self) -> list[Tensor]:
+        """What is trained of those that still train."""
+        return [self._of_first[self._active][name] for name in self._trained]
+
+    def _turned(self, name: str, value: Tensor) -> Tensor:
         """What lies in the stack from what the network has, and the other way round."""
         return value.mT if name in self._transposed else value
 
-    def _lowers(self, x: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-        """The sites' losses, and the gradients of ``_reached``."""
-        parameters = {name: self._as_lying(name, leaf) for name, leaf in self._leaves.items()}
-        others = {name: value[: self._active] for name, value in self._others.items()}
-        losses: Tensor = vmap(self._loss)(parameters, others, x, labels)
-        leaves = list(self._leaves.values())
-        found = torch.autograd.grad(losses.sum(), leaves, allow_unused=True)
-        reached = [
-            (leaf, gradient) for leaf, gradient in zip(leaves, found, strict=True) if gradient is not None
-        ]
-        self._reached = [leaf for leaf, _ in reached]
-        return losses.detach(), *(gradient for _, gradient in reached)
-
-    def _loss(
-        self, parameters: dict[str, Tensor], others: dict[str, Tensor], x: Tensor, labels: Tensor
-    ) -> Tensor:
-        return training.loss(functional_call(self._model, (parameters, others), (x,)), labels)
-
-    def _of_first(self, active: int) -> tuple[dict[str, Tensor], Optimizer]:
-        self._active = active
-        leaves = {name: value[:active].detach().requires_grad_() for name, value in self._parameters.items()}
-        return leaves, training.optimizer_over(list(leaves.values()), self._recipe)
+    def _loss(self, state: dict[str, Tensor], x: Tensor, labels: Tensor) -> Tensor:
+        return training.loss(functional_call(self._model, state, (x,)), labels)

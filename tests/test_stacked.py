@@ -187,9 +187,8 @@ def test_progress_tells_of_every_sites_last_step() -> None:
     told: dict[int, tuple[int, int]] = {}
     model = linear()
     jobs = [Job(model.state_dict(), samples, 0) for samples in parts(UNEQUAL, (1, 8, 8))]
-    stacked.train(
-        model, jobs, Recipe(batch_size=8), prepare(torch.float32), lambda k, *step: told.update({k: step[:2]})
-    )
+    stack = stacked.Stack(model, len(jobs), Recipe(batch_size=8), CPU)
+    stack.train(jobs, prepare(torch.float32), lambda k, *step: told.update({k: step[:2]}))
     assert told == {k: (len(training.batch_sizes(n, 8)),) * 2 for k, n in enumerate(UNEQUAL)}
 
 
@@ -233,6 +232,20 @@ def test_the_network_and_the_global_generator_are_left_alone() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     for (one, _), (other, _) in zip(first, again, strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("make", [linear, convolutional])
+def test_a_stack_is_used_for_one_set_of_sites_after_another(make) -> None:
+    recipe = Recipe(epochs=2, batch_size=8, optimizer="adam", lr=0.01)
+    stack = stacked.Stack(make(), 3, recipe, CPU)
+    for seed in range(3):
+        start = toys.randomised(make(), seed).state_dict()
+        jobs = [Job(start, own, seed + k) for k, own in enumerate(parts((40, 40, 40), (1, 8, 8)))]
+        found = stack.train(jobs, prepare(torch.float32))
+        anew = stacked.train(make(), jobs, recipe, prepare(torch.float32))
+        for (one, losses), (other, expected) in zip(found, anew, strict=True):
+            assert losses == expected
+            assert all(torch.equal(one[name], other[name]) for name in other)
 
 
 def test_sites_with_labels_of_their_own() -> None:

@@ -8,15 +8,18 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-from sheaf import stacked, training
+from sheaf import training
 from sheaf.blob import Blob
 from sheaf.engines.groups import Group, Manner, groups
 from sheaf.memory import PeakMemory
-from sheaf.types import Progress, Task, Update
+from sheaf.network import Network
+from sheaf.stacked import Stack
+from sheaf.types import Cut, Progress, Recipe, Task, Update
 from sheaf.worker import Worker
 
 WRITERS = 16
@@ -43,6 +46,7 @@ class LocalFleet:
             raise ValueError("two sites have the same name")
         self._progress = progress
         self._together = together
+        self._stacks = Stacks()
 
     def names(self) -> tuple[str, ...]:
         """The sites, in their order."""
@@ -113,7 +117,8 @@ class LocalFleet:
         with PeakMemory(prepare.device) as peak:
             jobs = [worker.job(call[worker.name]) for worker in workers]
             if group.stacked:
-                trained = stacked.train(network.of(task.cut), jobs, task.recipe, prepare, told)
+                with self._stacks.one(network, task.cut, task.recipe, len(jobs), prepare.device) as stack:
+                    trained = stack.train(jobs, prepare, told)
             else:
                 (job,), model = jobs, copy.deepcopy(network.of(task.cut))
                 model.load_state_dict(job.start)
@@ -127,6 +132,28 @@ class LocalFleet:
             for worker, (params, losses) in zip(workers, trained, strict=True)
         ]
         return held, seconds, peak.bytes
+
+
+class Stacks:
+    """Stacks that are used again, as to record a network's step takes as long as many replays of it."""
+
+    def __init__(self) -> None:
+        self._idle: dict[Any, list[Stack]] = {}
+
+    @contextmanager
+    def one(
+        self, network: Network, cut: Cut | None, recipe: Recipe, sites: int, device: torch.device
+    ) -> Iterator[Stack]:
+        """A stack of one's own, for a while. Those of another network, cut or recipe then go."""
+        kind = network, cut, recipe
+        self._idle = {which: idle for which, idle in self._idle.items() if which[0] == kind}
+        idle = self._idle.setdefault((kind, sites), [])
+        try:
+            stack = idle.pop()
+        except IndexError:
+            stack = Stack(network.of(cut), sites, recipe, device)
+        yield stack
+        idle.append(stack)
 
 
 _Trained = tuple[list[tuple[Future[Blob], list[float]]], float, int]
