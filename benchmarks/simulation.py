@@ -83,10 +83,10 @@ class Job:
 
 CNN = "benchmarks.simulation:small_cnn"
 JOBS = {
-    "100 edges, one hidden layer, MNIST": Job("mlp", "mnist", 100, 600, 10, 5, 5, 3),
+    "100 edges, one hidden layer, MNIST": Job("mlp", "mnist", 100, 600, 10, 5, 5, 1),
     "the same, Adam, batches of 64": Job("mlp", "mnist", 100, 600, 64, 5, 5, 0, "adam", 1e-3),
-    "20 edges, small CNN, MNIST": Job(CNN, "mnist", 20, 600, 10, 5, 5, 1),
-    "10 edges, MobileNetV2, CIFAR-10": Job("mobilenet_v2", "cifar10", 10, 200, 32, 1, 5, 0),
+    "20 edges, small CNN, MNIST": Job(CNN, "mnist", 20, 600, 10, 5, 5, 0),
+    "10 edges, MobileNetV2, CIFAR-10": Job("mobilenet_v2", "cifar10", 10, 100, 32, 1, 5, 0),
 }
 """The first is FedAvg's own: 100 clients of 600 images, batches of 10, plain SGD (McMahan et al. 2017, 3)."""
 

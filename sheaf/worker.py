@@ -53,7 +53,7 @@ class Worker:
         device: torch.device | None = None,
     ) -> None:
         self.name = name
-        self.data = data
+        self._give(data)
         self.held_out = held_out
         self.network = network
         self._folder = folder
@@ -73,7 +73,11 @@ class Worker:
 
     def pool(self, samples: Samples) -> None:
         """Makes ``samples`` what this site trains on: how a cloud gets the combined data."""
-        self.data = replace(self.data, train=samples)
+        self._give(replace(self.data, train=samples))
+
+    def _give(self, data: Dataset) -> None:
+        self.data = data
+        self._counts = tuple(data.train.counts(len(data.classes)).tolist())
 
     def do(
         self, task: Task, progress: Progress | None = None, measured: dict[Any, Any] | None = None
@@ -121,10 +125,9 @@ class Worker:
         return self._update(task, _Done(blob, {"losses": losses}, self.cost_of(task)), seconds, peak)
 
     def _update(self, task: Task, done: _Done, seconds: float, peak: int) -> Update:
-        counts = self.data.train.counts(len(self.data.classes)).tolist()
         spent = replace(done.cost, seconds=seconds, peak_memory_bytes=peak)
         return Update(
-            self.name, task.kind, done.blob if task.reply else None, tuple(counts), done.metrics or {}, spent
+            self.name, task.kind, done.blob if task.reply else None, self._counts, done.metrics or {}, spent
         )
 
     def cost_of(self, task: Task) -> Cost:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sheaf import runs, training
 from sheaf.blob import Blob
 from sheaf.config import load_experiment
-from sheaf.engines.groups import Group, Manner, groups
+from sheaf.engines.groups import Group, Manner, _split, groups
 from sheaf.engines.local import LocalFleet
 from sheaf.journal import Journal
 from sheaf.network import Network
@@ -105,7 +105,8 @@ def how(make, folder: Path, together: Manner = "auto", threads: int = 2) -> tupl
 @pytest.mark.usefixtures("two_threads")
 def test_who_trains_together(tmp_path: Path) -> None:
     stacks, alone = how(linear, tmp_path)
-    assert [len(group.names) for group in stacks] == [5, 5], "one on each core"
+    assert [len(group.names) for group in stacks] == [5, 5]
+    assert how(linear, tmp_path, threads=1) == how(linear, tmp_path, threads=4) == (stacks, alone)
     assert alone == []
     by_size = sorted(SITES, key=lambda site: -SIZES[SITES.index(site)])
     assert [name for group in stacks for name in group.names] == by_size
@@ -115,6 +116,15 @@ def test_who_trains_together(tmp_path: Path) -> None:
     for together in get_args(Manner):
         assert how(forgetful, tmp_path, together) == ([], list(SITES)), "dropout has but one generator"
     assert how(linear, tmp_path, "never") == ([], list(SITES))
+
+
+def test_a_stack_fits_in_the_cache() -> None:
+    names = tuple(map(str, range(100)))
+    for fit, count in ((0, 26), (3, 26), (8, 14), (12, 10), (1000, 8)):
+        stacks = _split(names, fit)
+        assert sum(stacks, ()) == names
+        assert len(stacks) == count
+    assert [len(_split(names[:n], 8)) for n in (4, 7, 8, 12, 20)] == [1, 1, 2, 4, 4]
 
 
 def test_groups_do_not_depend_on_the_order_of_tasks(tmp_path: Path) -> None:
