@@ -65,22 +65,36 @@ class Blob:
         value = safetensors.torch.load(self.source)[name]
         return value[start:stop] if value.dim() else value
 
-    def write(self, path: Path) -> Blob:
-        """Puts the bytes into a file, wholly or not at all, and returns the blob that lies there."""
+    def write(self, path: Path, over: Path | None = None) -> Blob:
+        """Puts the bytes into a file, wholly or not at all, and returns the blob that lies there.
+
+        Args:
+            over: a file that is of no use any more, see ``write_durably``.
+        """
         there = self.lies_at
         if there is None and isinstance(self.source, Path):
             there = self.source
             _sync(there)
         if there is None or not _link_durably(there, path):
-            write_durably(path, self.source.read_bytes() if isinstance(self.source, Path) else self.source)
+            content = self.source.read_bytes() if isinstance(self.source, Path) else self.source
+            write_durably(path, content, over)
         return Blob(path, self.sha256, self.size, path)
 
 
-def write_durably(path: Path, content: bytes | bytearray | memoryview) -> None:
-    """Writes a file that, after a crash at any moment, is there whole or not there at all."""
+def write_durably(path: Path, content: bytes | bytearray | memoryview, over: Path | None = None) -> None:
+    """Writes a file that, after a crash at any moment, is there whole or not there at all.
+
+    Args:
+        over: a file on the same disk that is of no use any more, and may be gone afterwards: its room is
+            written over, which takes a fraction of the time that new room takes. Not if it has another name.
+    """
     half = path.with_name(path.name + ".part")
-    with half.open("wb") as file:
+    half.unlink(missing_ok=True)
+    if over is not None and over.stat().st_nlink == 1:
+        over.replace(half)
+    with half.open("r+b" if half.exists() else "wb") as file:
         file.write(content)
+        file.truncate()
         file.flush()
         os.fsync(file.fileno())
     _put(half, path)

@@ -28,10 +28,10 @@ class Held:
     def keep(self, call: int, blob: Blob) -> Blob:
         """Holds ``blob`` from ``call`` on, durably. Returns the same blob, knowing where it lies now."""
         previous = self.before(call)
-        blob.write(self._path(call))
-        for number in self._calls():
-            if number != call and self._path(number) != previous:
-                self._path(number).unlink()
+        old = [self._path(n) for n in self._calls() if n != call and self._path(n) != previous]
+        blob.write(self._path(call), old[0] if old else None)
+        for path in old:
+            path.unlink(missing_ok=True)
         return replace(blob, lies_at=self._path(call))
 
     def remember(self, call: int) -> None:

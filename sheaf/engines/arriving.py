@@ -12,16 +12,23 @@ Piece = bytes | bytearray | memoryview
 
 
 class Arriving:
-    """A file that grows from its first byte to its last. What lies there already is its beginning."""
+    """A file that is written from its first byte to its last.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: a file that lies there already is written over, which is faster than taking new room.
+        size: how many bytes at its beginning came before.
+
+    Attributes:
+        size: how many bytes came.
+    """
+
+    def __init__(self, path: Path, size: int = 0) -> None:
         self.path = path
+        self.size = size
         self._digest = hashlib.sha256()
-        self._file = path.open("a+b", buffering=0)
-        self._file.seek(0)
-        while piece := self._file.read(1 << 20):
+        self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
+        while self._file.tell() < size and (piece := self._file.read(min(1 << 20, size - self._file.tell()))):
             self._digest.update(piece)
-        self.size = self._file.tell()
 
     def add(self, piece: Piece) -> None:
         """Appends a piece."""
@@ -31,6 +38,10 @@ class Arriving:
         self._digest.update(piece)
         self.size += len(piece)
 
+    def rename(self, path: Path) -> None:
+        """The file has another name from now on."""
+        self.path = self.path.replace(path)
+
     def finish(self, sha256: str, *, synced: bool = False) -> Blob | None:
         """What came, or None, and no file, where it is not what ``sha256`` says.
 
@@ -38,6 +49,7 @@ class Arriving:
             synced: whether it must be there after a power failure too.
         """
         whole = self._digest.hexdigest() == sha256
+        self._file.truncate(self.size)
         if whole and synced:
             os.fsync(self._file.fileno())
         self._file.close()

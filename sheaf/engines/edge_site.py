@@ -149,22 +149,34 @@ class EdgeSite:
             raise FleetError(
                 f"{put.size / 1e6:.4g} MB were to come, and [edge] max_mb allows {self._own.edge.max_mb:g}"
             )
-        whole, part = self._blobs / put.sha256, self._blobs / f"{put.sha256}.part"
+        whole = self._blobs / put.sha256
         with self._taking:  # a message that was sent twice may be here twice at once
             if whole.exists():
                 return put.size
-            if self._arriving is None or self._arriving.path != part:
-                self._arriving = Arriving(part)
             arriving = self._arriving
+            if arriving is None or not arriving.path.name.startswith(put.sha256):
+                arriving = self._arriving = self._make_room(put.sha256)
             new = memoryview(payload)[arriving.size - put.at :] if put.at <= arriving.size else b""
             if arriving.size + len(new) <= put.size:
                 arriving.add(new)
+                arriving.rename(_part(whole, arriving.size))
             if arriving.size == put.size:
                 self._arriving = None
                 if arriving.finish(put.sha256) is None:
                     raise FleetError("what came is not what was sent")
-                part.replace(whole)
+                arriving.rename(whole)
             return arriving.size
+
+    def _make_room(self, sha256: str) -> Arriving:
+        """Where a blob goes: on after what came of it before, else over one that is of no use any more."""
+        whole = self._blobs / sha256
+        for part in self._blobs.glob(f"{sha256}.*"):
+            return Arriving(part, int(part.suffix[1:]))
+        if self._work is None or self._work.finished.is_set():
+            for old in self._blobs.iterdir():
+                if old.stat().st_nlink == 1:
+                    return Arriving(old.replace(_part(whole, 0)))
+        return Arriving(_part(whole, 0))
 
     def _get(self, header: Any, _: Piece) -> tuple[dict[str, Any], bytes]:
         get = check(Get, header)
@@ -346,6 +358,11 @@ def hold_out(samples: Samples, share: float, seed: int) -> tuple[Samples, Sample
     if len(samples) - kept == 0:
         raise DataError(f"nothing is left to train on ({len(samples)} examples, {kept} held out)")
     return samples.select(order[kept:].sort().values), samples.select(order[:kept].sort().values)
+
+
+def _part(whole: Path, size: int) -> Path:
+    """The name of a file while so many of its bytes came: room that is written over says nothing of that."""
+    return whole.with_name(f"{whole.name}.{size}")
 
 
 def _seen(work: Work, wait: float, most: int) -> tuple[dict[str, Any], bytes]:
