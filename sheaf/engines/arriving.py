@@ -24,17 +24,19 @@ class Arriving:
 
     def __init__(self, path: Path, size: int = 0) -> None:
         self.path = path
-        self.size = size
+        self.size = 0
         self._digest = hashlib.sha256()
-        self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
-        while self._file.tell() < size and (piece := self._file.read(min(1 << 20, size - self._file.tell()))):
-            self._digest.update(piece)
+        path.touch()
+        with path.open("rb") as file:
+            while self.size < size and (piece := file.read(min(1 << 20, size - self.size))):
+                self._digest.update(piece)
+                self.size += len(piece)
 
     def add(self, piece: Piece) -> None:
         """Appends a piece."""
-        left = memoryview(piece)
-        while left:  # a full disk or a signal may cut a write short
-            left = left[self._file.write(left) :]
+        with self.path.open("r+b") as file:
+            file.seek(self.size)
+            file.write(piece)
         self._digest.update(piece)
         self.size += len(piece)
 
@@ -48,12 +50,11 @@ class Arriving:
         Args:
             synced: whether it must be there after a power failure too.
         """
-        whole = self._digest.hexdigest() == sha256
-        self._file.truncate(self.size)
-        if whole and synced:
-            os.fsync(self._file.fileno())
-        self._file.close()
-        if not whole:
+        if self._digest.hexdigest() != sha256:
             self.path.unlink()
             return None
+        with self.path.open("r+b") as file:
+            file.truncate(self.size)
+            if synced:
+                os.fsync(file.fileno())
         return Blob(self.path, sha256, self.size, self.path if synced else None)
