@@ -34,16 +34,18 @@ class Held:
             path.unlink(missing_ok=True)
         return replace(blob, lies_at=self._path(call))
 
-    def remember(self, call: int) -> None:
-        """Sets aside a copy of what was held when ``call`` began; the two newest copies stay.
+    def remember(self, call: int, blob: Blob | None = None) -> None:
+        """Sets aside ``blob``, or a copy of what was held when ``call`` began; the two newest copies stay.
 
         Raises:
             ValueError: nothing was held.
         """
         held = self.before(call)
-        if held is None:
-            raise ValueError("there is nothing to remember")
-        Blob.at(held).write(self.remembered(call))
+        if blob is None:
+            if held is None:
+                raise ValueError("there is nothing to remember")
+            blob = Blob.at(held)
+        blob.write(self.remembered(call))
         for number in self._calls("remembered")[:-2]:
             self.remembered(number).unlink()
 

@@ -319,7 +319,7 @@ class Edges:
     ) -> list[Update]:
         """Asks the edges, and notes which of them missed a model that they were to hold."""
         updates = self._calls.ask(self._fleet, kind, what, counted, self._quorum)
-        if kind in ("train", "adopt"):
+        if kind in ("train", "adopt", "choose"):
             given = {site for site in what if what[site]["blob"] is not None}
             self._behind = (self._behind | given) - {update.site for update in updates}
         return updates

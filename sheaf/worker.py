@@ -29,6 +29,9 @@ from sheaf.wire import decode_samples, encode_samples
 
 LENT = "lent.safetensors"
 
+TAKE = [1.0]
+"""The mixture that is all of what was received."""
+
 
 class Worker:
     """Does tasks on one site's data.
@@ -140,7 +143,7 @@ class Worker:
         elif task.kind == "refit":
             spent += head.ridge_macs(self.network.classifier, len(self.data.train))
         elif task.kind == "choose":
-            spent = len(_candidates(task)) * len(self.held_out) * macs.forward
+            spent = len(self._candidates(task)) * len(self.held_out) * macs.forward
         if task.statistic and task.reply:
             examples = min(task.statistic.examples or len(self.data.train), len(self.data.train))
             spent += examples * self.network.statistic_macs(task.statistic.kind, task.cut)
@@ -210,16 +213,17 @@ class Worker:
         return _Done(task.blob or Blob.at(self._before(task)))
 
     def _remember(self, task: Task, progress: Progress | None) -> _Done:
-        self._held.remember(task.call)
+        self._held.remember(task.call, task.blob)
         return _Done()
 
     def _choose(self, task: Task, progress: Progress | None) -> _Done:
-        own, received = load_file(self._held.remembered(task.since)), self._held_params(task)
+        received, candidates = self._params_of(task), self._candidates(task)
+        own = received if candidates == TAKE else load_file(self._held.remembered(task.since))
         right, loss = {}, {}
-        for a in _candidates(task) if len(self.held_out) else ():
+        for a in candidates if len(self.held_out) else ():
             self.network.of(task.cut).load_state_dict(mixture(own, received, a))
             right[a], loss[a] = self._on_held_out(task)
-        best = _least_loss_of_the_safe(right, loss) if right else max(_candidates(task))
+        best = _least_loss_of_the_safe(right, loss) if right else max(candidates)
         chosen = mixture(own, received, best)
         self.network.of(task.cut).load_state_dict(chosen)
         self._held.keep(task.call, Blob.of(chosen))
@@ -230,6 +234,13 @@ class Worker:
             "held_out": len(self.held_out),
         }
         return _Done(self._answer(task), metrics, self.cost_of(task))
+
+    def _candidates(self, task: Task) -> list[float]:
+        """The mixtures that a choice is made from; to keep what was remembered is always one.
+
+        A site that was away when it should have remembered can only take what it was given.
+        """
+        return sorted({0.0, *task.mixtures}) if self._held.remembered(task.since).exists() else TAKE
 
     def _on_held_out(self, task: Task) -> tuple[int, float]:
         """How many held-out examples the loaded model gets right, and its cross-entropy on them.
@@ -329,17 +340,12 @@ def _recipe(task: Task) -> Recipe:
     return task.recipe
 
 
-def _candidates(task: Task) -> list[float]:
-    """The mixtures that a choice is made from; to keep what was remembered is always one."""
-    return sorted({0.0, *task.mixtures})
-
-
 def _least_loss_of_the_safe(right: dict[float, int], loss: dict[float, float]) -> float:
-    """Of the mixtures that get no fewer held-out examples right than a = 0, that of least cross-entropy.
+    """Of the mixtures that get no fewer held-out examples right than the least, that of least cross-entropy.
 
     Counts of right answers alone tie too often to choose by.
     """
-    return min((a for a in right if right[a] >= right[0.0]), key=lambda a: (loss[a], a))
+    return min((a for a in right if right[a] >= right[min(right)]), key=lambda a: (loss[a], a))
 
 
 def _asks_a_model(task: Task) -> bool:

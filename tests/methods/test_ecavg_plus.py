@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,13 @@ import pytest
 
 from sheaf import runs
 from sheaf.config import Experiment
+from sheaf.engines.local import LocalFleet
 from sheaf.methods.ecavg import ECAvg
 from sheaf.methods.ecavg_plus import ECAvgPlus
+from sheaf.prepared import prepare
 from sheaf.record import Result
-from sheaf.types import CLOUD, Recipe, Ridge
+from sheaf.types import CLOUD, Absence, Recipe, Ridge, Task, Update
+from sheaf.watch import Quiet
 
 STEP = Recipe(epochs=2, batch_size=32)
 PLAIN = ECAvgPlus(
@@ -40,6 +44,47 @@ def test_each_remedy_has_its_row(
     method = replace(PLAIN, **remedy)  # type: ignore[arg-type]
     result = runs.run(replace(quick, method=method), out=tmp_path / "run")
     assert [found.site for found in result.rows if found.stage == row] == [CLOUD, CLOUD]
+
+
+def test_a_guarded_edge_that_is_away_now_and_then_chooses_from_what_it_has(
+    quick: Experiment, tmp_path: Path
+) -> None:
+    """It misses one call of the round after another: what it set aside, was given, trained, chose."""
+
+    class Away(LocalFleet):
+        def run(
+            self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None
+        ) -> Iterator[Update | Absence]:
+            there = {site: task for site, task in tasks.items() if (site, task.call) != ("edge-1", missed)}
+            yield from (Absence(site, "away") for site in tasks if site not in there)
+            yield from super().run(there, call)
+
+    experiment = replace(
+        quick,
+        method=replace(PLAIN, rounds=1, mixtures=(0.5, 1.0)),
+        fleet=replace(quick.fleet, quorum=0.5),
+    )
+    prepared = prepare(experiment)
+    without, missed, last = [], 0, False
+    while not last:
+        missed += 1
+        result = runs.start(
+            prepared,
+            tmp_path / str(missed),
+            {},
+            Quiet(),
+            lambda prepared, folder, watch: Away(prepared.edges(folder / "sites"), watch.step),
+        )
+        assert {(refusal.site, refusal.why) for refusal in result.refused} <= {("edge-1", "away")}
+        rows = {row.site: row for row in result.rows if row.stage == "after retraining"}
+        assert all(choice.had is not None for choice in rows["edge-2"].choices)
+        if last := "edge-1" not in rows:
+            continue
+        for choice in rows["edge-1"].choices:
+            if choice.had is None:
+                without.append(missed)
+                assert (choice.mixture, choice.chosen) == (1.0, choice.got)
+    assert len(without) == 2, "it was away in one of the two calls in which edges set aside what they hold"
 
 
 def test_a_guarded_edge_never_ends_worse_on_what_it_held_out(quick: Experiment, tmp_path: Path) -> None:
