@@ -126,21 +126,23 @@ class Calls:
                 self.refuse(answer.site, "it answered what it was not asked")
             elif isinstance(answer, Absence):
                 answers[answer.site] = answer
+                self._watch.absent(answer.site, answer.why)
             elif answer.kind != kind:
-                answers[answer.site] = Absence(answer.site, f"it answered a {kind} task with {answer.kind!r}")
+                why = f"it answered a {kind} task with {answer.kind!r}"
+                answers[answer.site] = Absence(answer.site, why)
+                self._watch.absent(answer.site, why)
             else:
                 answers[answer.site] = self._journal.record(tasks[answer.site], answer)
                 self._watch.answered(answer.site)
-        absent = [
-            answer if answer is not None else Absence(site, "it gave no answer")
-            for site, answer in answers.items()
-            if not isinstance(answer, Update)
-        ]
+        absent = [answer for answer in answers.values() if isinstance(answer, Absence)]
+        for site in (site for site, answer in answers.items() if answer is None):
+            absent.append(Absence(site, "it gave no answer"))
+            self._watch.absent(site, absent[-1].why)
         check_quorum(len(tasks) - len(absent), len(tasks), quorum, f"answered a {kind} call", absent)
         for absence in absent:
             if absence.site not in settled:
                 self._journal.record_absence(tasks[absence.site], absence)
-            self.refuse(absence.site, absence.why)
+            self._note(absence.site, absence.why)
         updates = [answer for answer in answers.values() if isinstance(answer, Update)]
         if counted:
             for update in updates:
@@ -155,9 +157,12 @@ class Calls:
 
     def refuse(self, site: str, why: str) -> None:
         """Notes that a site's answer to the latest call is left out."""
+        self._note(site, why)
+        self._watch.refused(site, why)
+
+    def _note(self, site: str, why: str) -> None:
         logger.info("call %d: %s is refused: %s", self.count, site, why)
         self.refused.append(Refusal(self.count, site, why))
-        self._watch.refused(site, why)
 
 
 class Edges:
