@@ -186,6 +186,34 @@ def test_what_has_come_down_is_not_sent_again(tmp_path: Path) -> None:
     assert [length for length in weights if length] == [Blob.of(theta()).size]
 
 
+def test_what_goes_down_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "CHUNK", 64)
+    rig = Rig(tmp_path)
+    sent = 0
+
+    def dies(what: str, header: dict[str, Any], piece: bytes) -> tuple[dict[str, Any], bytes]:
+        nonlocal sent
+        sent += what == "put"
+        if sent > 2:
+            raise LinkError("the line is cut")
+        return header, piece
+
+    rig.wires.tamper["left"] = dies
+    assert "the line is cut" in absent(rig.ask(train())["left"])
+    again = Rig(tmp_path, setup={})  # both processes died and are back
+    again.fleet._setup = rig.setup
+    answers = again.ask(train())
+    assert isinstance(answers["left"], Update)
+    places = [header["at"] for site, what, header, _ in again.wires.sent if (site, what) == ("left", "put")]
+    assert places[0] == 0
+    assert places[1] >= 3 * 64, "what had come is not sent again"
+    assert answers["left"].blob.sha256 == train_alone(tmp_path / "alone")["left"].blob.sha256  # type: ignore[union-attr]
+
+
+def train_alone(folder: Path) -> dict[str, Update | Absence]:
+    return Rig(folder).ask(train())
+
+
 def test_a_device_that_is_not_connected_is_absent(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     rig.wires.gone.add("left")
