@@ -220,14 +220,14 @@ def fleet(rows: Rows) -> str:
         if row in (of["memory"][0], *of["memory"][2::3], of["memory"][-1])
     ]
     parts = [
-        "## What a real fleet costs\n\nA cloud and three devices on loopback. A round of sheaf's is a train task "
-        "of no epochs on all three at once: weights go down, into the network, onto the device's disk, come up, "
-        "are checked and lie on the cloud's disk. The floor is NVIDIA FLARE's own call with as many bytes as "
-        "tensors, sent back as they came, kept nowhere. Seconds are the median (least to most) without the "
-        "first round.",
+        "## What a real fleet costs\n\nA cloud and three devices on loopback. A round of sheaf's is a train "
+        "task of no epochs on all three at once: weights go down, into the network, onto the device's disk, "
+        "come up, are checked and lie on the cloud's disk. The floor is NVIDIA FLARE's own call with as many "
+        "bytes as tensors, sent back as they came, kept nowhere. Seconds are the median (least to most) "
+        "without the first round.",
         _table(("weights each way", "sheaf, s", "floor, s", "ratio", "rounds"), rounds),
-        "Memory of the cloud after rounds of 100 MB (proportional set size): the run's process, which merges; "
-        "FLARE's server; FLARE's job.",
+        "Memory of the cloud after rounds of 100 MB (proportional set size): the run's process, which "
+        "merges; FLARE's server; FLARE's job.",
         _table(("after", "run", "server", "job"), memory),
     ]
     parts += [
