@@ -40,9 +40,9 @@ from sheaf.record import Result
 EDGES = ("edge-1", "edge-2", "edge-3")
 SETTINGS = (
     "partition.edges=3",
-    "data.limit=500",
+    "data.limit=1000",
     "data.limit_test=100",
-    "method.pretrain.epochs=1800",
+    "method.pretrain.epochs=1000",
     "method.retrain.epochs=60",
     "method.finetune.epochs=5",
     "method.reference=false",
@@ -326,11 +326,11 @@ def forged_kit(stage: Stage) -> dict[str, Any]:
 
 
 def revoked_kit(stage: Stage) -> dict[str, Any]:
-    """edge-3 is removed in mid-training (of 4,000 epochs), and tries to come back with its kit."""
+    """edge-3 is removed in mid-training (of four times as many steps), and tries to come back with its kit."""
     kit = stage.folder / "kept.kit"
     shutil.copy(stage.fleet / "kits" / "edge-3.kit", kit)
     kit.chmod(0o600)
-    trial = Trial(stage, "revoked", ("method.pretrain.epochs=4000",))
+    trial = Trial(stage, "revoked", ("method.pretrain.batch_size=16",))
     trial.wait_for_call(1)
     subprocess.run([*SHEAF, "cloud", "remove", "edge-3", "--fleet", str(stage.fleet)], check=True)
     trial.end()
