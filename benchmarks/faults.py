@@ -326,7 +326,7 @@ def forged_kit(stage: Stage) -> dict[str, Any]:
 
 
 def revoked_kit(stage: Stage) -> dict[str, Any]:
-    """edge-3 is removed in mid-training (of four times as many steps), and tries to come back with its kit."""
+    """edge-3 is removed in mid-training (four times as many steps), and tries to come back with its kit."""
     kit = stage.folder / "kept.kit"
     shutil.copy(stage.fleet / "kits" / "edge-3.kit", kit)
     kit.chmod(0o600)
