@@ -214,6 +214,18 @@ def train_alone(folder: Path) -> dict[str, Update | Absence]:
     return Rig(folder).ask(train())
 
 
+def test_a_device_that_was_away_when_it_should_have_remembered_takes_what_it_is_given(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.ask(Task("adopt", 1, 5, Blob.of(theta())))
+    rig.wires.gone.add("left")
+    assert "not connected" in absent(rig.ask(Task("remember", 2, 5))["left"])
+    rig.wires.gone.clear()
+    rig.ask(Task("adopt", 3, 5, Blob.of({name: value + 1 for name, value in theta().items()})))
+    answers = rig.ask(Task("choose", 4, 5, since=2, mixtures=(0.5,)))
+    found = {site: answer.metrics["mixtures"] for site, answer in answers.items()}  # type: ignore[union-attr]
+    assert found == {"left": [1.0], "right": [0.0, 0.5]}
+
+
 def test_a_device_that_is_not_connected_is_absent(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     rig.wires.gone.add("left")
