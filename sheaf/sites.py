@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -271,6 +271,7 @@ class Edges:
         since: int,
         mixtures: Sequence[float],
         *,
+        prefer: Literal["remembered", "held"] = "remembered",
         statistic: Statistic | None = None,
         reply: bool = False,
     ) -> list[Update]:
@@ -282,12 +283,14 @@ class Edges:
         Args:
             since: what ``remember`` returned.
             mixtures: the values of a in (1 - a) remembered + a held; 0 is always one.
+            prefer: which end is held rather where its held-out examples cannot tell.
             statistic, reply: whether what was chosen is sent back, and with what; see ``train``.
 
         Raises:
             QuorumError: too few answers were usable.
         """
-        what = self._what(None, since=since, mixtures=tuple(mixtures), statistic=statistic, reply=reply)
+        asked = {"since": since, "mixtures": tuple(mixtures), "prefer": prefer}
+        what = self._what(None, **asked, statistic=statistic, reply=reply)
         updates = self._ask("choose", what)
         return self._usable(updates, len(what), statistic) if reply else updates
 

@@ -18,7 +18,7 @@ from sheaf.blob import Blob
 from sheaf.errors import DataError
 from sheaf.held import Held
 from sheaf.memory import PeakMemory
-from sheaf.mixture import mixture
+from sheaf.mixture import choose_mixture, mixture
 from sheaf.network import Network
 from sheaf.outliers import make_outliers
 from sheaf.seeds import seed_for
@@ -215,11 +215,12 @@ class Worker:
 
     def _choose(self, task: Task, progress: Progress | None) -> _Done:
         own, received = load_file(self._held.remembered(task.since)), self._held_params(task)
-        right, loss = {}, {}
+        right, losses = {}, {}
         for a in _candidates(task) if len(self.held_out) else ():
             self.network.of(task.cut).load_state_dict(mixture(own, received, a))
-            right[a], loss[a] = self._on_held_out(task)
-        best = _least_loss_of_the_safe(right, loss) if right else max(_candidates(task))
+            right[a], losses[a] = self._on_held_out(task)
+        labels = self.held_out.labels
+        best = choose_mixture(right, losses, labels, task.prefer) if right else max(_candidates(task))
         chosen = mixture(own, received, best)
         self.network.of(task.cut).load_state_dict(chosen)
         self._held.keep(task.call, Blob.of(chosen))
@@ -231,17 +232,10 @@ class Worker:
         }
         return _Done(self._answer(task), metrics, self.cost_of(task))
 
-    def _on_held_out(self, task: Task) -> tuple[int, float]:
-        """How many held-out examples the loaded model gets right, and its cross-entropy on them.
-
-        The cross-entropy is the mean over the classes of each class's mean: an edge has few examples of some
-        of its classes, and a model that gives these up would look good in a plain mean.
-        """
+    def _on_held_out(self, task: Task) -> tuple[int, Tensor]:
+        """How many held-out examples the loaded model gets right, and its (N,) cross-entropies on them."""
         model, classes = self.network.of(task.cut), self._classes(task.cut)
-        confusion, loss = training.evaluate(
-            model, self.held_out, self.prepare, len(self.data.classes), classes, balanced=True
-        )
-        return int(confusion.diagonal().sum()), loss
+        return training.judge(model, self.held_out, self.prepare, len(self.data.classes), classes)
 
     def _answer(self, task: Task) -> Blob:
         """The loaded model, with the statistic of it that the task asks for."""
@@ -332,14 +326,6 @@ def _recipe(task: Task) -> Recipe:
 def _candidates(task: Task) -> list[float]:
     """The mixtures that a choice is made from; to keep what was remembered is always one."""
     return sorted({0.0, *task.mixtures})
-
-
-def _least_loss_of_the_safe(right: dict[float, int], loss: dict[float, float]) -> float:
-    """Of the mixtures that get no fewer held-out examples right than a = 0, that of least cross-entropy.
-
-    Counts of right answers alone tie too often to choose by.
-    """
-    return min((a for a in right if right[a] >= right[0.0]), key=lambda a: (loss[a], a))
 
 
 def _asks_a_model(task: Task) -> bool:

@@ -36,20 +36,19 @@ class ECAvgPlus:
         share: what of each edge's training samples the combined data holds.
         restat: after step 2, estimate the batch-norm statistics anew on the combined data.
         refit: then fit the classifier alone to the combined data.
-        mixtures: the guard. After retraining each edge chooses by its held-out examples, first between what
-            it was given and what retraining made of it, as retraining can forget; then between what it had
-            before all this and the first choice. Each time it holds (1 - a) of the one plus a of the other,
-            with a from ``mixtures`` or 0. Empty: no guard.
+        mixtures: the guard. After retraining each edge chooses by its held-out examples: first a mixture
+            (1 - a) of what it was given plus a of what retraining made of it, with a from ``mixtures`` or 0,
+            as retraining can forget; then this or what it had before the update. Empty: no guard.
     """
 
-    pretrain: Recipe = Recipe(epochs=5, alpha=0.5)
+    pretrain: Recipe = Recipe(epochs=4)
     finetune: Recipe = Recipe(epochs=5, schedule="cosine")
-    retrain: Recipe = Recipe(epochs=4, schedule="cosine")
+    retrain: Recipe = Recipe(epochs=5)
     rounds: Annotated[int, Field(ge=1)] = 1
     merge: Merge = Mean()
     share: Share = Share()
     restat: bool = True
-    refit: Recipe | Ridge | Literal["none"] = Ridge()
+    refit: Recipe | Ridge | Literal["none"] = Recipe()
     mixtures: tuple[Mixture, ...] = (0.2, 0.4, 0.6, 0.8, 1.0)
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
@@ -76,9 +75,8 @@ class ECAvgPlus:
             log("after retraining", fleet.evaluate(), n)
             return local
         fleet.train(None, self.retrain, reply=False)
-        between = fleet.choose(received, self.mixtures)  # what it was given, and what retraining made of that
-        # what it had, and the best of these
-        local = fleet.choose(own, self.mixtures, reply=reply, statistic=statistic)
+        between = fleet.choose(received, self.mixtures)
+        local = fleet.choose(own, (1.0,), prefer="held", reply=reply, statistic=statistic)
         log("after retraining", fleet.evaluate(), n, chosen=(between, local))
         return local
 
@@ -104,15 +102,17 @@ class ECAvgPlus:
 
     @classmethod
     def within(cls, budget: Budget) -> ECAvgPlus:
-        """One round of the same cloud epochs and one edge epoch less, half of the edges' before the update.
+        """One round of the same cloud epochs, and one edge epoch less before the update.
 
-        With a tenth held out, what the guard runs forward is less work than the epoch that is left out.
+        With a tenth held out, what the guard runs forward is less work than the epoch that is left out. Where
+        there is but one epoch before the update, there is no guard.
         """
-        half = budget.edge_epochs // 2
-        before = budget.edge_epochs - half
-        retrain = max(half - 1, 0)
+        retrain = budget.edge_epochs // 2
+        before = budget.edge_epochs - retrain
+        guarded = before > 1
         return cls(
-            pretrain=replace(budget.recipe, epochs=before, alpha=cls().pretrain.alpha),
+            pretrain=replace(budget.recipe, epochs=before - guarded),
             finetune=replace(budget.recipe, epochs=budget.cloud_epochs, schedule="cosine"),
-            retrain=replace(budget.recipe, epochs=retrain, schedule="cosine"),
+            retrain=replace(budget.recipe, epochs=retrain),
+            mixtures=cls().mixtures if guarded else (),
         )
