@@ -56,9 +56,6 @@ STUDIES = {
     "mnist, 10 edges, Dirichlet 0.3": Study("ecavg-mnist", FAITHFUL + DIRICHLET, 5),
     "cifar10, 2 edges, 5+5 classes, drawn weights": Study("ecavg-cifar10", FAITHFUL + DRAWN, 3),
     "cifar10, 2 edges, 5+5 classes, pre-trained": Study("ecavg-cifar10", FAITHFUL + HALF, 3, pretrained=True),
-    "cifar10, 10 edges, Dirichlet 0.3, pre-trained": Study(
-        "ecavg-cifar10", FAITHFUL + HALF + DIRICHLET, 3, pretrained=True
-    ),
     "100 classes of Tiny ImageNet, 2 edges, 50+50, pre-trained": Study(
         "ecavg-cifar10", FAITHFUL + HALF, 3, pretrained=True, folder=A
     ),
@@ -81,7 +78,7 @@ REMEDIES = {
     "ecavg, by_class": (*NO_REMEDY, "method.merge=by_class"),
     "ecavg, regmean": (*NO_REMEDY, "method.merge=regmean"),
     "ecavg, ridge": (*UNGUARDED, "method.refit.ridge=1e-3"),
-    "ecavg, refit": UNGUARDED,
+    "ecavg, refit": (*UNGUARDED, "method.refit.epochs=2"),
     "ecavg, guard": (*NO_REMEDY, "method.mixtures=[0.2,0.4,0.6,0.8,1.0]"),
     "ecavg, annealed": (*NO_REMEDY, "method.finetune.schedule=cosine", "method.retrain.schedule=cosine"),
     "local, annealed": ("method=local", "method.train.epochs=8", "method.train.schedule=cosine"),

@@ -289,7 +289,7 @@ class Edges:
         Raises:
             QuorumError: too few answers were usable.
         """
-        asked = {"since": since, "mixtures": tuple(mixtures), "prefer": prefer}
+        asked: dict[str, Any] = {"since": since, "mixtures": tuple(mixtures), "prefer": prefer}
         what = self._what(None, **asked, statistic=statistic, reply=reply)
         updates = self._ask("choose", what)
         return self._usable(updates, len(what), statistic) if reply else updates

@@ -273,8 +273,8 @@ class Task:
     ``remember``  set aside a copy of what the site holds
     ``choose``    hold (1 - a) times what was remembered in call ``since`` plus a times what is held, with
                   that a of ``mixtures`` which does best on the examples that the site held out; of those that
-                  these cannot tell apart, the one nearest to what it should ``prefer`` (a = 0 is always one; a
-                  site that has held nothing out takes the largest)
+                  these cannot tell apart, the one nearest to what it should ``prefer`` (a = 0 is always
+                  one; a site that has held nothing out takes the largest)
 
     With a ``cut``, parameters are those of the part that it holds. If the part has an "other" output, what
     the site was lent trains it, and so do ``outliers`` times as many examples as it has, made from its own.
