@@ -3,7 +3,7 @@
 An edge's gain is what it ends with, less what ECAvg's edge has ``before update`` at the same seed, both on
 the test images of its own classes. Every method trains the same images, and no edge for more epochs than
 ECAvg's. CIFAR-10 and the hundred classes of Tiny ImageNet are learned by half of MobileNetV2's width.
-Pre-trained means: on the other hundred classes of Tiny ImageNet, 50,000 images, eight epochs.
+Pre-trained means: on the other hundred classes, 50,000 images, eight epochs; then 3+3+3 epochs do.
 
 Run: SHEAF_DATA=… python -m benchmarks.averaging FOLDER [EXPERIMENT…]
 It goes on where it was stopped, and publishes what is finished of every experiment in FOLDER.
@@ -33,6 +33,7 @@ SHARDS = ("partition.name=shards", "partition.edges=10", "partition.shards_per_e
 FAITHFUL = ("method.reference=false",)
 HALF = ("data.limit=10000", "model.options.width_mult=0.5")
 DRAWN = (*HALF, "model.weights=")
+SHORT = (*FAITHFUL, *HALF, *(f"method.{step}.epochs=3" for step in ("pretrain", "finetune", "retrain")))
 A = "tinyimagenet32-a"
 B = "tinyimagenet32-b"
 """Two halves of Tiny ImageNet's classes, at 32x32: folders in $SHEAF_DATA."""
@@ -55,9 +56,9 @@ STUDIES = {
     "mnist, 10 edges, 2 classes each": Study("ecavg-mnist", FAITHFUL + SHARDS, 5),
     "mnist, 10 edges, Dirichlet 0.3": Study("ecavg-mnist", FAITHFUL + DIRICHLET, 5),
     "cifar10, 2 edges, 5+5 classes, drawn weights": Study("ecavg-cifar10", FAITHFUL + DRAWN, 3),
-    "cifar10, 2 edges, 5+5 classes, pre-trained": Study("ecavg-cifar10", FAITHFUL + HALF, 3, pretrained=True),
+    "cifar10, 2 edges, 5+5 classes, pre-trained": Study("ecavg-cifar10", SHORT, 3, pretrained=True),
     "100 classes of Tiny ImageNet, 2 edges, 50+50, pre-trained": Study(
-        "ecavg-cifar10", FAITHFUL + HALF, 3, pretrained=True, folder=A
+        "ecavg-cifar10", SHORT, 3, pretrained=True, folder=A
     ),
 }
 PRETRAINING = (
@@ -81,7 +82,7 @@ REMEDIES = {
     "ecavg, refit": (*UNGUARDED, "method.refit.epochs=2"),
     "ecavg, guard": (*NO_REMEDY, "method.mixtures=[0.2,0.4,0.6,0.8,1.0]"),
     "ecavg, annealed": (*NO_REMEDY, "method.finetune.schedule=cosine", "method.retrain.schedule=cosine"),
-    "local, annealed": ("method=local", "method.train.epochs=8", "method.train.schedule=cosine"),
+    "local, annealed": ("method=local", "method.train.epochs=10", "method.train.schedule=cosine"),
 }
 SHARED = (0.01, 0.05, 0.2)
 
