@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from sheaf.types import Params
-
-Side = Literal["remembered", "held"]
-"""The end of the mixtures at a = 0, and that at a = 1."""
 
 
 def mixture(own: Params, received: Params, a: float) -> dict[str, Tensor]:
@@ -28,26 +24,28 @@ def mixture(own: Params, received: Params, a: float) -> dict[str, Tensor]:
 
 
 def choose_mixture(
-    right: Mapping[float, int], losses: Mapping[float, Tensor], labels: Tensor, prefer: Side
+    right: Mapping[float, int], losses: Mapping[float, Tensor], labels: Tensor, baseline: int
 ) -> float:
     """The a to hold, by what its mixture does on N held-out examples.
 
-    Only an a that gets no fewer right than a = 0 is safe. Of these it is the one nearest to the preferred
-    side whose cross-entropy is within one standard error of the least (the one-standard-error rule: Breiman,
-    Friedman, Olshen, Stone, Classification and Regression Trees, 1984, section 3.4.3). Every class counts the
-    same in the cross-entropy: an edge has few examples of some, and a model that gives these up would look
-    good in a plain mean.
+    Of those that get at least ``baseline`` right (of all, where none does) it is the one nearest to half-way
+    whose cross-entropy is within one standard error of the least; of two as near the larger. Half-way is what
+    Wortsman et al. (CVPR 2022, arXiv:2109.01903) advise where nothing is known; the margin is the
+    one-standard-error rule (Breiman, Friedman, Olshen, Stone: Classification and Regression Trees, 1984,
+    section 3.4.3). Every class counts the same in the cross-entropy: an edge has few examples of some, and a
+    model that gives these up would look good in a plain mean.
 
     Args:
-        right: a -> how many examples its mixture gets right; a = 0 is one of them.
+        right: a -> how many examples its mixture gets right.
         losses: a -> (N,) cross-entropies.
         labels: (N,) classes.
     """
     counts = labels.bincount().double()
     weight = counts.reciprocal()[labels] / (counts > 0).sum()
-    safe = [a for a in sorted(right, reverse=prefer == "held") if right[a] >= right[0]]
+    safe = [a for a in right if right[a] >= baseline] or list(right)
     best = min(safe, key=lambda a: (weight @ losses[a].double()).item())
-    return next(a for a in safe if _no_worse(losses[a].double() - losses[best].double(), weight))
+    as_good = [a for a in safe if _no_worse(losses[a].double() - losses[best].double(), weight)]
+    return min(as_good, key=lambda a: (abs(a - 0.5), -a))
 
 
 def _no_worse(excess: Tensor, weight: Tensor) -> bool:

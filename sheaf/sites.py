@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -271,7 +271,7 @@ class Edges:
         since: int,
         mixtures: Sequence[float],
         *,
-        prefer: Literal["remembered", "held"] = "remembered",
+        baseline: int = 0,
         statistic: Statistic | None = None,
         reply: bool = False,
     ) -> list[Update]:
@@ -283,13 +283,14 @@ class Edges:
         Args:
             since: what ``remember`` returned.
             mixtures: the values of a in (1 - a) remembered + a held; 0 is always one.
-            prefer: which end is held rather where its held-out examples cannot tell.
+            baseline: what an earlier ``remember`` returned, if no fewer held-out examples than by that model
+                are to be right, where that can be had; ``since`` by default.
             statistic, reply: whether what was chosen is sent back, and with what; see ``train``.
 
         Raises:
             QuorumError: too few answers were usable.
         """
-        asked: dict[str, Any] = {"since": since, "mixtures": tuple(mixtures), "prefer": prefer}
+        asked: dict[str, Any] = {"since": since, "mixtures": tuple(mixtures), "baseline": baseline}
         what = self._what(None, **asked, statistic=statistic, reply=reply)
         updates = self._ask("choose", what)
         return self._usable(updates, len(what), statistic) if reply else updates

@@ -140,7 +140,8 @@ class Worker:
         elif task.kind == "refit":
             spent += head.ridge_macs(self.network.classifier, len(self.data.train))
         elif task.kind == "choose":
-            spent = len(_candidates(task)) * len(self.held_out) * macs.forward
+            judged = len(_candidates(task)) + (task.baseline > 0)
+            spent = judged * len(self.held_out) * macs.forward
         if task.statistic and task.reply:
             examples = min(task.statistic.examples or len(self.data.train), len(self.data.train))
             spent += examples * self.network.statistic_macs(task.statistic.kind, task.cut)
@@ -219,8 +220,13 @@ class Worker:
         for a in _candidates(task) if len(self.held_out) else ():
             self.network.of(task.cut).load_state_dict(mixture(own, received, a))
             right[a], losses[a] = self._on_held_out(task)
-        labels = self.held_out.labels
-        best = choose_mixture(right, losses, labels, task.prefer) if right else max(_candidates(task))
+        best = max(_candidates(task))
+        if right:
+            baseline = right[0.0]
+            if task.baseline:
+                self.network.of(task.cut).load_state_dict(load_file(self._held.remembered(task.baseline)))
+                baseline, _ = self._on_held_out(task)
+            best = choose_mixture(right, losses, self.held_out.labels, baseline)
         chosen = mixture(own, received, best)
         self.network.of(task.cut).load_state_dict(chosen)
         self._held.keep(task.call, Blob.of(chosen))

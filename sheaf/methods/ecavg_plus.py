@@ -78,8 +78,8 @@ class ECAvgPlus:
             log("after retraining", fleet.evaluate(), n)
             return local
         fleet.train(None, self.retrain, reply=False)
-        between = fleet.choose(received, self.mixtures)
-        local = fleet.choose(own, (1.0,), prefer="held", reply=reply, statistic=statistic)
+        between = fleet.choose(received, self.mixtures, baseline=own)
+        local = fleet.choose(own, (1.0,), reply=reply, statistic=statistic)
         log("after retraining", fleet.evaluate(), n, chosen=(between, local))
         return local
 
