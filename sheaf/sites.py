@@ -276,6 +276,7 @@ class Edges:
         since: int,
         mixtures: Sequence[float],
         *,
+        baseline: int = 0,
         statistic: Statistic | None = None,
         reply: bool = False,
     ) -> list[Update]:
@@ -287,12 +288,15 @@ class Edges:
         Args:
             since: what ``remember`` returned.
             mixtures: the values of a in (1 - a) remembered + a held; 0 is always one.
+            baseline: what an earlier ``remember`` returned, if no fewer held-out examples than by that model
+                are to be right, where that can be had; ``since`` by default.
             statistic, reply: whether what was chosen is sent back, and with what; see ``train``.
 
         Raises:
             QuorumError: too few answers were usable.
         """
-        what = self._what(None, since=since, mixtures=tuple(mixtures), statistic=statistic, reply=reply)
+        asked: dict[str, Any] = {"since": since, "mixtures": tuple(mixtures), "baseline": baseline}
+        what = self._what(None, **asked, statistic=statistic, reply=reply)
         updates = self._ask("choose", what)
         return self._usable(updates, len(what), statistic) if reply else updates
 

@@ -27,6 +27,7 @@ NARROWED: dict[str, Any] = {
     "seed": Whole,
     "cut": dict[str, Any] | None,
     "since": Annotated[int, Field(ge=0, lt=10**6)],
+    "baseline": Annotated[int, Field(ge=0, lt=10**6)],
     "mixtures": Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(max_length=1000)],
     "outliers": Annotated[float, Field(ge=0, le=100)],
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sheaf import runs
+from sheaf.budget import Budget
 from sheaf.config import Experiment
 from sheaf.engines.local import LocalFleet
 from sheaf.methods.ecavg import ECAvg
@@ -97,10 +98,19 @@ def test_a_guarded_edge_never_ends_worse_on_what_it_held_out(quick: Experiment, 
     for row in after:
         had = before[row.site, row.round]
         forgotten, kept = row.choices
-        assert forgotten.chosen >= max(forgotten.had, 0)
         assert kept.had == pytest.approx(had.held_out)
         assert kept.got == pytest.approx(forgotten.chosen)
         assert kept.chosen == pytest.approx(row.held_out)
+        assert kept.mixture in (0, 1), "what it had, or what was chosen first"
         assert row.held_out >= had.held_out
     second = before["edge-1", 2]
     assert second.confusion == after[0].confusion, "the second round starts from what was chosen"
+
+
+def test_the_guard_is_paid_for_with_an_epoch() -> None:
+    budget = Budget(recipe=STEP, edge_epochs=10, cloud_epochs=5)
+    method = ECAvgPlus.within(budget)
+    assert (method.pretrain.epochs, method.finetune.epochs, method.retrain.epochs) == (3, 5, 6)
+    assert method.mixtures
+    least = ECAvgPlus.within(replace(budget, edge_epochs=2))
+    assert (least.pretrain.epochs, least.retrain.epochs, least.mixtures) == (1, 1, ())
