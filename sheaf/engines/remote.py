@@ -37,8 +37,8 @@ from sheaf.types import Absence, Progress, Share, Task, Update
 
 logger = logging.getLogger("sheaf")
 
-PATIENCE = 12.0
-"""Seconds without any sign of life after which a device is taken for dead."""
+PATIENCE = 10.0
+"""Seconds without any sign of life after which a device is taken for dead; with ``ATTEMPT``, at most 15."""
 
 ATTEMPT = 5.0
 """Seconds that one message may take before it is sent again."""
