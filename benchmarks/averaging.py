@@ -2,7 +2,8 @@
 
 An edge's gain is what it ends with, less what ECAvg's edge has ``before update`` at the same seed, both on
 the test images of its own classes. Every method trains the same images, and no edge for more epochs than
-ECAvg's.
+ECAvg's. CIFAR-10 and the hundred classes of Tiny ImageNet are learned by half of MobileNetV2's width.
+Pre-trained means: on the other hundred classes, 50,000 images, eight epochs; then 3+3+3 epochs do.
 
 Run: SHEAF_DATA=… python -m benchmarks.averaging FOLDER [EXPERIMENT…]
 It goes on where it was stopped, and publishes what is finished of every experiment in FOLDER.
@@ -10,6 +11,7 @@ It goes on where it was stopped, and publishes what is finished of every experim
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 from dataclasses import dataclass, replace
@@ -25,27 +27,50 @@ from sheaf.record import Result
 from sheaf.report.live import Live
 from sheaf.types import CLOUD, Share
 
+CONSOLE = Console(width=100)
 DIRICHLET = ("partition.name=dirichlet", "partition.edges=10", "partition.alpha=0.3")
 SHARDS = ("partition.name=shards", "partition.edges=10", "partition.shards_per_edge=2")
-DRAWN = ("data.limit=10000", "model.weights=")
+FAITHFUL = ("method.reference=false",)
+HALF = ("data.limit=10000", "model.options.width_mult=0.5")
+DRAWN = (*HALF, "model.weights=")
+SHORT = (*FAITHFUL, *HALF, *(f"method.{step}.epochs=3" for step in ("pretrain", "finetune", "retrain")))
+A = "tinyimagenet32-a"
+B = "tinyimagenet32-b"
+"""Two halves of Tiny ImageNet's classes, at 32x32: folders in $SHEAF_DATA."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """One experiment of the study: which, how often, and whether each remedy is also taken alone."""
+    """One experiment of the study: which, how often, from what weights, and whether each remedy alone too."""
 
     source: str
     changes: tuple[str, ...]
     seeds: int
+    pretrained: bool = False
     remedies: bool = False
+    folder: str | None = None
 
 
 STUDIES = {
-    "mnist, 2 edges, 5+5 classes": Study("ecavg-mnist", (), 5, remedies=True),
-    "mnist, 10 edges, 2 classes each": Study("ecavg-mnist", SHARDS, 5),
-    "mnist, 10 edges, Dirichlet 0.3": Study("ecavg-mnist", DIRICHLET, 5),
-    "cifar10, 2 edges, 5+5 classes, drawn weights": Study("ecavg-cifar10", DRAWN, 3),
+    "mnist, 2 edges, 5+5 classes": Study("ecavg-mnist", FAITHFUL, 5, remedies=True),
+    "mnist, 10 edges, 2 classes each": Study("ecavg-mnist", FAITHFUL + SHARDS, 5),
+    "mnist, 10 edges, Dirichlet 0.3": Study("ecavg-mnist", FAITHFUL + DIRICHLET, 5),
+    "cifar10, 2 edges, 5+5 classes, drawn weights": Study("ecavg-cifar10", FAITHFUL + DRAWN, 3),
+    "cifar10, 2 edges, 5+5 classes, pre-trained": Study("ecavg-cifar10", SHORT, 3, pretrained=True),
+    "100 classes of Tiny ImageNet, 2 edges, 50+50, pre-trained": Study(
+        "ecavg-cifar10", SHORT, 3, pretrained=True, folder=A
+    ),
 }
+PRETRAINING = (
+    "method=central",
+    "method.train.epochs=8",
+    "method.train.batch_size=128",
+    "method.train.lr=2e-3",
+    "method.train.schedule=cosine",
+    'method.train.augment=["flip", "crop"]',
+    "model.options.width_mult=0.5",
+    "model.weights=",
+)
 RIVALS = ("ecavg", "ecavg_plus", "fedavg", "local")
 UNGUARDED = ("method.name=ecavg_plus", "method.restat=false", "method.mixtures=[]")
 NO_REMEDY = (*UNGUARDED, "method.refit=none")
@@ -54,6 +79,7 @@ REMEDIES = {
     "ecavg, by_class": (*NO_REMEDY, "method.merge=by_class"),
     "ecavg, regmean": (*NO_REMEDY, "method.merge=regmean"),
     "ecavg, ridge": (*UNGUARDED, "method.refit.ridge=1e-3"),
+    "ecavg, refit": (*UNGUARDED, "method.refit.epochs=2"),
     "ecavg, guard": (*NO_REMEDY, "method.mixtures=[0.2,0.4,0.6,0.8,1.0]"),
     "ecavg, annealed": (*NO_REMEDY, "method.finetune.schedule=cosine", "method.retrain.schedule=cosine"),
     "local, annealed": ("method=local", "method.train.epochs=10", "method.train.schedule=cosine"),
@@ -61,13 +87,33 @@ REMEDIES = {
 SHARED = (0.01, 0.05, 0.2)
 
 
-def variants(study: Study) -> dict[str, Experiment]:
+def changes(study: Study, folder: Path) -> tuple[str, ...]:
+    """What a study sets, with weights that were trained in ``folder`` where it starts from such."""
+    sets = study.changes
+    if study.folder:
+        sets += (f"data.name={source(study.folder)}",)
+    if study.pretrained:
+        experiment = load_experiment("ecavg-cifar10", (f"data.name={source(B)}", *PRETRAINING))
+        done = run_or_resume(
+            experiment, folder / "pre-training", watch=Live(CONSOLE, "pre-training", rows=False)
+        )
+        sets += (f"model.weights={folder / 'pre-training' / done.weights[CLOUD]}",)
+    return sets
+
+
+def source(name: str) -> Path:
+    """A folder of $SHEAF_DATA."""
+    return Path(os.environ["SHEAF_DATA"]).resolve() / name
+
+
+def variants(study: Study, sets: tuple[str, ...]) -> dict[str, Experiment]:
     """What is run of a study -> its experiment, seed 0."""
-    base = load_experiment(study.source, study.changes)
+    base = load_experiment(study.source, sets)
     chosen = {method: base.with_method(method) for method in RIVALS}
     if study.remedies:
-        for remedy, changes in REMEDIES.items():
-            chosen[remedy] = load_experiment(study.source, (*study.changes, *changes))
+        alone = tuple(change for change in sets if change not in FAITHFUL)
+        for remedy, remedies in REMEDIES.items():
+            chosen[remedy] = load_experiment(study.source, (*alone, *remedies))
         plus = chosen["ecavg_plus"]
         for fraction in SHARED:
             method = replace(plus.method, share=Share(fraction=fraction))
@@ -101,6 +147,11 @@ def row(experiment: str, method: str, seed: int, result: Result, faithful: Resul
     }
 
 
+def slug(name: str) -> str:
+    """A name as a file has it."""
+    return name.replace(" ", "_").replace("/", "-")
+
+
 def standard_error(row: Any) -> float:
     """Of an accuracy, over the test images that it was measured on."""
     return float((row.accuracy * (1 - row.accuracy) / row.examples) ** 0.5)
@@ -108,18 +159,18 @@ def standard_error(row: Any) -> float:
 
 def main() -> None:
     """Runs the experiments that are named, or all, and publishes ``averaging.json``."""
-    console = Console(width=100)
-    given, asked = Path(sys.argv[1]), sys.argv[2:] or list(STUDIES)
+    given, asked = Path(sys.argv[1]).resolve(), sys.argv[2:] or list(STUDIES)
     rows: list[dict[str, Any]] = []
     settings: dict[str, Any] = {}
     data: dict[str, str] = {}
     for name, study in STUDIES.items():
-        for seed in range(study.seeds):
+        sets = changes(study, given) if name in asked or any(given.glob(f"{slug(name)}-*")) else ()
+        for seed in range(study.seeds) if sets else ():
             results: dict[str, Result] = {}
-            for method, experiment in variants(study).items():
-                folder = given / f"{name}-{method}-{seed}".replace(" ", "_").replace("/", "-")
+            for method, experiment in variants(study, sets).items():
+                folder = given / slug(f"{name}-{method}-{seed}")
                 if name in asked:
-                    watch = Live(console, f"{name}: {method}, seed {seed}", rows=False)
+                    watch = Live(CONSOLE, f"{name}: {method}, seed {seed}", rows=False)
                     run_or_resume(replace(experiment, seed=seed), folder, watch=watch)
                 if not (folder / "result.json").exists():
                     continue

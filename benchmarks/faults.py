@@ -40,9 +40,9 @@ from sheaf.record import Result
 EDGES = ("edge-1", "edge-2", "edge-3")
 SETTINGS = (
     "partition.edges=3",
-    "data.limit=500",
+    "data.limit=1000",
     "data.limit_test=100",
-    "method.pretrain.epochs=900",
+    "method.pretrain.epochs=1000",
     "method.retrain.epochs=60",
     "method.finetune.epochs=5",
     "method.reference=false",
@@ -171,11 +171,11 @@ def absent_at_start(stage: Stage) -> dict[str, Any]:
 
 
 def killed(stage: Stage) -> dict[str, Any]:
-    """edge-3 loses its power in mid-training, and comes back when the next call is under way."""
+    """edge-3 loses its power in mid-training, and has it again three seconds later."""
     trial = Trial(stage, "killed")
     trial.wait_for_call(1)
     stage.kill(stage.edges["edge-3"])
-    trial.wait_for_call(4)
+    time.sleep(3)
     stage.mend()
     trial.end()
     return trial.outcome()
@@ -314,9 +314,11 @@ def foreign_kit(stage: Stage) -> dict[str, Any]:
 
 def forged_kit(stage: Stage) -> dict[str, Any]:
     """The same, with this fleet's authority put into the kit, so that the device trusts this cloud."""
+    other = stage.folder / "forged-fleet"
+    provision.init(other, "localhost", provision.read(stage.fleet).port, ["edge-3"])
     stage.kill(stage.edges["edge-3"])
     ours = json.loads((stage.fleet / "kits" / "edge-3.kit").read_text())
-    kit = stage.folder / "other" / "kits" / "edge-3.kit"
+    kit = other / "kits" / "edge-3.kit"
     forged = json.loads(kit.read_text())
     forged["kit"]["authority"] = ours["kit"]["authority"]
     kit.write_text(json.dumps(forged))
@@ -324,11 +326,11 @@ def forged_kit(stage: Stage) -> dict[str, Any]:
 
 
 def revoked_kit(stage: Stage) -> dict[str, Any]:
-    """edge-3 is removed in mid-training, and tries to come back with its kit. The last case: for good."""
+    """edge-3 is removed in mid-training (four times as many steps), and tries to come back with its kit."""
     kit = stage.folder / "kept.kit"
     shutil.copy(stage.fleet / "kits" / "edge-3.kit", kit)
     kit.chmod(0o600)
-    trial = Trial(stage, "revoked")
+    trial = Trial(stage, "revoked", ("method.pretrain.batch_size=16",))
     trial.wait_for_call(1)
     subprocess.run([*SHEAF, "cloud", "remove", "edge-3", "--fleet", str(stage.fleet)], check=True)
     trial.end()
@@ -359,12 +361,21 @@ def _not_let_in(stage: Stage, kit: Path, name: str) -> dict[str, Any]:
     heard = re.search(r"(\d+) s ago", line)
     inside = heard is not None and int(heard[1]) < 10
     told = log.read_text().strip().splitlines()[-1:]
+    refused = _last_refusal(stage, name)
     return {
         "ended": ("LET IN" if inside else "not let in") + f" (device: {' '.join(told)})",
+        "attacker_sees": refused,
         "seconds": 25.0,
         "weights": "",
         "left_out": "",
     }
+
+
+def _last_refusal(stage: Stage, name: str) -> str:
+    """The last line in which FLARE tells the device why it does not get in."""
+    log = stage.folder / name / "flare" / "log.txt"
+    lines = log.read_text().splitlines() if log.exists() else []
+    return next((line for line in reversed(lines) if re.search("ERROR|WARNING|Fail|fail", line)), "")
 
 
 CASES: tuple[Callable[[Stage], dict[str, Any]], ...] = (
@@ -382,7 +393,7 @@ CASES: tuple[Callable[[Stage], dict[str, Any]], ...] = (
     no_kit,
     foreign_kit,
     forged_kit,
-    revoked_kit,
+    revoked_kit,  # the last one: edge-3 is out for good
 )
 
 

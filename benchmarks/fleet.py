@@ -43,7 +43,7 @@ from sheaf.types import Recipe, Share, Task, Update
 
 EDGES = 3
 MB = 1_000_000
-SIZES = {"empty": (0, 20), "10 MB": (10 * MB, 7), "100 MB": (100 * MB, 4)}
+SIZES = {"empty": (0, 20), "10 MB": (10 * MB, 12), "100 MB": (100 * MB, 7)}
 """Name -> bytes of weights each way, rounds."""
 
 ECHO = ("benchmarks.fleet_echo.EchoCloud", "benchmarks.fleet_echo.EchoEdge")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 
@@ -33,7 +35,7 @@ class Blob:
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> Blob:
         """Encodes CPU tensors; strides are not kept, values are."""
-        encoded = safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
+        encoded = _encode(tensors)
         return cls(encoded, hashlib.sha256(encoded).hexdigest(), len(encoded))
 
     @classmethod
@@ -63,38 +65,53 @@ class Blob:
         value = safetensors.torch.load(self.source)[name]
         return value[start:stop] if value.dim() else value
 
-    def write(self, path: Path, named: bool = True) -> Blob:
+    def write(self, path: Path, named: bool = True, over: Path | None = None) -> Blob:
         """Puts the bytes into a file, wholly or not at all, and returns the blob that lies there.
 
         Args:
             named: the file is durable on return. If not, its bytes are, and its name is after ``sync``.
+            over: a file that is of no use any more, see ``write_durably``.
         """
-        if self.lies_at is None or not _link(self.lies_at, path):
-            _write(path, self.source.read_bytes() if isinstance(self.source, Path) else self.source)
+        there = self.lies_at
+        if there is None and isinstance(self.source, Path):
+            there = self.source
+            sync(there)
+        if there is None or not _link(there, path):
+            content = self.source.read_bytes() if isinstance(self.source, Path) else self.source
+            _write(path, content, over)
         if named:
             sync(path.parent)
         return Blob(path, self.sha256, self.size, path)
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Writes a file that, after a crash at any moment, is there whole or not there at all."""
-    _write(path, content)
+def write_durably(path: Path, content: bytes | bytearray | memoryview, over: Path | None = None) -> None:
+    """Writes a file that, after a crash at any moment, is there whole or not there at all.
+
+    Args:
+        over: a file on the same disk that is of no use any more, and may be gone afterwards: its room is
+            written over, which takes a fraction of the time that new room takes. Not if it has another name.
+    """
+    _write(path, content, over)
     sync(path.parent)
 
 
-def sync(folder: Path) -> None:
-    """Makes the names of a folder's files durable."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Makes a file's bytes durable, or the names of a folder's files."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes | bytearray | memoryview, over: Path | None) -> None:
     half = path.with_name(path.name + ".part")
-    with half.open("wb") as file:
+    half.unlink(missing_ok=True)
+    if over is not None and over.stat().st_nlink == 1:
+        over.replace(half)
+    with half.open("r+b" if half.exists() else "wb") as file:
         file.write(content)
+        file.truncate()
         file.flush()
         os.fsync(file.fileno())
     half.replace(path)
@@ -111,3 +128,41 @@ def _link(there: Path, path: Path) -> bool:
     half.replace(path)
     half.unlink(missing_ok=True)  # where both were names of one file already, replacing did nothing
     return True
+
+
+_NAMES = {
+    torch.uint64: "U64",
+    torch.int64: "I64",
+    torch.float64: "F64",
+    torch.complex64: "C64",
+    torch.float32: "F32",
+    torch.uint32: "U32",
+    torch.int32: "I32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.uint16: "U16",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+"""Types as a safetensors file names them, in the order in which tensors lie in it."""
+
+_PLACES = {dtype: place for place, dtype in enumerate(_NAMES)}
+
+
+def _encode(tensors: Mapping[str, Tensor]) -> bytes:
+    """What ``safetensors.torch.save`` gives, byte for byte, with each tensor copied once, not four times."""
+    if any(tensor.dtype not in _PLACES for tensor in tensors.values()):
+        return safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    header, parts, at = {}, [], 0
+    for name in sorted(tensors, key=lambda name: (_PLACES[tensors[name].dtype], name)):
+        flat = tensors[name].detach().contiguous().reshape(-1).view(torch.uint8)
+        parts.append(flat.numpy().data)
+        stop = at + len(flat)
+        shape = list(tensors[name].shape)
+        header[name] = {"dtype": _NAMES[tensors[name].dtype], "shape": shape, "data_offsets": [at, stop]}
+        at = stop
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([len(text).to_bytes(8, "little"), text, *parts])

@@ -8,6 +8,7 @@ is left alone, and so is the experiment's partition.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import time
 import uuid
 from collections.abc import Iterable
@@ -31,6 +32,8 @@ from sheaf.watch import Quiet, Watch
 
 if TYPE_CHECKING:
     from sheaf.engines.nvflare import FlareLink
+
+logger = logging.getLogger("sheaf")
 
 
 def run(
@@ -70,9 +73,7 @@ def run(
         check_quorum(len(there), len(edges), resolved.fleet.quorum, "are there", absent)
         command["counts"], command["shares"] = _roster(edges, there, len(prepared.dataset.classes))
         prepared = _with_roster(resolved, data, command)
-        left_out = (f"{absence.site} is not there at the start: {absence.why}" for absence in absent)
-        prepared = replace(prepared, notes=(*prepared.notes, *left_out))
-        return runs.start(prepared, folder, command, watch or Quiet(), _engine(link, command))
+        return runs.start(prepared, folder, command, watch or Quiet(), _engine(link, command, absent))
 
 
 def resume(folder: Path, *, data: Path | None = None, watch: Watch | None = None) -> Result:
@@ -128,8 +129,13 @@ def _with_roster(experiment: Experiment, data: Path | None, command: dict[str, A
     return prepare(replace(experiment, fleet=fleet), data, command["counts"])
 
 
-def _engine(link: FlareLink, command: dict[str, Any]) -> runs.Engine:
+def _engine(link: FlareLink, command: dict[str, Any], absent: Iterable[Absence] = ()) -> runs.Engine:
+    """Makes the fleet of a run, and tells who is absent at its start: a method may ask them for nothing."""
+
     def make(prepared: Prepared, folder: Path, watch: Watch) -> Fleet:
+        for absence in absent:
+            logger.info("%s is not there at the start: %s", absence.site, absence.why)
+            watch.absent(absence.site, f"not there at the start: {absence.why}")
         return _remote(prepared, link, command["run"], folder, watch, tuple(command["counts"]))
 
     return make

@@ -28,22 +28,24 @@ class Held:
     def keep(self, call: int, blob: Blob) -> Blob:
         """Holds ``blob`` from ``call`` on, durably. Returns the same blob, knowing where it lies now."""
         previous = self.before(call)
-        blob.write(self._path(call))
-        for number in self._calls():
-            if number != call and self._path(number) != previous:
-                self._path(number).unlink()
+        old = [self._path(n) for n in self._calls() if n != call and self._path(n) != previous]
+        blob.write(self._path(call), over=old[0] if old else None)
+        for path in old:
+            path.unlink(missing_ok=True)
         return replace(blob, lies_at=self._path(call))
 
-    def remember(self, call: int) -> None:
-        """Sets aside a copy of what was held when ``call`` began; the two newest copies stay.
+    def remember(self, call: int, blob: Blob | None = None) -> None:
+        """Sets aside ``blob``, or a copy of what was held when ``call`` began; the two newest copies stay.
 
         Raises:
             ValueError: nothing was held.
         """
         held = self.before(call)
-        if held is None:
-            raise ValueError("there is nothing to remember")
-        Blob.at(held).write(self.remembered(call))
+        if blob is None:
+            if held is None:
+                raise ValueError("there is nothing to remember")
+            blob = Blob.at(held)
+        blob.write(self.remembered(call))
         for number in self._calls("remembered")[:-2]:
             self.remembered(number).unlink()
 

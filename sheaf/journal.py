@@ -12,6 +12,7 @@ for again. Anything else that does not fit is damage, and refused.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -24,8 +25,8 @@ from sheaf.errors import RunFolderError
 from sheaf.types import Absence, Task, Update
 from sheaf.wire import encode_header, task_digest
 
-TOGETHER = 1.0
-"""Seconds within which answers are synced together."""
+TOGETHER = 0.1
+"""Seconds within which answers are synced together: to wait for the disk takes longer than to write."""
 
 
 class Journal:
@@ -51,6 +52,7 @@ class Journal:
         self._waiting: list[bytes] = []
         self._lock = threading.RLock()
         self._timer: threading.Timer | None = None
+        self._failed: OSError | None = None
         if not entries:
             self._append(identity)
             self.settle()
@@ -74,7 +76,7 @@ class Journal:
         return Update.of(entry["update"], self._checked_blob(entry))
 
     def record(self, task: Task, update: Update) -> Update:
-        """Makes an answer durable within a second. Returns it with its tensors on disk, not in memory."""
+        """Makes an answer durable within a tenth of a second. Returns it with its tensors on disk, not in memory."""
         blob = update.blob
         if blob is not None:
             blob = blob.write(self._tensors_of(task.call, update.site), named=False)
@@ -108,24 +110,42 @@ class Journal:
         self._append_to.close()
 
     def settle(self) -> None:
-        """Makes durable at once what was recorded: the tensors, then the lines that count on them."""
+        """Makes durable at once what was recorded: the tensors, then the lines that count on them.
+
+        Raises:
+            OSError: the disk takes no more. What is in doubt is not written a second time.
+        """
         with self._lock:
+            if self._failed is not None:
+                raise self._failed
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            if self._waiting:
+            if not self._waiting:
+                return
+            try:
                 sync(self._folder)
                 self._append_to.writelines(self._waiting)
                 self._append_to.flush()
                 os.fsync(self._append_to.fileno())
+            except OSError as error:
+                self._failed = error
+                raise
+            finally:
                 self._waiting.clear()
+
+    def _settle_in_time(self) -> None:
+        with contextlib.suppress(OSError):  # raised again where the next answer is recorded
+            self.settle()
 
     def _append(self, entry: dict[str, Any]) -> None:
         body = encode_header(entry)
         with self._lock:
+            if self._failed is not None:
+                raise self._failed
             self._waiting.append(b"%08x %s\n" % (zlib.crc32(body), body))
             if self._timer is None:
-                self._timer = threading.Timer(TOGETHER, self.settle)
+                self._timer = threading.Timer(TOGETHER, self._settle_in_time)
                 self._timer.daemon = True
                 self._timer.start()
 

@@ -1,6 +1,8 @@
-"""Between two models of one shape."""
+"""Between two models of one shape: their mixtures, and which of these to hold."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -19,3 +21,34 @@ def mixture(own: Params, received: Params, a: float) -> dict[str, Tensor]:
         name: torch.lerp(own[name], value, a) if value.is_floating_point() and a != 1 else value
         for name, value in received.items()
     }
+
+
+def choose_mixture(
+    right: Mapping[float, int], losses: Mapping[float, Tensor], labels: Tensor, baseline: int
+) -> float:
+    """The a to hold, by what its mixture does on N held-out examples.
+
+    Of those that get at least ``baseline`` right (of all, where none does) it is the one nearest to half-way
+    whose cross-entropy is within one standard error of the least; of two as near the larger. Half-way is what
+    Wortsman et al. (CVPR 2022, arXiv:2109.01903) advise where nothing is known; the margin is the
+    one-standard-error rule (Breiman, Friedman, Olshen, Stone: Classification and Regression Trees, 1984,
+    section 3.4.3). Every class counts the same in the cross-entropy: an edge has few examples of some, and a
+    model that gives these up would look good in a plain mean.
+
+    Args:
+        right: a -> how many examples its mixture gets right.
+        losses: a -> (N,) cross-entropies.
+        labels: (N,) classes.
+    """
+    counts = labels.bincount().double()
+    weight = counts.reciprocal()[labels] / (counts > 0).sum()
+    safe = [a for a in right if right[a] >= baseline] or list(right)
+    best = min(safe, key=lambda a: (weight @ losses[a].double()).item())
+    as_good = [a for a in safe if _no_worse(losses[a].double() - losses[best].double(), weight)]
+    return min(as_good, key=lambda a: (abs(a - 0.5), -a))
+
+
+def _no_worse(excess: Tensor, weight: Tensor) -> bool:
+    """Whether the mean of (N,) paired differences, weighted, is within its standard error of 0."""
+    mean, spread = weight @ excess, weight**2
+    return bool(mean**2 * (1 - spread.sum()) <= spread @ (excess - mean) ** 2)

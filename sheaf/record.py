@@ -31,7 +31,8 @@ class Choice:
     """What a guarded edge decided: to hold (1 - ``mixture``) of what it had plus ``mixture`` of what it got.
 
     ``had``, ``got`` and ``chosen`` are the accuracies of these on its ``examples`` held-out examples; None
-    where it had held none out and took what it got.
+    where it had held none out and took what it got, and ``had`` also where it was away when it should have
+    set that aside: it then took what it got.
     """
 
     mixture: float

@@ -57,12 +57,10 @@ class Repeated:
             answer = self._function(*inputs)
         if known is None or not known.calls:
             self._known[shapes] = recorder if recorder.repeatable else self._function
-        elif (
-            known.seen == recorder.seen
-        ):  # compared are two that keep, as autograd goes by who holds a tensor
+        elif known.seen == recorder.seen:  # of two that keep: autograd goes by who holds a tensor
             try:
                 self._known[shapes] = _Replay(recorder.calls, inputs, answer)
-            except (RuntimeError, TypeError, KeyError):  # an operation of a kind that TorchScript lacks
+            except (RuntimeError, TypeError, KeyError, AttributeError):  # a kind that TorchScript lacks
                 self._known[shapes] = self._function
         else:
             self._known[shapes] = self._function
@@ -188,7 +186,7 @@ class _Graph:
         """Runs them, given ``tensors``.
 
         Raises:
-            RuntimeError, TypeError, KeyError: TorchScript cannot run one of them.
+            RuntimeError, TypeError, KeyError, AttributeError: TorchScript cannot run one of them.
         """
         for _, arguments, made in self._todo:  # a graph's inputs come before its nodes
             for tensor in _tensors((arguments, made)):

@@ -126,21 +126,23 @@ class Calls:
                 self.refuse(answer.site, "it answered what it was not asked")
             elif isinstance(answer, Absence):
                 answers[answer.site] = answer
+                self._watch.absent(answer.site, answer.why)
             elif answer.kind != kind:
-                answers[answer.site] = Absence(answer.site, f"it answered a {kind} task with {answer.kind!r}")
+                why = f"it answered a {kind} task with {answer.kind!r}"
+                answers[answer.site] = Absence(answer.site, why)
+                self._watch.absent(answer.site, why)
             else:
                 answers[answer.site] = self._journal.record(tasks[answer.site], answer)
                 self._watch.answered(answer.site)
-        absent = [
-            answer if answer is not None else Absence(site, "it gave no answer")
-            for site, answer in answers.items()
-            if not isinstance(answer, Update)
-        ]
+        absent = [answer for answer in answers.values() if isinstance(answer, Absence)]
+        for site in (site for site, answer in answers.items() if answer is None):
+            absent.append(Absence(site, "it gave no answer"))
+            self._watch.absent(site, absent[-1].why)
         check_quorum(len(tasks) - len(absent), len(tasks), quorum, f"answered a {kind} call", absent)
         for absence in absent:
             if absence.site not in settled:
                 self._journal.record_absence(tasks[absence.site], absence)
-            self.refuse(absence.site, absence.why)
+            self._note(absence.site, absence.why)
         self._journal.settle()
         updates = [answer for answer in answers.values() if isinstance(answer, Update)]
         if counted:
@@ -156,9 +158,12 @@ class Calls:
 
     def refuse(self, site: str, why: str) -> None:
         """Notes that a site's answer to the latest call is left out."""
+        self._note(site, why)
+        self._watch.refused(site, why)
+
+    def _note(self, site: str, why: str) -> None:
         logger.info("call %d: %s is refused: %s", self.count, site, why)
         self.refused.append(Refusal(self.count, site, why))
-        self._watch.refused(site, why)
 
 
 class Edges:
@@ -272,6 +277,7 @@ class Edges:
         since: int,
         mixtures: Sequence[float],
         *,
+        baseline: int = 0,
         statistic: Statistic | None = None,
         reply: bool = False,
     ) -> list[Update]:
@@ -283,12 +289,15 @@ class Edges:
         Args:
             since: what ``remember`` returned.
             mixtures: the values of a in (1 - a) remembered + a held; 0 is always one.
+            baseline: what an earlier ``remember`` returned, if no fewer held-out examples than by that model
+                are to be right, where that can be had; ``since`` by default.
             statistic, reply: whether what was chosen is sent back, and with what; see ``train``.
 
         Raises:
             QuorumError: too few answers were usable.
         """
-        what = self._what(None, since=since, mixtures=tuple(mixtures), statistic=statistic, reply=reply)
+        asked: dict[str, Any] = {"since": since, "mixtures": tuple(mixtures), "baseline": baseline}
+        what = self._what(None, **asked, statistic=statistic, reply=reply)
         updates = self._ask("choose", what)
         return self._usable(updates, len(what), statistic) if reply else updates
 
@@ -320,7 +329,7 @@ class Edges:
     ) -> list[Update]:
         """Asks the edges, and notes which of them missed a model that they were to hold."""
         updates = self._calls.ask(self._fleet, kind, what, counted, self._quorum)
-        if kind in ("train", "adopt"):
+        if kind in ("train", "adopt", "choose"):
             given = {site for site in what if what[site]["blob"] is not None}
             self._behind = (self._behind | given) - {update.site for update in updates}
         return updates

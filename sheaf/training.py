@@ -124,25 +124,44 @@ def evaluate(
     prepare: Preparation,
     num_classes: int,
     classes: Tensor | None = None,
-    balanced: bool = False,
 ) -> tuple[Tensor, float]:
     """The (K, K) confusion matrix and the mean cross-entropy of ``model`` on ``samples``.
 
     Args:
         classes: (k,) the classes that the model's first k outputs are for (all K, in order, by default).
             Outputs beyond them are left aside, and the loss is over the examples of these classes.
-        balanced: the loss is the mean over the classes of each class's mean.
     """
     classes = torch.arange(num_classes) if classes is None else classes
+    logits, output = _answers(model, samples, prepare, num_classes, classes)
+    confusion = confusion_matrix(samples.labels, classes[logits.argmax(1)], num_classes)
+    return confusion, F.cross_entropy(logits, output).item()
+
+
+def judge(
+    model: nn.Module,
+    samples: Samples,
+    prepare: Preparation,
+    num_classes: int,
+    classes: Tensor | None = None,
+) -> tuple[int, Tensor]:
+    """How many of ``samples`` the model gets right, and its (N,) cross-entropies on them; see ``evaluate``.
+
+    The cross-entropy of an example of a class that the model has no output for is 0.
+    """
+    classes = torch.arange(num_classes) if classes is None else classes
+    logits, output = _answers(model, samples, prepare, num_classes, classes)
+    right = int((logits.argmax(1) == output).sum())
+    return right, F.cross_entropy(logits, output, reduction="none")
+
+
+def _answers(
+    model: nn.Module, samples: Samples, prepare: Preparation, num_classes: int, classes: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(N, k) logits, and the (N,) outputs that are right; -100, which losses leave out, where none is."""
     logits = forward(model, samples, prepare)[:, : len(classes)]
-    labels = samples.labels
-    confusion = confusion_matrix(labels, classes[logits.argmax(1)], num_classes)
-    output = torch.full((num_classes,), -100)  # what cross_entropy leaves out
+    output = torch.full((num_classes,), -100)
     output[classes] = torch.arange(len(classes))
-    weight = samples.counts(num_classes)[classes].double().reciprocal().float() if balanced else None
-    if weight is not None:
-        weight[weight.isinf()] = 0
-    return confusion, F.cross_entropy(logits, output[labels], weight).item()
+    return logits, output[samples.labels]
 
 
 def forward(model: nn.Module, samples: Samples, prepare: Preparation) -> Tensor:

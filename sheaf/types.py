@@ -273,7 +273,9 @@ class Task:
     ``remember``  set aside a copy of what the site holds
     ``choose``    hold (1 - a) times what was remembered in call ``since`` plus a times what is held, with
                   that a of ``mixtures`` which does best on the examples that the site held out (a = 0 is
-                  always one; a site that has held nothing out takes the largest)
+                  always one; a site that has held nothing out takes the largest, and one that was away in
+                  call ``since`` takes what is held). An a is safe if it gets no fewer right than what was
+                  remembered in call ``baseline``; by default that is ``since``
 
     With a ``cut``, parameters are those of the part that it holds. If the part has an "other" output, what
     the site was lent trains it, and so do ``outliers`` times as many examples as it has, made from its own.
@@ -295,6 +297,7 @@ class Task:
     ridge: Ridge | None = None
     since: int = 0
     mixtures: tuple[float, ...] = ()
+    baseline: int = 0
     outliers: float = 0.0
     statistic: Statistic | None = None
 
@@ -311,6 +314,7 @@ class Task:
             "ridge": None if self.ridge is None else asdict(self.ridge),
             "since": self.since,
             "mixtures": list(self.mixtures),
+            "baseline": self.baseline,
             "outliers": self.outliers,
             "statistic": None if self.statistic is None else asdict(self.statistic),
         }

@@ -36,6 +36,10 @@ class Watch(Protocol):
         """A site did what it was asked."""
         ...
 
+    def absent(self, site: str, why: str) -> None:
+        """A site did not answer what it was asked, or not as it was asked; the call goes on without it."""
+        ...
+
     def refused(self, site: str, why: str) -> None:
         """A site's answer is left out."""
         ...
@@ -64,6 +68,9 @@ class Quiet:
         """Shows nothing."""
 
     def answered(self, site: str) -> None:
+        """Shows nothing."""
+
+    def absent(self, site: str, why: str) -> None:
         """Shows nothing."""
 
     def refused(self, site: str, why: str) -> None:
@@ -109,6 +116,11 @@ class Several:
         """Tells them."""
         for watch in self._watches:
             watch.answered(site)
+
+    def absent(self, site: str, why: str) -> None:
+        """Tells them."""
+        for watch in self._watches:
+            watch.absent(site, why)
 
     def refused(self, site: str, why: str) -> None:
         """Tells them."""

@@ -18,7 +18,7 @@ from sheaf.blob import Blob
 from sheaf.errors import DataError
 from sheaf.held import Held
 from sheaf.memory import PeakMemory
-from sheaf.mixture import mixture
+from sheaf.mixture import choose_mixture, mixture
 from sheaf.network import Network
 from sheaf.outliers import make_outliers
 from sheaf.seeds import seed_for
@@ -28,6 +28,9 @@ from sheaf.types import Cost, Cut, Dataset, Params, Progress, Recipe, Samples, S
 from sheaf.wire import decode_samples, encode_samples
 
 LENT = "lent.safetensors"
+
+TAKE = [1.0]
+"""The mixture that is all of what was received."""
 
 
 class Worker:
@@ -146,7 +149,8 @@ class Worker:
         elif task.kind == "refit":
             spent += head.ridge_macs(self.network.classifier, len(self.data.train))
         elif task.kind == "choose":
-            spent = len(_candidates(task)) * len(self.held_out) * macs.forward
+            judged = len(self._candidates(task)) + self._remembers(task.baseline)
+            spent = judged * len(self.held_out) * macs.forward
         if task.statistic and task.reply:
             examples = min(task.statistic.examples or len(self.data.train), len(self.data.train))
             spent += examples * self.network.statistic_macs(task.statistic.kind, task.cut)
@@ -216,16 +220,23 @@ class Worker:
         return _Done(task.blob or Blob.at(self._before(task)))
 
     def _remember(self, task: Task, progress: Progress | None) -> _Done:
-        self._held.remember(task.call)
+        self._held.remember(task.call, task.blob)
         return _Done()
 
     def _choose(self, task: Task, progress: Progress | None) -> _Done:
-        own, received = load_file(self._held.remembered(task.since)), self._held_params(task)
-        right, loss = {}, {}
-        for a in _candidates(task) if len(self.held_out) else ():
+        received, candidates = self._params_of(task), self._candidates(task)
+        own = received if candidates == TAKE else load_file(self._held.remembered(task.since))
+        right, losses = {}, {}
+        for a in candidates if len(self.held_out) else ():
             self.network.of(task.cut).load_state_dict(mixture(own, received, a))
-            right[a], loss[a] = self._on_held_out(task)
-        best = _least_loss_of_the_safe(right, loss) if right else max(_candidates(task))
+            right[a], losses[a] = self._on_held_out(task)
+        best = max(candidates)
+        if right:
+            baseline = right[min(right)]
+            if self._remembers(task.baseline):
+                self.network.of(task.cut).load_state_dict(load_file(self._held.remembered(task.baseline)))
+                baseline, _ = self._on_held_out(task)
+            best = choose_mixture(right, losses, self.held_out.labels, baseline)
         chosen = mixture(own, received, best)
         self.network.of(task.cut).load_state_dict(chosen)
         self._held.keep(task.call, Blob.of(chosen))
@@ -237,17 +248,20 @@ class Worker:
         }
         return _Done(self._answer(task), metrics, self.cost_of(task))
 
-    def _on_held_out(self, task: Task) -> tuple[int, float]:
-        """How many held-out examples the loaded model gets right, and its cross-entropy on them.
+    def _candidates(self, task: Task) -> list[float]:
+        """The mixtures that a choice is made from; to keep what was remembered is always one.
 
-        The cross-entropy is the mean over the classes of each class's mean: an edge has few examples of some
-        of its classes, and a model that gives these up would look good in a plain mean.
+        A site that was away when it should have remembered can only take what it was given.
         """
+        return sorted({0.0, *task.mixtures}) if self._remembers(task.since) else TAKE
+
+    def _remembers(self, call: int) -> bool:
+        return call > 0 and self._held.remembered(call).exists()
+
+    def _on_held_out(self, task: Task) -> tuple[int, Tensor]:
+        """How many held-out examples the loaded model gets right, and its (N,) cross-entropies on them."""
         model, classes = self.network.of(task.cut), self._classes(task.cut)
-        confusion, loss = training.evaluate(
-            model, self.held_out, self.prepare, len(self.data.classes), classes, balanced=True
-        )
-        return int(confusion.diagonal().sum()), loss
+        return training.judge(model, self.held_out, self.prepare, len(self.data.classes), classes)
 
     def _answer(self, task: Task) -> Blob:
         """The loaded model, with the statistic of it that the task asks for."""
@@ -333,19 +347,6 @@ def _recipe(task: Task) -> Recipe:
     if task.recipe is None:
         raise ValueError(f"a {task.kind} task needs a recipe")
     return task.recipe
-
-
-def _candidates(task: Task) -> list[float]:
-    """The mixtures that a choice is made from; to keep what was remembered is always one."""
-    return sorted({0.0, *task.mixtures})
-
-
-def _least_loss_of_the_safe(right: dict[float, int], loss: dict[float, float]) -> float:
-    """Of the mixtures that get no fewer held-out examples right than a = 0, that of least cross-entropy.
-
-    Counts of right answers alone tie too often to choose by.
-    """
-    return min((a for a in right if right[a] >= right[0.0]), key=lambda a: (loss[a], a))
 
 
 def _asks_a_model(task: Task) -> bool:

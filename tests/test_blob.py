@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save
 from torch import Tensor
 
 from sheaf.blob import Blob, write_durably
@@ -31,6 +32,20 @@ def tensors(draw: st.DrawFn) -> Tensor:
 
 
 named = st.dictionaries(st.text("abc.01_", min_size=1, max_size=6), tensors(), max_size=4)
+
+
+@given(named)
+def test_the_bytes_are_those_of_safetensors(given_tensors: dict[str, Tensor]) -> None:
+    made = save({name: value.contiguous() for name, value in given_tensors.items()})
+    assert Blob.of(given_tensors).source == made
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.int8, torch.int16, torch.uint16, torch.int32, torch.uint64, torch.float8_e4m3fn]
+)
+def test_the_bytes_are_those_of_safetensors_for_seldom_types_too(dtype: torch.dtype) -> None:
+    tensors = {'a "é"': torch.arange(6).reshape(2, 3).to(dtype), "b": torch.ones(3), "c": torch.tensor(1)}
+    assert Blob.of(tensors).source == save(tensors)
 
 
 @given(named)
@@ -125,3 +140,17 @@ def test_a_second_file_of_the_same_bytes_is_a_link(tmp_path: Path) -> None:
 def test_where_no_link_can_be_the_bytes_are_written(tmp_path: Path) -> None:
     blob = replace(Blob.of({"w": torch.arange(3.0)}), lies_at=tmp_path / "gone")
     assert blob.write(tmp_path / "two").open()["w"].tolist() == [0, 1, 2]
+
+
+def test_room_is_written_over_unless_it_has_another_name(tmp_path: Path) -> None:
+    for place, linked in enumerate((False, True)):
+        old, other = tmp_path / f"old-{place}", tmp_path / f"other-{place}"
+        write_durably(old, b"old and long")
+        room = old.stat().st_ino
+        if linked:
+            other.hardlink_to(old)
+        write_durably(tmp_path / f"new-{place}", b"new", old)
+        assert (tmp_path / f"new-{place}").read_bytes() == b"new"
+        assert ((tmp_path / f"new-{place}").stat().st_ino == room) is not linked
+        if linked:
+            assert old.read_bytes() == other.read_bytes() == b"old and long"

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sheaf.mixture import mixture
+from sheaf.mixture import choose_mixture, mixture
 
 numbers = st.floats(-1e6, 1e6, width=32)
 
@@ -28,3 +28,56 @@ def test_the_ends_are_the_models_themselves(own: float, received: float) -> None
     for a, end in ((0.0, params(own, 1)), (1.0, params(received, 2))):
         mixed = mixture(params(own, 1), params(received, 2), a)
         assert all(torch.equal(mixed[name], value) for name, value in end.items())
+
+
+def of(losses: dict[float, list[float]]) -> dict[float, torch.Tensor]:
+    return {a: torch.tensor(each) for a, each in losses.items()}
+
+
+@given(
+    st.dictionaries(st.sampled_from([0.0, 0.25, 0.5, 1.0]), st.integers(0, 9), min_size=1),
+    st.integers(0, 9),
+    st.integers(0, 2**32),
+)
+def test_no_choice_gets_fewer_right_than_the_baseline(
+    right: dict[float, int], baseline: int, seed: int
+) -> None:
+    draws = torch.Generator().manual_seed(seed)
+    losses = {a: torch.rand(9, generator=draws) for a in right}
+    labels = torch.randint(4, (9,), generator=draws)
+    chosen = choose_mixture(right, losses, labels, baseline)
+    assert right[chosen] >= baseline or max(right.values()) < baseline
+
+
+def test_what_the_examples_cannot_tell_apart_is_half_way() -> None:
+    labels = torch.tensor([0, 0, 1, 1])
+    losses = of({0.0: [0.4, 0.5, 0.5, 0.5], 0.4: [0.5, 0.5, 0.4, 0.5], 0.8: [0.5, 0.5, 0.5, 0.4]})
+    right = dict.fromkeys(losses, 3)
+    assert choose_mixture(right, losses, labels, 3) == 0.4
+    assert choose_mixture(right | {0.4: 2}, losses, labels, 3) == 0.8, "fewer right is not safe"
+    ends = {0.0: losses[0.0], 1.0: losses[0.8]}
+    assert choose_mixture(dict.fromkeys(ends, 3), ends, labels, 3) == 1.0, "as near: what is held"
+
+
+def test_what_they_can_tell_apart_is_not() -> None:
+    labels = torch.tensor([0, 0, 1, 1])
+    losses = of({0.0: [0.1, 0.1, 0.1, 0.1], 0.5: [0.2, 0.21, 0.2, 0.19], 1.0: [0.3, 0.31, 0.3, 0.29]})
+    assert choose_mixture({0.0: 3, 0.5: 4, 1.0: 4}, losses, labels, 3) == 0.0
+
+
+def test_a_rare_class_counts_as_much_as_any() -> None:
+    labels = torch.tensor([0] * 98 + [3, 3])
+    losses = of({0.0: [0.2] * 100, 1.0: [0.1] * 98 + [3.0, 3.1]})
+    assert choose_mixture(dict.fromkeys(losses, 98), losses, labels, 98) == 0.0
+
+
+def test_one_odd_example_decides_nothing() -> None:
+    labels = torch.zeros(100, dtype=torch.long)
+    losses = of({0.0: [0.21, 0.19] * 49 + [0.2, 0.0], 1.0: [0.2] * 100})
+    assert choose_mixture(dict.fromkeys(losses, 100), losses, labels, 100) == 1.0
+
+
+def test_where_nothing_reaches_the_baseline_the_best_of_all_is_chosen() -> None:
+    labels = torch.zeros(3, dtype=torch.long)
+    losses = of({0.0: [0.3, 0.3, 0.3], 1.0: [0.1, 0.1, 0.1]})
+    assert choose_mixture({0.0: 1, 1.0: 2}, losses, labels, 3) == 1.0

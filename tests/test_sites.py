@@ -25,7 +25,7 @@ from sheaf.merges.mean import Mean
 from sheaf.merges.regmean import Regmean
 from sheaf.network import Network
 from sheaf.seeds import generator, seed_for
-from sheaf.sites import Calls, Cloud, Edges
+from sheaf.sites import Calls, Cloud, Edges, Refusal
 from sheaf.types import CLOUD, Absence, Cut, Dataset, Recipe, Samples, Share, Statistic, Task, Update
 from sheaf.watch import Quiet
 from sheaf.wire import decode_samples, message_bytes
@@ -377,6 +377,28 @@ def test_an_edge_that_missed_a_model_is_given_it_when_it_is_back(tmp_path: Path)
         brought = {(task.call, site): task.blob for site, task in fleet.tasks if task.call > 2}
         assert {key for key, blob in brought.items() if blob is not None} == {(3, "a")}
         assert brought[3, "a"] == Blob.of(other)
+
+
+def test_an_edge_that_was_away_when_it_should_have_remembered_takes_what_it_is_given(tmp_path: Path) -> None:
+    fleet = Partial(tmp_path / "sites", {2: "ab", 3: "b", 4: "b"})
+    given = {name: value + 1 for name, value in theta().items()}
+    with Rig(tmp_path, fleet) as rig:
+        rig.edges.adopt(theta())
+        own = rig.edges.remember()  # neither a nor b is there
+        rig.edges.adopt(given)  # b misses this too
+        received = rig.edges.remember()
+        for since in (received, own):
+            chosen = {update.site: update.metrics for update in rig.edges.choose(since, ())}
+            assert chosen["c"]["mixture"] == 0.0, "without mixtures an edge is rolled back"
+            assert chosen["a"]["mixture"] == (0.0 if since == received else 1.0)
+            assert chosen["b"]["mixture"] == 1.0
+        held = {update.site: Blob.of(update.params).sha256 for update in rig.edges.collect()}
+    assert held["a"] == held["b"] == Blob.of(given).sha256
+    assert held["c"] == held["d"] == Blob.of(theta()).sha256
+    assert rig.calls.refused == [Refusal(call, site, "its battery is empty") for call, site in AWAY]
+
+
+AWAY = ((2, "a"), (2, "b"), (3, "b"), (4, "b"))
 
 
 def test_what_was_not_asked_for_is_refused_by_name(tmp_path: Path) -> None:

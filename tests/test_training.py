@@ -262,6 +262,19 @@ def test_an_evaluation_counts_every_example_once(n: int) -> None:
     assert loss == pytest.approx(F.cross_entropy(logits, data.labels).item(), rel=1e-5)
 
 
+def test_a_judgement_is_the_evaluation_example_by_example() -> None:
+    data, model = samples(), convolutional()
+    confusion, loss = training.evaluate(model, data, PREPARE, K)
+    right, losses = training.judge(model, data, PREPARE, K)
+    assert right == confusion.diagonal().sum()
+    assert losses.shape == (len(data),)
+    assert losses.mean().item() == pytest.approx(loss, rel=1e-5)
+    known = torch.tensor([2, 0])
+    right, losses = training.judge(model, data, PREPARE, K, known)
+    assert (losses[~torch.isin(data.labels, known)] == 0).all()
+    assert right == training.evaluate(model, data, PREPARE, K, known)[0].diagonal().sum()
+
+
 def test_an_evaluation_changes_nothing() -> None:
     model = convolutional()
     training.evaluate(model, samples(), PREPARE, K)

@@ -422,6 +422,21 @@ def test_a_guarded_site_does_no_worse_on_what_it_held_out(make_worker: MakeWorke
     assert sha(worker.do(Task("collect", 5, 0))) == sha(answer) == held.sha256
 
 
+def test_a_choice_is_measured_by_what_it_is_not_to_undercut(make_worker: MakeWorker) -> None:
+    worker = make_worker(held_out=12)
+    worker.do(Task("adopt", 1, 0, theta()))
+    worker.do(Task("remember", 2, 0))
+    worker.do(Task("train", 3, 7, None, replace(RECIPE, epochs=20)))
+    worker.do(Task("remember", 4, 0))
+    choose = Task("choose", 5, 0, since=2, mixtures=(0.5, 1.0))
+    free, bound = worker.do(choose), worker.do(replace(choose, baseline=4))
+    assert free.metrics["right"] == bound.metrics["right"]
+    right = dict(zip(bound.metrics["mixtures"], bound.metrics["right"], strict=True))
+    assert right[bound.metrics["mixture"]] >= right[1.0], "what was remembered in call 4 is a = 1"
+    forward = 12 * cost.macs_per_example(network(), (1, 8, 8))
+    assert (free.cost.train_macs, bound.cost.train_macs) == (3 * forward, 4 * forward)
+
+
 def test_a_choice_that_was_lost_is_made_again_alike(make_worker: MakeWorker) -> None:
     first = choose_after(make_worker(), (0.5, 1.0))
     again = make_worker().do(Task("choose", 4, 0, since=2, mixtures=(0.5, 1.0)))

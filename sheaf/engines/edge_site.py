@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from sheaf import models
 from sheaf.blob import Blob, write_durably
 from sheaf.datasets import DataSettings, load_own
+from sheaf.engines.arriving import Arriving, Piece
 from sheaf.engines.edge_settings import EdgeFile
 from sheaf.engines.messages import (
     CHUNK,
@@ -66,7 +67,6 @@ class Work:
     blob: bytes = b""
     cancelled: bool = False
     finished: threading.Event = field(default_factory=threading.Event)
-    news: threading.Event = field(default_factory=threading.Event)
 
 
 class EdgeSite:
@@ -87,6 +87,8 @@ class EdgeSite:
         self._blobs = folder / "blobs"
         self._blobs.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
+        self._taking = threading.Lock()
+        self._arriving: Arriving | None = None
         self._work: Work | None = None
         self._setup: Setup | None = None
         self._worker: Worker | None = None
@@ -100,9 +102,9 @@ class EdgeSite:
         told = json.loads((folder / "join.json").read_text())
         return cls(told["edge"], Path(told["data"]), parse(EdgeFile, told["file"]), folder)
 
-    def handle(self, what: str, header: bytes, payload: bytes) -> tuple[bytes, bytes]:
+    def handle(self, what: str, header: bytes, payload: Piece) -> tuple[bytes, bytes]:
         """Answers one message: a JSON header, and bytes. What is wrong with it is said in the header."""
-        answers: dict[str, Callable[[Any, bytes], tuple[dict[str, Any], bytes]]] = {
+        answers: dict[str, Callable[[Any, Piece], tuple[dict[str, Any], bytes]]] = {
             "begin": self._begin,
             "look": self._look,
             "put": self._put,
@@ -116,51 +118,67 @@ class EdgeSite:
             answer, out = {"error": why(error)}, b""
         return encode_header(answer), out
 
-    def _begin(self, header: Any, _: bytes) -> tuple[dict[str, Any], bytes]:
+    def _begin(self, header: Any, payload: Piece) -> tuple[dict[str, Any], bytes]:
         begin = check(Begin, header)
+        if begin.put is not None and self._take(begin.put, payload) < begin.put.size:
+            raise FleetError("the tensors of the task have not come")
         with self._lock:
-            before = self._work
-            if before is None or before.ticket != begin.ticket:
+            before = work = self._work
+            if work is None or work.ticket != begin.ticket:
                 work = self._work = Work(begin.ticket)
                 if before is not None:
                     before.cancelled = True
                 threading.Thread(target=self._do, args=(work, begin, before), daemon=True).start()
-        return {}, b""
+        return _seen(work, begin.wait, begin.most)
 
-    def _look(self, header: Any, _: bytes) -> tuple[dict[str, Any], bytes]:
+    def _look(self, header: Any, _: Piece) -> tuple[dict[str, Any], bytes]:
         look = check(Look, header)
         work = self._work
         if work is None or work.ticket != look.ticket:
             raise FleetError("nothing of that name was begun")
         if look.cancel:
             work.cancelled = True
-        if not work.finished.is_set():
-            work.news.wait(look.wait)
-            work.news.clear()
-        return work.state.model_dump(), b""
+        return _seen(work, look.wait, look.most)
 
-    def _put(self, header: Any, payload: bytes) -> tuple[dict[str, Any], bytes]:
-        put = check(Put, header)
+    def _put(self, header: Any, payload: Piece) -> tuple[dict[str, Any], bytes]:
+        return {"have": self._take(check(Put, header), payload)}, b""
+
+    def _take(self, put: Put, payload: Piece) -> int:
+        """Keeps a piece of tensors, unless it came before; says how much of them all is here."""
         if put.size > self._own.edge.max_mb * 1e6:
             raise FleetError(
                 f"{put.size / 1e6:.4g} MB were to come, and [edge] max_mb allows {self._own.edge.max_mb:g}"
             )
-        whole, part = self._blobs / put.sha256, self._blobs / f"{put.sha256}.part"
-        if whole.exists():
-            return {"have": put.size}, b""
-        have = part.stat().st_size if part.exists() else 0
-        if payload and put.at == have and have + len(payload) <= put.size:
-            with part.open("ab") as file:
-                file.write(payload)
-            have += len(payload)
-        if have == put.size:
-            if Blob.at(part).sha256 != put.sha256:
-                part.unlink()
-                raise FleetError("what came is not what was sent")
-            part.replace(whole)
-        return {"have": have}, b""
+        whole = self._blobs / put.sha256
+        with self._taking:  # a message that was sent twice may be here twice at once
+            if whole.exists():
+                return put.size
+            arriving = self._arriving
+            if arriving is None or not arriving.path.name.startswith(put.sha256):
+                arriving = self._arriving = self._make_room(put.sha256)
+            new = memoryview(payload)[arriving.size - put.at :] if put.at <= arriving.size else b""
+            if arriving.size + len(new) <= put.size:
+                arriving.add(new)
+                arriving.rename(_part(whole, arriving.size))
+            if arriving.size == put.size:
+                self._arriving = None
+                if arriving.finish(put.sha256) is None:
+                    raise FleetError("what came is not what was sent")
+                arriving.rename(whole)
+            return arriving.size
 
-    def _get(self, header: Any, _: bytes) -> tuple[dict[str, Any], bytes]:
+    def _make_room(self, sha256: str) -> Arriving:
+        """Where a blob goes: on after what came of it before, else over one that is of no use any more."""
+        whole = self._blobs / sha256
+        for part in self._blobs.glob(f"{sha256}.*"):
+            return Arriving(part, int(part.suffix[1:]))
+        if self._work is None or self._work.finished.is_set():
+            for old in self._blobs.iterdir():
+                if old.stat().st_nlink == 1:
+                    return Arriving(old.replace(_part(whole, 0)))
+        return Arriving(_part(whole, 0))
+
+    def _get(self, header: Any, _: Piece) -> tuple[dict[str, Any], bytes]:
         get = check(Get, header)
         work = self._work
         if work is None or work.state.blob is None or work.state.blob.sha256 != get.sha256:
@@ -193,7 +211,6 @@ class EdgeSite:
             if work.state.state == "working":
                 work.state = State(state="refused", why="it failed; its log says how")
             work.finished.set()
-            work.news.set()
 
     def _get_ready(self, setup: Setup) -> dict[str, Any]:
         """Reads the data and builds the model, unless that was done; says what there is."""
@@ -247,13 +264,10 @@ class EdgeSite:
         if self._worker is None or self._setup is None:
             raise FleetError("it was told of no run yet")
         blob = None
-        if begin.blob is not None:
-            path = self._blobs / begin.blob
-            if not path.exists():
-                raise FleetError("the tensors of the task have not come")
-            blob = Blob(path, begin.blob, path.stat().st_size)
+        if begin.put is not None:
+            blob = Blob(self._blobs / begin.put.sha256, begin.put.sha256, begin.put.size)
         for path in self._blobs.iterdir():
-            if path.name.removesuffix(".part") != begin.blob:
+            if blob is None or path.name != blob.sha256:
                 path.unlink()
         task = decode_task(begin.task, blob)
         logger.info("%s: %s", begin.ticket, task.kind)
@@ -263,7 +277,6 @@ class EdgeSite:
             if work.cancelled:
                 raise Cancelled
             work.state = State(state="working", done=done, steps=steps, loss=loss, examples=examples)
-            work.news.set()
 
         update = self._worker.do(task, progress)
         if task.kind == "share":
@@ -345,6 +358,17 @@ def hold_out(samples: Samples, share: float, seed: int) -> tuple[Samples, Sample
     if len(samples) - kept == 0:
         raise DataError(f"nothing is left to train on ({len(samples)} examples, {kept} held out)")
     return samples.select(order[kept:].sort().values), samples.select(order[:kept].sort().values)
+
+
+def _part(whole: Path, size: int) -> Path:
+    """The name of a file while so many of its bytes came: room that is written over says nothing of that."""
+    return whole.with_name(f"{whole.name}.{size}")
+
+
+def _seen(work: Work, wait: float, most: int) -> tuple[dict[str, Any], bytes]:
+    """How far some work is, with the first bytes of its tensors if it is done within ``wait`` seconds."""
+    work.finished.wait(wait)
+    return work.state.model_dump(), work.blob[:most] if work.finished.is_set() else b""
 
 
 def describe(update: Update, content: bytes) -> BlobHeader:

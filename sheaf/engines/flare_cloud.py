@@ -7,11 +7,11 @@ which secret; what goes over it is raw bytes, nothing is unpickled.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.connection import Client, Connection
+from multiprocessing.connection import Client
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ import numpy as np
 from nvflare.collab import collab
 from nvflare.collab.api.context import get_call_context, set_call_context
 from nvflare.collab.api.exceptions import CollabCallError
+
+from sheaf.engines.pipe import Pipe
 
 FLEET = "SHEAF_FLEET"
 """The environment variable that tells the job's process where the fleet's folder is."""
@@ -29,31 +31,26 @@ THREADS = 64
 class Relay:
     """Named by the job's configuration, and by the cloud's class allow-list."""
 
-    def __init__(self) -> None:
-        self._sending = threading.Lock()
-
     @collab.main  # type: ignore[untyped-decorator]
     def run(self) -> None:
         """Passes on what the run asks, until it hangs up."""
         bridge = json.loads((Path(os.environ[FLEET]) / "bridge.json").read_text())
         sites = {proxy.name: proxy for proxy in collab.clients}
         context = get_call_context()
-        with (
-            Client(bridge["address"], "AF_UNIX", authkey=bytes.fromhex(bridge["secret"])) as run,
-            ThreadPoolExecutor(THREADS) as pool,
-        ):
-            self._send(run, {"job": bridge["job"], "sites": list(sites)}, b"")
+        run = Pipe(Client(bridge["address"], "AF_UNIX", authkey=bytes.fromhex(bridge["secret"])))
+        with ThreadPoolExecutor(THREADS) as pool:
+            self._send(run, {"job": bridge["job"], "sites": list(sites)})
             while not collab.is_aborted:
-                if not run.poll(1.0):
+                if not run.is_waiting(1.0):
                     continue
                 try:
-                    asked, header, payload = json.loads(run.recv_bytes()), run.recv_bytes(), run.recv_bytes()
-                except (EOFError, ConnectionError):
+                    asked, header, payload = run.receive()
+                except ConnectionError:
                     break
                 pool.submit(self._pass_on, run, sites[asked["site"]], asked, header, payload, context)
 
     def _pass_on(
-        self, run: Connection, site: Any, asked: dict[str, Any], header: bytes, payload: bytes, context: Any
+        self, run: Pipe, site: Any, asked: dict[str, Any], header: bytes, payload: bytearray, context: Any
     ) -> None:
         set_call_context(context)
         try:
@@ -64,13 +61,8 @@ class Relay:
                 raise TypeError("an answer must be two byte strings")
             self._send(run, {"number": asked["number"]}, answer[0], answer[1])
         except (CollabCallError, TypeError, RuntimeError) as error:
-            self._send(run, {"number": asked["number"], "error": str(error)[:500]}, b"")
+            self._send(run, {"number": asked["number"], "error": str(error)[:500]})
 
-    def _send(self, run: Connection, about: dict[str, Any], header: bytes, payload: bytes = b"") -> None:
-        try:
-            with self._sending:
-                run.send_bytes(json.dumps(about).encode())
-                run.send_bytes(header)
-                run.send_bytes(payload)
-        except (OSError, ValueError):
-            return  # the run has hung up
+    def _send(self, run: Pipe, about: dict[str, Any], header: bytes = b"", payload: bytes = b"") -> None:
+        with contextlib.suppress(OSError):  # the run may have hung up
+            run.send(about, header, payload)

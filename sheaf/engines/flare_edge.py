@@ -37,4 +37,4 @@ class Edge:
             raise TypeError("a message is a word, a byte string and an array of bytes")
         if payload.dtype != np.uint8 or payload.ndim != 1:
             raise TypeError("a message's array holds bytes")
-        return list(self._site.handle(what, header, payload.tobytes()))
+        return list(self._site.handle(what, header, payload.data))

@@ -17,6 +17,9 @@ PR_SET_PDEATHSIG = 1
 HEARTBEAT = 2
 """Seconds between a device's signs of life."""
 
+MALLOC = {"MALLOC_ARENA_MAX": "4", "MALLOC_MMAP_THRESHOLD_": str(1 << 19)}
+"""For glibc: pieces of tensors come and go by the megabyte, and are to leave no holes behind."""
+
 
 def start_cloud(workspace: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """Starts the server process."""
@@ -54,7 +57,7 @@ def _start(
         return subprocess.Popen(
             command,
             cwd=workspace,
-            env=os.environ | {"MALLOC_ARENA_MAX": "4"} | environment,
+            env=os.environ | MALLOC | environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -27,6 +27,7 @@ NARROWED: dict[str, Any] = {
     "seed": Whole,
     "cut": dict[str, Any] | None,
     "since": Annotated[int, Field(ge=0, lt=10**6)],
+    "baseline": Annotated[int, Field(ge=0, lt=10**6)],
     "mixtures": Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(max_length=1000)],
     "outliers": Annotated[float, Field(ge=0, le=100)],
 }
@@ -199,23 +200,11 @@ class State(BaseModel):
     blob: BlobHeader | None = None
 
 
-class Begin(BaseModel):
-    """The cloud's order to begin something; ``ticket`` names it, so that asking twice does it once."""
+CHUNK = 1 << 20
+"""Bytes of a chunk."""
 
-    model_config = STRICT
-    ticket: Annotated[str, Field(pattern=r"^[0-9a-z-]{1,100}$")]
-    setup: Setup | None = None
-    task: dict[str, Any] | None = None
-    blob: Digest | None = None
-
-
-class Look(BaseModel):
-    """The cloud's question how far the device is; the answer may wait so many seconds for news."""
-
-    model_config = STRICT
-    ticket: str
-    wait: Annotated[float, Field(ge=0, le=5)] = 0.0
-    cancel: bool = False
+MOST = 32
+"""Chunks in one message at most."""
 
 
 class Put(BaseModel):
@@ -227,6 +216,40 @@ class Put(BaseModel):
     at: Whole
 
 
+class _Waiting(BaseModel):
+    """A message whose answer is the ``State`` of what was begun.
+
+    Attributes:
+        wait: how many seconds the answer may wait for the end.
+        most: how many of the first bytes of the answer's tensors may come with it.
+    """
+
+    model_config = STRICT
+    wait: Annotated[float, Field(ge=0, le=5)] = 0.0
+    most: Annotated[int, Field(ge=0, le=MOST * CHUNK)] = 0
+
+
+class Begin(_Waiting):
+    """The cloud's order to begin something, answered as a ``Look`` at it.
+
+    Attributes:
+        ticket: names it, so that asking twice does it once.
+        put: the tensors of the task, of which the last piece comes with this message.
+    """
+
+    ticket: Annotated[str, Field(pattern=r"^[0-9a-z-]{1,100}$")]
+    setup: Setup | None = None
+    task: dict[str, Any] | None = None
+    put: Put | None = None
+
+
+class Look(_Waiting):
+    """The cloud's question how far the device is."""
+
+    ticket: str
+    cancel: bool = False
+
+
 class Get(BaseModel):
     """The cloud's wish for bytes ``start`` up to ``stop`` (not included) of an answer's tensors."""
 
@@ -234,10 +257,3 @@ class Get(BaseModel):
     sha256: Digest
     start: Whole
     stop: Whole
-
-
-CHUNK = 1 << 20
-"""Bytes of a chunk."""
-
-MOST = 16
-"""Chunks in one message at most."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import logging
 import secrets
@@ -22,7 +23,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Connection, Listener
+from multiprocessing.connection import Listener
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,9 +32,11 @@ from nvflare.fuel.flare_api.api_spec import ClientInfo
 from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 
 from sheaf.engines import provision
+from sheaf.engines.arriving import Piece
 from sheaf.engines.flare_process import HEARTBEAT
 from sheaf.engines.flare_site import ADMIN, CONTROLLER, EDGE, EXECUTOR, RELAY
 from sheaf.engines.kits import write_private
+from sheaf.engines.pipe import Pipe
 from sheaf.engines.remote import LinkDownError, LinkError
 from sheaf.errors import FleetError
 from sheaf.wire import encode_header
@@ -69,7 +72,7 @@ class FlareLink:
         self._session = session
         self._listener = listener
         self._secret = secret
-        self._arrivals: dict[str, Future[tuple[Connection, set[str]]]] = {}
+        self._arrivals: dict[str, Future[tuple[Pipe, set[str]]]] = {}
         self.job = 0
         self._job: _Job | None = None
         self._job_id: str | None = None
@@ -140,8 +143,8 @@ class FlareLink:
         raise FleetError(f"FLARE does not start a job; see {self._folder}/server/log.txt")
 
     def call(
-        self, site: str, what: str, header: Mapping[str, Any], payload: bytes, timeout: float
-    ) -> tuple[dict[str, Any], bytes]:
+        self, site: str, what: str, header: Mapping[str, Any], payload: Piece, timeout: float
+    ) -> tuple[dict[str, Any], Piece]:
         """Sends one message through the job; see ``Link.call``."""
         if self._job is None:
             raise LinkDownError("no job runs")
@@ -186,7 +189,7 @@ class FlareLink:
             with contextlib.suppress(Exception):  # it may be over, and FLARE says so in many ways
                 self._session.abort_job(self._job_id)
         name = secrets.token_hex(8)
-        arrival: Future[tuple[Connection, set[str]]] = Future()
+        arrival: Future[tuple[Pipe, set[str]]] = Future()
         self._arrivals = {name: arrival}
         bridge = {"address": self._listener.address, "secret": self._secret.hex(), "job": name}
         write_private(self._folder / "bridge.json", json.dumps(bridge))
@@ -208,56 +211,49 @@ class FlareLink:
                 status = str(self._session.get_job_status(self._job_id))
                 if status.startswith(("FINISHED", "FAILED")):
                     raise LinkError(f"it ended as {status}")
-        connection, there = arrival.result()
-        self._job = _Job(connection, there)
+        self._job = _Job(*arrival.result())
         self.job += 1
 
     def _accept(self) -> None:
         """Takes the calls of relays; only the one of the newest job is kept."""
         while True:
             try:
-                connection = self._listener.accept()
+                pipe = Pipe(self._listener.accept())
             except (AuthenticationError, EOFError, ConnectionError):
                 continue
             except OSError:
                 return  # closed
             try:
-                about = json.loads(connection.recv_bytes())
-                connection.recv_bytes(), connection.recv_bytes()
+                about, _, _ = pipe.receive()
                 arrival = self._arrivals.pop(about["job"])
-            except (EOFError, OSError, ValueError, KeyError):
-                connection.close()
+            except (OSError, ValueError, KeyError):
+                pipe.close()
                 continue
-            arrival.set_result((connection, set(about["sites"])))
+            arrival.set_result((pipe, set(about["sites"])))
 
 
 class _Job:
     """One running job, as the messages that go through its relay."""
 
-    def __init__(self, connection: Connection, sites: set[str]) -> None:
+    def __init__(self, pipe: Pipe, sites: set[str]) -> None:
         self.sites = sites
         self.is_up = True
-        self._connection = connection
-        self._waiting: dict[int, Future[tuple[dict[str, Any], bytes]]] = {}
-        self._numbers = 0
-        self._sending = threading.Lock()
+        self._pipe = pipe
+        self._waiting: dict[int, Future[tuple[dict[str, Any], Piece]]] = {}
+        self._numbers = itertools.count(1)
         threading.Thread(target=self._read, daemon=True).start()
 
     def call(
-        self, site: str, what: str, header: bytes, payload: bytes, timeout: float
-    ) -> tuple[dict[str, Any], bytes]:
+        self, site: str, what: str, header: bytes, payload: Piece, timeout: float
+    ) -> tuple[dict[str, Any], Piece]:
         if site not in self.sites:
             raise LinkError("it is not in the running job")
-        answer: Future[tuple[dict[str, Any], bytes]] = Future()
+        answer: Future[tuple[dict[str, Any], Piece]] = Future()
+        number = next(self._numbers)
+        self._waiting[number] = answer
         try:
-            with self._sending:
-                self._numbers += 1
-                number = self._numbers
-                self._waiting[number] = answer
-                about = {"number": number, "site": site, "what": what, "timeout": timeout}
-                self._connection.send_bytes(encode_header(about))
-                self._connection.send_bytes(header)
-                self._connection.send_bytes(payload)
+            about = {"number": number, "site": site, "what": what, "timeout": timeout}
+            self._pipe.send(about, header, payload)
             if not self.is_up:
                 raise LinkDownError("the job's process on the cloud is gone")
             return answer.result(timeout + 5)
@@ -270,22 +266,19 @@ class _Job:
 
     def close(self) -> None:
         self.is_up = False
-        with contextlib.suppress(OSError):
-            self._connection.close()
+        self._pipe.close()
 
     def _read(self) -> None:
         try:
             while True:
-                about = json.loads(self._connection.recv_bytes())
-                header, payload = self._connection.recv_bytes(), self._connection.recv_bytes()
-                self._settle(about, header, payload)
-        except (EOFError, OSError, ValueError, TypeError):
+                self._settle(*self._pipe.receive())
+        except (OSError, ValueError, TypeError):
             self.is_up = False
             for waiting in list(self._waiting.values()):
                 if not waiting.done():
                     waiting.set_exception(LinkDownError("the job's process on the cloud is gone"))
 
-    def _settle(self, about: dict[str, Any], header: bytes, payload: bytes) -> None:
+    def _settle(self, about: dict[str, Any], header: bytes, payload: Piece) -> None:
         waiting = self._waiting.get(about["number"])
         if waiting is None:
             return  # it came too late

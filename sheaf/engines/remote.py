@@ -21,6 +21,7 @@ import torch
 from safetensors import SafetensorError
 
 from sheaf.blob import Blob, write_durably
+from sheaf.engines.arriving import Arriving, Piece
 from sheaf.engines.messages import (
     CHUNK,
     MOST,
@@ -36,11 +37,14 @@ from sheaf.types import Absence, Progress, Share, Task, Update
 
 logger = logging.getLogger("sheaf")
 
-PATIENCE = 12.0
-"""Seconds without any sign of life after which a device is taken for dead."""
+PATIENCE = 10.0
+"""Seconds without any sign of life after which a device is taken for dead; with ``ATTEMPT``, at most 15."""
 
 ATTEMPT = 5.0
 """Seconds that one message may take before it is sent again."""
+
+LOOK = 1.0
+"""Seconds that a device may wait with its answer, for what it does to be done."""
 
 SLACK = 1 << 20
 """Bytes by which an answer may be larger than what was asked for: names and shapes."""
@@ -70,8 +74,8 @@ class Link(Protocol):
         ...
 
     def call(
-        self, site: str, what: str, header: Mapping[str, Any], payload: bytes, timeout: float
-    ) -> tuple[dict[str, Any], bytes]:
+        self, site: str, what: str, header: Mapping[str, Any], payload: Piece, timeout: float
+    ) -> tuple[dict[str, Any], Piece]:
         """Sends one message and returns the answer.
 
         Raises:
@@ -123,6 +127,8 @@ class RemoteFleet:
         self._ready: dict[str, Present] = {}
         self._job = 0
         self._telling = threading.Lock()
+        self._has: dict[str, str] = {}  # device -> digest of the tensors that it was given last
+        self._pace: dict[tuple[str, str], int] = {}  # (device, "put" or "get") -> chunks for one message
         self._stopped = False
 
     def names(self) -> tuple[str, ...]:
@@ -169,6 +175,7 @@ class RemoteFleet:
         reached = self._link.gather(sites)
         if self._link.job != self._job:
             self._ready.clear()
+            self._has.clear()
             self._job = self._link.job
         return reached
 
@@ -197,12 +204,16 @@ class RemoteFleet:
         try:
             present = self._get_ready(site)
             begin: dict[str, Any] = {"ticket": f"{self._setup.run}-{task.call}", "task": task.header()}
+            last: Piece = b""
+            given = self._has.pop(site, None)
             if task.blob is not None:
-                self._send(site, task.blob, began)
-                begin["blob"] = task.blob.sha256
-            self._call(site, "begin", begin)
-            state = self._wait(site, begin["ticket"], began)
-            return self._fetch(site, task, state, present, began)
+                at = task.blob.size if task.blob.sha256 == given else self._send(site, task.blob, began)
+                last = _piece(task.blob, at, task.blob.size - at)
+                begin["put"] = {"sha256": task.blob.sha256, "size": task.blob.size, "at": at}
+            state, first = self._do(site, begin, last, began, self._most_at_once(site, task))
+            if task.blob is not None:
+                self._has[site] = task.blob.sha256
+            return self._fetch(site, task, state, first, present, began)
         except LinkDownError:
             raise
         except (LinkError, FleetError) as error:
@@ -214,50 +225,80 @@ class RemoteFleet:
         """Tells the device of the run, unless it was told."""
         if site not in self._ready:
             ticket = f"{self._setup.run}-setup"
-            self._call(site, "begin", {"ticket": ticket, "setup": self._setup.model_dump(mode="json")})
-            state = self._wait(site, ticket, time.monotonic())
+            begin = {"ticket": ticket, "setup": self._setup.model_dump(mode="json")}
+            state, _ = self._do(site, begin, b"", time.monotonic(), 0)
             present = check(Present, state.answer)
             if len(present.counts) != len(self._setup.classes):
                 raise FleetError(f"it counted {len(present.counts)} classes of {len(self._setup.classes)}")
             self._ready[site] = present
         return self._ready[site]
 
-    def _wait(self, site: str, ticket: str, began: float) -> State:
-        """Looks after what the device was told to begin, until it is done.
+    def _do(
+        self, site: str, begin: dict[str, Any], last: Piece, began: float, most: int
+    ) -> tuple[State, Piece]:
+        """Has a device begin something, and looks after it until it is done.
+
+        Args:
+            last: what is missing of the tensors that go with it.
+            most: how many bytes of the answer's tensors may come at once; they are returned too.
 
         Raises:
             FleetError: the device refuses, or the deadline is over.
             LinkError: the device is dead.
         """
+        look: dict[str, Any] = {"wait": min(LOOK, self._deadline), "most": most}
+        answer, first = self._call(site, "begin", begin | look, last, most)
+        look |= {"ticket": begin["ticket"], "cancel": False}
         while True:
-            left = began + self._deadline - time.monotonic()
-            look = {"ticket": ticket, "wait": min(2.0, max(0.0, left)), "cancel": left <= 0}
-            state = check(State, self._call(site, "look", look)[0])
+            state = check(State, answer)
             if state.state == "refused":
                 raise FleetError(f"it refuses: {state.why}")
             if state.state == "done":
-                return state
-            if left <= 0:
+                return state, first
+            if look["cancel"]:
                 raise FleetError(f"it did not answer within {self._deadline:g} s (fleet.deadline)")
             if self._progress is not None and state.steps and state.loss is not None:
                 with self._telling:
                     self._progress(site, state.done, state.steps, state.loss, state.examples)
+            left = began + self._deadline - time.monotonic()
+            look |= {"wait": min(LOOK, max(0.0, left)), "cancel": left <= 0}
+            answer, first = self._call(site, "look", look, most=most)
 
-    def _send(self, site: str, blob: Blob, began: float) -> None:
-        """Sends tensors down, from where an earlier attempt stopped."""
-        put = {"sha256": blob.sha256, "size": blob.size}
-        have = self._call(site, "put", put | {"at": 0})[0].get("have")
-        many = 1
-        while have != blob.size:
-            if not isinstance(have, int) or not 0 <= have < blob.size:
-                raise FleetError("it does not say how much it has of what is sent")
+    def _send(self, site: str, blob: Blob, began: float) -> int:
+        """Sends tensors down, from where an earlier attempt stopped; says where the last piece begins."""
+        put, at = {"sha256": blob.sha256, "size": blob.size}, 0
+        while blob.size - at > self._paced(site, "put"):
             self._check_deadline(began)
-            piece, started = _piece(blob, have, many * CHUNK), time.monotonic()
-            have = self._call(site, "put", put | {"at": have}, piece)[0].get("have")
-            many = _pace(many, time.monotonic() - started)
+            piece, started = _piece(blob, at, self._paced(site, "put")), time.monotonic()
+            at = self._call(site, "put", put | {"at": at}, piece)[0].get("have", -1)
+            self._keep_pace(site, "put", time.monotonic() - started)
+            if not isinstance(at, int) or not 0 <= at <= blob.size:
+                raise FleetError("it does not say how much it has of what is sent")
+        return at
 
-    def _fetch(self, site: str, task: Task, state: State, present: Present, began: float) -> Update:
-        """The answer with its tensors, chunk by chunk; a damaged chunk is asked for again.
+    def _paced(self, site: str, what: str) -> int:
+        """How many bytes go into the next message."""
+        return self._pace.get((site, what), 1) * CHUNK
+
+    def _keep_pace(self, site: str, what: str, seconds: float) -> None:
+        """Sets how many bytes go into the next message, from how long the last one took."""
+        many = self._pace.get((site, what), 1)
+        if seconds < 0.5:
+            self._pace[site, what] = min(MOST, 2 * many)
+        elif seconds > 2:
+            self._pace[site, what] = max(1, many // 2)
+
+    def _most_at_once(self, site: str, task: Task) -> int:
+        """How many bytes of its answer's tensors a device may send unasked; none where some came before."""
+        return 0 if task.kind == "share" and self._chunks_of(site).exists() else self._paced(site, "get")
+
+    def _chunks_of(self, site: str) -> Path:
+        return self._folder / f"chunks-{site}"
+
+    def _fetch(
+        self, site: str, task: Task, state: State, first: Piece, present: Present, began: float
+    ) -> Update:
+        """The answer with its tensors, of which ``first`` came; a damaged chunk is asked for again.
 
         Raises:
             FleetError: it claims too much, or is no answer to the task.
@@ -266,10 +307,12 @@ class RemoteFleet:
         if state.blob is None:
             if task.kind in ("share", "collect") or (task.kind in ("train", "choose") and task.reply):
                 raise FleetError(f"its answer to {task.kind} carries no tensors")
+            if first:
+                raise FleetError(f"it sent {len(first)} bytes that nobody asked for")
             return update
         self._check_claim(task, state.blob, present)
         fetch = self._fetch_samples if task.kind == "share" else self._fetch_model
-        blob = fetch(site, state.blob, began)
+        blob = fetch(site, state.blob, first, began)
         answer = Update.of(update.header(), blob)
         self._check_tensors(task, answer, present)
         if task.kind == "share" and self._arrived is not None:
@@ -290,36 +333,37 @@ class RemoteFleet:
         if task.kind == "share" and len(blob.chunks) != math.ceil(blob.size / CHUNK):
             raise FleetError("it names more or fewer chunks than its answer has")
 
-    def _fetch_model(self, site: str, blob: BlobHeader, began: float) -> Blob:
+    def _fetch_model(self, site: str, blob: BlobHeader, first: Piece, began: float) -> Blob:
         """Fetches parameters into a file, from the first byte to the last."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{site}.safetensors"
         for _ in range(TRIES):
-            digest, many, at = hashlib.sha256(), 1, 0
-            with path.open("wb") as file:
-                while at < blob.size:
-                    self._check_deadline(began)
-                    started, stop = time.monotonic(), min(blob.size, at + many * CHUNK)
-                    piece = self._get(site, blob, at, stop)
-                    digest.update(piece)
-                    file.write(piece)
-                    at, many = stop, _pace(many, time.monotonic() - started)
-            if digest.hexdigest() == blob.sha256:
-                return Blob(path, blob.sha256, blob.size)
+            path.unlink(missing_ok=True)  # the journal may have a name for the last one too
+            arriving, at = Arriving(path), len(first)
+            arriving.add(first)
+            while at < blob.size:
+                self._check_deadline(began)
+                stop = min(blob.size, at + self._paced(site, "get"))
+                arriving.add(self._get(site, blob, at, stop))
+                at = stop
+            if whole := arriving.finish(blob.sha256, synced=True):
+                return whole
+            first = b""
             logger.info("%s: its parameters arrived damaged and are asked for again", site)
         raise FleetError("its parameters arrive damaged again and again")
 
-    def _fetch_samples(self, site: str, blob: BlobHeader, began: float) -> Blob:
+    def _fetch_samples(self, site: str, blob: BlobHeader, first: Piece, began: float) -> Blob:
         """Fetches chunks into files named by their content, those that are not there yet; joins them."""
-        folder = self._folder / f"chunks-{site}"
+        folder = self._chunks_of(site)
         folder.mkdir(parents=True, exist_ok=True)
         missing = [n for n, digest in enumerate(blob.chunks) if not (folder / digest).exists()]
-        many, damaged = 1, 0
+        damaged, run, piece = 0, missing[: math.ceil(len(first) / CHUNK)], first
         while missing:
-            self._check_deadline(began)
-            run = [n for place, n in enumerate(missing[:many]) if n == missing[0] + place]
-            started = time.monotonic()
-            piece = self._get(site, blob, run[0] * CHUNK, min(blob.size, (run[-1] + 1) * CHUNK))
+            if not piece:
+                self._check_deadline(began)
+                many = self._paced(site, "get") // CHUNK
+                run = [n for place, n in enumerate(missing[:many]) if n == missing[0] + place]
+                piece = self._get(site, blob, run[0] * CHUNK, min(blob.size, (run[-1] + 1) * CHUNK))
             for place, n in enumerate(run):
                 chunk = piece[place * CHUNK : (place + 1) * CHUNK]
                 if hashlib.sha256(chunk).hexdigest() == blob.chunks[n]:
@@ -330,22 +374,23 @@ class RemoteFleet:
                     logger.info("%s: a chunk arrived damaged and is asked for again", site)
             if damaged > TRIES + len(blob.chunks) // 100:
                 raise FleetError("its chunks arrive damaged again and again")
-            many = _pace(many, time.monotonic() - started)
+            piece = b""
         path = self._folder / f"{site}.safetensors"
-        digest = hashlib.sha256()
-        with path.open("wb") as file:
-            for name in blob.chunks:
-                chunk = (folder / name).read_bytes()
-                digest.update(chunk)
-                file.write(chunk)
+        path.unlink(missing_ok=True)
+        arriving = Arriving(path)
+        for name in blob.chunks:
+            arriving.add((folder / name).read_bytes())
         shutil.rmtree(folder)
-        if digest.hexdigest() != blob.sha256 or path.stat().st_size != blob.size:
+        whole = arriving.finish(blob.sha256, synced=True)
+        if whole is None or whole.size != blob.size:
             raise FleetError("its chunks do not make what it says they make")
-        return Blob(path, blob.sha256, blob.size)
+        return whole
 
-    def _get(self, site: str, blob: BlobHeader, start: int, stop: int) -> bytes:
-        get = {"sha256": blob.sha256, "start": start, "stop": stop}
-        return self._call(site, "get", get, most=stop - start)[1]
+    def _get(self, site: str, blob: BlobHeader, start: int, stop: int) -> Piece:
+        get, started = {"sha256": blob.sha256, "start": start, "stop": stop}, time.monotonic()
+        piece = self._call(site, "get", get, most=stop - start)[1]
+        self._keep_pace(site, "get", time.monotonic() - started)
+        return piece
 
     def _check_tensors(self, task: Task, update: Update, present: Present) -> None:
         """Refuses what is no tensor file, and samples that cannot be the device's."""
@@ -382,9 +427,9 @@ class RemoteFleet:
         site: str,
         what: str,
         header: Mapping[str, Any],
-        payload: bytes = b"",
+        payload: Piece = b"",
         most: int = 0,
-    ) -> tuple[dict[str, Any], bytes]:
+    ) -> tuple[dict[str, Any], Piece]:
         """One message, sent again until it is answered or the device is taken for dead.
 
         Raises:
@@ -418,16 +463,9 @@ def _most_samples(task: Task, present: Present) -> int:
     return min(math.ceil(share.fraction * sum(present.counts)) + 1, share.count or sum(present.counts))
 
 
-def _piece(blob: Blob, at: int, size: int) -> bytes:
+def _piece(blob: Blob, at: int, size: int) -> Piece:
     if isinstance(blob.source, bytes):
-        return blob.source[at : at + size]
+        return memoryview(blob.source)[at : at + size]
     with blob.source.open("rb") as file:
         file.seek(at)
         return file.read(size)
-
-
-def _pace(many: int, seconds: float) -> int:
-    """How many chunks to put into the next message, from how long the last one took."""
-    if seconds < 0.5:
-        return min(MOST, 2 * many)
-    return max(1, many // 2) if seconds > 2 else many

@@ -1,9 +1,12 @@
 """ECAvg with remedies for what averaging can do to an edge: each a setting, each alone where that is wanted.
 
-The paper's steps (see ``ecavg``), and beside them: edges train under a restricted softmax, so that classes
-which they never see are not unlearned; after the merge, statistics and classifier are fitted to the average;
-and an edge decides on its own held-out examples whether it keeps what it has, takes what it is given, or
-mixes both. With every remedy off this is ``ecavg``, bit for bit.
+The paper's steps (see ``ecavg``), and beside them: after the merge, statistics and classifier are fitted to
+the average; and an edge decides on its own held-out examples how far it goes from what it was given to what
+retraining made of that, or whether it keeps what it had before. With every remedy off this is ``ecavg``, bit
+for bit.
+
+The mixture of a model and what fine-tuning made of it: Robust fine-tuning of zero-shot models. Wortsman,
+Ilharco, Kim, Li and others. CVPR 2022, arXiv:2109.01903.
 """
 
 from __future__ import annotations
@@ -36,20 +39,19 @@ class ECAvgPlus:
         share: what of each edge's training samples the combined data holds.
         restat: after step 2, estimate the batch-norm statistics anew on the combined data.
         refit: then fit the classifier alone to the combined data.
-        mixtures: the guard. After retraining each edge chooses by its held-out examples, first between what
-            it was given and what retraining made of it, as retraining can forget; then between what it had
-            before all this and the first choice. Each time it holds (1 - a) of the one plus a of the other,
-            with a from ``mixtures`` or 0. Empty: no guard.
+        mixtures: the guard. After retraining each edge chooses by its held-out examples: first a mixture
+            (1 - a) of what it was given plus a of what retraining made of it, with a from ``mixtures`` or 0,
+            as retraining can forget; then this or what it had before the update. Empty: no guard.
     """
 
-    pretrain: Recipe = Recipe(epochs=5, alpha=0.5)
-    finetune: Recipe = Recipe(epochs=5, schedule="cosine")
-    retrain: Recipe = Recipe(epochs=4, schedule="cosine")
+    pretrain: Recipe = Recipe(epochs=3)
+    finetune: Recipe = Recipe(epochs=5)
+    retrain: Recipe = Recipe(epochs=6)
     rounds: Annotated[int, Field(ge=1)] = 1
     merge: Merge = Mean()
     share: Share = Share()
     restat: bool = True
-    refit: Recipe | Ridge | Literal["none"] = Ridge()
+    refit: Recipe | Ridge | Literal["none"] = Recipe(epochs=2)
     mixtures: tuple[Mixture, ...] = (0.2, 0.4, 0.6, 0.8, 1.0)
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
@@ -76,9 +78,8 @@ class ECAvgPlus:
             log("after retraining", fleet.evaluate(), n)
             return local
         fleet.train(None, self.retrain, reply=False)
-        between = fleet.choose(received, self.mixtures)  # what it was given, and what retraining made of that
-        # what it had, and the best of these
-        local = fleet.choose(own, self.mixtures, reply=reply, statistic=statistic)
+        between = fleet.choose(received, self.mixtures, baseline=own)
+        local = fleet.choose(own, (1.0,), reply=reply, statistic=statistic)
         log("after retraining", fleet.evaluate(), n, chosen=(between, local))
         return local
 
@@ -104,15 +105,16 @@ class ECAvgPlus:
 
     @classmethod
     def within(cls, budget: Budget) -> ECAvgPlus:
-        """One round of the same cloud epochs and one edge epoch less, half of the edges' before the update.
+        """One round of the same cloud epochs and one edge epoch less, three tenths of them before the update.
 
-        With a tenth held out, what the guard runs forward is less work than the epoch that is left out.
+        With a tenth held out, what the guard runs forward is less work than the epoch that is left out. Where
+        there are but two, there is no guard.
         """
-        half = budget.edge_epochs // 2
-        before = budget.edge_epochs - half
-        retrain = max(half - 1, 0)
+        guarded = budget.edge_epochs > 2
+        before = max(1, 3 * budget.edge_epochs // 10)
         return cls(
-            pretrain=replace(budget.recipe, epochs=before, alpha=cls().pretrain.alpha),
-            finetune=replace(budget.recipe, epochs=budget.cloud_epochs, schedule="cosine"),
-            retrain=replace(budget.recipe, epochs=retrain, schedule="cosine"),
+            pretrain=replace(budget.recipe, epochs=before),
+            finetune=replace(budget.recipe, epochs=budget.cloud_epochs),
+            retrain=replace(budget.recipe, epochs=max(0, budget.edge_epochs - before - guarded)),
+            mixtures=cls().mixtures if guarded else (),
         )

@@ -36,7 +36,10 @@ WINDOW = 10.0
 PATIENCE = 30.0
 """Where there is no terminal, training says how far it is every so many seconds."""
 
-BUSY = ("training", "refused")
+DONE = ("done", "refused", "absent")
+"""States of a site of which nothing more is to come in a call."""
+
+BUSY = ("training", "refused", "absent")
 """Where there is no room for all sites: those in these states, furthest from done first."""
 
 
@@ -98,6 +101,7 @@ class Live:
         self._rows = rows
         self._measured: list[Row] = []
         self._sites: dict[str, _Site] = {}
+        self._absent: set[str] = set()
         self._asked: tuple[str, ...] = ()
         self._doing = "starting"
         self._began = self._spoke = time.monotonic()
@@ -123,8 +127,8 @@ class Live:
         self._show_measured()
         self._doing = f"{DOING.get(kind, kind)} {_several(len(sites), sites[0])}"
         self._began = self._spoke = time.monotonic()
-        for site in self._sites.values():
-            site.state = "idle"
+        for name, site in self._sites.items():
+            site.state = "absent" if name in self._absent else "idle"
         for name in sites:
             self._sites[name] = _Site("waiting")
         self._asked = tuple(sites)  # only now: rich draws from a thread of its own
@@ -144,7 +148,15 @@ class Live:
 
     def answered(self, site: str) -> None:
         """The site is done."""
+        self._absent.discard(site)
         self._sites.setdefault(site, _Site()).state = "done"
+
+    def absent(self, site: str, why: str) -> None:
+        """Prints it, where that is news, and shows the site as absent until it answers again."""
+        self._sites.setdefault(site, _Site()).state = "absent"
+        if site not in self._absent:
+            self._print(f"absent: {site}: {why}")
+        self._absent.add(site)
 
     def refused(self, site: str, why: str) -> None:
         """Prints it."""
@@ -177,7 +189,7 @@ class Live:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _progress(self) -> str:
-        done = sum(self._sites[name].state in ("done", "refused") for name in self._asked)
+        done = sum(self._sites[name].state in DONE for name in self._asked)
         return f"{done:,} of {len(self._asked):,} done"
 
     def _table(self) -> Table:

@@ -57,6 +57,10 @@ class JsonLines:
         """``answered``."""
         self.write("answered", site=site)
 
+    def absent(self, site: str, why: str) -> None:
+        """As what is refused."""
+        self.refused(site, why)
+
     def refused(self, site: str, why: str) -> None:
         """``refused``."""
         self.write("refused", site=site, why=why)

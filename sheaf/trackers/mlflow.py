@@ -90,6 +90,10 @@ class MLflow:
     def answered(self, site: str) -> None:
         """Nothing to write."""
 
+    def absent(self, site: str, why: str) -> None:
+        """As what is refused."""
+        self.refused(site, why)
+
     def refused(self, site: str, why: str) -> None:
         """A tag."""
         self._try(lambda: self._client.set_tag(self._run, f"refused/{site}", why))

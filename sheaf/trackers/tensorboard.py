@@ -54,6 +54,10 @@ class TensorBoard:
         """What was written can be seen."""
         self._writer.flush()
 
+    def absent(self, site: str, why: str) -> None:
+        """As what is refused."""
+        self.refused(site, why)
+
     def refused(self, site: str, why: str) -> None:
         """A text."""
         self._writer.add_text("refused", f"{site}: {why}")

@@ -39,6 +39,7 @@ tasks = st.builds(
     ridge=st.none() | st.builds(Ridge, rescale=st.booleans()),
     since=st.integers(0, 99),
     mixtures=st.lists(st.floats(0, 1), max_size=4).map(tuple),
+    baseline=st.integers(0, 99),
     outliers=st.floats(0, 100),
 )
 TASK = Task("train", 3, 17, None, Recipe(), Cut((("conv", ((0, 3),)),), (1, 4)))

@@ -141,6 +141,7 @@ def absent(answer: Update | Absence) -> str:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "PATIENCE", 0.6)
+    monkeypatch.setattr(remote, "LOOK", 0.05)
 
 
 @pytest.fixture(autouse=True)
@@ -181,8 +182,48 @@ def test_what_has_come_down_is_not_sent_again(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     rig.ask(train())
     rig.ask(Task("adopt", 2, 5, Blob.of(theta())))
-    weights = [length for site, what, _, length in rig.wires.sent if (site, what) == ("left", "put")]
+    weights = [length for site, _, _, length in rig.wires.sent if site == "left"]
     assert [length for length in weights if length] == [Blob.of(theta()).size]
+
+
+def test_what_goes_down_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "CHUNK", 64)
+    rig = Rig(tmp_path)
+    sent = 0
+
+    def dies(what: str, header: dict[str, Any], piece: bytes) -> tuple[dict[str, Any], bytes]:
+        nonlocal sent
+        sent += what == "put"
+        if sent > 2:
+            raise LinkError("the line is cut")
+        return header, piece
+
+    rig.wires.tamper["left"] = dies
+    assert "the line is cut" in absent(rig.ask(train())["left"])
+    again = Rig(tmp_path, setup={})  # both processes died and are back
+    again.fleet._setup = rig.setup
+    answers = again.ask(train())
+    assert isinstance(answers["left"], Update)
+    places = [header["at"] for site, what, header, _ in again.wires.sent if (site, what) == ("left", "put")]
+    assert places[0] == 0
+    assert places[1] >= 3 * 64, "what had come is not sent again"
+    assert answers["left"].blob.sha256 == train_alone(tmp_path / "alone")["left"].blob.sha256  # type: ignore[union-attr]
+
+
+def train_alone(folder: Path) -> dict[str, Update | Absence]:
+    return Rig(folder).ask(train())
+
+
+def test_a_device_that_was_away_when_it_should_have_remembered_takes_what_it_is_given(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.ask(Task("adopt", 1, 5, Blob.of(theta())))
+    rig.wires.gone.add("left")
+    assert "not connected" in absent(rig.ask(Task("remember", 2, 5))["left"])
+    rig.wires.gone.clear()
+    rig.ask(Task("adopt", 3, 5, Blob.of({name: value + 1 for name, value in theta().items()})))
+    answers = rig.ask(Task("choose", 4, 5, since=2, mixtures=(0.5,)))
+    found = {site: answer.metrics["mixtures"] for site, answer in answers.items()}  # type: ignore[union-attr]
+    assert found == {"left": [1.0], "right": [0.0, 0.5]}
 
 
 def test_a_device_that_is_not_connected_is_absent(tmp_path: Path) -> None:
@@ -255,7 +296,7 @@ def test_what_arrives_damaged_is_asked_for_again(tmp_path: Path, kind: str) -> N
     harm = iter([True, False, True])
 
     def tamper(what: str, header: dict[str, Any], piece: bytes) -> tuple[dict[str, Any], bytes]:
-        damaged = what == "get" and next(harm, False)
+        damaged = bool(piece) and next(harm, False)
         return header, bytes([piece[0] ^ 1]) + piece[1:] if damaged else piece
 
     task = train() if kind == "train" else Task("share", 1, 5, share=Share(fraction=1.0))
@@ -264,7 +305,7 @@ def test_what_arrives_damaged_is_asked_for_again(tmp_path: Path, kind: str) -> N
 
 def test_what_arrives_damaged_again_and_again_is_refused(tmp_path: Path) -> None:
     def tamper(what: str, header: dict[str, Any], piece: bytes) -> tuple[dict[str, Any], bytes]:
-        return header, bytes(len(piece))
+        return header, bytes(len(piece))  # zeros
 
     for task in (train(), Task("share", 2, 5, share=Share(fraction=1.0))):
         answers = Rig(tmp_path, tamper={"left": tamper}).ask(task)
@@ -387,8 +428,9 @@ def forged(change: Callable[[dict[str, Any], dict[str, Any]], None]) -> Tamper:
     """The device's answer to its task, changed: (what it says, what it says of its tensors)."""
 
     def tamper(what: str, header: dict[str, Any], piece: bytes) -> tuple[dict[str, Any], bytes]:
-        if what == "look" and header.get("answer") and "metrics" in header["answer"]:
+        if header.get("answer") and "metrics" in header["answer"]:
             change(header["answer"], header.get("blob") or {})
+            return header, b""
         return header, piece
 
     return tamper
@@ -400,12 +442,13 @@ def replaced(change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]
 
     def tamper(what: str, header: dict[str, Any], piece: bytes) -> tuple[dict[str, Any], bytes]:
         nonlocal content
-        if what == "look" and header.get("blob"):
+        if header.get("blob"):
             made = change(dict(theta()))
             content = made if isinstance(made, bytes) else save(made)
             blob = Blob(content, hashlib.sha256(content).hexdigest(), len(content))
             update = Update("left", header["answer"]["kind"], blob, (), {}, Cost())
             header["blob"] = describe(update, content).model_dump()
+            return header, b""
         if what == "get":
             return {}, content
         return header, piece
@@ -453,7 +496,11 @@ def test_samples_that_cannot_be_the_devices_are_refused(tmp_path: Path, pooled: 
     assert [found.edge for found in rig.pool.files()] == ["right"]
 
 
-def test_a_device_that_lies_about_what_it_got_is_refused(tmp_path: Path) -> None:
+def test_a_device_that_lies_about_what_it_got_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "CHUNK", 64)
+
     def tamper(what: str, header: dict[str, Any], piece: bytes) -> tuple[dict[str, Any], bytes]:
         return ({"have": -1} if what == "put" else header), piece
 
@@ -463,9 +510,10 @@ def test_a_device_that_lies_about_what_it_got_is_refused(tmp_path: Path) -> None
 
 def test_bytes_that_nobody_asked_for_are_refused(tmp_path: Path) -> None:
     def tamper(what: str, header: dict[str, Any], piece: bytes) -> tuple[dict[str, Any], bytes]:
-        return header, b"x" * 100 if what == "look" else piece
+        return header, b"x" * 100 if what == "begin" else piece
 
-    assert "that nobody asked for" in absent(Rig(tmp_path, tamper={"left": tamper}).ask(train())["left"])
+    adopt = Task("adopt", 1, 5, Blob.of(theta()))
+    assert "that nobody asked for" in absent(Rig(tmp_path, tamper={"left": tamper}).ask(adopt)["left"])
 
 
 def test_tensors_come_as_they_are(tmp_path: Path) -> None:

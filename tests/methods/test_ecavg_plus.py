@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sheaf import runs
+from sheaf.budget import Budget
 from sheaf.config import Experiment
+from sheaf.engines.local import LocalFleet
 from sheaf.methods.ecavg import ECAvg
 from sheaf.methods.ecavg_plus import ECAvgPlus
+from sheaf.prepared import prepare
 from sheaf.record import Result
-from sheaf.types import CLOUD, Recipe, Ridge
+from sheaf.types import CLOUD, Absence, Recipe, Ridge, Task, Update
+from sheaf.watch import Quiet
 
 STEP = Recipe(epochs=2, batch_size=32)
 PLAIN = ECAvgPlus(
@@ -42,6 +47,47 @@ def test_each_remedy_has_its_row(
     assert [found.site for found in result.rows if found.stage == row] == [CLOUD, CLOUD]
 
 
+def test_a_guarded_edge_that_is_away_now_and_then_chooses_from_what_it_has(
+    quick: Experiment, tmp_path: Path
+) -> None:
+    """It misses one call of the round after another: what it set aside, was given, trained, chose."""
+
+    class Away(LocalFleet):
+        def run(
+            self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None
+        ) -> Iterator[Update | Absence]:
+            there = {site: task for site, task in tasks.items() if (site, task.call) != ("edge-1", missed)}
+            yield from (Absence(site, "away") for site in tasks if site not in there)
+            yield from super().run(there, call)
+
+    experiment = replace(
+        quick,
+        method=replace(PLAIN, rounds=1, mixtures=(0.5, 1.0)),
+        fleet=replace(quick.fleet, quorum=0.5),
+    )
+    prepared = prepare(experiment)
+    without, missed, last = [], 0, False
+    while not last:
+        missed += 1
+        result = runs.start(
+            prepared,
+            tmp_path / str(missed),
+            {},
+            Quiet(),
+            lambda prepared, folder, watch: Away(prepared.edges(folder / "sites"), watch.step),
+        )
+        assert {(refusal.site, refusal.why) for refusal in result.refused} <= {("edge-1", "away")}
+        rows = {row.site: row for row in result.rows if row.stage == "after retraining"}
+        assert all(choice.had is not None for choice in rows["edge-2"].choices)
+        if last := "edge-1" not in rows:
+            continue
+        for choice in rows["edge-1"].choices:
+            if choice.had is None:
+                without.append(missed)
+                assert (choice.mixture, choice.chosen) == (1.0, choice.got)
+    assert len(without) == 2, "it was away in one of the two calls in which edges set aside what they hold"
+
+
 def test_a_guarded_edge_never_ends_worse_on_what_it_held_out(quick: Experiment, tmp_path: Path) -> None:
     method = replace(PLAIN, mixtures=(0.5, 1.0))
     result = runs.run(replace(quick, method=method), out=tmp_path / "run")
@@ -52,10 +98,19 @@ def test_a_guarded_edge_never_ends_worse_on_what_it_held_out(quick: Experiment, 
     for row in after:
         had = before[row.site, row.round]
         forgotten, kept = row.choices
-        assert forgotten.chosen >= max(forgotten.had, 0)
         assert kept.had == pytest.approx(had.held_out)
         assert kept.got == pytest.approx(forgotten.chosen)
         assert kept.chosen == pytest.approx(row.held_out)
+        assert kept.mixture in (0, 1), "what it had, or what was chosen first"
         assert row.held_out >= had.held_out
     second = before["edge-1", 2]
     assert second.confusion == after[0].confusion, "the second round starts from what was chosen"
+
+
+def test_the_guard_is_paid_for_with_an_epoch() -> None:
+    budget = Budget(recipe=STEP, edge_epochs=10, cloud_epochs=5)
+    method = ECAvgPlus.within(budget)
+    assert (method.pretrain.epochs, method.finetune.epochs, method.retrain.epochs) == (3, 5, 6)
+    assert method.mixtures
+    least = ECAvgPlus.within(replace(budget, edge_epochs=2))
+    assert (least.pretrain.epochs, least.retrain.epochs, least.mixtures) == (1, 1, ())

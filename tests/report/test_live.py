@@ -126,3 +126,34 @@ def test_whatever_happens_in_whatever_order_the_table_fits(events: list[tuple], 
         named = sum(line.startswith(" edge-") for line in lines)
         more = re.search(r"and (\d+) more", console.file.getvalue())
         assert named + (int(more[1]) if more else 0) == 60, "every site is shown or counted"
+
+
+def test_who_is_absent_shows_as_such_until_it_is_back() -> None:
+    out = io.StringIO()
+    shown = Live(Console(file=out, width=100, height=30), "a run")
+
+    def states() -> dict[str, str]:
+        screen = Console(file=io.StringIO(), width=100, record=True)
+        screen.print(shown._table())
+        lines = [line.split() for line in screen.export_text().splitlines()]
+        return {words[0]: words[1] for words in lines if words and words[0].startswith("edge-")}
+
+    with shown:
+        shown.absent("edge-3", "not there at the start: it is not connected")
+        shown.began("train", ["edge-1", "edge-2"])
+        shown.step("edge-1", 3, 10, 0.5, 96)
+        shown.absent("edge-2", "it gave no sign of life for 12 s")
+        assert states() == {"edge-1": "training", "edge-2": "absent", "edge-3": "absent"}
+        assert shown._progress() == "1 of 2 done"
+        shown.answered("edge-1")
+        shown.began("adopt", ["edge-1"])
+        assert states() == {"edge-1": "waiting", "edge-2": "absent", "edge-3": "absent"}
+        shown.began("evaluate", ["edge-1", "edge-2", "edge-3"])
+        shown.absent("edge-3", "it is not connected")
+        shown.answered("edge-2")
+        assert states() == {"edge-1": "waiting", "edge-2": "done", "edge-3": "absent"}
+    assert out.getvalue().splitlines()[1:] == [
+        "absent: edge-3: not there at the start: it is not connected",
+        "training 2 sites",
+        "absent: edge-2: it gave no sign of life for 12 s",
+    ]

@@ -1,0 +1,62 @@
+"""Where does the paper's drop on MNIST come from? ECAvg's third experiment over how the cloud fine-tunes.
+
+The paper (Mih et al. 2023) has its edges fall from 0.972 and 0.957 to 0.754 and 0.547 when they take the
+cloud's model, and says neither optimizer nor learning rate nor epochs. The edges here always train as ours do
+by default; what changes is how far the cloud's fine-tune gets.
+
+Run: SHEAF_DATA=… python -m benchmarks.drop FOLDER
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results import publish
+from sheaf.compare import run_or_resume
+from sheaf.config import load_experiment
+from sheaf.record import Result
+from sheaf.types import CLOUD, Recipe
+
+SEEDS = 3
+FINETUNES = {
+    "adam 1e-3, 5 epochs": Recipe(epochs=5),
+    "adam 1e-3, 1 epoch": Recipe(epochs=1),
+    "adam 1e-4, 1 epoch": Recipe(epochs=1, lr=1e-4),
+    "adam 1e-5, 1 epoch": Recipe(epochs=1, lr=1e-5),
+    "sgd 1e-2, 1 epoch": Recipe(epochs=1, optimizer="sgd", lr=1e-2),
+    "sgd 1e-3, 1 epoch": Recipe(epochs=1, optimizer="sgd", lr=1e-3),
+    "sgd 1e-4, 1 epoch": Recipe(epochs=1, optimizer="sgd", lr=1e-4),
+}
+
+
+def row(finetune: str, seed: int, result: Result) -> dict[str, Any]:
+    """Accuracies of the edges, on their own classes, and of the cloud, on all, at each stage."""
+    stages: dict[str, list[float]] = {}
+    for measured in result.rows:
+        stages.setdefault(measured.stage, []).append(
+            measured.accuracy_all if measured.site == CLOUD else measured.accuracy
+        )
+    means = {stage: statistics.mean(found) for stage, found in stages.items()}
+    return {"finetune": finetune, "seed": seed, **means}
+
+
+def main() -> None:
+    """Runs what is not in FOLDER yet and publishes ``drop.json``."""
+    folder, rows = Path(sys.argv[1]).resolve(), []
+    base = load_experiment("ecavg-mnist")
+    for name, finetune in FINETUNES.items():
+        method = replace(base.method, finetune=finetune)
+        for seed in range(SEEDS):
+            out = folder / f"{name}-{seed}".replace(" ", "_").replace(",", "")
+            result = run_or_resume(replace(base, method=method, seed=seed), out)
+            rows.append(row(name, seed, result))
+    data, settings = result.provenance["data"], result.provenance["settings"]
+    publish("drop", rows, settings, 0, data, ("finetune", "seed", "before update", "after update"))
+
+
+if __name__ == "__main__":
+    main()

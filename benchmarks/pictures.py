@@ -1,0 +1,69 @@
+"""Pictures for docs/measurements.md, drawn by ``python -m benchmarks.document``."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sheaf.report.style import BLUE, FAINT, INK, ORANGE, sheet, styled
+
+Rows = Sequence[Mapping[str, Any]]
+FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
+COMPARED = {"ecavg": ORANGE, "ecavg_plus": BLUE}
+
+
+def gains(rows: Rows) -> None:
+    """``gains.svg``: what each edge of every seed gained, faithful ECAvg above, ``ecavg_plus`` below."""
+    experiments = list(dict.fromkeys(row["experiment"] for row in rows))
+    with styled():
+        figure, panels = sheet(0.95 * len(experiments) + 0.4, len(experiments), 1)
+        for axes, experiment in zip(panels, experiments, strict=True):
+            for place, (method, colour) in enumerate(COMPARED.items()):
+                of = [row for row in rows if row["experiment"] == experiment and row["method"] == method]
+                points = sorted(100 * gain for row in of for gain in row["gains"])
+                # The points of a row stand a little apart, so that none hides another.
+                heights = [place + 0.24 * ((n % 5) / 2 - 1) for n in range(len(points))]
+                axes.plot(points, heights, "o", color=colour, markersize=4, alpha=0.7, markeredgewidth=0)
+                axes.vlines(statistics.mean(points), place - 0.4, place + 0.4, color=INK, linewidth=1.4)
+            axes.axvline(0, color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
+            axes.set_yticks(range(len(COMPARED)), COMPARED)
+            axes.set_ylim(len(COMPARED) - 0.5, -0.5)
+            axes.tick_params(axis="y", length=0)
+            axes.grid(axis="x", color=FAINT, linewidth=0.6)
+            axes.set_title(experiment)
+        panels[-1].set_xlabel("gain of an edge on its own classes, percentage points; the bar is the mean")
+        figure.savefig(FOLDER / "gains.svg", metadata={"Date": None})
+
+
+def sharing(rows: Rows) -> None:
+    """``sharing.svg``: accuracy of edges and cloud against the bytes that all send, as more is shared."""
+    of = [row for row in rows if row["method"] == "ecavg_plus" or row["method"].endswith("shared")]
+    swept = {row["experiment"] for row in of if row["method"] != "ecavg_plus"}
+    of = [row for row in of if row["experiment"] in swept]
+    runs = [[row for row in of if row["method"] == method] for method in {row["method"]: 0 for row in of}]
+    runs.sort(key=lambda each: each[0]["bytes"])
+    sent = [statistics.mean(row["bytes"] for row in each) / 1e6 for each in runs]
+    with styled():
+        figure, (axes,) = sheet(2.9)
+        for key, name, colour, marker in (
+            ("mean_edge", "edges, mean, own classes", BLUE, "o"),
+            ("worst_edge", "worst edge, own classes", BLUE, "v"),
+            ("cloud_accuracy", "cloud, all classes", ORANGE, "s"),
+        ):
+            found = [[row[key] for row in each] for each in runs]
+            axes.errorbar(
+                sent, [statistics.mean(values) for values in found],
+                [statistics.stdev(values) for values in found],
+                color=colour, marker=marker, label=name, capsize=3,
+                linestyle="--" if key == "worst_edge" else "-",
+            )  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_xticks(sent, [f"{size:.1f}" for size in sent])
+        axes.minorticks_off()
+        axes.set_xlabel("sent by all edges, MB")
+        axes.set_ylabel("accuracy")
+        axes.grid(color=FAINT, linewidth=0.6)
+        axes.legend(loc="lower right")
+        figure.savefig(FOLDER / "sharing.svg", metadata={"Date": None})

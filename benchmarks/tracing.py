@@ -1,0 +1,70 @@
+"""How long a shipped model takes to trace and to cut, and how much memory that needs.
+
+Each model at the width of its paper and at the size of the images that it is used for, in a process of its
+own: peak resident memory, less what stood before the trace, so the model's own parameters are not counted.
+
+Run: python -m benchmarks.tracing
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import statistics
+import time
+from typing import Any
+
+import psutil
+import torch
+from rich.progress import track
+
+from benchmarks.results import publish
+from sheaf import models
+from sheaf.cut import SiteNeeds
+from sheaf.cuts.prefix import Prefix
+from sheaf.memory import PeakMemory
+from sheaf.models import ModelSettings
+from sheaf.network import Network
+
+COLOUR, GREY = (3, 32, 32), (1, 28, 28)
+JOBS = {
+    # name: ((C, H, W), classes)
+    "mlp": (GREY, 10),
+    "kws_cnn": ((1, 40, 101), 12),
+    "alexnet@32": (COLOUR, 10),
+    "vgg11@32": (COLOUR, 10),
+    "vgg16@32": (COLOUR, 10),
+    "mobilenet_v2": ((3, 224, 224), 1000),
+    "resnet50": ((3, 224, 224), 1000),
+}
+REPEATS = 3
+
+
+def measure(name: str) -> dict[str, Any]:
+    """One trace and one quarter cut."""
+    in_shape, classes = JOBS[name]
+    module = models.build(ModelSettings(name=name), classes, in_shape, 0)
+    weak = SiteNeeds("weak", tuple(range(classes)), 0.25)
+    network, before = Network(module, in_shape), psutil.Process().memory_info().rss
+    with PeakMemory(torch.device("cpu")) as peak:
+        began = time.perf_counter()
+        anatomy = network.anatomy
+        traced = time.perf_counter()
+        network.of(Prefix()(anatomy, [weak], 0)["weak"])
+        cut = time.perf_counter()
+    return {"traced": traced - began, "cut": cut - traced, "memory": peak.bytes - before}
+
+
+def main() -> None:
+    """Publishes ``tracing.json``."""
+    rows = []
+    for name in track(JOBS, "models"):
+        with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+            found = [pool.apply(measure, (name,)) for _ in range(REPEATS)]
+        rows.append(
+            {"name": name, **{key: statistics.median(each[key] for each in found) for key in found[0]}}
+        )
+    publish("tracing", rows, {}, 0, {}, ("name", "traced", "cut", "memory"))
+
+
+if __name__ == "__main__":
+    main()
