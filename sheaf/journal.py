@@ -76,7 +76,7 @@ class Journal:
         return Update.of(entry["update"], self._checked_blob(entry))
 
     def record(self, task: Task, update: Update) -> Update:
-        """Makes an answer durable within a tenth of a second. Returns it with its tensors on disk, not in memory."""
+        """Makes an answer durable within ``TOGETHER``. Returns it with its tensors on disk, not in memory."""
         blob = update.blob
         if blob is not None:
             blob = blob.write(self._tensors_of(task.call, update.site), named=False)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import shutil
+import subprocess
+import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,3 +180,49 @@ def test_a_copied_folder_is_the_same_journal(written: Path, tmp_path: Path) -> N
     assert same(found, update("a", 1))
     assert found is not None
     assert found.params["w"].tolist() == [1.5, 1]
+
+
+def test_an_answer_is_durable_soon_without_another_word(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal", IDENTITY) as writing:
+        writing.record(task(1), update("a", 1))
+        copy = tmp_path / "copy"
+        for _ in range(50):  # what a crash would leave behind
+            time.sleep(0.1)
+            shutil.copytree(tmp_path / "journal", copy)
+            with Journal(copy, IDENTITY) as found:
+                if found.result("a", task(1)) is not None:
+                    break
+            shutil.rmtree(copy)
+        else:
+            pytest.fail("five seconds, and nothing is on disk")
+
+
+FULL = """
+import resource, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_journal import IDENTITY, task, update
+from sheaf.journal import TOGETHER, Journal
+
+with Journal(Path(sys.argv[1]), IDENTITY) as journal:
+    journal.record(task(1), update("a", 1))
+    journal.settle()
+    size = Path(sys.argv[1], "journal.jsonl").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 40, resource.RLIM_INFINITY))  # a disk that is full
+    try:
+        journal.record(task(2), update("a", 2, None))
+        time.sleep(5 * TOGETHER)
+        journal.record(task(3), update("a", 3, None))
+    except OSError as error:
+        print("refused:", error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+"""
+
+
+def test_on_a_full_disk_the_next_answer_fails_and_what_was_written_stays(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FULL, str(tmp_path / "journal"), str(Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "refused:" in done.stdout, done.stderr
+    with Journal(tmp_path / "journal", IDENTITY) as again:
+        assert same(again.result("a", task(1)), update("a", 1))  # type: ignore[arg-type]
+        assert again.result("a", task(3)) is None
