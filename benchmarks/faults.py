@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
 
 from benchmarks.results import FOLDER, publish
 from sheaf import rehearsal
@@ -35,6 +36,7 @@ from sheaf.config import load_experiment
 from sheaf.engines import provision
 from sheaf.errors import FleetError
 from sheaf.prepared import prepare
+from sheaf.provenance import provenance
 from sheaf.record import Result
 
 EDGES = ("edge-1", "edge-2", "edge-3")
@@ -361,21 +363,12 @@ def _not_let_in(stage: Stage, kit: Path, name: str) -> dict[str, Any]:
     heard = re.search(r"(\d+) s ago", line)
     inside = heard is not None and int(heard[1]) < 10
     told = log.read_text().strip().splitlines()[-1:]
-    refused = _last_refusal(stage, name)
     return {
         "ended": ("LET IN" if inside else "not let in") + f" (device: {' '.join(told)})",
-        "attacker_sees": refused,
         "seconds": 25.0,
         "weights": "",
         "left_out": "",
     }
-
-
-def _last_refusal(stage: Stage, name: str) -> str:
-    """The last line in which FLARE tells the device why it does not get in."""
-    log = stage.folder / name / "flare" / "log.txt"
-    lines = log.read_text().splitlines() if log.exists() else []
-    return next((line for line in reversed(lines) if re.search("ERROR|WARNING|Fail|fail", line)), "")
 
 
 CASES: tuple[Callable[[Stage], dict[str, Any]], ...] = (
@@ -401,7 +394,9 @@ def main() -> None:
     """Runs the cases that are named, or all, and publishes ``faults.json``; cases of earlier times stay."""
     wanted = sys.argv[1:] or [case.__name__ for case in CASES]
     path = FOLDER / "faults.json"
-    rows = {row["case"]: row for row in json.loads(path.read_text())["rows"]} if path.exists() else {}
+    before = json.loads(path.read_text()) if path.exists() else {"rows": []}
+    rows = {row["case"]: {"commit": before["provenance"]["commit"], **row} for row in before["rows"]}
+    commit = provenance({}, 0, {}, torch.device("cpu"))["commit"]
     with tempfile.TemporaryDirectory(prefix="sheaf-faults-") as folder:
         stage = Stage(Path(folder))
         try:
@@ -410,7 +405,8 @@ def main() -> None:
                     continue
                 stage.mend()
                 what = " ".join((case.__doc__ or "").split())
-                rows[case.__name__] = {"case": case.__name__, "what": what, **case(stage)}
+                row = {"case": case.__name__, "what": what, **case(stage), "commit": commit}
+                rows[case.__name__] = row
                 print(rows[case.__name__], flush=True)
                 tell(rows)
         finally:

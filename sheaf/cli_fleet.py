@@ -97,7 +97,7 @@ def run(
             raise SheafError(f"--resume goes on with a run as it was started; {given[0]} cannot change it")
         folder = resume
         with resumable(folder, again):
-            deployed.resume(folder, data=data, watch=Live(to, f"resuming {folder}"))
+            deployed.resume(folder, data=data, wait=wait, watch=Live(to, f"resuming {folder}"))
     else:
         settings = load_experiment(experiment, changes or ())
         folder = out or runs.new_folder(experiment)

@@ -76,8 +76,13 @@ def run(
         return runs.start(prepared, folder, command, watch or Quiet(), _engine(link, command, absent))
 
 
-def resume(folder: Path, *, data: Path | None = None, watch: Watch | None = None) -> Result:
+def resume(
+    folder: Path, *, data: Path | None = None, wait: float = 30.0, watch: Watch | None = None
+) -> Result:
     """Goes on with the run in ``folder``; updates that had arrived are not asked for again.
+
+    Args:
+        wait: seconds that devices are waited for at first: where the cloud was restarted, they come back.
 
     Raises:
         RunFolderError: there is no run on a fleet in this folder, or it is damaged.
@@ -95,6 +100,7 @@ def resume(folder: Path, *, data: Path | None = None, watch: Watch | None = None
     if (folder / "result.json").exists():
         return runs.go_on(folder, prepare_again, watch or Quiet())
     with open_link(Path(command["fleet"])) as link:
+        _wait_for(link, command["counts"], wait)
         return runs.go_on(folder, prepare_again, watch or Quiet(), _engine(link, command))
 
 
