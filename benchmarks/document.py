@@ -285,10 +285,16 @@ def faults(rows: Rows) -> str:
         for row in rows
     ]
     heading = ("case", "what happens", "how it ended", "same weights", "seconds lost", "left out")
+    at: dict[str, list[str]] = {}
+    for row in rows:
+        at.setdefault(row["commit"], []).append(row["case"].replace("_", " "))
     return (
         "## When something fails\n\nA rehearsed fleet of three devices, quorum 0.5. `same weights`: whether "
         "they are those of the undisturbed run, bit for bit; they cannot be where a device was left out of "
-        "training. Seconds lost are over the undisturbed run, and include starting again.\n\n"
+        "training. Seconds lost are over the undisturbed run, and include starting again. "
+        + "Each case at the last commit that it was run at: "
+        + "; ".join(f"{commit[:12]}: {', '.join(cases)}" for commit, cases in at.items())
+        + ".\n\n"
         + _table(heading, lines)
     )
 
