@@ -11,7 +11,7 @@ import importlib.util
 import logging
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from sheaf.engines.pool import Pool
 from sheaf.engines.remote import RemoteFleet
 from sheaf.errors import FleetError, RunFolderError
 from sheaf.prepared import Prepared, prepare
+from sheaf.readers.progress import bar
 from sheaf.record import Result
 from sheaf.sites import check_quorum
 from sheaf.statistics import blank
@@ -114,11 +115,16 @@ def check_installed() -> None:
         raise FleetError("a real fleet needs NVIDIA FLARE; install it with: pip install 'sheaf[fleet]'")
 
 
-def _wait_for(link: FlareLink, edges: Iterable[str], seconds: float) -> None:
-    """Until all devices are connected, or the time is over."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and set(edges) - set(link.connected()):
-        time.sleep(0.5)
+def _wait_for(link: FlareLink, edges: Collection[str], seconds: float) -> None:
+    """Until every device was seen connected, or the time is over."""
+    until, missing = time.monotonic() + seconds, set(edges)
+    with bar("waiting for devices", len(missing)) as advance:
+        while missing and time.monotonic() < until:
+            there = missing & set(link.connected())
+            missing -= there
+            advance(len(there))
+            if missing:
+                time.sleep(0.5)
 
 
 def _roster(
