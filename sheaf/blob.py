@@ -70,7 +70,9 @@ class Blob:
 
         Args:
             named: the file is durable on return. If not, its bytes are, and its name is after ``sync``.
-            over: a file that is of no use any more, see ``write_durably``.
+            over: a file on the same disk that is of no use any more, and may be gone afterwards: its room is
+                written over, which takes a fraction of the time that new room takes. Not if it has another
+                name.
         """
         there = self.lies_at
         if there is None and isinstance(self.source, Path):
@@ -84,14 +86,9 @@ class Blob:
         return Blob(path, self.sha256, self.size, path)
 
 
-def write_durably(path: Path, content: bytes | bytearray | memoryview, over: Path | None = None) -> None:
-    """Writes a file that, after a crash at any moment, is there whole or not there at all.
-
-    Args:
-        over: a file on the same disk that is of no use any more, and may be gone afterwards: its room is
-            written over, which takes a fraction of the time that new room takes. Not if it has another name.
-    """
-    _write(path, content, over)
+def write_durably(path: Path, content: bytes | bytearray | memoryview) -> None:
+    """Writes a file that, after a crash at any moment, is there whole or not there at all."""
+    _write(path, content)
     sync(path.parent)
 
 
@@ -104,7 +101,7 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def _write(path: Path, content: bytes | bytearray | memoryview, over: Path | None) -> None:
+def _write(path: Path, content: bytes | bytearray | memoryview, over: Path | None = None) -> None:
     half = path.with_name(path.name + ".part")
     half.unlink(missing_ok=True)
     if over is not None and over.stat().st_nlink == 1:

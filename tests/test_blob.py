@@ -145,12 +145,13 @@ def test_where_no_link_can_be_the_bytes_are_written(tmp_path: Path) -> None:
 def test_room_is_written_over_unless_it_has_another_name(tmp_path: Path) -> None:
     for place, linked in enumerate((False, True)):
         old, other = tmp_path / f"old-{place}", tmp_path / f"other-{place}"
-        write_durably(old, b"old and long")
+        write_durably(old, b"old and long" * 99)
         room = old.stat().st_ino
         if linked:
             other.hardlink_to(old)
-        write_durably(tmp_path / f"new-{place}", b"new", old)
-        assert (tmp_path / f"new-{place}").read_bytes() == b"new"
+        new = Blob.of({"w": torch.ones(1)})
+        new.write(tmp_path / f"new-{place}", over=old)
+        assert (tmp_path / f"new-{place}").read_bytes() == new.source
         assert ((tmp_path / f"new-{place}").stat().st_ino == room) is not linked
         if linked:
-            assert old.read_bytes() == other.read_bytes() == b"old and long"
+            assert old.read_bytes() == other.read_bytes() == b"old and long" * 99
