@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -35,7 +36,7 @@ class Blob:
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> Blob:
         """Encodes CPU tensors; strides are not kept, values are."""
-        encoded = _encode(tensors)
+        encoded = encode(tensors)
         return cls(encoded, hashlib.sha256(encoded).hexdigest(), len(encoded))
 
     @classmethod
@@ -86,10 +87,15 @@ class Blob:
         return Blob(path, self.sha256, self.size, path)
 
 
-def write_durably(path: Path, content: bytes | bytearray | memoryview) -> None:
-    """Writes a file that, after a crash at any moment, is there whole or not there at all."""
+def write_durably(path: Path, content: bytes | bytearray | memoryview, named: bool = True) -> None:
+    """Writes a file that, after a crash at any moment, is there whole or not there at all.
+
+    Args:
+        named: see ``Blob.write``.
+    """
     _write(path, content)
-    sync(path.parent)
+    if named:
+        sync(path.parent)
 
 
 def sync(path: Path) -> None:
@@ -106,12 +112,16 @@ def _write(path: Path, content: bytes | bytearray | memoryview, over: Path | Non
     half.unlink(missing_ok=True)
     if over is not None and over.stat().st_nlink == 1:
         over.replace(half)
-    with half.open("r+b" if half.exists() else "wb") as file:
-        file.write(content)
-        file.truncate()
-        file.flush()
-        os.fsync(file.fileno())
-    half.replace(path)
+    try:
+        with half.open("r+b" if half.exists() else "wb") as file:
+            file.write(content)
+            file.truncate()
+            file.flush()
+            os.fsync(file.fileno())
+        half.replace(path)
+    except BaseException:
+        half.unlink(missing_ok=True)
+        raise
 
 
 def _link(there: Path, path: Path) -> bool:
@@ -148,11 +158,18 @@ _NAMES = {
 _PLACES = {dtype: place for place, dtype in enumerate(_NAMES)}
 
 
-def _encode(tensors: Mapping[str, Tensor]) -> bytes:
-    """What ``safetensors.torch.save`` gives, byte for byte, with each tensor copied once, not four times."""
+def encode(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """What ``safetensors.torch.save`` gives, byte for byte, with each tensor copied once, not four times.
+
+    With ``metadata``, the header has its keys sorted: safetensors writes these in an order of chance.
+    """
     if any(tensor.dtype not in _PLACES for tensor in tensors.values()):
-        return safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
-    header, parts, at = {}, [], 0
+        apart = {
+            name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+        }
+        return safetensors.torch.save(apart, None if metadata is None else dict(metadata))
+    header: dict[str, Any] = {}
+    parts, at = [], 0
     for name in sorted(tensors, key=lambda name: (_PLACES[tensors[name].dtype], name)):
         flat = tensors[name].detach().contiguous().reshape(-1).view(torch.uint8)
         parts.append(flat.numpy().data)
@@ -160,6 +177,10 @@ def _encode(tensors: Mapping[str, Tensor]) -> bytes:
         shape = list(tensors[name].shape)
         header[name] = {"dtype": _NAMES[tensors[name].dtype], "shape": shape, "data_offsets": [at, stop]}
         at = stop
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    if metadata is None:
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    else:
+        header["__metadata__"] = dict(metadata)
+        text = json.dumps(header, separators=(",", ":"), sort_keys=True).encode()
     text += b" " * (-len(text) % 8)
     return b"".join([len(text).to_bytes(8, "little"), text, *parts])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from sheaf import cost, stacked
@@ -54,6 +55,7 @@ class Network:
         self._submodels: dict[Cut, nn.Module] = {}
         self._macs: dict[_Widths, Macs] = {}
         self._natures: dict[_Widths, Nature] = {}
+        self._measured: dict[Hashable, tuple[Tensor, float]] = {}
 
     @cached_property
     def anatomy(self) -> Anatomy:
@@ -114,6 +116,17 @@ class Network:
             )
         return self._natures[widths]
 
+    def once(self, what: Hashable, measure: Callable[[], tuple[Tensor, float]]) -> tuple[Tensor, float]:
+        """What ``measure`` finds of the network with some weights on some data; not found twice in a row.
+
+        An average is measured by the cloud, and then again by each edge that holds it.
+        """
+        if what not in self._measured:
+            if len(self._measured) >= KEPT:
+                del self._measured[next(iter(self._measured))]
+            self._measured[what] = measure()
+        return self._measured[what]
+
     def statistic_macs(self, kind: StatisticKind, cut: Cut | None = None) -> int:
         """What a statistic costs for each example that it is computed on."""
         if kind == "fisher":
@@ -133,4 +146,4 @@ def _widths(cut: Cut | None) -> _Widths:
 
 
 KEPT = 16
-"""Submodels kept at hand; a rolling cut makes new ones in every round."""
+"""Submodels and measurements kept at hand; a rolling cut makes new ones in every round."""

@@ -9,6 +9,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from sheaf.blob import write_durably
+from sheaf.blob import sync, write_durably
 from sheaf.card import Card
 from sheaf.config import Experiment, load_experiment
 from sheaf.engines.dry import DryFleet
@@ -37,6 +38,9 @@ from sheaf.weights import save_weights
 from sheaf.worker import Worker
 
 logger = logging.getLogger("sheaf")
+
+WRITERS = 4
+"""How many models are written side by side: a disk syncs several in little more time than one."""
 
 Engine = Callable[[Prepared, Path, Watch], Fleet]
 """Makes the fleet of a run in its folder, where the watch hears of training steps."""
@@ -233,17 +237,18 @@ def _save_models(prepared: Prepared, folder: Path, edges: Edges, theta: Params |
     """Writes what each site ended with; returns site -> file."""
     (folder / "weights").mkdir(exist_ok=True)
     card = Card.of_dataset(prepared.dataset, prepared.experiment.model)
-    saved = {}
 
-    def save(site: str, params: Params, cut: Cut | None) -> None:
+    def save(site: str, params: Params, cut: Cut | None) -> tuple[str, str]:
         metadata = replace(card, cut=None if cut is None else cut.header()).metadata()
-        saved[site] = f"weights/{site}.safetensors"
-        save_weights(folder / saved[site], params, metadata)
+        file = f"weights/{site}.safetensors"
+        save_weights(folder / file, params, metadata, named=False)
+        return site, file
 
-    for update in edges.collect():  # opened and written one at a time, however many there are
-        save(update.site, update.params, edges.cut_of(update.site))
+    with ThreadPoolExecutor(WRITERS) as writers:  # opened and written a few at a time, however many there are
+        saved = dict(writers.map(lambda u: save(u.site, u.params, edges.cut_of(u.site)), edges.collect()))
     if theta is not None:
-        save(CLOUD, theta, None)
+        saved |= [save(CLOUD, theta, None)]
+    sync(folder / "weights")
     return saved
 
 

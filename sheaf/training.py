@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
 from sheaf.augment import AUGMENTATIONS
+from sheaf.cores import side_by_side
 from sheaf.errors import SettingError
 from sheaf.metrics import confusion_matrix
 from sheaf.seeds import generator, global_draws_from, seed_for
@@ -158,18 +159,30 @@ def _answers(
     model: nn.Module, samples: Samples, prepare: Preparation, num_classes: int, classes: Tensor
 ) -> tuple[Tensor, Tensor]:
     """(N, k) logits, and the (N,) outputs that are right; -100, which losses leave out, where none is."""
-    logits = forward(model, samples, prepare)[:, : len(classes)]
+    logits = forward(model, samples, prepare, side_by_side if prepare.device.type == "cpu" else map)
     output = torch.full((num_classes,), -100)
     output[classes] = torch.arange(len(classes))
-    return logits, output[samples.labels]
+    return logits[:, : len(classes)], output[samples.labels]
 
 
-def forward(model: nn.Module, samples: Samples, prepare: Preparation) -> Tensor:
-    """(N, K) float32 logits on the CPU, in evaluation mode."""
+def forward(
+    model: nn.Module,
+    samples: Samples,
+    prepare: Preparation,
+    over: Callable[[Callable[[Tensor], Tensor], Sequence[Tensor]], Iterable[Tensor]] = map,
+) -> Tensor:
+    """(N, K) float32 logits on the CPU, in evaluation mode.
+
+    Args:
+        over: how batches are gone over; ``side_by_side`` where no hook counts on their order.
+    """
     _move(model, prepare.device).eval()  # outside of inference mode: what is moved there can train no more
-    with torch.inference_mode():
-        batches = torch.split(samples.positions, EVALUATION_BATCH)
-        return torch.cat([model(prepare(samples.inputs[positions])).float().cpu() for positions in batches])
+
+    def answer(positions: Tensor) -> Tensor:
+        with torch.inference_mode():  # of this thread
+            return model(prepare(samples.inputs.index_select(0, positions))).float().cpu()  # type: ignore[no-any-return]
+
+    return torch.cat(list(over(answer, torch.split(samples.positions, EVALUATION_BATCH))))
 
 
 def reestimate_statistics(model: nn.Module, samples: Samples, prepare: Preparation) -> None:

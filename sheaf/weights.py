@@ -5,8 +5,6 @@ Nothing in a file is executed: what ``torch.load(weights_only=True)`` will not r
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import sys
 from collections.abc import Mapping
@@ -17,6 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from sheaf.blob import encode, write_durably
 from sheaf.errors import WeightsError
 from sheaf.types import Params
 
@@ -56,38 +55,14 @@ def load_weights(model: nn.Module, source: str, imagenet_url: str | None = None)
     ]
 
 
-def save_weights(path: Path, params: Params, metadata: Mapping[str, str]) -> None:
-    """Writes ``params`` as safetensors; a crash leaves the old file or the new one, whole."""
+def save_weights(path: Path, params: Params, metadata: Mapping[str, str], named: bool = True) -> None:
+    """Writes ``params`` as safetensors; a crash leaves the old file or the new one, whole.
+
+    Args:
+        named: see ``Blob.write``.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    # safetensors refuses tensors that share memory, such as parts of a stack: each gets its own.
-    own = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in params.items()
-    }
-    try:
-        partial.write_bytes(_metadata_in_order(safetensors.torch.save(own, dict(metadata))))
-        _sync(partial)
-        partial.replace(path)
-        _sync(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _metadata_in_order(encoded: bytes) -> bytes:
-    """The same file with its JSON keys sorted: safetensors writes metadata in an order of chance."""
-    end = 8 + int.from_bytes(encoded[:8], "little")
-    header = json.dumps(json.loads(encoded[8:end]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)  # the tensors stay aligned
-    return len(header).to_bytes(8, "little") + header + encoded[end:]
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    write_durably(path, encode({name: tensor.cpu() for name, tensor in params.items()}, metadata), named)
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -65,6 +65,7 @@ class Worker:
         self._tasks: dict[str, Callable[[Task, Progress | None], _Done]] = {
             "train": self._train,
             "adopt": self._adopt,
+            "evaluate": self._evaluate,
             "share": self._share,
             "lend": self._lend,
             "restat": self._restat,
@@ -82,25 +83,18 @@ class Worker:
         self.data = data
         self._counts = tuple(data.train.counts(len(data.classes)).tolist())
 
-    def do(
-        self, task: Task, progress: Progress | None = None, measured: dict[Any, Any] | None = None
-    ) -> Update:
+    def do(self, task: Task, progress: Progress | None = None) -> Update:
         """Does one task; what comes back depends on the task, the data and what is held, and on nothing else.
 
         Args:
             progress: told of every training step.
-            measured: what other sites found in the same call; one that holds the same model and has the same
-                test data need not measure it again.
 
         Raises:
             DataError: there is nothing to train on.
         """
         started = time.perf_counter()
         with PeakMemory(self.prepare.device) as peak:
-            if task.kind == "evaluate":
-                done = self._evaluate(task, {} if measured is None else measured)
-            else:
-                done = self._tasks[task.kind](task, progress)
+            done = self._tasks[task.kind](task, progress)
         return self._update(task, done, time.perf_counter() - started, peak.bytes)
 
     def job(self, task: Task) -> Job:
@@ -171,20 +165,20 @@ class Worker:
         self._held.keep(task.call, task.blob)
         return _Done()
 
-    def _evaluate(self, task: Task, measured: dict[Any, Any]) -> _Done:
-        what = id(self.network), task.cut, self._digest(task), id(self.data.test)
-        if what not in measured or len(self.held_out):
-            self._load(task)
-        if what not in measured:
-            model, classes = self.network.of(task.cut), self._classes(task.cut)
-            measured[what] = training.evaluate(
-                model, self.data.test, self.prepare, len(self.data.classes), classes
-            )
-        confusion, loss = measured[what]
+    def _evaluate(self, task: Task, progress: Progress | None) -> _Done:
+        what = task.cut, self._digest(task), id(self.data.test)
+        confusion, loss = self.network.once(what, lambda: self._measured(task))
         metrics: dict[str, Any] = {"confusion": confusion.tolist(), "loss": loss}
         if len(self.held_out):
+            self._load(task)
             metrics["held_out"] = self._on_held_out(task)[0] / len(self.held_out)
         return _Done(metrics=metrics)
+
+    def _measured(self, task: Task) -> tuple[Tensor, float]:
+        """The confusion matrix and the loss on the test data."""
+        self._load(task)
+        model, classes = self.network.of(task.cut), self._classes(task.cut)
+        return training.evaluate(model, self.data.test, self.prepare, len(self.data.classes), classes)
 
     def _share(self, task: Task, progress: Progress | None) -> _Done:
         samples = self.data.train

@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from sheaf import models, weights
+from sheaf import blob, models
 from sheaf.errors import WeightsError
 from sheaf.models import ModelSettings
 from sheaf.weights import load_weights, save_weights
@@ -218,7 +218,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     def full(_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(weights, "_sync", full)
+    monkeypatch.setattr(blob.os, "fsync", full)
     with pytest.raises(OSError, match="no space"):
         save_weights(path, {"a": torch.zeros(1)}, {})
     with safe_open(path, "pt") as file:

@@ -58,7 +58,6 @@ class LocalFleet:
         Who trains in one group does not depend on what was answered before a run was stopped, as the order of
         a stack's sums does on them all. A site of the group that had answered trains once more, unheard.
         """
-        measured: dict[Any, Any] = {}
         together, alone = groups(self._workers, call or tasks, self._together)
         together = [group for group in together if any(name in tasks for name in group.names)]
         alone = [name for name in alone if name in tasks]
@@ -67,7 +66,7 @@ class LocalFleet:
                 yield from writers.map(lambda name: self._workers[name].do(tasks[name]), alone)
         else:
             for name in alone:
-                yield self._workers[name].do(tasks[name], self._progress, measured)
+                yield self._workers[name].do(tasks[name], self._progress)
         if together:
             yield from self._side_by_side(together, call or tasks, tasks)
 
