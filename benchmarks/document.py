@@ -196,7 +196,7 @@ def simulation(rows: Rows) -> str:
         "bare_2": "bare loop, 2 threads",
         "flower": "Flower",
     }
-    jobs = [row for row in rows if "sides" in row]
+    jobs = [row for row in rows if "vs_bare" in row]
     lines = [
         (
             row["job"],
@@ -223,16 +223,48 @@ def simulation(rows: Rows) -> str:
         for row in rows
         if "edges" in row
     ]
+    others = [(row["job"], *(_others(row["sides"].get(side)) for side in sides)) for row in jobs]
+    merges = [
+        (
+            row["job"],
+            *(
+                f"{1000 * row['sides'][side]['median_s']:.1f}"
+                for side in ("copy_1", "copy_2", "merge", "merge_files")
+            ),
+            f"{row['vs_copy']:.2f}x",
+        )
+        for row in rows
+        if "vs_copy" in row
+    ]
+    shares = [
+        (
+            row["job"],
+            f"{100 * row['share']:.1f} %",
+            f"{100 * min(row['shares']):.1f} to {100 * max(row['shares']):.1f} %",
+        )
+        for row in rows
+        if "share" in row
+    ]
     return (
         "## Many edges on one machine\n\nSeconds of FedAvg over all edges, median (least to most) of the "
         "repeats, and how many times faster sheaf is than Flower's simulation (its rounds alone, without its "
-        "start) and than the better of the bare loops. sheaf's seconds are of a whole run with its journal "
+        "start) and than the best of the bare loops. sheaf's seconds are of a whole run with its journal "
         "and files.\n\n"
         + _table(("job", *sides.values(), "over Flower", "over bare"), lines)
         + "\n\nAccuracy of the last average:\n\n"
         + _table(("job", *sides.values()), accuracies)
         + "\n\nOne hidden layer on MNIST, 60 images an edge, 5 rounds of all edges:\n\n"
         + _table(("edges", "s", "ms an edge and round", "peak memory"), growth)
+        + "\n\nCores that other programs used meanwhile, of two, median (least to most):\n\n"
+        + _table(("job", *sides.values()), others)
+        + "\n\nA merge in float64 against a plain copy of the same bytes, ms; from memory, and from files "
+        "that are opened and read for it:\n\n"
+        + _table(
+            ("job", "copy, 1 thread", "copy, 2 threads", "merge", "merge from files", "of a copy's speed"),
+            merges,
+        )
+        + "\n\nSeconds of journaling, those too in which others train, as a share of a run:\n\n"
+        + _table(("job", "median", "least to most"), shares)
     )
 
 
@@ -385,6 +417,10 @@ def _seconds(side: Mapping[str, Any] | None) -> str:
     if side is None:
         return "-"
     return _range(side["median_s"], side["seconds"])
+
+
+def _others(side: Mapping[str, Any] | None) -> str:
+    return "-" if side is None else _range(statistics.median(side["others"]), side["others"])
 
 
 def _range(median: float, seconds: Sequence[float]) -> str:

@@ -4,7 +4,11 @@ In one process sheaf as it chooses by itself, sheaf with one site after another,
 framework take turns; Flower's simulation (its Ray backend) runs in an environment of its own in its turn. All
 train FedAvg from the same start weights on the same split, and measure the global model after each round.
 sheaf's time is that of a whole run with its journal and files. Of the bare loop, which has its images
-normalised beforehand, counts the better of one and two threads; of Flower, the rounds without its start.
+normalised beforehand, counts the best number of threads; of Flower, the rounds without its start. The bare
+loop has two threads only for the large network: on batches of ten small images two of OpenMP's threads spin
+for each other, which took minutes where one thread took seconds.
+
+Each time has beside it how many cores other programs used meanwhile (``others``).
 
 Set up: python -m benchmarks.simulation setup --flower FOLDER
 Run:    SHEAF_DATA=… python -m benchmarks.simulation run --flower FOLDER    (or without: then without Flower)
@@ -21,10 +25,14 @@ import sys
 import tempfile
 import time
 import venv
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from unittest import mock
 
+import psutil
 import torch
 import typer
 from torch import Tensor, nn
@@ -32,14 +40,17 @@ from torch.nn import functional as F
 
 from benchmarks.results import FOLDER, publish
 from sheaf import runs
+from sheaf.blob import Blob
 from sheaf.config import Experiment, FleetSettings
+from sheaf.coverage import average
 from sheaf.datasets import DataSettings
+from sheaf.journal import Journal
 from sheaf.memory import PeakMemory
 from sheaf.methods.fedavg import FedAvg
 from sheaf.models import ModelSettings
 from sheaf.partitions.iid import IID
 from sheaf.prepared import Prepared, prepare
-from sheaf.types import CLOUD, Recipe
+from sheaf.types import CLOUD, Recipe, Task, Update
 
 SEED = 0
 FLOWER = "flwr[simulation]==1.41.0"
@@ -58,6 +69,10 @@ class Job:
     repeats: int
     flower: int
     """Repeats of Flower, which takes longer."""
+    one_by_one: int = 3
+    """Repeats of sheaf with one site after another."""
+    threads: tuple[int, ...] = (1,)
+    """Of the bare loop, the best counts."""
     optimizer: Literal["sgd", "adam"] = "sgd"
     lr: float = 0.1
 
@@ -84,14 +99,18 @@ class Job:
 CNN = "benchmarks.simulation:small_cnn"
 JOBS = {
     "100 edges, one hidden layer, MNIST": Job("mlp", "mnist", 100, 600, 10, 5, 5, 1),
-    "the same, Adam, batches of 64": Job("mlp", "mnist", 100, 600, 64, 5, 5, 0, "adam", 1e-3),
+    "the same, Adam, batches of 64": Job("mlp", "mnist", 100, 600, 64, 5, 5, 0, optimizer="adam", lr=1e-3),
     "20 edges, small CNN, MNIST": Job(CNN, "mnist", 20, 600, 10, 5, 5, 0),
-    "10 edges, MobileNetV2, CIFAR-10": Job("mobilenet_v2", "cifar10", 10, 100, 32, 1, 5, 0),
+    "10 edges, MobileNetV2, CIFAR-10": Job("mobilenet_v2", "cifar10", 10, 100, 32, 1, 5, 0, 1, (1, 2)),
 }
 """The first is FedAvg's own: 100 clients of 600 images, batches of 10, plain SGD (McMahan et al. 2017, 3)."""
 
 GROWTH = (10, 100, 1000)
 """Edges, with 60 images each."""
+
+
+MERGED, UPDATES = 2_500_000, 50
+"""Numbers in an update, and updates, of a merge."""
 
 
 def small_cnn(num_classes: int, in_shape: tuple[int, int, int]) -> nn.Module:
@@ -209,25 +228,39 @@ def flower(bare: Bare, folder: Path) -> dict[str, float]:
     return answer
 
 
+def beside(side: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """What a side measures, with the cores that other programs used meanwhile as ``others``."""
+
+    def used() -> tuple[float, float]:
+        machine, own = psutil.cpu_times(), os.times()
+        return sum(machine) - machine.idle - machine.iowait - machine.guest - machine.guest_nice, sum(own[:4])
+
+    before, began = used(), time.perf_counter()
+    found = side()
+    after, seconds = used(), time.perf_counter() - began
+    return {**found, "others": max(0.0, (after[0] - before[0] - after[1] + before[1]) / seconds)}
+
+
 def measured(name: str, environment: Path | None) -> dict[str, Any]:
     """One job's row."""
     job, bare = JOBS[name], Bare(JOBS[name])
     sides = {
         "sheaf": lambda: sheaf(job, "auto"),
         "one_by_one": lambda: sheaf(job, "never"),
-        "bare_1": lambda: bare(1),
-        "bare_2": lambda: bare(2),
     }
+    for threads in job.threads:
+        sides[f"bare_{threads}"] = partial(bare, threads)
     if environment is not None and job.flower:
         sides["flower"] = lambda: flower(bare, environment)
     found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
+    turns = {"flower": job.flower, "one_by_one": job.one_by_one}
     for turn in range(job.repeats):
         for side in sides if turn % 2 else reversed(sides):
-            if side != "flower" or turn < job.flower:
-                found[side].append(sides[side]())
+            if turn < turns.get(side, job.repeats):
+                found[side].append(beside(sides[side]))
                 print(f"{name}: {side} {found[side][-1]}", flush=True)
     medians = {side: statistics.median(one["seconds"] for one in each) for side, each in found.items()}
-    best = min(medians["bare_1"], medians["bare_2"])
+    best = min(seconds for side, seconds in medians.items() if side.startswith("bare"))
     return {
         "job": name,
         "vs_flower": medians["flower"] / medians["sheaf"] if "flower" in medians else None,
@@ -237,6 +270,7 @@ def measured(name: str, environment: Path | None) -> dict[str, Any]:
             side: {
                 "median_s": medians[side],
                 "seconds": [one["seconds"] for one in each],
+                "others": [one["others"] for one in each],
                 "accuracy": statistics.median(one["accuracy"] for one in each),
             }
             for side, each in found.items()
@@ -249,7 +283,7 @@ def measured(name: str, environment: Path | None) -> dict[str, Any]:
 def grown(edges: int) -> dict[str, Any]:
     """Seconds and memory of a run with so many edges, of the same work each."""
     job = Job("mlp", "mnist", edges, 60, 10, 5, 3, 0)
-    runs_of = [sheaf(job, "auto") for _ in range(job.repeats)]
+    runs_of = [beside(lambda: sheaf(job, "auto")) for _ in range(job.repeats)]
     seconds = statistics.median(one["seconds"] for one in runs_of)
     memory = max(one["memory"] for one in runs_of)
     return {
@@ -257,10 +291,85 @@ def grown(edges: int) -> dict[str, Any]:
         "edges": edges,
         "median_s": seconds,
         "ms_an_edge_and_round": 1000 * seconds / edges / job.rounds,
+        "seconds": [one["seconds"] for one in runs_of],
+        "others": [one["others"] for one in runs_of],
         "memory_bytes": memory,
         "settings": asdict(job),
     }
 
+
+def merged() -> dict[str, Any]:
+    """How fast updates are merged, against a plain copy of their bytes; from memory, and from files."""
+    draws = torch.Generator().manual_seed(SEED)
+    updates = [{"w": torch.randn(MERGED, generator=draws)} for _ in range(UPDATES)]
+    theta, room = updates[0], torch.empty(MERGED)
+
+    def copied(threads: int) -> None:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        for update in updates:
+            room.copy_(update["w"])
+        torch.set_num_threads(before)
+
+    with tempfile.TemporaryDirectory() as folder:
+        blobs = [Blob.of(each).write(Path(folder) / str(at)) for at, each in enumerate(updates)]
+        sides: dict[str, Callable[[], object]] = {
+            "copy_1": partial(copied, 1),
+            "copy_2": partial(copied, 2),
+            "merge": lambda: average(theta, ((update, 1.0) for update in updates)),
+            "merge_files": lambda: average(theta, ((blob.open(), 1.0) for blob in blobs)),
+        }
+        seconds: dict[str, list[float]] = {side: [] for side in sides}
+        for _ in range(9):
+            for side, work in sides.items():
+                began = time.perf_counter()
+                work()
+                seconds[side].append(time.perf_counter() - began)
+    medians = {side: statistics.median(each) for side, each in seconds.items()}
+    copy = min(medians["copy_1"], medians["copy_2"])
+    return {
+        "job": f"merging {UPDATES} updates of {MERGED * 4 // 10**6} MB",
+        "vs_copy": copy / medians["merge"],
+        "vs_copy_from_files": copy / medians["merge_files"],
+        "sides": {side: {"median_s": medians[side], "seconds": seconds[side]} for side in sides},
+    }
+
+
+def journaled() -> dict[str, Any]:
+    """Which share of the first job's run goes by while its answers are journaled."""
+    job, spent = next(iter(JOBS.values())), [0.0]
+
+    class Timed(Journal):
+        """Counts every thread's seconds, those too in which others train."""
+
+        def record(self, task: Task, update: Update) -> Update:
+            began = time.perf_counter()
+            try:
+                return super().record(task, update)
+            finally:
+                spent[0] += time.perf_counter() - began
+
+        def settle(self) -> None:
+            began = time.perf_counter()
+            try:
+                super().settle()
+            finally:
+                spent[0] += time.perf_counter() - began
+
+    shares = []
+    with mock.patch.object(runs, "Journal", Timed):
+        for _ in range(job.repeats):
+            spent[0] = 0.0
+            run = beside(lambda: sheaf(job, "auto"))
+            shares.append(spent[0] / run["seconds"])
+    return {
+        "job": "the journal's share of the first job",
+        "share": statistics.median(shares),
+        "shares": shares,
+    }
+
+
+ALONE = {"merge": merged, "journal": journaled}
 
 app = typer.Typer(add_completion=False)
 Environment = Annotated[Path | None, typer.Option(help="The folder of Flower's environment.")]
@@ -278,18 +387,23 @@ def setup(flower: Annotated[Path, typer.Option(help="Where Flower's environment 
 @app.command()
 def run(
     flower: Environment = None,
-    only: Annotated[list[str] | None, typer.Option(help="A job's name, or 'growth'; all by default.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="A job's name, growth, merge or journal; all by default.")
+    ] = None,
 ) -> None:
     """Measures, and publishes ``simulation.json``; jobs that are not measured now keep their rows."""
     file = FOLDER / "simulation.json"
     rows = {row["job"]: row for row in json.loads(file.read_text())["rows"]} if file.exists() else {}
-    for name in only or [*JOBS, "growth"]:
+    for name in only or [*JOBS, "growth", *ALONE]:
         if name == "growth":
             for edges in GROWTH:  # each in a process of its own, for its memory
                 command = [sys.executable, "-m", "benchmarks.simulation", "grow", str(edges)]
                 said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
                 row = json.loads(said.splitlines()[-1])
                 rows[row["job"]] = row
+        elif name in ALONE:
+            row = ALONE[name]()
+            rows[row["job"]] = row
         else:
             rows[name] = measured(name, flower)
     fingerprints = {
