@@ -55,8 +55,9 @@ def train(
 class Stack:
     """Room for so many sites that train a network by a recipe, used for one set of sites after another.
 
-    Sites may differ in their numbers of examples: one with fewer steps is done earlier and moves no more.
-    ``together`` says which jobs can be trained so.
+    A stack of one does just what ``training.train`` does, but recorded. Sites may differ in their numbers of
+    examples: one with fewer steps is done earlier and moves no more. ``together`` says which jobs can be
+    trained so.
     """
 
     def __init__(self, model: nn.Module, sites: int, recipe: Recipe, device: torch.device) -> None:
@@ -214,17 +215,20 @@ class _State:
 
     def __init__(self, model: nn.Module, sites: int, recipe: Recipe, device: torch.device) -> None:
         self._recipe = recipe
-        self._model = copy.deepcopy(model).to(device).train()
+        self._one = sites == 1
+        self._model = training.move(copy.deepcopy(model), device).train()
         trained = {name for name, value in model.named_parameters() if value.requires_grad}
         # The weight of a linear layer lies as its transpose, in the order in which bmm makes its gradient.
         self._transposed = {
             f"{name}.weight".lstrip(".")
             for name, module in model.named_modules()
-            if type(module) is nn.Linear
+            if type(module) is nn.Linear and not self._one
         } & trained
         self._whole = {
-            name: torch.empty(sites, *self._turned(name, value).shape, dtype=value.dtype, device=device)
-            for name, value in model.state_dict().items()
+            name: torch.empty_like(value)[None]
+            if self._one
+            else torch.empty(sites, *self._turned(name, value).shape, dtype=value.dtype, device=device)
+            for name, value in self._model.state_dict().items()
         }
         self._of_first = {
             active: {
@@ -264,12 +268,21 @@ class _State:
     def lowers(self, x: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         """The sites' losses (S), and the gradients of all that has any, for ``step``."""
         seen = {name: self._turned(name, value) for name, value in self._of_first[self._active].items()}
-        losses: Tensor = vmap(self._loss)(seen, x, labels)
+        if self._one:
+            alone = {name: value.squeeze(0) for name, value in seen.items()}
+            losses = self._loss(alone, x.squeeze(0), labels.squeeze(0))[None]
+        else:
+            losses = vmap(self._loss)(seen, x, labels)
         found = torch.autograd.grad(losses.sum(), self._leaves, allow_unused=True)
         self._reached = [
             name for name, gradient in zip(self._trained, found, strict=True) if gradient is not None
         ]
-        return losses.detach(), *(gradient for gradient in found if gradient is not None)
+        laid = [
+            gradient if gradient.stride() == leaf.stride() else torch.empty_like(leaf).copy_(gradient)
+            for leaf, gradient in zip(self._leaves, found, strict=True)
+            if gradient is not None
+        ]
+        return losses.detach(), *laid
 
     def step(self, gradients: Sequence[Tensor]) -> None:
         """One step of the optimizer."""

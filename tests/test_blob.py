@@ -10,10 +10,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from sheaf.blob import Blob, write_durably
+from sheaf.blob import Blob, encode, write_durably
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool)
 
@@ -155,3 +156,14 @@ def test_room_is_written_over_unless_it_has_another_name(tmp_path: Path) -> None
         assert ((tmp_path / f"new-{place}").stat().st_ino == room) is not linked
         if linked:
             assert old.read_bytes() == other.read_bytes() == b"old and long" * 99
+
+
+def test_metadata_lies_in_order(tmp_path: Path) -> None:
+    named = {"w": torch.arange(3.0), "a.b": torch.ones(2, 2, dtype=torch.bfloat16)}
+    told = {"zoë": "1", "b": '{"c": 2}', "a": ""}
+    content = encode(named, told)
+    assert content == encode(dict(reversed(named.items())), dict(reversed(told.items())))
+    (tmp_path / "x").write_bytes(content)
+    with safe_open(tmp_path / "x", "pt") as file:
+        assert file.metadata() == told
+        assert all(torch.equal(file.get_tensor(name), value) for name, value in named.items())

@@ -81,3 +81,16 @@ def test_a_window_that_moves_is_counted_once(monkeypatch: pytest.MonkeyPatch) ->
     assert network.macs(Cut((("3", ((2, 6),)),))) is counted
     assert network.nature(first(4)) is network.nature(Cut((("3", ((2, 6),)),)))
     assert network.nature() == Nature(convolves=True, draws=True, stacks=False)
+
+
+def test_what_was_measured_is_at_hand_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEPT", 2)
+    network, measured = Network(Plain(), SHAPE), []
+
+    def measure(what: str) -> tuple[Tensor, float]:
+        measured.append(what)
+        return torch.ones(1), 0.5
+
+    for what in ("a", "a", "b", "a", "c", "b", "a"):
+        assert network.once(what, lambda what=what: measure(what))[1] == 0.5
+    assert measured == ["a", "b", "c", "a"]

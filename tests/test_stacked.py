@@ -253,3 +253,13 @@ def test_sites_with_labels_of_their_own() -> None:
     own = parts((20, 20), (1, 8, 8))
     own[1] = replace(own[1], targets=(own[1].targets + 1) % 4)
     assert_alike(*both(linear(), own, Recipe(batch_size=8), torch.float64), 1e-9)
+
+
+@pytest.mark.parametrize("make", [linear, convolutional, Twice])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_stack_of_one_ends_with_the_same_bits(make, optimizer: str) -> None:
+    recipe = Recipe(epochs=3, batch_size=8, optimizer=optimizer, lr=0.01, augment=("flip",))
+    together, alone = both(make(), parts((37,), (1, 8, 8)), recipe, torch.float32)
+    assert together[0][1] == alone[0][1]
+    for name, value in together[0][0].items():
+        assert torch.equal(value, alone[0][0][name]), name

@@ -21,6 +21,7 @@ from typing import Literal
 import torch
 
 from sheaf import stacked
+from sheaf.network import Network
 from sheaf.types import Cut, Recipe, Task
 from sheaf.worker import Worker
 
@@ -45,7 +46,7 @@ SMALL_CONVOLUTIONS = 1_000_000_000
 
 @dataclass(frozen=True)
 class Group:
-    """Sites that train together: several in a stack, or one by itself."""
+    """Sites that train together: several in a stack, or one by itself, in a stack of one or as it is."""
 
     names: tuple[str, ...]
     stacked: bool
@@ -69,7 +70,7 @@ def groups(
             common = stacked.together(network.of(task.cut), count, task.recipe)
             alike.setdefault((id(network), task.cut, task.recipe, common), []).append(name)
         elif how == "threads":
-            found.append(Group((name,), stacked=False))
+            found.append(Group((name,), stacked=_recorded(workers[name].network, task)))
         else:
             alone.append(name)
     for names in alike.values():
@@ -80,9 +81,17 @@ def groups(
             names.sort(key=lambda name: -workers[name].trains_on(tasks[name]))
             fit = STACK_BYTES // _bytes_of_one(workers[names[0]], tasks[names[0]])
             found += [Group(each, stacked=True) for each in _split(tuple(names), fit)]
-    if len(found) == 1 and not found[0].stacked:
+    if len(found) == 1 and len(found[0].names) == 1:
         return [], alone + list(found[0].names)
     return found, alone
+
+
+def _recorded(network: Network, task: Task) -> bool:
+    """Whether a site by itself trains in a stack of one.
+
+    Parts differ from site to site, and to record a step takes as long as some twenty steps.
+    """
+    return task.cut is None and network.nature().stacks
 
 
 def _bytes_of_one(worker: Worker, task: Task) -> int:

@@ -110,7 +110,7 @@ def test_who_trains_together(tmp_path: Path) -> None:
     assert alone == []
     by_size = sorted(SITES, key=lambda site: -SIZES[SITES.index(site)])
     assert [name for group in stacks for name in group.names] == by_size
-    assert how(convolutional, tmp_path) == ([Group((site,), stacked=False) for site in SITES], [])
+    assert how(convolutional, tmp_path) == ([Group((site,), stacked=True) for site in SITES], [])
     assert how(convolutional, tmp_path, threads=1) == ([], list(SITES)), "one core, one after another"
     assert len(how(convolutional, tmp_path, "stacked")[0]) == 2
     for together in get_args(Manner):
