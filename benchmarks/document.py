@@ -213,15 +213,16 @@ def simulation(rows: Rows) -> str:
         )
         for row in jobs
     ]
+    sizes = sorted((row for row in rows if "edges" in row), key=lambda row: int(row["edges"]))
     growth = [
         (
             row["edges"],
             f"{row['median_s']:.2f}",
             f"{row['ms_an_edge_and_round']:.2f}",
+            "-" if smaller is None else f"{_further(smaller, row):.2f}",
             size(row["memory_bytes"]),
         )
-        for row in rows
-        if "edges" in row
+        for smaller, row in zip([None, *sizes], sizes, strict=False)
     ]
     others = [(row["job"], *(_others(row["sides"].get(side)) for side in sides)) for row in jobs]
     merges = [
@@ -253,8 +254,10 @@ def simulation(rows: Rows) -> str:
         + _table(("job", *sides.values(), "over Flower", "over bare"), lines)
         + "\n\nAccuracy of the last average:\n\n"
         + _table(("job", *sides.values()), accuracies)
-        + "\n\nOne hidden layer on MNIST, 60 images an edge, 5 rounds of all edges:\n\n"
-        + _table(("edges", "s", "ms an edge and round", "peak memory"), growth)
+        + "\n\nOne hidden layer on MNIST, 60 images an edge, 5 rounds of all edges. To "
+        "measure the average takes as long however many edges there are; what should not grow is the time of "
+        "each further edge:\n\n"
+        + _table(("edges", "s", "ms an edge and round", "of each further edge", "peak memory"), growth)
         + "\n\nCores that other programs used meanwhile, of two, median (least to most):\n\n"
         + _table(("job", *sides.values()), others)
         + "\n\nA merge in float64 against a plain copy of the same bytes, ms; from memory, and from files "
@@ -417,6 +420,12 @@ def _seconds(side: Mapping[str, Any] | None) -> str:
     if side is None:
         return "-"
     return _range(side["median_s"], side["seconds"])
+
+
+def _further(smaller: Mapping[str, Any], row: Mapping[str, Any]) -> float:
+    """Milliseconds a round of each edge that a larger fleet has more."""
+    more = (row["edges"] - smaller["edges"]) * row["settings"]["rounds"]
+    return float(1000 * (row["median_s"] - smaller["median_s"]) / more)
 
 
 def _others(side: Mapping[str, Any] | None) -> str:

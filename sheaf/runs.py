@@ -39,8 +39,8 @@ from sheaf.worker import Worker
 
 logger = logging.getLogger("sheaf")
 
-WRITERS = 4
-"""How many models are written side by side: a disk syncs several in little more time than one."""
+WRITERS = 2
+"""How many models are in memory to be written: one is encoded while the disk syncs another."""
 
 Engine = Callable[[Prepared, Path, Watch], Fleet]
 """Makes the fleet of a run in its folder, where the watch hears of training steps."""

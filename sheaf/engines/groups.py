@@ -1,7 +1,7 @@
 """Which sites of a call train together, and how.
 
 ``stacked``  parameters in one stack, every operation for all (``stacked.train``), one stack on each core
-``threads``  each by itself, one site on each core
+``threads``  each by itself, one site on each core; whole networks in stacks of one, which are recorded
 ``never``    one after another, each on all cores
 
 In sketches on two cores a stack wins where a step computes so little that starting operations
