@@ -5,8 +5,8 @@ framework take turns; Flower's simulation (its Ray backend) runs in an environme
 train FedAvg from the same start weights on the same split, and measure the global model after each round.
 sheaf's time is that of a whole run with its journal and files. Of the bare loop, which has its images
 normalised beforehand, counts the best number of threads; of Flower, the rounds without its start. The bare
-loop has two threads only for the large network: on batches of ten small images two of OpenMP's threads spin
-for each other, which took minutes where one thread took seconds.
+loop, and sheaf with one site after another, have two threads only for the large network: on batches of ten
+small images two of OpenMP's threads spin for each other, which took minutes where one thread took seconds.
 
 Each time has beside it how many cores other programs used meanwhile (``others``).
 
@@ -72,7 +72,7 @@ class Job:
     one_by_one: int = 3
     """Repeats of sheaf with one site after another."""
     threads: tuple[int, ...] = (1,)
-    """Of the bare loop, the best counts."""
+    """Of the bare loop, the best counts; the last is that of sheaf with one site after another."""
     optimizer: Literal["sgd", "adam"] = "sgd"
     lr: float = 0.1
 
@@ -127,13 +127,15 @@ def small_cnn(num_classes: int, in_shape: tuple[int, int, int]) -> nn.Module:
     )
 
 
-def sheaf(job: Job, together: str) -> dict[str, float]:
-    """A whole run."""
+def sheaf(job: Job, together: str, threads: int = 0) -> dict[str, float]:
+    """A whole run, on so many threads; 0 leaves them as they are."""
+    usual = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder, PeakMemory(torch.device("cpu")) as peak:
         began = time.perf_counter()
-        result = runs.run(job.experiment(together), out=Path(folder) / "run")
+        result = runs.run(job.experiment(together, threads), out=Path(folder) / "run")
         seconds = time.perf_counter() - began
         final = result.final(CLOUD)
+    torch.set_num_threads(usual)
     assert final is not None
     return {"seconds": seconds, "accuracy": final.accuracy_all, "memory": peak.bytes}
 
@@ -246,7 +248,7 @@ def measured(name: str, environment: Path | None) -> dict[str, Any]:
     job, bare = JOBS[name], Bare(JOBS[name])
     sides = {
         "sheaf": lambda: sheaf(job, "auto"),
-        "one_by_one": lambda: sheaf(job, "never"),
+        "one_by_one": lambda: sheaf(job, "never", job.threads[-1]),
     }
     for threads in job.threads:
         sides[f"bare_{threads}"] = partial(bare, threads)
