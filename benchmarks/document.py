@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks import pictures
 from benchmarks.results import FOLDER
 from sheaf.report.papers import known
@@ -264,6 +266,8 @@ def fleet(rows: Rows) -> str:
         "Memory of the cloud after rounds of 100 MB (proportional set size): the run's process, which "
         "merges; FLARE's server; FLARE's job.",
         _table(("after", "run", "server", "job"), memory),
+        f"All three together: {_growth(of['memory'][2:])} a round from the third on (a line of least squares "
+        "with its standard error). How many messages a round ends with in flight differs from round to round.",
     ]
     parts += [
         f"A device that waits takes {row['idle_mb']:.0f} MB, all its processes together (the most of "
@@ -271,6 +275,13 @@ def fleet(rows: Rows) -> str:
         for row in of["idle"]
     ]
     return "\n\n".join(parts)
+
+
+def _growth(rows: Rows) -> str:
+    """Megabytes a round of the cloud's processes."""
+    sums = [sum(row[key] for key in ("run_mb", "server_mb", "job_mb")) for row in rows]
+    (slope, _), covariance = np.polyfit(np.arange(len(sums)), sums, 1, cov=True)
+    return f"{slope:+.1f} ± {covariance[0, 0] ** 0.5:.1f} MB"
 
 
 def faults(rows: Rows) -> str:
