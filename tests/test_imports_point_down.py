@@ -12,7 +12,7 @@ import sheaf
 ROOT = Path(sheaf.__file__).parent
 
 LEVELS = [
-    ["errors", "seeds", "blob", "memory", "recorded", "provenance", "augment", "metrics", "cost"],
+    ["errors", "seeds", "blob", "memory", "recorded", "provenance", "augment", "metrics", "cost", "tail"],
     ["types", "extras"],
     [
         "plugins",
