@@ -266,8 +266,8 @@ def fleet(rows: Rows) -> str:
         "Memory of the cloud after rounds of 100 MB (proportional set size): the run's process, which "
         "merges; FLARE's server; FLARE's job.",
         _table(("after", "run", "server", "job"), memory),
-        f"All three together: {_growth(of['memory'][2:])} a round from the third on (a line of least squares "
-        "with its standard error). How many messages a round ends with in flight differs from round to round.",
+        f"All three together: {_growth(of['memory'][2:])} a round from the third on (a line of least squares, "
+        "with its standard error). What is still on its way when a round ends differs from round to round.",
     ]
     parts += [
         f"A device that waits takes {row['idle_mb']:.0f} MB, all its processes together (the most of "
