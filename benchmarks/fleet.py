@@ -183,7 +183,7 @@ def rounds() -> list[dict[str, Any]]:
 
 
 def memory() -> list[dict[str, Any]]:
-    """Memory of the cloud's processes after each of 20 rounds of 100 MB with three devices."""
+    """Memory of the cloud's processes after each of 60 rounds of 100 MB with three devices."""
     rows = []
     with tempfile.TemporaryDirectory(prefix="sheaf-fleet-") as scratch:
         folder = Path(scratch)
@@ -191,7 +191,7 @@ def memory() -> list[dict[str, Any]]:
             while len(link.connected()) < EDGES:
                 time.sleep(0.5)
             fleet, theta = remote(link, folder, hidden_of(100 * MB))
-            for call in range(1, 21):
+            for call in range(1, 61):
                 answers = ask(fleet, Task("train", call, 0, Blob.of(theta), Recipe(epochs=0)))
                 theta = average(theta, ((answer.params, 1.0) for answer in answers))
                 server = psutil.Process(pids[0])
