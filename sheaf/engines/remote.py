@@ -449,6 +449,8 @@ class RemoteFleet:
                 if time.monotonic() + 1 > last:
                     self._link.lose(site)
                     self._ready.pop(site, None)
+                    for way in ("put", "get"):  # it may be the link that has become slow
+                        self._pace.pop((site, way), None)
                     raise LinkError(f"it gave no sign of life for {PATIENCE:g} s ({error})") from error
                 time.sleep(0.5)
         if "error" in answer:
