@@ -20,7 +20,7 @@ from nvflare.collab import collab
 from nvflare.collab.api.context import get_call_context, set_call_context
 from nvflare.collab.api.exceptions import CollabCallError
 
-from sheaf.engines.cycles import Cycles
+from sheaf.engines.freed import Cycles
 from sheaf.engines.pipe import Pipe
 
 FLEET = "SHEAF_FLEET"

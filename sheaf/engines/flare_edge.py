@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from nvflare.collab import collab
 
-from sheaf.engines.cycles import Cycles
+from sheaf.engines.freed import Cycles
 from sheaf.engines.edge_site import EdgeSite
 
 Bytes = npt.NDArray[np.uint8]

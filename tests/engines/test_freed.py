@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 
-from sheaf.engines.cycles import EVERY, Cycles
+from sheaf.engines.freed import EVERY, Cycles
 
 
 class Message:
