@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from nvflare.collab import collab
 
-from sheaf.engines.freed import Cycles
 from sheaf.engines.edge_site import EdgeSite
+from sheaf.engines.freed import Cycles
 
 Bytes = npt.NDArray[np.uint8]
 
