@@ -264,9 +264,9 @@ def fleet(rows: Rows) -> str:
         "Memory of the cloud after rounds of 100 MB (proportional set size): the run's process, which "
         "merges; FLARE's server; FLARE's job.",
         _table(("after", "run", "server", "job"), memory),
-        f"All three together: {_sums(of['memory'][2:20])} in rounds 3 to 20, {_sums(of['memory'][20:40])} in "
-        f"rounds 21 to 40, {_sums(of['memory'][40:])} in rounds 41 to 60 (mean ± standard deviation: what is "
-        "still on its way when a round ends differs from round to round).",
+        f"All three together: {_sums(of['memory'][2:20])} in rounds 3 to 20, {_sums(of['memory'][20:])} in "
+        "rounds 21 to 40 (mean ± standard deviation: what is still on its way when a round ends, and what the "
+        "allocator keeps, differs from round to round).",
     ]
     parts += [
         f"A device that waits takes {row['idle_mb']:.0f} MB, all its processes together (the most of "
