@@ -265,8 +265,8 @@ def fleet(rows: Rows) -> str:
         "merges; FLARE's server; FLARE's job.",
         _table(("after", "run", "server", "job"), memory),
         f"All three together: {_sums(of['memory'][2:20])} in rounds 3 to 20, {_sums(of['memory'][20:])} in "
-        "rounds 21 to 40 (mean ± standard deviation: what is still on its way when a round ends, and what the "
-        "allocator keeps, differs from round to round).",
+        "rounds 21 to 40 (mean ± standard deviation: what is on its way when a round ends, and what the "
+        "allocator keeps, differs by round).",
     ]
     parts += [
         f"A device that waits takes {row['idle_mb']:.0f} MB, all its processes together (the most of "

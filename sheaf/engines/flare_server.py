@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 
@@ -18,9 +19,11 @@ class GivesBack(FLComponent):  # type: ignore[misc]  # nvflare is untyped
 
     def __init__(self) -> None:
         super().__init__()
+        gc.freeze()
         threading.Thread(target=self._run, name="gives back", daemon=True).start()
 
     def _run(self) -> None:
         while True:
             time.sleep(EVERY)
+            gc.collect()
             give_back()
