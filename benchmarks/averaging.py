@@ -6,7 +6,8 @@ ECAvg's. CIFAR-10 and the hundred classes of Tiny ImageNet are learned by half o
 Pre-trained means: on the other hundred classes, 50,000 images, eight epochs; then 3+3+3 epochs do.
 
 Run: SHEAF_DATA=… python -m benchmarks.averaging FOLDER [EXPERIMENT…]
-It goes on where it was stopped, and publishes what is finished of every experiment in FOLDER.
+It goes on where it was stopped, and publishes what is finished of every experiment in FOLDER: a row says at
+which commit it was run.
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ REMEDIES = {
     "ecavg, refit": (*UNGUARDED, "method.refit.epochs=2"),
     "ecavg, guard": (*NO_REMEDY, "method.mixtures=[0.2,0.4,0.6,0.8,1.0]"),
     "ecavg, annealed": (*NO_REMEDY, "method.finetune.schedule=cosine", "method.retrain.schedule=cosine"),
+    "ecavg, tail": (*NO_REMEDY, "method.retrain.tail=0.25"),
     "local, annealed": ("method=local", "method.train.epochs=10", "method.train.schedule=cosine"),
 }
 SHARED = (0.01, 0.05, 0.2)
@@ -144,6 +146,7 @@ def row(experiment: str, method: str, seed: int, result: Result, faithful: Resul
         "bytes": sum(cost.bytes_sent for cost in result.cost.values()),
         "edge_macs": sum(cost.train_macs for site, cost in result.cost.items() if site != CLOUD),
         "cloud_macs": result.cost[CLOUD].train_macs,
+        "commit": result.provenance["commit"],
     }
 
 

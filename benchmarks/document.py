@@ -89,6 +89,8 @@ def averaging(rows: Rows) -> str:
             f"### {experiment}\n\nMean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}.\n\n"
             + _table(heading, lines)
         )
+    at = _commits((row["method"], row["commit"]) for row in rows)
+    parts.append(f"Each method at the last commit that it was run at: {at}.")
     parts.append(
         "### The gain of each edge\n\nA point for each edge of each seed.\n\n"
         "![Gains of every edge, by ECAvg and by ecavg_plus, a panel for each experiment](pictures/gains.svg)"
@@ -295,19 +297,23 @@ def faults(rows: Rows) -> str:
         )
         for row in rows
     ]
+    at = _commits((row["case"].replace("_", " "), row["commit"]) for row in rows)
     heading = ("case", "what happens", "how it ended", "same weights", "seconds lost", "left out")
-    at: dict[str, list[str]] = {}
-    for row in rows:
-        at.setdefault(row["commit"], []).append(row["case"].replace("_", " "))
     return (
         "## When something fails\n\nA rehearsed fleet of three devices, quorum 0.5. `same weights`: whether "
         "they are those of the undisturbed run, bit for bit; they cannot be where a device was left out of "
         "training. Seconds lost are over the undisturbed run, and include starting again. "
-        + "Each case at the last commit that it was run at: "
-        + "; ".join(f"{commit[:12]}: {', '.join(cases)}" for commit, cases in at.items())
-        + ".\n\n"
+        + f"Each case at the last commit that it was run at: {at}.\n\n"
         + _table(heading, lines)
     )
+
+
+def _commits(named: Iterable[tuple[str, str]]) -> str:
+    """At which commit each was run, from (name, commit)."""
+    at: dict[str, dict[str, None]] = {}
+    for name, commit in named:
+        at.setdefault(commit[:12], {})[name] = None
+    return "; ".join(f"{commit}: {', '.join(names)}" for commit, names in at.items())
 
 
 SECTIONS: dict[str, Callable[[Rows], str]] = {
