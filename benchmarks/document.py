@@ -313,7 +313,7 @@ def _commits(named: Iterable[tuple[str, str]]) -> str:
     at: dict[str, dict[str, None]] = {}
     for name, commit in named:
         at.setdefault(commit[:12], {})[name] = None
-    return "; ".join(f"{commit}: {', '.join(names)}" for commit, names in at.items())
+    return ", ".join(f"{commit} ({'; '.join(names)})" for commit, names in at.items())
 
 
 SECTIONS: dict[str, Callable[[Rows], str]] = {
