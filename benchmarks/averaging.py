@@ -42,22 +42,34 @@ B = "tinyimagenet32-b"
 
 @dataclass(frozen=True)
 class Study:
-    """One experiment of the study: which, how often, from what weights, and whether each remedy alone too."""
+    """One experiment of the study: which, how often, from what weights.
+
+    ``remedies``: each remedy alone too. ``sharing``: the best with fewer images shared too.
+    """
 
     source: str
     changes: tuple[str, ...]
     seeds: int
     pretrained: bool = False
     remedies: bool = False
+    sharing: bool = False
     folder: str | None = None
 
 
 STUDIES = {
-    "mnist, 2 edges, 5+5 classes": Study("ecavg-mnist", FAITHFUL, 5, remedies=True),
+    "mnist, 2 edges, 5+5 classes": Study("ecavg-mnist", FAITHFUL, 5, remedies=True, sharing=True),
     "mnist, 10 edges, 2 classes each": Study("ecavg-mnist", FAITHFUL + SHARDS, 5),
     "mnist, 10 edges, Dirichlet 0.3": Study("ecavg-mnist", FAITHFUL + DIRICHLET, 5),
     "cifar10, 2 edges, 5+5 classes, drawn weights": Study("ecavg-cifar10", FAITHFUL + DRAWN, 3),
-    "cifar10, 2 edges, 5+5 classes, pre-trained": Study("ecavg-cifar10", SHORT, 3, pretrained=True),
+    "cifar10, 2 edges, 5+5 classes, pre-trained": Study(
+        "ecavg-cifar10", SHORT, 3, pretrained=True, remedies=True
+    ),
+    "cifar10, 10 edges, 2 classes each, pre-trained": Study(
+        "ecavg-cifar10", SHORT + SHARDS, 3, pretrained=True
+    ),
+    "cifar10, 10 edges, Dirichlet 0.3, pre-trained": Study(
+        "ecavg-cifar10", SHORT + DIRICHLET, 3, pretrained=True
+    ),
     "100 classes of Tiny ImageNet, 2 edges, 50+50, pre-trained": Study(
         "ecavg-cifar10", SHORT, 3, pretrained=True, folder=A
     ),
@@ -84,7 +96,6 @@ REMEDIES = {
     "ecavg, guard": (*NO_REMEDY, "method.mixtures=[0.2,0.4,0.6,0.8,1.0]"),
     "ecavg, annealed": (*NO_REMEDY, "method.finetune.schedule=cosine", "method.retrain.schedule=cosine"),
     "ecavg, tail": (*NO_REMEDY, "method.retrain.tail=0.25"),
-    "local, annealed": ("method=local", "method.train.epochs=10", "method.train.schedule=cosine"),
 }
 SHARED = (0.01, 0.05, 0.2)
 
@@ -116,6 +127,10 @@ def variants(study: Study, sets: tuple[str, ...]) -> dict[str, Experiment]:
         alone = tuple(change for change in sets if change not in FAITHFUL)
         for remedy, remedies in REMEDIES.items():
             chosen[remedy] = load_experiment(study.source, (*alone, *remedies))
+        local = chosen["local"]
+        annealed = replace(local.method, train=replace(local.method.train, schedule="cosine"))
+        chosen["local, annealed"] = replace(local, method=annealed)
+    if study.sharing:
         plus = chosen["ecavg_plus"]
         for fraction in SHARED:
             method = replace(plus.method, share=Share(fraction=fraction))
