@@ -6,7 +6,8 @@ ECAvg's. CIFAR-10 and the hundred classes of Tiny ImageNet are learned by half o
 Pre-trained means: on the other hundred classes, 50,000 images, eight epochs; then 3+3+3 epochs do.
 
 Run: SHEAF_DATA=… python -m benchmarks.averaging FOLDER [EXPERIMENT…]
-It goes on where it was stopped, and publishes what is finished of every experiment in FOLDER.
+It goes on where it was stopped, and publishes what is finished of every experiment in FOLDER: a row says at
+which commit it was run.
 """
 
 from __future__ import annotations
@@ -41,22 +42,34 @@ B = "tinyimagenet32-b"
 
 @dataclass(frozen=True)
 class Study:
-    """One experiment of the study: which, how often, from what weights, and whether each remedy alone too."""
+    """One experiment of the study: which, how often, from what weights.
+
+    ``remedies``: each remedy alone too. ``sharing``: the best with fewer images shared too.
+    """
 
     source: str
     changes: tuple[str, ...]
     seeds: int
     pretrained: bool = False
     remedies: bool = False
+    sharing: bool = False
     folder: str | None = None
 
 
 STUDIES = {
-    "mnist, 2 edges, 5+5 classes": Study("ecavg-mnist", FAITHFUL, 5, remedies=True),
+    "mnist, 2 edges, 5+5 classes": Study("ecavg-mnist", FAITHFUL, 5, remedies=True, sharing=True),
     "mnist, 10 edges, 2 classes each": Study("ecavg-mnist", FAITHFUL + SHARDS, 5),
     "mnist, 10 edges, Dirichlet 0.3": Study("ecavg-mnist", FAITHFUL + DIRICHLET, 5),
     "cifar10, 2 edges, 5+5 classes, drawn weights": Study("ecavg-cifar10", FAITHFUL + DRAWN, 3),
-    "cifar10, 2 edges, 5+5 classes, pre-trained": Study("ecavg-cifar10", SHORT, 3, pretrained=True),
+    "cifar10, 2 edges, 5+5 classes, pre-trained": Study(
+        "ecavg-cifar10", SHORT, 3, pretrained=True, remedies=True
+    ),
+    "cifar10, 10 edges, 2 classes each, pre-trained": Study(
+        "ecavg-cifar10", SHORT + SHARDS, 3, pretrained=True
+    ),
+    "cifar10, 10 edges, Dirichlet 0.3, pre-trained": Study(
+        "ecavg-cifar10", SHORT + DIRICHLET, 3, pretrained=True
+    ),
     "100 classes of Tiny ImageNet, 2 edges, 50+50, pre-trained": Study(
         "ecavg-cifar10", SHORT, 3, pretrained=True, folder=A
     ),
@@ -82,7 +95,7 @@ REMEDIES = {
     "ecavg, refit": (*UNGUARDED, "method.refit.epochs=2"),
     "ecavg, guard": (*NO_REMEDY, "method.mixtures=[0.2,0.4,0.6,0.8,1.0]"),
     "ecavg, annealed": (*NO_REMEDY, "method.finetune.schedule=cosine", "method.retrain.schedule=cosine"),
-    "local, annealed": ("method=local", "method.train.epochs=10", "method.train.schedule=cosine"),
+    "ecavg, tail": (*NO_REMEDY, "method.retrain.tail=0.25"),
 }
 SHARED = (0.01, 0.05, 0.2)
 
@@ -114,6 +127,10 @@ def variants(study: Study, sets: tuple[str, ...]) -> dict[str, Experiment]:
         alone = tuple(change for change in sets if change not in FAITHFUL)
         for remedy, remedies in REMEDIES.items():
             chosen[remedy] = load_experiment(study.source, (*alone, *remedies))
+        local = chosen["local"]
+        annealed = replace(local.method, train=replace(local.method.train, schedule="cosine"))
+        chosen["local, annealed"] = replace(local, method=annealed)
+    if study.sharing:
         plus = chosen["ecavg_plus"]
         for fraction in SHARED:
             method = replace(plus.method, share=Share(fraction=fraction))
@@ -144,6 +161,7 @@ def row(experiment: str, method: str, seed: int, result: Result, faithful: Resul
         "bytes": sum(cost.bytes_sent for cost in result.cost.values()),
         "edge_macs": sum(cost.train_macs for site, cost in result.cost.items() if site != CLOUD),
         "cloud_macs": result.cost[CLOUD].train_macs,
+        "commit": result.provenance["commit"],
     }
 
 

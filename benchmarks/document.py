@@ -89,6 +89,8 @@ def averaging(rows: Rows) -> str:
             f"### {experiment}\n\nMean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}.\n\n"
             + _table(heading, lines)
         )
+    at = _commits((row["method"], row["commit"]) for row in rows)
+    parts.append(f"Each method at the last commit that it was run at: {at}.")
     parts.append(
         "### The gain of each edge\n\nA point for each edge of each seed.\n\n"
         "![Gains of every edge, by ECAvg and by ecavg_plus, a panel for each experiment](pictures/gains.svg)"
@@ -287,7 +289,7 @@ def fleet(rows: Rows) -> str:
     memory = [
         (row["name"], *(f"{row[key]:.0f} MB" for key in ("run_mb", "server_mb", "job_mb")))
         for row in of["memory"]
-        if row in (of["memory"][0], *of["memory"][2::3], of["memory"][-1])
+        if row in (of["memory"][0], *of["memory"][2::6], of["memory"][-1])
     ]
     parts = [
         "## What a real fleet costs\n\nA cloud and three devices on loopback. A round of sheaf's is a train "
@@ -299,6 +301,9 @@ def fleet(rows: Rows) -> str:
         "Memory of the cloud after rounds of 100 MB (proportional set size): the run's process, which "
         "merges; FLARE's server; FLARE's job.",
         _table(("after", "run", "server", "job"), memory),
+        f"All three together: {_sums(of['memory'][2:20])} in rounds 3 to 20, {_sums(of['memory'][20:])} in "
+        "rounds 21 to 40 (mean ± standard deviation: what is on its way when a round ends, and what the "
+        "allocator keeps, differs by round).",
     ]
     parts += [
         f"A device that waits takes {row['idle_mb']:.0f} MB, all its processes together (the most of "
@@ -306,6 +311,12 @@ def fleet(rows: Rows) -> str:
         for row in of["idle"]
     ]
     return "\n\n".join(parts)
+
+
+def _sums(rows: Rows) -> str:
+    """Megabytes of the cloud's processes together."""
+    sums = [sum(row[key] for key in ("run_mb", "server_mb", "job_mb")) for row in rows]
+    return f"{statistics.mean(sums):.0f} ± {statistics.stdev(sums):.0f} MB"
 
 
 def faults(rows: Rows) -> str:
@@ -321,19 +332,23 @@ def faults(rows: Rows) -> str:
         )
         for row in rows
     ]
+    at = _commits((row["case"].replace("_", " "), row["commit"]) for row in rows)
     heading = ("case", "what happens", "how it ended", "same weights", "seconds lost", "left out")
-    at: dict[str, list[str]] = {}
-    for row in rows:
-        at.setdefault(row["commit"], []).append(row["case"].replace("_", " "))
     return (
         "## When something fails\n\nA rehearsed fleet of three devices, quorum 0.5. `same weights`: whether "
         "they are those of the undisturbed run, bit for bit; they cannot be where a device was left out of "
         "training. Seconds lost are over the undisturbed run, and include starting again. "
-        + "Each case at the last commit that it was run at: "
-        + "; ".join(f"{commit[:12]}: {', '.join(cases)}" for commit, cases in at.items())
-        + ".\n\n"
+        + f"Each case at the last commit that it was run at: {at}.\n\n"
         + _table(heading, lines)
     )
+
+
+def _commits(named: Iterable[tuple[str, str]]) -> str:
+    """At which commit each was run, from (name, commit)."""
+    at: dict[str, dict[str, None]] = {}
+    for name, commit in named:
+        at.setdefault(commit[:12], {})[name] = None
+    return ", ".join(f"{commit} ({'; '.join(names)})" for commit, names in at.items())
 
 
 SECTIONS: dict[str, Callable[[Rows], str]] = {

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sheaf import runs
-from sheaf.config import Experiment
+from sheaf.config import Experiment, load_experiment
 from sheaf.errors import RunFolderError
 from sheaf.record import Result
 from sheaf.types import CLOUD
@@ -119,8 +119,9 @@ def run_or_resume(
     Raises:
         RunFolderError: the folder holds a run with other settings.
     """
-    if (folder / "experiment.toml").exists():
-        if (folder / "experiment.toml").read_text() != experiment.toml():
+    there = folder / "experiment.toml"
+    if there.exists():
+        if load_experiment(there).toml() != experiment.toml():  # read: it may be older than a new setting
             raise RunFolderError(f"{folder} holds a run with other settings; name another folder with --out")
         return runs.resume(folder, data=data, watch=watch)
     return runs.run(experiment, data=data, out=folder, watch=watch)

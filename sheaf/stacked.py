@@ -9,7 +9,7 @@ and steps, so its result is that of training alone but for the order in which fl
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +24,7 @@ from sheaf import training
 from sheaf.augment import AUGMENTATIONS
 from sheaf.recorded import Repeated
 from sheaf.seeds import generator
+from sheaf.tail import Tail, floating
 from sheaf.types import Params, Recipe, Samples
 
 Trained = tuple[dict[str, Tensor], list[float]]
@@ -85,18 +86,25 @@ class Stack:
         order = sorted(range(len(jobs)), key=lambda k: -steps[k])  # those that train at any step come first
         state.fill([jobs[k].start for k in order], steps[order[0]])
         feeds = [_Feed(jobs[k], recipe, steps[k]) for k in order]
+        tail = None
+        if recipe.tail and steps[order[0]]:
+            tail = Tail(floating(state.states), [steps[k] for k in order], recipe.tail)
         lost: list[Tensor] = []  # (those that train) a step, on the device
         with training.autocast(recipe, prepare.device):
             for step, (x, labels) in enumerate(_batches(feeds, recipe, prepare)):
                 state.take(len(x))
                 losses, *gradients = self._lowers(x, labels)
                 state.step(gradients)
+                if tail is not None:
+                    tail.add(floating(state.states), step + 1)
                 lost.append(losses.clone())
                 if progress is not None and (step % 16 == 15 or step + 1 == steps[order[len(x) - 1]]):
                     for k, loss in zip(order, lost[-1].tolist(), strict=False):
                         epochs, rest = divmod(step + 1, len(sizes[k]))
                         seen = epochs * sum(sizes[k]) + sum(sizes[k][:rest])
                         progress(k, step + 1, steps[k], loss, seen)
+        if tail is not None:
+            state.overwrite(tail.mean)
         table = [losses.tolist() for losses in lost]
         trained: list[Trained] = [({}, [])] * len(jobs)
         for at, k in enumerate(order):
@@ -292,6 +300,16 @@ class _State:
         self._optimizer.step()
         if self._scheduler is not None:
             self._scheduler.step()
+
+    @property
+    def states(self) -> dict[str, Tensor]:
+        """The states of those that still train, (A, *shape) each, as they lie in the stack."""
+        return self._of_first[self._active]
+
+    def overwrite(self, states: Mapping[str, Tensor]) -> None:
+        """Gives all sites other values, (S, *shape) each, of some of their state."""
+        for name, value in states.items():
+            self._whole[name].copy_(value)
 
     def of(self, site: int) -> dict[str, Tensor]:
         """The state of one site, on the CPU, in memory of its own."""

@@ -21,6 +21,7 @@ from sheaf.cores import side_by_side
 from sheaf.errors import SettingError
 from sheaf.metrics import confusion_matrix
 from sheaf.seeds import generator, global_draws_from, seed_for
+from sheaf.tail import Tail, floating
 from sheaf.types import Recipe, Samples
 
 EVALUATION_BATCH = 512
@@ -75,6 +76,7 @@ def train(
     augmentations = [AUGMENTATIONS[name] for name in recipe.augment]
     precision = autocast(recipe, prepare.device)
     held = torch.bincount(samples.labels).nonzero().flatten().to(prepare.device)
+    tail = Tail(_stack_of_one(model), [steps], recipe.tail) if recipe.tail and steps else None
     losses, step, examples = [], 0, 0
     layers = global_draws_from(seed_for(seed, "layers"), prepare.device)
     with layers if draws_in_layers else contextlib.nullcontext():
@@ -94,11 +96,19 @@ def train(
                     scheduler.step()
                 parts.append((lost.detach(), len(labels)))
                 step += 1
+                if tail is not None:
+                    tail.add(_stack_of_one(model), step)
                 examples += len(labels)
                 if progress is not None and (step % 16 == 0 or step == steps):
                     progress(step, steps, lost.item(), examples)
             losses.append(sum(part.item() * count for part, count in parts) / len(samples))
+    if tail is not None:
+        model.load_state_dict({name: mean[0] for name, mean in tail.mean.items()}, strict=False)
     return losses
+
+
+def _stack_of_one(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value[None] for name, value in floating(model.state_dict()).items()}
 
 
 def restricted(logits: Tensor, held: Tensor, alpha: float | Literal["mask"]) -> Tensor:

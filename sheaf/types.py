@@ -59,6 +59,9 @@ class Recipe:
     ``alpha`` is what the logits of classes that the site has no example of are multiplied by in the loss
     (restricted softmax, FedRS: Li, Zhan, KDD 2021, equation 6): 1 is the plain softmax, 0 is HeteroFL's mask,
     ``mask`` leaves them out altogether. What a site never sees is then not unlearned as thoroughly.
+
+    ``tail`` is the share of the last steps over which the weights are averaged (see ``tail.py``): training
+    then leaves their mean instead of the last ones. 0 is off.
     """
 
     epochs: Annotated[int, Field(ge=0)] = 1
@@ -71,6 +74,7 @@ class Recipe:
     augment: tuple[Literal["flip", "crop"], ...] = ()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     alpha: Annotated[float, Field(ge=0, le=1)] | Literal["mask"] = 1.0
+    tail: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 @settings

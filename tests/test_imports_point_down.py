@@ -12,7 +12,19 @@ import sheaf
 ROOT = Path(sheaf.__file__).parent
 
 LEVELS = [
-    ["errors", "seeds", "blob", "memory", "recorded", "provenance", "augment", "metrics", "cost", "cores"],
+    [
+        "errors",
+        "seeds",
+        "blob",
+        "memory",
+        "recorded",
+        "provenance",
+        "augment",
+        "metrics",
+        "cost",
+        "cores",
+        "tail",
+    ],
     ["types", "extras"],
     [
         "plugins",

@@ -109,9 +109,10 @@ RECIPES = [
         lr=0.01,
         weight_decay=0.01,
         augment=augment,
+        tail=tail,
     )
-    for optimizer, schedule, augment in itertools.product(
-        ("sgd", "adam", "adamw"), ("constant", "cosine", "onecycle"), ((), ("flip", "crop"))
+    for optimizer, schedule, (augment, tail) in itertools.product(
+        ("sgd", "adam", "adamw"), ("constant", "cosine", "onecycle"), (((), 0.0), (("flip", "crop"), 0.4))
     )
 ]
 

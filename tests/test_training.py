@@ -119,6 +119,22 @@ def test_it_ends_with_the_bits_of_a_loop_written_by_hand(name: str, make) -> Non
     assert losses == expected
 
 
+@pytest.mark.parametrize("make", [linear, convolutional])
+def test_a_tail_leaves_the_mean_of_what_the_last_steps_made(make) -> None:
+    step = Recipe(epochs=1, batch_size=50, optimizer="sgd", lr=0.02, momentum=0.0)
+    model, made_of = make(), []
+    for _ in range(3):
+        training.train(model, samples(), step, PREPARE, 3)
+        made_of.append(bits(model))
+    for tail, last in ((1e-3, 1), (2 / 3, 2), (1.0, 3)):
+        averaged = trained(make, replace(step, epochs=3, tail=tail))
+        for name, value in averaged.items():
+            expected = made_of[-1][name]
+            if value.is_floating_point():
+                expected = torch.stack([each[name] for each in made_of[-last:]]).mean(0)
+            torch.testing.assert_close(value, expected)
+
+
 def test_it_learns() -> None:
     model = linear()
     losses = training.train(model, samples(), Recipe(epochs=30, batch_size=10, lr=0.01), PREPARE, 3)

@@ -20,6 +20,7 @@ from nvflare.collab import collab
 from nvflare.collab.api.context import get_call_context, set_call_context
 from nvflare.collab.api.exceptions import CollabCallError
 
+from sheaf.engines.freed import Cycles
 from sheaf.engines.pipe import Pipe
 
 FLEET = "SHEAF_FLEET"
@@ -38,6 +39,7 @@ class Relay:
         sites = {proxy.name: proxy for proxy in collab.clients}
         context = get_call_context()
         run = Pipe(Client(bridge["address"], "AF_UNIX", authkey=bytes.fromhex(bridge["secret"])))
+        cycles = Cycles()
         with ThreadPoolExecutor(THREADS) as pool:
             self._send(run, {"job": bridge["job"], "sites": list(sites)})
             while not collab.is_aborted:
@@ -47,6 +49,7 @@ class Relay:
                     asked, header, payload = run.receive()
                 except ConnectionError:
                     break
+                cycles.message()
                 pool.submit(self._pass_on, run, sites[asked["site"]], asked, header, payload, context)
 
     def _pass_on(

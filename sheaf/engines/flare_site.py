@@ -121,6 +121,7 @@ def write_cloud(workspace: Path, kit: Path, host: str, port: int) -> None:
                 "process_launcher",
                 "nvflare.app_common.job_launcher.server_process_launcher.ServerProcessJobLauncher",
             ),
+            _component("gives_back", "sheaf.engines.flare_server.GivesBack"),
         ],
     }
     _write(workspace, "fed_server.json", {"format_version": 2, "servers": [server]}, resources)

@@ -200,10 +200,10 @@ class State(BaseModel):
     blob: BlobHeader | None = None
 
 
-CHUNK = 1 << 20
+CHUNK = 1 << 18
 """Bytes of a chunk."""
 
-MOST = 32
+MOST = 128
 """Chunks in one message at most."""
 
 

@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 
 from sheaf.blob import Blob, write_durably
 from sheaf.engines.arriving import Arriving, Piece
+from sheaf.engines.freed import give_back
 from sheaf.engines.messages import (
     CHUNK,
     MOST,
@@ -144,6 +145,7 @@ class RemoteFleet:
         self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None
     ) -> Iterator[Update | Absence]:
         """Has each named site do its task; see ``Fleet.run``."""
+        give_back()  # what the last call's merge has left
         todo = dict(tasks)
         for attempt in range(1, TRIES + 1):
             reached = self._gather(list(todo))
@@ -449,6 +451,8 @@ class RemoteFleet:
                 if time.monotonic() + 1 > last:
                     self._link.lose(site)
                     self._ready.pop(site, None)
+                    for way in ("put", "get"):  # it may be the link that has become slow
+                        self._pace.pop((site, way), None)
                     raise LinkError(f"it gave no sign of life for {PATIENCE:g} s ({error})") from error
                 time.sleep(0.5)
         if "error" in answer:

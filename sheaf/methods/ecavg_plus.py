@@ -33,7 +33,7 @@ class ECAvgPlus:
     Attributes:
         pretrain: step 1, on each edge's own data D_i; its ``alpha`` is the restricted softmax.
         finetune: step 3, in the cloud, on the combined data.
-        retrain: step 5, on each edge's own data again.
+        retrain: step 5, on each edge's own data again; its ``tail`` is what the weights are averaged over.
         rounds: how often steps 2 to 5 are done; from the second on, the retrained models are averaged.
         merge: step 2.
         share: what of each edge's training samples the combined data holds.
@@ -46,7 +46,7 @@ class ECAvgPlus:
 
     pretrain: Recipe = Recipe(epochs=3)
     finetune: Recipe = Recipe(epochs=5)
-    retrain: Recipe = Recipe(epochs=6)
+    retrain: Recipe = Recipe(epochs=6, tail=0.25)
     rounds: Annotated[int, Field(ge=1)] = 1
     merge: Merge = Mean()
     share: Share = Share()
@@ -110,11 +110,12 @@ class ECAvgPlus:
         With a tenth held out, what the guard runs forward is less work than the epoch that is left out. Where
         there are but two, there is no guard.
         """
-        guarded = budget.edge_epochs > 2
+        guarded, usual = budget.edge_epochs > 2, cls()
         before = max(1, 3 * budget.edge_epochs // 10)
+        after = max(0, budget.edge_epochs - before - guarded)
         return cls(
             pretrain=replace(budget.recipe, epochs=before),
             finetune=replace(budget.recipe, epochs=budget.cloud_epochs),
-            retrain=replace(budget.recipe, epochs=max(0, budget.edge_epochs - before - guarded)),
-            mixtures=cls().mixtures if guarded else (),
+            retrain=replace(budget.recipe, epochs=after, tail=usual.retrain.tail),
+            mixtures=usual.mixtures if guarded else (),
         )

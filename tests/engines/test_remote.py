@@ -210,6 +210,30 @@ def test_what_goes_down_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest
     assert answers["left"].blob.sha256 == train_alone(tmp_path / "alone")["left"].blob.sha256  # type: ignore[union-attr]
 
 
+def test_a_link_that_has_become_slow_carries_what_it_can_from_the_next_call_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What does not get through in time is never answered; it must not be tried at that size for ever."""
+    monkeypatch.setattr(remote, "CHUNK", 64)
+    rig = Rig(tmp_path)
+    assert isinstance(rig.ask(train())["left"], Update)
+    assert rig.fleet._pace["left", "put"] > 1
+    call = rig.wires.call
+
+    def slow(site: str, what: str, header: Mapping[str, Any], payload: bytes, timeout: float) -> Any:
+        bytes_up = header.get("most", header.get("stop", 0) - header.get("start", 0))
+        if site == "left" and len(payload) + bytes_up > 2 * 64:
+            raise LinkError("it takes too long")
+        return call(site, what, header, payload, timeout)
+
+    monkeypatch.setattr(rig.wires, "call", slow)
+    changed = Blob.of({name: value + 1 for name, value in theta().items()})
+    assert "it takes too long" in absent(rig.ask(train(2, blob=changed))["left"])
+    rig.wires.gone.clear()
+    monkeypatch.setattr(rig.fleet, "_keep_pace", lambda *_: None)  # here a small piece takes no time at all
+    assert isinstance(rig.ask(train(3, blob=changed))["left"], Update)
+
+
 def train_alone(folder: Path) -> dict[str, Update | Absence]:
     return Rig(folder).ask(train())
 
