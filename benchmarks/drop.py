@@ -1,14 +1,16 @@
 """Where does the paper's drop on MNIST come from? ECAvg's third experiment over how the cloud fine-tunes.
 
 The paper (Mih et al. 2023) has its edges fall from 0.972 and 0.957 to 0.754 and 0.547 when they take the
-cloud's model, and says neither optimizer nor learning rate nor epochs. The edges here always train as ours do
-by default; what changes is how far the cloud's fine-tune gets.
+cloud's model, and says neither optimizer nor learning rate nor epochs, nor whether they began alike. The edges
+here always train as ours do by default; what changes is how far the cloud's fine-tune gets, from what average:
+of edges that began with common weights, or with weights of their own draw, these also after alignment.
 
 Run: SHEAF_DATA=… python -m benchmarks.drop FOLDER
 """
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import sys
 from dataclasses import replace
@@ -18,6 +20,7 @@ from typing import Any
 from benchmarks.results import publish
 from sheaf.compare import run_or_resume
 from sheaf.config import load_experiment
+from sheaf.merges.aligned import Aligned
 from sheaf.record import Result
 from sheaf.types import CLOUD, Recipe
 
@@ -30,6 +33,13 @@ FINETUNES = {
     "sgd 1e-2, 1 epoch": Recipe(epochs=1, optimizer="sgd", lr=1e-2),
     "sgd 1e-3, 1 epoch": Recipe(epochs=1, optimizer="sgd", lr=1e-3),
     "sgd 1e-4, 1 epoch": Recipe(epochs=1, optimizer="sgd", lr=1e-4),
+}
+
+
+STARTS = {
+    "": {},
+    "own starts, ": {"own_start": True},
+    "own starts, aligned, ": {"own_start": True, "merge": Aligned()},
 }
 
 
@@ -48,8 +58,8 @@ def main() -> None:
     """Runs what is not in FOLDER yet and publishes ``drop.json``."""
     folder, rows = Path(sys.argv[1]).resolve(), []
     base = load_experiment("ecavg-mnist")
-    for name, finetune in FINETUNES.items():
-        method = replace(base.method, finetune=finetune)
+    for (start, settings_of_it), (finetune, recipe) in itertools.product(STARTS.items(), FINETUNES.items()):
+        name, method = start + finetune, replace(base.method, finetune=recipe, **settings_of_it)
         for seed in range(SEEDS):
             out = folder / f"{name}-{seed}".replace(" ", "_").replace(",", "")
             result = run_or_resume(replace(base, method=method, seed=seed), out)

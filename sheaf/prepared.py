@@ -14,7 +14,7 @@ from sheaf import models
 from sheaf.config import Experiment
 from sheaf.cut import SiteNeeds
 from sheaf.datasets import load_dataset
-from sheaf.errors import PartitionError, UnknownNameError
+from sheaf.errors import PartitionError, SettingError, UnknownNameError
 from sheaf.ledger import Ledger
 from sheaf.network import Network
 from sheaf.record import WholeModel
@@ -45,6 +45,20 @@ class Prepared:
     def theta(self) -> Params:
         """The start weights."""
         return {name: value.detach().clone() for name, value in self.network.model.state_dict().items()}
+
+    def drawn(self, seed: int) -> Params:
+        """Other start weights.
+
+        Raises:
+            SettingError: the experiment's are not drawn.
+        """
+        settings = self.experiment.model
+        if settings.weights is not None:
+            raise SettingError(
+                "method.own_start draws weights for each edge, and model.weights gives all the same "
+                f"({settings.weights!r}); allowed: one of the two"
+            )
+        return models.build(settings, len(self.dataset.classes), self.dataset.shape, seed).state_dict()
 
     @property
     def split(self) -> dict[str, list[int]]:

@@ -222,7 +222,7 @@ def _sites(
 ) -> tuple[Edges, Cloud]:
     """What the method sees."""
     quorum = prepared.experiment.fleet.quorum
-    edges = Edges(calls, fleet, prepared.network, prepared.needs, quorum)
+    edges = Edges(calls, fleet, prepared.network, prepared.needs, quorum, prepared.drawn)
     return edges, Cloud(calls, cloud, cloud_fleet)
 
 

@@ -154,7 +154,11 @@ class Calls:
 
     def draws(self, purpose: str) -> torch.Generator:
         """For what a method draws before its next call; resumed, it draws the same."""
-        return generator(seed_for(self._seed, purpose, self.count))
+        return generator(self.seed(purpose))
+
+    def seed(self, *purpose: str) -> int:
+        """For the same."""
+        return seed_for(self._seed, *purpose, self.count)
 
     def refuse(self, site: str, why: str) -> None:
         """Notes that a site's answer to the latest call is left out."""
@@ -175,16 +179,24 @@ class Edges:
         network: the global model, for what can be cut of it.
         needs: what each edge has to tell apart and can carry, in the order of the fleet's names.
         quorum: the share of the edges whose answer a call needs.
+        drawn: start weights by a seed.
     """
 
     def __init__(
-        self, calls: Calls, fleet: Fleet, network: Network, needs: Sequence[SiteNeeds], quorum: float
+        self,
+        calls: Calls,
+        fleet: Fleet,
+        network: Network,
+        needs: Sequence[SiteNeeds],
+        quorum: float,
+        drawn: Callable[[int], Params],
     ) -> None:
         self.needs = tuple(needs)
         self._calls = calls
         self._fleet = fleet
         self._network = network
         self._quorum = quorum
+        self._drawn = drawn
         self._theta: Params | None = None
         self._cuts: dict[str, Cut] = {}
         self._behind: set[str] = set()  # edges that do not hold the model which they were last given
@@ -204,6 +216,7 @@ class Edges:
         recipe: Recipe,
         *,
         cuts: Mapping[str, Cut] | None = None,
+        own_start: bool = False,
         outliers: float = 0.0,
         only: Sequence[str] | None = None,
         reply: bool = True,
@@ -214,6 +227,7 @@ class Edges:
         Args:
             theta: the global model; an edge with a cut gets its part of it.
             cuts: edge -> what it holds from now on; None is the whole model. Only with ``theta``.
+            own_start: each edge begins with weights that are drawn for it instead. Only without cuts.
             outliers: see ``Task``.
             only: the edges that are asked; all by default.
             reply: whether the result is sent back. It is then usable: an update that is not finite or not of
@@ -223,12 +237,17 @@ class Edges:
         Raises:
             QuorumError: too few answers were usable.
         """
+        if own_start and (theta is None or cuts is not None):
+            raise ValueError("own start weights are of the whole model, and for a start")
         if theta is not None:
             self._theta, self._cuts = theta, dict(cuts or {})
         elif cuts is not None:
             raise ValueError("an edge that goes on from what it holds keeps its cut")
         asked = {"recipe": recipe, "outliers": outliers, "reply": reply, "statistic": statistic}
         what = self._what(theta, only, **asked)
+        if own_start:
+            for site, of_site in what.items():
+                of_site["blob"] = Blob.of(self._drawn(self._calls.seed("start", site)))
         updates = self._ask("train", what)
         return self._usable(updates, len(what), statistic) if reply else updates
 

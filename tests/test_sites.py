@@ -35,9 +35,9 @@ RECIPE = Recipe(batch_size=8)
 SITES = ("c", "a", "d", "b")
 
 
-def model() -> nn.Module:
+def model(seed: int = 4) -> nn.Module:
     made = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
-    draws = generator(4)
+    draws = generator(seed)
     for parameter in made.parameters():
         nn.init.normal_(parameter, std=0.1, generator=draws)
     return made
@@ -49,6 +49,10 @@ def network() -> Network:
 
 def theta() -> dict[str, Tensor]:
     return model().state_dict()
+
+
+def drawn(seed: int) -> dict[str, Tensor]:
+    return model(seed).state_dict()
 
 
 def dataset() -> Dataset:
@@ -127,7 +131,7 @@ class Rig:
         self.watch = Listener()
         self.calls = Calls(5, self.journal, self.ledger, self.watch)
         needs = needs or [SiteNeeds(site, (0, 1, 2)) for site in SITES]
-        self.edges = Edges(self.calls, self.fleet, network(), needs, quorum)
+        self.edges = Edges(self.calls, self.fleet, network(), needs, quorum, drawn)
 
     def __enter__(self) -> Rig:
         self.journal.__enter__()
@@ -156,6 +160,25 @@ def test_whatever_order_the_answers_come_in_the_merged_bits_are_the_same(tmp_pat
     with Rig(tmp_path / "local", LocalFleet(workers(tmp_path / "local-sites"))) as rig:
         rig.edges.train(theta(), RECIPE)
         assert {merged_bits(rig)} == found
+
+
+def test_edges_may_begin_with_weights_of_their_own_draw(tmp_path: Path) -> None:
+    starts: dict[str, list[str]] = {site: [] for site in SITES}
+
+    class Listening(Fleet):
+        def run(self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None) -> Iterator[Update]:
+            for site, task in tasks.items():
+                assert task.blob is not None
+                starts[site].append(task.blob.sha256)
+            return super().run(tasks, call)
+
+    for again in ("once", "twice"):
+        with Rig(tmp_path / again, Listening(tmp_path / f"sites-{again}")) as rig:
+            assert len(rig.edges.train(theta(), RECIPE, own_start=True)) == len(SITES)
+    assert all(once == twice for once, twice in starts.values())
+    assert len({once for once, _ in starts.values()} | {Blob.of(theta()).sha256}) == len(SITES) + 1
+    with pytest.raises(ValueError, match="for a start"):
+        rig.edges.train(None, RECIPE, own_start=True)
 
 
 def test_every_call_and_site_has_a_seed_of_its_own(tmp_path: Path) -> None:

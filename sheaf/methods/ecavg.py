@@ -30,6 +30,7 @@ class ECAvg:
         pretrain: step 1, on each edge's own data D_i.
         finetune: step 3, in the cloud, on the combined data.
         retrain: step 5, on each edge's own data again.
+        own_start: each edge pre-trains from weights that are drawn for it, not from common ones.
         rounds: how often steps 2 to 5 are done; from the second on, the retrained models are averaged.
         merge: step 2.
         share: what of each edge's training samples the combined data holds; the paper's is all.
@@ -42,12 +43,13 @@ class ECAvg:
     rounds: Annotated[int, Field(ge=1)] = 1
     merge: Merge = Mean()
     share: Share = Share()
+    own_start: bool = False
     reference: bool = True
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
         """Returns theta*_avg of the last round."""
         theta_0, statistic = theta, statistic_of(self.merge)
-        local = fleet.train(theta, self.pretrain, statistic=statistic)  # theta_i on D_i
+        local = fleet.train(theta, self.pretrain, own_start=self.own_start, statistic=statistic)  # theta_i
         cloud.pool(fleet.share(self.share))  # the combined data
         for n in range(1, self.rounds + 1):
             log("before update", fleet.evaluate(), n)

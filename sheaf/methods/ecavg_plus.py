@@ -34,6 +34,7 @@ class ECAvgPlus:
         pretrain: step 1, on each edge's own data D_i; its ``alpha`` is the restricted softmax.
         finetune: step 3, in the cloud, on the combined data.
         retrain: step 5, on each edge's own data again; its ``tail`` is what the weights are averaged over.
+        own_start: each edge pre-trains from weights that are drawn for it, not from common ones.
         rounds: how often steps 2 to 5 are done; from the second on, the retrained models are averaged.
         merge: step 2.
         share: what of each edge's training samples the combined data holds.
@@ -50,13 +51,15 @@ class ECAvgPlus:
     rounds: Annotated[int, Field(ge=1)] = 1
     merge: Merge = Mean()
     share: Share = Share()
+    own_start: bool = False
     restat: bool = True
     refit: Recipe | Ridge | Literal["none"] = Recipe(epochs=2)
     mixtures: tuple[Mixture, ...] = (0.2, 0.4, 0.6, 0.8, 1.0)
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
         """Returns theta*_avg of the last round."""
-        local = fleet.train(theta, self.pretrain, statistic=statistic_of(self.merge))  # theta_i on D_i
+        statistic = statistic_of(self.merge)
+        local = fleet.train(theta, self.pretrain, own_start=self.own_start, statistic=statistic)  # theta_i
         cloud.pool(fleet.share(self.share))  # the combined data
         for n in range(1, self.rounds + 1):
             log("before update", fleet.evaluate(), n)

@@ -42,7 +42,7 @@ def in_terminal(arguments: list[str], folder: Path, rows: int, columns: int) -> 
     return said.decode()
 
 
-@pytest.mark.parametrize(("edges", "epochs", "columns"), [(3, 200, 100), (60, 40, 80)])
+@pytest.mark.parametrize(("edges", "epochs", "columns"), [(3, 200, 100), (60, 200, 80)])
 def test_a_run_in_a_terminal(edges: int, epochs: int, columns: int, tmp_path: Path) -> None:
     sets = [
         *(f"partition.edges={edges}", "partition.name=iid", "method.reference=false"),

@@ -12,6 +12,9 @@ from sheaf import runs
 from sheaf.budget import Budget
 from sheaf.config import Experiment
 from sheaf.engines.local import LocalFleet
+from sheaf.errors import SettingError
+from sheaf.merges.aligned import Aligned
+from sheaf.merges.mean import Mean
 from sheaf.methods.ecavg import ECAvg
 from sheaf.methods.ecavg_plus import ECAvgPlus
 from sheaf.prepared import prepare
@@ -32,6 +35,29 @@ def test_with_no_remedy_it_is_ecavg_bit_for_bit(quick: Experiment, tmp_path: Pat
     assert one.rows == other.rows
     for file in one.weights.values():
         assert (tmp_path / "ecavg" / file).read_bytes() == (tmp_path / "plus" / file).read_bytes()
+
+
+def test_alignment_saves_the_average_of_edges_that_began_apart(quick: Experiment, tmp_path: Path) -> None:
+    alike = replace(
+        quick,
+        partition=replace(quick.partition, edges=[list(range(10))] * 2),
+        model=replace(quick.model, options={"hidden": 12}),
+    )
+    averages = {}
+    for merge in (Mean(), Aligned()):
+        pretrain = Recipe(epochs=20, batch_size=32, lr=0.01)
+        method = replace(PLAIN, pretrain=pretrain, rounds=1, merge=merge, own_start=True)
+        result = runs.run(replace(alike, method=method), out=tmp_path / type(merge).__name__)
+        averages[type(merge)] = next(row.accuracy_all for row in result.rows if row.stage == "average")
+    assert averages[Aligned] > averages[Mean] + 0.1
+
+
+def test_edges_cannot_draw_weights_that_are_given(quick: Experiment, tmp_path: Path) -> None:
+    trained = runs.run(quick, out=tmp_path / "trained").weights[CLOUD]
+    model = replace(quick.model, weights=str(tmp_path / "trained" / trained))
+    method = replace(PLAIN, own_start=True)
+    with pytest.raises(SettingError, match=r"method\.own_start .* model\.weights"):
+        runs.run(replace(quick, model=model, method=method), out=tmp_path / "run")
 
 
 @pytest.mark.parametrize(
