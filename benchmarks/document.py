@@ -122,9 +122,9 @@ def drop(rows: Rows) -> str:
         "## Looking for the paper's drop on MNIST\n\n"
         "The paper's edges fall from 0.972 and 0.957 to 0.754 and 0.547 after the update, and its cloud ends "
         "at 0.642 from averaged and 0.794 from initial weights. Here what changes is the fine-tune in the "
-        "cloud alone, from one initialisation of both edges: the less it does, the deeper the edges fall, to "
-        f"{deepest:.3f} at the deepest. Means of the two edges on their own classes, of the cloud on all.\n\n"
-        + _table(("fine-tune", *stages.values()), lines)
+        "cloud, and whether the edges began with common weights or with weights of their own draw: the less "
+        f"the cloud does, the deeper the edges fall, to {deepest:.3f} at the deepest. Means of the two edges on "
+        "their own classes, of the cloud on all.\n\n" + _table(("fine-tune", *stages.values()), lines)
     )
 
 

@@ -1,9 +1,10 @@
 """Where does the paper's drop on MNIST come from? ECAvg's third experiment over how the cloud fine-tunes.
 
 The paper (Mih et al. 2023) has its edges fall from 0.972 and 0.957 to 0.754 and 0.547 when they take the
-cloud's model, and says neither optimizer nor learning rate nor epochs, nor whether they began alike. The edges
-here always train as ours do by default; what changes is how far the cloud's fine-tune gets, from what average:
-of edges that began with common weights, or with weights of their own draw, these also after alignment.
+cloud's model, and says neither optimizer nor learning rate nor epochs, nor whether the edges began alike.
+Here they train as ours do by default; what changes is how far the cloud's fine-tune gets, and from what
+average: of edges that began with common weights, or with weights of their own draw, then also after
+alignment.
 
 Run: SHEAF_DATA=… python -m benchmarks.drop FOLDER
 """
@@ -36,7 +37,7 @@ FINETUNES = {
 }
 
 
-STARTS = {
+STARTS: dict[str, dict[str, Any]] = {
     "": {},
     "own starts, ": {"own_start": True},
     "own starts, aligned, ": {"own_start": True, "merge": Aligned()},
