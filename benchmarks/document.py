@@ -123,7 +123,7 @@ def drop(rows: Rows) -> str:
         "The paper's edges fall from 0.972 and 0.957 to 0.754 and 0.547 after the update, and its cloud ends "
         "at 0.642 from averaged and 0.794 from initial weights. Here what changes is the fine-tune in the "
         "cloud, and whether the edges began with common weights or with weights of their own draw: the less "
-        f"the cloud does, the deeper the edges fall, to {deepest:.3f} at the deepest. Means of the two edges on "
+        f"the cloud does, the deeper the edges fall, to {deepest:.3f} at the deepest. Means of both edges on "
         "their own classes, of the cloud on all.\n\n" + _table(("fine-tune", *stages.values()), lines)
     )
 
