@@ -58,6 +58,11 @@ def wait_for_growth(process: subprocess.Popen[bytes], journal: Path) -> None:
         time.sleep(0.002)
 
 
+def heed_ctrl_c() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and its children with it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_leaves_a_folder_that_resumes_and_says_how(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     process = subprocess.Popen(
@@ -65,6 +70,7 @@ def test_ctrl_c_leaves_a_folder_that_resumes_and_says_how(tmp_path: Path) -> Non
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=heed_ctrl_c,
     )
     wait_for_growth(process, folder / "journal" / "journal.jsonl")  # type: ignore[arg-type]
     process.send_signal(signal.SIGINT)
