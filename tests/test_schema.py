@@ -64,6 +64,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "finetune": st.none() | recipes,
     "retrain": st.none() | recipes,
     "only_strong": st.booleans(),
+    "own_start": st.booleans(),
     "sample": st.floats(0, 1, exclude_min=True),
     "rounds": st.integers(1, 100),
     "share": shares,
