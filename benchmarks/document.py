@@ -260,7 +260,8 @@ def simulation(rows: Rows) -> str:
         "measure the average takes as long however many edges there are; what should not grow is the time of "
         "each further edge:\n\n"
         + _table(("edges", "s", "ms an edge and round", "of each further edge", "peak memory"), growth)
-        + "\n\nCores that other programs used meanwhile, of two, median (least to most):\n\n"
+        + "\n\nCores that processes beside the benchmark's own used meanwhile, Flower's among them, median "
+        "(least to most):\n\n"
         + _table(("job", *sides.values()), others)
         + "\n\nA merge in float64 against a plain copy of the same bytes, ms; from memory, and from files "
         "that are opened and read for it:\n\n"

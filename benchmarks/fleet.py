@@ -12,7 +12,6 @@ Run: python -m benchmarks.fleet rounds; python -m benchmarks.fleet memory; pytho
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import os
 import statistics
@@ -36,7 +35,7 @@ from sheaf.config import load_experiment
 from sheaf.coverage import average
 from sheaf.engines import flare_process, nvflare, provision
 from sheaf.engines.flare_site import EDGE, RELAY
-from sheaf.engines.freed import give_back
+from sheaf.engines.freed import tidy
 from sheaf.engines.messages import DataForm, Setup
 from sheaf.engines.remote import RemoteFleet
 from sheaf.models import ModelSettings
@@ -200,8 +199,7 @@ def memory() -> list[dict[str, Any]]:
                 answers = ask(fleet, Task("train", call, 0, Blob.of(theta), Recipe(epochs=0)))
                 theta = average(theta, ((answer.params, 1.0) for answer in answers))
                 del answers
-                gc.collect()
-                give_back()
+                tidy()
                 server = psutil.Process(pids[0])
                 rows.append(
                     {

@@ -18,7 +18,7 @@ HEARTBEAT = 2
 """Seconds between a device's signs of life."""
 
 MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(1 << 19)}
-"""For glibc: pieces of tensors come and go by the megabyte, on many threads, and leave no holes so."""
+"""For glibc: pieces of tensors come and go by the megabyte on many threads. One heap leaves fewer holes."""
 
 
 def start_cloud(workspace: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:

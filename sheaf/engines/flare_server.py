@@ -8,14 +8,14 @@ import time
 
 from nvflare.apis.fl_component import FLComponent
 
-from sheaf.engines.freed import give_back
+from sheaf.engines.freed import tidy
 
 EVERY = 5.0
 """Seconds."""
 
 
 class GivesBack(FLComponent):  # type: ignore[misc]  # nvflare is untyped
-    """Gives free memory back now and then, from a thread of its own."""
+    """Collects, and gives free memory back, now and then, from a thread of its own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,5 +25,4 @@ class GivesBack(FLComponent):  # type: ignore[misc]  # nvflare is untyped
     def _run(self) -> None:
         while True:
             time.sleep(EVERY)
-            gc.collect()
-            give_back()
+            tidy()

@@ -20,6 +20,12 @@ def give_back() -> None:
         trim(0)
 
 
+def tidy() -> None:
+    """Collects what ended in cycles, and gives back what is free then."""
+    gc.collect()
+    give_back()
+
+
 class Cycles:
     """Collects now and then what FLARE's messages end in: each is a cycle that holds its megabyte.
 
@@ -33,5 +39,4 @@ class Cycles:
     def message(self) -> None:
         """One more message has passed."""
         if next(self._messages) % EVERY == 0:
-            gc.collect()
-            give_back()
+            tidy()
