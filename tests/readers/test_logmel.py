@@ -68,6 +68,7 @@ def test_fit_cuts_pads_and_resamples() -> None:
         (wav(np.zeros(0)), "u/1.wav holds no sound"),
         (wav(np.array([0.0, np.nan]), subtype="FLOAT"), "u/1.wav holds samples that are not finite"),
     ],
+    ids=["no sound", "empty", "not finite"],  # a float file holds the second it was written in
 )
 def test_what_is_no_sound_is_named(data: bytes, said: str) -> None:
     with pytest.raises(DataError, match=said):
