@@ -93,7 +93,7 @@ REMEDIES = {
     "ecavg, regmean": (*NO_REMEDY, "method.merge=regmean"),
     "ecavg, ridge": (*UNGUARDED, "method.refit.ridge=1e-3"),
     "ecavg, refit": (*UNGUARDED, "method.refit.epochs=2"),
-    "ecavg, guard": (*NO_REMEDY, "method.mixtures=[0.2,0.4,0.6,0.8,1.0]"),
+    "ecavg, guard": (*NO_REMEDY, "method.mixtures=[0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1.0]"),
     "ecavg, annealed": (*NO_REMEDY, "method.finetune.schedule=cosine", "method.retrain.schedule=cosine"),
     "ecavg, tail": (*NO_REMEDY, "method.retrain.tail=0.25"),
 }

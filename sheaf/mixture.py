@@ -24,28 +24,32 @@ def mixture(own: Params, received: Params, a: float) -> dict[str, Tensor]:
 
 
 def choose_mixture(
-    right: Mapping[float, int], losses: Mapping[float, Tensor], labels: Tensor, baseline: int
+    right: Mapping[float, int], scores: Mapping[float, Tensor], labels: Tensor, baseline: int
 ) -> float:
-    """The a to hold, by what its mixture does on N held-out examples.
+    """The a to hold, by what its mixture does on N held-out examples; the least where none is good enough.
 
-    Of those that get at least ``baseline`` right (of all, where none does) it is the one nearest to half-way
-    whose cross-entropy is within one standard error of the least; of two as near the larger. Half-way is what
-    Wortsman et al. (CVPR 2022, arXiv:2109.01903) advise where nothing is known; the margin is the
-    one-standard-error rule (Breiman, Friedman, Olshen, Stone: Classification and Regression Trees, 1984,
-    section 3.4.3). Every class counts the same in the cross-entropy: an edge has few examples of some, and a
-    model that gives these up would look good in a plain mean.
+    Of the others that get at least ``baseline`` right it is the one nearest to half-way whose Brier score is
+    within one standard error of the best; of two as near the larger. Half-way is what Wortsman et al. (CVPR
+    2022, arXiv:2109.01903) advise where nothing is known; the margin is the one-standard-error rule (Breiman,
+    Friedman, Olshen, Stone: Classification and Regression Trees, 1984, section 3.4.3). The Brier score
+    (Monthly Weather Review 78(1), 1950), as cross-entropy knows no bound: by it a model that training made
+    surer, of its few errors too, loses to one that is right less often. Every class counts the same: an edge
+    has few examples of some, and a model that gives these up would look good in a plain mean.
 
     Args:
         right: a -> how many examples its mixture gets right.
-        losses: a -> (N,) cross-entropies.
+        scores: a -> (N,) Brier scores.
         labels: (N,) classes.
     """
     counts = labels.bincount().double()
     weight = counts.reciprocal()[labels] / (counts > 0).sum()
-    safe = [a for a in right if right[a] >= baseline] or list(right)
-    best = min(safe, key=lambda a: (weight @ losses[a].double()).item())
-    as_good = [a for a in safe if _no_worse(losses[a].double() - losses[best].double(), weight)]
-    return min(as_good, key=lambda a: (abs(a - 0.5), -a))
+    least = min(right)
+    safe = [a for a in right if a > least and right[a] >= baseline]
+    if not safe:
+        return least
+    best = min(safe, key=lambda a: (weight @ scores[a].double()).item())
+    as_good = [a for a in safe if _no_worse(scores[a].double() - scores[best].double(), weight)]
+    return min(as_good, key=lambda a: (round(abs(a - 0.5), 6), -a))  # 0.8 - 0.5 is more than 0.5 - 0.2
 
 
 def _no_worse(excess: Tensor, weight: Tensor) -> bool:

@@ -155,14 +155,17 @@ def judge(
     num_classes: int,
     classes: Tensor | None = None,
 ) -> tuple[int, Tensor]:
-    """How many of ``samples`` the model gets right, and its (N,) cross-entropies on them; see ``evaluate``.
+    """How many of ``samples`` the model gets right, and its (N,) Brier scores on them; see ``evaluate``.
 
-    The cross-entropy of an example of a class that the model has no output for is 0.
+    The Brier score is the squared distance of the probabilities from the truth, 0 to 2. That of an example of
+    a class that the model has no output for is 0.
     """
     classes = torch.arange(num_classes) if classes is None else classes
     logits, output = _answers(model, samples, prepare, num_classes, classes)
     right = int((logits.argmax(1) == output).sum())
-    return right, F.cross_entropy(logits, output, reduction="none")
+    known = output >= 0
+    truth = F.one_hot(output.clamp(min=0), len(classes))
+    return right, (logits.softmax(1) - truth).square().sum(1) * known
 
 
 def _answers(

@@ -220,17 +220,17 @@ class Worker:
     def _choose(self, task: Task, progress: Progress | None) -> _Done:
         received, candidates = self._params_of(task), self._candidates(task)
         own = received if candidates == TAKE else load_file(self._held.remembered(task.since))
-        right, losses = {}, {}
+        right, scores = {}, {}
         for a in candidates if len(self.held_out) else ():
             self.network.of(task.cut).load_state_dict(mixture(own, received, a))
-            right[a], losses[a] = self._on_held_out(task)
+            right[a], scores[a] = self._on_held_out(task)
         best = max(candidates)
         if right:
             baseline = right[min(right)]
             if self._remembers(task.baseline):
                 self.network.of(task.cut).load_state_dict(load_file(self._held.remembered(task.baseline)))
                 baseline, _ = self._on_held_out(task)
-            best = choose_mixture(right, losses, self.held_out.labels, baseline)
+            best = choose_mixture(right, scores, self.held_out.labels, baseline)
         chosen = mixture(own, received, best)
         self.network.of(task.cut).load_state_dict(chosen)
         self._held.keep(task.call, Blob.of(chosen))
@@ -253,7 +253,7 @@ class Worker:
         return call > 0 and self._held.remembered(call).exists()
 
     def _on_held_out(self, task: Task) -> tuple[int, Tensor]:
-        """How many held-out examples the loaded model gets right, and its (N,) cross-entropies on them."""
+        """How many held-out examples the loaded model gets right, and its (N,) Brier scores on them."""
         model, classes = self.network.of(task.cut), self._classes(task.cut)
         return training.judge(model, self.held_out, self.prepare, len(self.data.classes), classes)
 

@@ -280,14 +280,17 @@ def test_an_evaluation_counts_every_example_once(n: int) -> None:
 
 def test_a_judgement_is_the_evaluation_example_by_example() -> None:
     data, model = samples(), convolutional()
-    confusion, loss = training.evaluate(model, data, PREPARE, K)
-    right, losses = training.judge(model, data, PREPARE, K)
+    confusion, _ = training.evaluate(model, data, PREPARE, K)
+    right, scores = training.judge(model, data, PREPARE, K)
     assert right == confusion.diagonal().sum()
-    assert losses.shape == (len(data),)
-    assert losses.mean().item() == pytest.approx(loss, rel=1e-5)
+    with torch.no_grad():
+        probabilities = model.eval()(PREPARE(data.inputs)).softmax(1)
+    for score, sure, label in zip(scores, probabilities.tolist(), data.labels.tolist(), strict=True):
+        brier = sum((p - (k == label)) ** 2 for k, p in enumerate(sure))
+        assert score.item() == pytest.approx(brier, rel=1e-4)
     known = torch.tensor([2, 0])
-    right, losses = training.judge(model, data, PREPARE, K, known)
-    assert (losses[~torch.isin(data.labels, known)] == 0).all()
+    right, scores = training.judge(model, data, PREPARE, K, known)
+    assert ((scores == 0) == ~torch.isin(data.labels, known)).all()
     assert right == training.evaluate(model, data, PREPARE, K, known)[0].diagonal().sum()
 
 

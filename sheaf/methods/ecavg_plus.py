@@ -41,8 +41,9 @@ class ECAvgPlus:
         restat: after step 2, estimate the batch-norm statistics anew on the combined data.
         refit: then fit the classifier alone to the combined data.
         mixtures: the guard. After retraining each edge chooses by its held-out examples: first a mixture
-            (1 - a) of what it was given plus a of what retraining made of it, with a from ``mixtures`` or 0,
-            as retraining can forget; then this or what it had before the update. Empty: no guard.
+            (1 - a) of what it was given plus a of what retraining made of it, with a from ``mixtures``, as
+            retraining can forget; then this or what it had before the update, if that gets more of them
+            right. Empty: no guard.
     """
 
     pretrain: Recipe = Recipe(epochs=3)
@@ -54,7 +55,7 @@ class ECAvgPlus:
     own_start: bool = False
     restat: bool = True
     refit: Recipe | Ridge | Literal["none"] = Recipe(epochs=2)
-    mixtures: tuple[Mixture, ...] = (0.2, 0.4, 0.6, 0.8, 1.0)
+    mixtures: tuple[Mixture, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
         """Returns theta*_avg of the last round."""
