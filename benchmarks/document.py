@@ -189,6 +189,25 @@ def decoupled(rows: Rows) -> str:
     return "\n\n".join(parts)
 
 
+def tracing(rows: Rows) -> str:
+    """How long a shipped model takes to trace and to cut."""
+    lines = [
+        (
+            row["name"],
+            _range(row["traced"], row["all_traced"]),
+            _range(row["cut"], row["all_cut"]),
+            size(row["memory"]),
+        )
+        for row in rows
+    ]
+    return (
+        "## What tracing a model takes\n\nOnce for each model, and once for each cut, however many devices have "
+        "it. At the width and image size of the paper or of the variant, each repeat in a process of its own; "
+        "seconds are the median (least to most), memory is the peak beyond the model itself.\n\n"
+        + _table(("model", "trace, s", "a quarter's cut, s", "memory"), lines)
+    )
+
+
 def simulation(rows: Rows) -> str:
     """Many edges on one machine, against others that simulate the same."""
     sides = {
@@ -357,6 +376,7 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     "averaging": averaging,
     "drop": drop,
     "decoupled": decoupled,
+    "tracing": tracing,
     "overhead": overhead,
     "simulation": simulation,
     "fleet": fleet,

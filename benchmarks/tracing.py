@@ -25,16 +25,23 @@ from sheaf.memory import PeakMemory
 from sheaf.models import ModelSettings
 from sheaf.network import Network
 
-COLOUR, GREY = (3, 32, 32), (1, 28, 28)
+COLOUR, PHOTO = (3, 32, 32), (3, 224, 224)
 JOBS = {
     # name: ((C, H, W), classes)
-    "mlp": (GREY, 10),
+    "mlp": ((1, 28, 28), 10),
     "kws_cnn": ((1, 40, 101), 12),
+    "alexnet": (PHOTO, 1000),
     "alexnet@32": (COLOUR, 10),
+    "vgg11": (PHOTO, 1000),
+    "vgg11@bn": (PHOTO, 1000),
     "vgg11@32": (COLOUR, 10),
+    "vgg16": (PHOTO, 1000),
+    "vgg16@bn": (PHOTO, 1000),
     "vgg16@32": (COLOUR, 10),
-    "mobilenet_v2": ((3, 224, 224), 1000),
-    "resnet50": ((3, 224, 224), 1000),
+    "mobilenet_v2": (PHOTO, 1000),
+    "mobilenet_v2@32": (COLOUR, 10),
+    "resnet50": (PHOTO, 1000),
+    "resnet50@32": (COLOUR, 10),
 }
 REPEATS = 3
 
@@ -60,9 +67,9 @@ def main() -> None:
     for name in track(JOBS, "models"):
         with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
             found = [pool.apply(measure, (name,)) for _ in range(REPEATS)]
-        rows.append(
-            {"name": name, **{key: statistics.median(each[key] for each in found) for key in found[0]}}
-        )
+        of = {key: [each[key] for each in found] for key in found[0]}
+        medians = {key: statistics.median(values) for key, values in of.items()}
+        rows.append({"name": name, **medians, **{f"all_{key}": values for key, values in of.items()}})
     publish("tracing", rows, {}, 0, {}, ("name", "traced", "cut", "memory"))
 
 
