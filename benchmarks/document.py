@@ -202,8 +202,8 @@ def tracing(rows: Rows) -> str:
     ]
     return (
         "## What tracing a model takes\n\nOnce for each model, and once for each cut, however many devices "
-        "have it. At the width and image size of the paper or of the variant, each repeat in a process of its "
-        "own; seconds are the median (least to most), memory is the peak beyond the model itself.\n\n"
+        "have it. At the width and image size of the paper or of the variant, each repeat in a process of "
+        "its own; seconds are the median (least to most), memory is the peak beyond the model itself.\n\n"
         + _table(("model", "trace, s", "a quarter's cut, s", "memory"), lines)
     )
 
