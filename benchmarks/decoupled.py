@@ -2,23 +2,26 @@
 
 ``saved`` is multiply-adds an image of the whole model over those of the weakest device's part; every device
 saves at least 11.8 times. ``cloud_share`` is the cloud's work over that of central training to the end, which
-is ``central``'s accuracy; beside it stands central training with as little work (``central, N epochs``).
+is ``central``'s accuracy; beside it stands central training with as little work (``central, N %``), and for
+as many epochs as the devices in the longest step.
 
-Run: SHEAF_DATA=… python -m benchmarks.decoupled [FOLDER [SEEDS]]
-With a FOLDER it goes on where it was stopped. Results are published after each seed.
+Run: SHEAF_DATA=… python -m benchmarks.decoupled FOLDER [SEEDS [STEP…]]
+It goes on where it was stopped, and publishes after each network: rows that were published before stand until
+their step is run again, and each says at which commit it was run.
 """
 
 from __future__ import annotations
 
+import json
 import sys
-import tempfile
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from benchmarks.results import publish
+from benchmarks.results import FOLDER, publish
 from sheaf.compare import run_or_resume, summarise
 from sheaf.config import Experiment, load_experiment
 from sheaf.record import Result
@@ -27,71 +30,95 @@ from sheaf.types import CLOUD
 
 SEEDS = 3
 EPOCHS = 20
+LONG = 60
+
+
+@dataclass(frozen=True)
+class Job:
+    """A shipped experiment, what is changed for all of its steps, and its recipe.
+
+    ``equal`` is a cut into blocks of one width, each of which saves 11.8 times.
+    """
+
+    shipped: str
+    changes: tuple[str, ...]
+    recipe: str
+    equal: str
+
 
 NETWORKS = {
-    "cifar10/alexnet@32": (
+    "cifar10/alexnet@32": Job(
         "decoupled-cifar10-alexnet",
         ("data.limit=10000",),
         '{epochs=%d, schedule="cosine", augment=["flip", "crop"]}',
+        '{name="by_class", by="share", width=1.0}',
     ),
-    "fsdd/kws_cnn": (
+    "fsdd/kws_cnn": Job(
         "decoupled-kws",
         ("model.options.width=16",),
         '{epochs=%d, schedule="cosine", batch_size=32}',
+        '{name="by_class", by="share", width=0.7}',
     ),
 }
 
+APART = ("method.share=", "method.refit=")
+ALL = ("method.share.fraction=1.0",)
 STEPS: dict[str, tuple[str, ...]] = {
-    # each line: the settings that a step adds to "no negatives"
-    "no negatives": ("method.negatives=none", "method.share=", "method.refit="),
-    "outliers": ("method.negatives=outliers", "method.share=", "method.refit="),
-    "10 % pooled": ("method.refit=",),
-    "10 % pooled, refit": (),
-    "all pooled": ("method.share.fraction=1.0", "method.refit="),
-    "all pooled, refit": ("method.share.fraction=1.0",),
-    "all pooled, finetune 25 %": ("method.share.fraction=1.0", "method.refit=", "method.finetune=EPOCHS/4"),
-    "all pooled, finetune 50 %": ("method.share.fraction=1.0", "method.refit=", "method.finetune=EPOCHS/2"),
+    # what a step changes in the shipped experiment: a tenth of the images pooled, the classifier refitted
+    "no negatives": ("method.negatives=none", *APART),
+    "outliers": ("method.negatives=outliers", *APART),
+    "10 % pooled": (),
+    "all pooled": ALL,
+    "all pooled, finetune 25 %": (*ALL, "method.refit=", "method.finetune=EPOCHS/4"),
+    "all pooled, finetune 50 %": (*ALL, "method.refit=", "method.finetune=EPOCHS/2"),
+    "all pooled, equal widths": (*ALL, "method.cut=EQUAL"),
+    f"all pooled, equal widths, {LONG} epochs": (*ALL, "method.cut=EQUAL", "method.train=LONG"),
 }
 CENTRAL = {
     "central": EPOCHS,
     "central, 50 %": EPOCHS // 2,
     "central, 25 %": EPOCHS // 4,
     "central, 1 epoch": 1,
+    f"central, {LONG} epochs": LONG,
 }
 
 
 def experiments(name: str) -> dict[str, Experiment]:
     """Step -> its experiment, seed 0."""
-    shipped, changes, recipe = NETWORKS[name]
+    job = NETWORKS[name]
+    words = {"EPOCHS/4": job.recipe % (EPOCHS // 4), "EPOCHS/2": job.recipe % (EPOCHS // 2)}
+    words |= {"LONG": job.recipe % LONG, "EQUAL": job.equal}
 
     def filled(setting: str) -> str:
-        for text, epochs in (("EPOCHS/4", EPOCHS // 4), ("EPOCHS/2", EPOCHS // 2)):
-            setting = setting.replace(text, recipe % epochs)
-        return setting
+        key, _, value = setting.partition("=")
+        return f"{key}={words.get(value, value)}"
 
-    trained = (*changes, f"method.train={recipe % EPOCHS}")
+    trained = (*job.changes, f"method.train={job.recipe % EPOCHS}")
     steps = {
-        step: load_experiment(shipped, (*trained, *map(filled, settings))) for step, settings in STEPS.items()
+        step: load_experiment(job.shipped, (*trained, *map(filled, settings)))
+        for step, settings in STEPS.items()
     }
     central = {
-        step: load_experiment(shipped, (*changes, "method=central", f"method.train={recipe % epochs}"))
+        step: load_experiment(
+            job.shipped, (*job.changes, "method=central", f"method.train={job.recipe % epochs}")
+        )
         for step, epochs in CENTRAL.items()
     }
     return central | steps
 
 
-def row(name: str, step: str, seed: int, result: Result, central: Result) -> dict[str, Any]:
-    """One row of the result file."""
+def rows(name: str, step: str, seed: int, result: Result, central: Result) -> Iterator[dict[str, Any]]:
+    """Of the result file: one of what the run ended with, and before a refit one without it."""
     summary = summarise(step, [result], EPOCHS)
-    last, reference = result.final(CLOUD), central.final(CLOUD)
-    assert last is not None
+    stages = {row.stage: row.accuracy for row in result.rows if row.site == CLOUD}
+    reference = central.final(CLOUD)
     assert reference is not None
     trained = [cost for site, cost in result.cost.items() if site != CLOUD and cost.train_macs]
-    return {
+    ended = {
         "name": name,
         "step": step,
         "seed": seed,
-        "accuracy": last.accuracy,
+        "accuracy": list(stages.values())[-1],
         "central": reference.accuracy,
         "cloud_share": result.cost[CLOUD].train_macs / central.cost[CLOUD].train_macs,
         "saved_weakest": max(summary.saved.values()) if trained else None,
@@ -99,30 +126,46 @@ def row(name: str, step: str, seed: int, result: Result, central: Result) -> dic
         "saved_sum": summary.saved_sum,
         "saved_sum_with_cloud": summary.saved_sum_with_cloud,
         "bytes": summary.bytes,
+        "commit": result.provenance["commit"],
     }
+    if "refitted" in stages:
+        without = {"accuracy": stages["bound"], "cloud_share": 0.0}
+        yield ended | without | {"saved_sum_with_cloud": summary.saved_sum}
+        step = f"{step}, refit"
+    yield ended | {"step": step}
 
 
 def main() -> None:
-    """Runs everything and publishes ``decoupled.json``."""
+    """Runs what is named, or everything, and publishes ``decoupled.json``."""
     console = Console(width=100)
-    rows: list[dict[str, Any]] = []
-    settings: dict[str, Any] = {}
-    data: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        given = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(scratch)
-        for seed in range(int(sys.argv[2]) if len(sys.argv) > 2 else SEEDS):
-            for name in NETWORKS:
-                results: dict[str, Result] = {}
-                for step, experiment in experiments(name).items():
-                    title = f"{name}: {step}, seed {seed}"
-                    folder = given / f"{name}-{step}-{seed}".replace("/", "-").replace(" ", "_")
-                    watch = Live(console, title, rows=False)
-                    results[step] = run_or_resume(replace(experiment, seed=seed), folder, watch=watch)
-                    settings[f"{name}: {step}"] = results[step].provenance["settings"]
-                    data |= results[step].provenance["data"]
-                    rows.append(row(name, step, seed, results[step], results["central"]))
-                    console.print(f"    accuracy {rows[-1]['accuracy']:.4f}", highlight=False)
-            publish("decoupled", rows, settings, 0, data, ("name", "step", "seed", "accuracy", "cloud_share"))
+    given, seeds = Path(sys.argv[1]).resolve(), int(sys.argv[2]) if len(sys.argv) > 2 else SEEDS
+    asked = {"central", *(sys.argv[3:] or [*CENTRAL, *STEPS])}
+    published = FOLDER / "decoupled.json"
+    before = json.loads(published.read_text()) if published.exists() else {"rows": [], "provenance": {}}
+    found = {(row["name"], row["step"], row["seed"]): row for row in before["rows"]}
+    settings: dict[str, Any] = before["provenance"].get("settings", {})
+    data: dict[str, str] = before["provenance"].get("data", {})
+    for seed in range(seeds):
+        for name in NETWORKS:
+            central: Result | None = None
+            for step, experiment in experiments(name).items():
+                if step not in asked:
+                    continue
+                folder = given / f"{name}-{step}-{seed}".replace("/", "-").replace(" ", "_")
+                watch = Live(console, f"{name}: {step}, seed {seed}", rows=False)
+                result = run_or_resume(replace(experiment, seed=seed), folder, watch=watch)
+                central = central or result
+                settings[f"{name}: {step}"] = result.provenance["settings"]
+                data |= result.provenance["data"]
+                for row in rows(name, step, seed, result, central):
+                    found[name, row["step"], seed] = row
+                    console.print(f"    {row['step']}: {row['accuracy']:.4f}", highlight=False)
+            order = [*CENTRAL, *(f"{step}{refit}" for step in STEPS for refit in ("", ", refit"))]
+            ordered = sorted(
+                found.values(), key=lambda row: (row["seed"], row["name"], order.index(row["step"]))
+            )
+            columns = ("name", "step", "seed", "accuracy", "cloud_share")
+            publish("decoupled", ordered, settings, 0, data, columns)
 
 
 if __name__ == "__main__":

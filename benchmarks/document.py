@@ -186,6 +186,8 @@ def decoupled(rows: Rows) -> str:
             "the device's part, and for sums all training over that of the whole model on every device.\n\n"
             + _table(heading, lines)
         )
+    at = _commits((row["step"], row["commit"]) for row in rows)
+    parts.append(f"Each step at the last commit that it was run at: {at}.")
     return "\n\n".join(parts)
 
 
