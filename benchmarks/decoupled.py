@@ -30,7 +30,7 @@ from sheaf.types import CLOUD
 
 SEEDS = 3
 EPOCHS = 20
-LONG = 60
+LONG = 100
 
 
 @dataclass(frozen=True)
