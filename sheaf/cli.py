@@ -19,9 +19,10 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from sheaf import cli_fleet
+from sheaf.cli_options import Changes, Data, Out, Resume, Source
 from sheaf.errors import SheafError
 from sheaf.terminal import console as terminal
-from sheaf.terminal import errors, resumable
+from sheaf.terminal import errors, resumable, title, unchanged
 from sheaf.terminal import show as show_run
 
 if TYPE_CHECKING:
@@ -38,15 +39,6 @@ app = typer.Typer(
 app.add_typer(cli_fleet.cloud, name="cloud")
 app.add_typer(cli_fleet.edge, name="edge")
 
-Source = Annotated[str, typer.Argument(help="A shipped experiment (see: sheaf list) or a TOML file.")]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: method.pretrain.epochs=3"),
-]
-Data = Annotated[
-    Path | None,
-    typer.Option("--data", help="Where datasets are looked for first [default: $SHEAF_DATA]."),
-]
 QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print nothing but the folder with the results.")
 ]
@@ -67,10 +59,8 @@ def run(
     experiment: Source = "ecavg-digits",
     changes: Changes = None,
     data: Data = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The run's folder [default: a new one under runs/].")
-    ] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
+    out: Out = None,
+    resume: Resume = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Show settings, split and cost; train and write nothing."),
@@ -85,16 +75,11 @@ def run(
     from sheaf.config import load_experiment
     from sheaf.prepared import prepare
     from sheaf.report.tables import cost_table, split_table
-    from sheaf.schema import plain
 
     console = terminal()
     watch = _watching(console, quiet, as_json, tensorboard, mlflow)
     if resume is not None:
-        given = [
-            name for name, value in (("--set", changes), ("--out", out), ("--dry-run", dry_run)) if value
-        ]
-        if given:
-            raise SheafError(f"--resume goes on with a run as it was started; {given[0]} cannot change it")
+        unchanged({"--set": changes, "--out": out, "--dry-run": dry_run})
         folder = resume
         with resumable(folder):
             runs.resume(folder, data=data, watch=watch(f"resuming {folder}", folder))
@@ -113,11 +98,8 @@ def run(
     else:
         settings = load_experiment(experiment, changes or ())
         folder = out or runs.new_folder(experiment)
-        title = (
-            f"{experiment}: {plain(settings.method)['name']} on {settings.data.name}, seed {settings.seed}"
-        )
         with resumable(folder):
-            runs.run(settings, data=data, out=folder, watch=watch(title, folder))
+            runs.run(settings, data=data, out=folder, watch=watch(title(experiment, settings), folder))
     if quiet:
         print(folder)
     elif as_json:

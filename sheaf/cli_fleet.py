@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from sheaf.errors import SheafError
-from sheaf.terminal import console, resumable, show
+from sheaf.cli_options import Changes, Data, Out, Resume, Source
+from sheaf.terminal import console, resumable, show, title, unchanged
 
 
 def _group(text: str) -> typer.Typer:
@@ -28,13 +28,6 @@ FleetFolder = Annotated[
     Path, typer.Option("--fleet", envvar="SHEAF_FLEET", help="The fleet's folder.", show_default=True)
 ]
 FLEET = Path("fleet")
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: method.pretrain.epochs=3"),
-]
-Data = Annotated[
-    Path | None, typer.Option("--data", help="Where datasets are looked for first [default: $SHEAF_DATA].")
-]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
 
 
@@ -71,15 +64,11 @@ def start(
 
 @cloud.command(epilog="Example: sheaf cloud run ecavg-mnist --data ~/data --set method.pretrain.epochs=3")
 def run(
-    experiment: Annotated[
-        str, typer.Argument(help="A shipped experiment (see: sheaf list) or a TOML file.")
-    ] = "ecavg-digits",
+    experiment: Source = "ecavg-digits",
     changes: Changes = None,
     data: Data = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The run's folder [default: a new one under runs/].")
-    ] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
+    out: Out = None,
+    resume: Resume = None,
     fleet: FleetFolder = FLEET,
     wait: Annotated[
         float, typer.Option(min=0, help="Seconds that devices are waited for at the start.")
@@ -89,23 +78,19 @@ def run(
     from sheaf import deployed, runs
     from sheaf.config import load_experiment
     from sheaf.report.live import Live
-    from sheaf.schema import plain
 
     to, again = console(), "sheaf cloud run"
     if resume is not None:
-        if given := [name for name, value in (("--set", changes), ("--out", out)) if value]:
-            raise SheafError(f"--resume goes on with a run as it was started; {given[0]} cannot change it")
+        unchanged({"--set": changes, "--out": out})
         folder = resume
         with resumable(folder, again):
             deployed.resume(folder, data=data, wait=wait, watch=Live(to, f"resuming {folder}"))
     else:
         settings = load_experiment(experiment, changes or ())
         folder = out or runs.new_folder(experiment)
-        title = (
-            f"{experiment}: {plain(settings.method)['name']} on {settings.data.name}, seed {settings.seed}"
-        )
+        watch = Live(to, title(experiment, settings))
         with resumable(folder, again):
-            deployed.run(settings, fleet, data=data, out=folder, wait=wait, watch=Live(to, title))
+            deployed.run(settings, fleet, data=data, out=folder, wait=wait, watch=watch)
     show(to, folder)
 
 
@@ -158,17 +143,13 @@ def remove(name: Annotated[str, typer.Argument(help="The device.")], fleet: Flee
 
 @cloud.command(epilog="Example: sheaf cloud rehearse ecavg-digits --edges 3")
 def rehearse(
-    experiment: Annotated[
-        str, typer.Argument(help="A shipped experiment (see: sheaf list) or a TOML file.")
-    ] = "ecavg-digits",
+    experiment: Source = "ecavg-digits",
     edges: Annotated[
         int | None, typer.Option(min=1, help="How many devices [default: as the experiment says].")
     ] = None,
     changes: Changes = None,
     data: Data = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The run's folder [default: a new one under runs/].")
-    ] = None,
+    out: Out = None,
 ) -> None:
     """Rehearse on this machine: a cloud and its devices in processes of their own, over TLS on loopback."""
     from sheaf import deployed, rehearsal, runs

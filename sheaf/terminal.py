@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 
 from sheaf.errors import SheafError
+
+if TYPE_CHECKING:
+    from sheaf.config import Experiment
 
 
 def console() -> Console:
@@ -34,6 +38,25 @@ def show(to: Console, folder: Path) -> None:
     for refusal in result.refused:
         to.print(f"refused in call {refusal.call}: {refusal.site}: {refusal.why}", highlight=False)
     to.print(f"folder: {folder}", highlight=False, soft_wrap=True)
+
+
+def title(experiment: str, settings: Experiment) -> str:
+    """What is said above a run."""
+    from sheaf.schema import plain
+
+    method = plain(settings.method)["name"]
+    return f"{experiment}: {method} on {settings.data.name}, seed {settings.seed}"
+
+
+def unchanged(given: Mapping[str, Any]) -> None:
+    """A run that is gone on with takes none of these options.
+
+    Raises:
+        SheafError: one is set.
+    """
+    for name, value in given.items():
+        if value:
+            raise SheafError(f"--resume goes on with a run as it was started; {name} cannot change it")
 
 
 @contextmanager

@@ -49,6 +49,7 @@ LEVELS = [
     ["compare", "deployed", "export"],
     ["report", "rehearsal", "predict", "trackers"],
     ["terminal"],
+    ["cli_options"],
     ["cli_fleet"],
     ["cli"],
 ]
