@@ -24,35 +24,21 @@ def mixture(own: Params, received: Params, a: float) -> dict[str, Tensor]:
 
 
 def choose_mixture(
-    right: Mapping[float, int], scores: Mapping[float, Tensor], labels: Tensor, baseline: int
+    accuracies: Mapping[float, float], scores: Mapping[float, float], baseline: float
 ) -> float:
-    """The a to hold, by what its mixture does on N held-out examples; the least where none is good enough.
+    """The a to hold, by what its mixture does on held-out examples; the least where none is good enough.
 
-    Of the others that get at least ``baseline`` right it is the one nearest to half-way whose Brier score is
-    within one standard error of the best; of two as near the larger. Half-way is what Wortsman et al. (CVPR
-    2022, arXiv:2109.01903) advise where nothing is known; the margin is the one-standard-error rule (Breiman,
-    Friedman, Olshen, Stone: Classification and Regression Trees, 1984, section 3.4.3). The Brier score
-    (Monthly Weather Review 78(1), 1950), as cross-entropy knows no bound: by it a model that training made
-    surer, of its few errors too, loses to one that is right less often. Every class counts the same: an edge
-    has few examples of some, and a model that gives these up would look good in a plain mean.
+    Of the others whose accuracy is at least ``baseline`` it is the one of the least Brier score; of two as
+    good the larger. The Brier score, as cross-entropy knows no bound: by it a model that training made surer,
+    of its few errors too, loses to one that is right less often.
 
     Args:
-        right: a -> how many examples its mixture gets right.
-        scores: a -> (N,) Brier scores.
-        labels: (N,) classes.
+        accuracies, scores: a -> what ``training.judge`` finds of its mixture.
     """
-    counts = labels.bincount().double()
-    weight = counts.reciprocal()[labels] / (counts > 0).sum()
-    least = min(right)
-    safe = [a for a in right if a > least and right[a] >= baseline]
-    if not safe:
-        return least
-    best = min(safe, key=lambda a: (weight @ scores[a].double()).item())
-    as_good = [a for a in safe if _no_worse(scores[a].double() - scores[best].double(), weight)]
-    return min(as_good, key=lambda a: (round(abs(a - 0.5), 6), -a))  # 0.8 - 0.5 is more than 0.5 - 0.2
+    least = min(accuracies)
+    safe = [a for a in accuracies if a > least and accuracies[a] >= baseline - ROUNDING]
+    return min(safe, key=lambda a: (scores[a], -a), default=least)
 
 
-def _no_worse(excess: Tensor, weight: Tensor) -> bool:
-    """Whether the mean of (N,) paired differences, weighted, is within its standard error of 0."""
-    mean, spread = weight @ excess, weight**2
-    return bool(mean**2 * (1 - spread.sum()) <= spread @ (excess - mean) ** 2)
+ROUNDING = 1e-9
+"""Means over classes that differ by no more are the same."""

@@ -30,9 +30,9 @@ EACH = 20
 class Choice:
     """What a guarded edge decided: to hold (1 - ``mixture``) of what it had plus ``mixture`` of what it got.
 
-    ``had``, ``got`` and ``chosen`` are the accuracies of these on its ``examples`` held-out examples; None
-    where it had held none out and took what it got, and ``had`` also where it was away when it should have
-    set that aside: it then took what it got.
+    ``had``, ``got`` and ``chosen`` are the accuracies of these on its ``examples`` held-out examples, means
+    over the classes that there are; None where it had held none out and took what it got, and ``had``
+    also where it was away when it should have set that aside: it then took what it got.
     """
 
     mixture: float
@@ -45,16 +45,12 @@ class Choice:
     def of(cls, update: Update) -> Choice:
         """The decision that a ``choose`` answer tells of."""
         told = update.metrics
-        right = dict(zip(told["mixtures"], told["right"], strict=True))
-
-        def share(a: float) -> float | None:
-            return right[a] / told["held_out"] if a in right else None
-
+        accuracies = dict(zip(told["mixtures"], told["accuracies"], strict=True))
         return cls(
             mixture=told["mixture"],
-            had=share(0.0),
-            got=share(1.0),
-            chosen=share(told["mixture"]),
+            had=accuracies.get(0.0),
+            got=accuracies.get(1.0),
+            chosen=accuracies.get(told["mixture"]),
             examples=told["held_out"],
         )
 
@@ -70,9 +66,10 @@ class Row:
 
     ``accuracy``, ``precision``, ``recall``, ``f1`` (means weighted by support) and ``macro_f1`` are on the
     test examples of the site's own classes (the cloud's own are all), ``accuracy_all`` is on all classes, and
-    ``held_out`` on the examples the site kept back for its decisions (None where it kept none). ``examples``
-    counts the test examples of the own classes. ``loss`` is the mean cross-entropy on all test examples
-    (None where it is not finite). ``choices`` are what a guarded edge decided just before, in order.
+    ``held_out`` on the examples the site kept back for its decisions, the mean over their classes (None where
+    it kept none). ``examples`` counts the test examples of the own classes. ``loss`` is the mean
+    cross-entropy on all test examples (None where it is not finite). ``choices`` are what a guarded edge
+    decided just before, in order.
     """
 
     site: str

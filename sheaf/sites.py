@@ -308,8 +308,8 @@ class Edges:
         Args:
             since: what ``remember`` returned.
             mixtures: the values of a in (1 - a) remembered + a held; 0 is always one.
-            baseline: what an earlier ``remember`` returned, if no fewer held-out examples than by that model
-                are to be right, where that can be had; ``since`` by default.
+            baseline: what an earlier ``remember`` returned, if the choice is to be no less accurate on the
+                held-out examples than that model, where that can be had; ``since`` by default.
             statistic, reply: whether what was chosen is sent back, and with what; see ``train``.
 
         Raises:

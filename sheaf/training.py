@@ -154,18 +154,25 @@ def judge(
     prepare: Preparation,
     num_classes: int,
     classes: Tensor | None = None,
-) -> tuple[int, Tensor]:
-    """How many of ``samples`` the model gets right, and its (N,) Brier scores on them; see ``evaluate``.
+) -> tuple[float, float]:
+    """Accuracy and Brier score of ``model`` on ``samples``; see ``evaluate``.
 
-    The Brier score is the squared distance of the probabilities from the truth, 0 to 2. That of an example of
-    a class that the model has no output for is 0.
+    Each is the mean over the classes that there are samples of, which count the same however few these are.
+    The Brier score is the squared distance of the probabilities from the truth, 0 to 2 (Monthly Weather
+    Review 78(1), 1950). A sample of a class that the model has no output for is wrong, by all of 2.
     """
     classes = torch.arange(num_classes) if classes is None else classes
     logits, output = _answers(model, samples, prepare, num_classes, classes)
-    right = int((logits.argmax(1) == output).sum())
     known = output >= 0
     truth = F.one_hot(output.clamp(min=0), len(classes))
-    return right, (logits.softmax(1) - truth).square().sum(1) * known
+    scores = torch.where(known, (logits.double().softmax(1) - truth).square().sum(1), 2.0)
+    counts = samples.labels.bincount()
+    there = counts > 0
+
+    def over_classes(values: Tensor) -> float:
+        return (samples.labels.bincount(values.double())[there] / counts[there]).mean().item()
+
+    return over_classes(logits.argmax(1) == output), over_classes(scores)
 
 
 def _answers(

@@ -349,8 +349,8 @@ class Update:
             lies beside the parameters, under names that begin with a dot, as no parameter's does.
         counts: (K) training examples of each class that the answer rests on.
         metrics: ``losses`` (mean of each epoch) after training; ``confusion`` (K x K, rows are the true
-            classes) and ``loss`` after evaluating; after choosing, the ``mixture`` chosen, and how many of
-            the ``held_out`` examples each of the ``mixtures`` gets ``right``.
+            classes) and ``loss`` after evaluating; after choosing, the ``mixture`` chosen, and the
+            ``accuracies`` of the ``mixtures`` on as many examples as were ``held_out``.
     """
 
     site: str

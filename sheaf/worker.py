@@ -171,7 +171,7 @@ class Worker:
         metrics: dict[str, Any] = {"confusion": confusion.tolist(), "loss": loss}
         if len(self.held_out):
             self._load(task)
-            metrics["held_out"] = self._on_held_out(task)[0] / len(self.held_out)
+            metrics["held_out"], _ = self._on_held_out(task)
         return _Done(metrics=metrics)
 
     def _measured(self, task: Task) -> tuple[Tensor, float]:
@@ -220,24 +220,24 @@ class Worker:
     def _choose(self, task: Task, progress: Progress | None) -> _Done:
         received, candidates = self._params_of(task), self._candidates(task)
         own = received if candidates == TAKE else load_file(self._held.remembered(task.since))
-        right, scores = {}, {}
+        accuracies, scores = {}, {}
         for a in candidates if len(self.held_out) else ():
             self.network.of(task.cut).load_state_dict(mixture(own, received, a))
-            right[a], scores[a] = self._on_held_out(task)
+            accuracies[a], scores[a] = self._on_held_out(task)
         best = max(candidates)
-        if right:
-            baseline = right[min(right)]
+        if accuracies:
+            baseline = accuracies[min(accuracies)]
             if self._remembers(task.baseline):
                 self.network.of(task.cut).load_state_dict(load_file(self._held.remembered(task.baseline)))
                 baseline, _ = self._on_held_out(task)
-            best = choose_mixture(right, scores, self.held_out.labels, baseline)
+            best = choose_mixture(accuracies, scores, baseline)
         chosen = mixture(own, received, best)
         self.network.of(task.cut).load_state_dict(chosen)
         self._held.keep(task.call, Blob.of(chosen))
         metrics = {
             "mixture": best,
-            "mixtures": list(right),
-            "right": list(right.values()),
+            "mixtures": list(accuracies),
+            "accuracies": list(accuracies.values()),
             "held_out": len(self.held_out),
         }
         return _Done(self._answer(task), metrics, self.cost_of(task))
@@ -252,8 +252,8 @@ class Worker:
     def _remembers(self, call: int) -> bool:
         return call > 0 and self._held.remembered(call).exists()
 
-    def _on_held_out(self, task: Task) -> tuple[int, Tensor]:
-        """How many held-out examples the loaded model gets right, and its (N,) Brier scores on them."""
+    def _on_held_out(self, task: Task) -> tuple[float, float]:
+        """The loaded model's accuracy and Brier score on what is held out."""
         model, classes = self.network.of(task.cut), self._classes(task.cut)
         return training.judge(model, self.held_out, self.prepare, len(self.data.classes), classes)
 

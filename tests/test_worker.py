@@ -149,7 +149,10 @@ def test_evaluate(make_worker: MakeWorker) -> None:
     assert confusion.sum(1).tolist() == [10, 10, 10], "rows are the true classes of the test part"
     assert held.metrics == given.metrics
     assert held.metrics["loss"] != other.metrics["loss"]
-    assert held.metrics["held_out"] in {right / 5 for right in range(6)}
+    model = network()
+    model.load_state_dict(theta().open())
+    judged, _ = training.judge(model, worker.held_out, PREPARE, 3)
+    assert held.metrics["held_out"] == judged
     assert (held.blob, held.cost.train_macs) == (None, 0)
     assert sha(worker.do(Task("collect", 5, 0))) == theta().sha256, "what is measured is not held"
     without = make_worker("without", held_out=0).do(Task("evaluate", 1, 0, theta()))
@@ -406,18 +409,17 @@ def choose_after(worker: Worker, mixtures: tuple[float, ...]) -> Update:
 def test_a_guarded_site_does_no_worse_on_what_it_held_out(make_worker: MakeWorker) -> None:
     worker = make_worker(held_out=12)
     answer = choose_after(worker, (0.25, 0.5, 0.75, 1.0))
-    right = dict(zip(answer.metrics["mixtures"], answer.metrics["right"], strict=True))
-    assert list(right) == [0.0, 0.25, 0.5, 0.75, 1.0]
-    assert right[answer.metrics["mixture"]] >= right[0.0]
+    accuracies = dict(zip(answer.metrics["mixtures"], answer.metrics["accuracies"], strict=True))
+    assert list(accuracies) == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert accuracies[answer.metrics["mixture"]] >= accuracies[0.0]
     assert answer.metrics["held_out"] == 12
     assert answer.cost.train_macs == 5 * 12 * cost.macs_per_example(network(), (1, 8, 8))
     own, given = make_worker("other", held_out=12), theta().open()
     trained = own.do(Task("train", 1, 7, theta(), replace(RECIPE, epochs=20))).params
-    for a, count in right.items():
+    for a, accuracy in accuracies.items():
         model = network()
         model.load_state_dict(mixture(trained, given, a))
-        confusion, _ = training.evaluate(model, worker.held_out, PREPARE, 3)
-        assert int(confusion.diagonal().sum()) == count
+        assert training.judge(model, worker.held_out, PREPARE, 3)[0] == accuracy
     held = Blob.of(mixture(trained, given, answer.metrics["mixture"]))
     assert sha(worker.do(Task("collect", 5, 0))) == sha(answer) == held.sha256
 
@@ -430,9 +432,9 @@ def test_a_choice_is_measured_by_what_it_is_not_to_undercut(make_worker: MakeWor
     worker.do(Task("remember", 4, 0))
     choose = Task("choose", 5, 0, since=2, mixtures=(0.5, 1.0))
     free, bound = worker.do(choose), worker.do(replace(choose, baseline=4))
-    assert free.metrics["right"] == bound.metrics["right"]
-    right = dict(zip(bound.metrics["mixtures"], bound.metrics["right"], strict=True))
-    assert right[bound.metrics["mixture"]] >= right[1.0], "what was remembered in call 4 is a = 1"
+    assert free.metrics["accuracies"] == bound.metrics["accuracies"]
+    accuracies = dict(zip(bound.metrics["mixtures"], bound.metrics["accuracies"], strict=True))
+    assert accuracies[bound.metrics["mixture"]] >= accuracies[1.0], "remembered in call 4 was a = 1"
     forward = 12 * cost.macs_per_example(network(), (1, 8, 8))
     assert (free.cost.train_macs, bound.cost.train_macs) == (3 * forward, 4 * forward)
 
@@ -458,7 +460,7 @@ def test_a_site_with_nothing_held_out_takes_what_it_got(make_worker: MakeWorker)
     assert choose_after(worker, (1.0, 0.5)).metrics == {
         "mixture": 1.0,
         "mixtures": [],
-        "right": [],
+        "accuracies": [],
         "held_out": 0,
     }
     assert sha(worker.do(Task("collect", 5, 0))) == theta().sha256

@@ -53,7 +53,7 @@ class Metrics(BaseModel):
     held_out: Whole | Annotated[float, Field(ge=0, le=1)] | None = None
     mixture: float | None = None
     mixtures: list[float] | None = None
-    right: list[Whole] | None = None
+    accuracies: list[Annotated[float, Field(ge=0, le=1)]] | None = None
 
 
 class CostHeader(BaseModel):

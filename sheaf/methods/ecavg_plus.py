@@ -42,8 +42,8 @@ class ECAvgPlus:
         refit: then fit the classifier alone to the combined data.
         mixtures: the guard. After retraining each edge chooses by its held-out examples: first a mixture
             (1 - a) of what it was given plus a of what retraining made of it, with a from ``mixtures``, as
-            retraining can forget; then this or what it had before the update, if that gets more of them
-            right. Empty: no guard.
+            retraining can forget; then this or what it had before the update, if that is better on them.
+            Every class counts the same there. Empty: no guard.
     """
 
     pretrain: Recipe = Recipe(epochs=3)

@@ -55,7 +55,7 @@ def test_an_update_comes_back_as_it_was() -> None:
     assert decode_update(UPDATE.header(), None, "edge-1", "train", 3) == UPDATE
     measured = replace(UPDATE, kind="evaluate", metrics={"confusion": [[1, 0], [0, 2]], "loss": 0.5})
     measured = replace(measured, counts=(1, 2))
-    chosen = {"mixture": 0.5, "mixtures": [0.0, 0.5], "right": [3, 4], "held_out": 5}
+    chosen = {"mixture": 0.5, "mixtures": [0.0, 0.5], "accuracies": [0.5, 1.0], "held_out": 5}
     chosen = replace(UPDATE, kind="choose", metrics=chosen)
     assert decode_update(chosen.header(), None, "edge-1", "choose", 3) == chosen
     assert decode_update(measured.header(), None, "edge-1", "evaluate", 2) == measured
