@@ -45,7 +45,7 @@ class Blob:
     def at(cls, path: Path, name: str | None = None) -> Blob:
         """The blob that lies in a file, or the one of that name where several lie there."""
         if name is not None and (lying := _among(path, name)) is not None:
-            return cls(path, hashlib.sha256(lying.numpy()).hexdigest(), len(lying), path, name)
+            return cls(path, hashlib.sha256(lying.numpy().data).hexdigest(), len(lying), path, name)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return cls(path, digest, path.stat().st_size, path)

@@ -22,6 +22,9 @@ from torch.utils._pytree import tree_flatten, tree_leaves
 LARGEST = 2**26
 """Bytes that a call may make. Above, memory that is used again pays, and a replay uses none again."""
 
+NO_TENSORS: list[Tensor] = []
+"""An empty list of tensors: of an empty list alone TorchScript cannot tell of what."""
+
 FACTORY = {"dtype", "layout", "device", "pin_memory"}
 """What an operation says of a new tensor, and not where that is given."""
 
@@ -124,6 +127,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs one operation."""
+        if func.namespace == "profiler":  # an optimizer names its steps
+            return func(*args, **(kwargs or {}))
         call = _Call(func, args, kwargs or {}, func(*args, **(kwargs or {})))
         self.seen.append(call.outline)
         self._bytes += sum(each.nbytes for each in _tensors(call.made)) * (not call.is_view)
@@ -144,8 +149,12 @@ class _Replay:
         self._inputs = inputs
         self._answer = answer
         self._graph = _Graph()
+        written = {
+            _place(each) for call in calls if call.operation._schema.is_mutable for each in _tensors(call.args)
+        }
         for call in calls:
-            if not call.is_view:
+            once = not _tensors((call.args, call.kwargs)) and not written & {*map(_place, _tensors(call.made))}
+            if not call.is_view and not once:  # what is made from nothing is there already
                 self._graph.add(call)
         self._run = self._graph.function()
 
@@ -165,6 +174,7 @@ class _Graph:
         self._graph = torch._C.Graph()
         self._todo: list[tuple[OpOverload, list[Any], list[Tensor | None]]] = []
         self._values: dict[int, Any] = {}
+        self._lists: list[Any] = []
 
     def add(self, call: _Call) -> None:
         """One more operation, into the tensors that it made."""
@@ -180,6 +190,9 @@ class _Graph:
             call.args[at] if at < len(call.args) else given.get(argument.name, argument.default_value)
             for at, argument in enumerate(operation._schema.arguments)
         ]
+        for at, argument in enumerate(operation._schema.arguments):
+            if arguments[at] in ((), []) and str(argument.type) == "List[Tensor]":
+                arguments[at] = NO_TENSORS
         self._todo.append((operation, arguments, made))
 
     def function(self) -> Callable[..., Any]:
@@ -201,7 +214,10 @@ class _Graph:
                 if kept is not None:
                     copied = [self._value(kept), new, self._value(False)]
                     self._node("aten::copy_", copied, torch.ops.aten.copy_.default._schema.returns)
-        self._graph.registerOutput(self._value(None))
+        # What returns nothing and writes to tensors in lists would be left out as of no use, but for this.
+        node = self._graph.create("prim::ListConstruct", self._lists, 1)
+        self._graph.insertNode(node).output().setType(torch._C.ListType(LIST_OF_TENSORS))
+        self._graph.registerOutput(node.output())
         return torch._C._create_function_from_graph("recorded", self._graph)
 
     def _node(self, name: str, inputs: Sequence[Any], returns: Sequence[Any]) -> list[Any]:
@@ -214,15 +230,19 @@ class _Graph:
     def _value(self, given: Any) -> Any:
         if isinstance(given, Tensor):
             return self._values[id(given)]
-        if isinstance(given, tuple | list) and any(isinstance(each, Tensor) for each in given):
+        listed = isinstance(given, tuple | list) and any(isinstance(each, Tensor) for each in given)
+        if listed or given is NO_TENSORS:
             node = self._graph.create("prim::ListConstruct", [self._value(each) for each in given], 1)
-            self._graph.insertNode(node).output().setType(torch._C.ListType(torch._C.TensorType.get()))
+            self._graph.insertNode(node).output().setType(LIST_OF_TENSORS)
+            self._lists.append(node.output())
             return node.output()
         if isinstance(given, torch.dtype | torch.memory_format | torch.layout):
             given = NUMBERS[given]
         constant = list(given) if isinstance(given, tuple) else given
         return self._graph.insertConstant(constant)  # type: ignore[attr-defined]  # the stub lacks it
 
+
+LIST_OF_TENSORS = torch._C.ListType(torch._C.TensorType.get())
 
 NUMBERS: dict[Any, int] = {
     torch.uint8: 0,
