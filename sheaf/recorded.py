@@ -100,6 +100,11 @@ class _Call:
         )
 
     @property
+    def is_constant(self) -> bool:
+        """Whether it makes a number for others to read: that is there already."""
+        return self.operation is torch.ops.aten.scalar_tensor.default
+
+    @property
     def outline(self) -> tuple[Any, ...]:
         """All but the values of tensors."""
         leaves, structure = tree_flatten((self.args, self.kwargs))
@@ -149,12 +154,8 @@ class _Replay:
         self._inputs = inputs
         self._answer = answer
         self._graph = _Graph()
-        written = {
-            _place(each) for call in calls if call.operation._schema.is_mutable for each in _tensors(call.args)
-        }
         for call in calls:
-            once = not _tensors((call.args, call.kwargs)) and not written & {*map(_place, _tensors(call.made))}
-            if not call.is_view and not once:  # what is made from nothing is there already
+            if not call.is_view and not call.is_constant:
                 self._graph.add(call)
         self._run = self._graph.function()
 
