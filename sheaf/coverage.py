@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -61,7 +61,7 @@ class _Adder:
         pieces = [
             piece
             for name, total in sums.items()
-            for piece in zip(total.view(-1).split(PIECE), params[name].reshape(-1).split(PIECE), strict=True)
+            for piece in zip(_pieces(total), _pieces(params[name]), strict=True)
         ]
 
         def of_core(core: int) -> None:
@@ -79,6 +79,10 @@ class _Adder:
 
     def __exit__(self, *error: object) -> None:
         self._pool.shutdown()
+
+
+def _pieces(value: Tensor) -> Sequence[Tensor]:
+    return torch.split(value.reshape(-1), PIECE)
 
 
 def average_by_entry(

@@ -8,6 +8,7 @@ Views of what stays in its place stay as they are, and nothing is allocated. Wha
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
+from torch.jit._fuser import optimized_execution
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves
 
@@ -25,6 +27,9 @@ LARGEST = 2**26
 NO_TENSORS: list[Tensor] = []
 """An empty list of tensors: of an empty list alone TorchScript cannot tell of what."""
 
+WATCHED = 3
+"""Calls that are watched at most."""
+
 FACTORY = {"dtype", "layout", "device", "pin_memory"}
 """What an operation says of a new tensor, and not where that is given."""
 
@@ -33,10 +38,11 @@ Function = Callable[..., Answer]
 
 
 class Repeated:
-    """``function``, faster from its fourth call with inputs of the same shapes on; only on a CPU.
+    """``function``, faster from its third call with inputs of the same shapes on; only on a CPU.
 
-    Beyond its inputs it may read and write tensors that stay in their place. Three calls are watched: if they
-    differ in anything but the values of tensors, if one looks at a value (``item``), draws from the global
+    Beyond its inputs it may read and write tensors that stay in their place. Calls are watched until two that
+    follow one another differ in nothing but the values of tensors. If none of three do (the first may differ,
+    as an optimizer makes its moments there), or if one looks at a value (``item``), draws from the global
     generator or makes too much, the function is called as it is from then on.
 
     Args:
@@ -56,16 +62,15 @@ class Repeated:
         if callable(known):
             return known(*inputs)
         inputs = tuple(each.clone() for each in inputs)  # a replay writes over them
-        with _Recorder(keeps=known is not None) as recorder:
+        with _Recorder(1 if known is None else known.attempt + 1) as recorder:
             answer = self._function(*inputs)
-        if known is None or not known.calls:
-            self._known[shapes] = recorder if recorder.repeatable else self._function
-        elif known.seen == recorder.seen:  # of two that keep: autograd goes by who holds a tensor
-            try:
+        self._known[shapes] = recorder
+        if known is not None and known.seen == recorder.seen and recorder.repeatable:
+            # A kind of operation that TorchScript lacks leaves the function as it is.
+            with contextlib.suppress(RuntimeError, TypeError, KeyError, AttributeError):
                 self._known[shapes] = _Replay(recorder.calls, inputs, answer)
-            except (RuntimeError, TypeError, KeyError, AttributeError):  # a kind that TorchScript lacks
-                self._known[shapes] = self._function
-        else:
+                return answer
+        if not recorder.repeatable or recorder.attempt == WATCHED:
             self._known[shapes] = self._function
         return answer
 
@@ -118,16 +123,18 @@ class _Call:
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down what reaches the kernels of this thread.
 
+    Holds every tensor: what autograd does goes by who holds one.
+
     Args:
-        keeps: the tensors too, not their outlines alone.
+        attempt: which call with inputs of these shapes this is.
     """
 
-    def __init__(self, keeps: bool) -> None:
+    def __init__(self, attempt: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.attempt = attempt
         self.calls: list[_Call] = []
         self.seen: list[tuple[Any, ...]] = []
         self.repeatable = True
-        self._keeps = keeps
         self._bytes = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -138,8 +145,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.seen.append(call.outline)
         self._bytes += sum(each.nbytes for each in _tensors(call.made)) * (not call.is_view)
         self.repeatable &= call.is_repeatable and self._bytes <= LARGEST
-        if self._keeps:
+        if self.repeatable:
             self.calls.append(call)
+        else:
+            self.calls.clear()
         return call.made
 
 
@@ -162,7 +171,8 @@ class _Replay:
     def __call__(self, *inputs: Tensor) -> Answer:
         for mine, theirs in zip(self._inputs, inputs, strict=True):
             mine.copy_(theirs)
-        with torch.no_grad():
+        # What TorchScript would try to improve in its first two runs takes longer than ten of them.
+        with torch.no_grad(), optimized_execution(False):  # type: ignore[no-untyped-call]
             self._run(*self._graph.tensors)
         return self._answer
 
