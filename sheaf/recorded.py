@@ -172,7 +172,7 @@ class _Replay:
         for mine, theirs in zip(self._inputs, inputs, strict=True):
             mine.copy_(theirs)
         # What TorchScript would try to improve in its first two runs takes longer than ten of them.
-        with torch.no_grad(), optimized_execution(False):  # type: ignore[no-untyped-call]
+        with torch.no_grad(), optimized_execution(False):
             self._run(*self._graph.tensors)
         return self._answer
 
