@@ -75,6 +75,8 @@ class Job:
     """Of the bare loop, the best counts; the last is that of sheaf with one site after another."""
     optimizer: Literal["sgd", "adam"] = "sgd"
     lr: float = 0.1
+    tested: int | None = None
+    """Test images; all by default."""
 
     def experiment(self, together: str = "auto", threads: int = 0) -> Experiment:
         """The job for sheaf."""
@@ -88,7 +90,9 @@ class Job:
         )
         return Experiment(
             seed=SEED,
-            data=DataSettings(name=self.data, limit=self.edges * self.images, held_out=0.0),
+            data=DataSettings(
+                name=self.data, limit=self.edges * self.images, limit_test=self.tested, held_out=0.0
+            ),
             partition=IID(edges=self.edges),
             model=ModelSettings(name=self.model),
             method=FedAvg(rounds=self.rounds, local=recipe),
@@ -101,7 +105,9 @@ JOBS = {
     "100 edges, one hidden layer, MNIST": Job("mlp", "mnist", 100, 600, 10, 5, 5, 1),
     "the same, Adam, batches of 64": Job("mlp", "mnist", 100, 600, 64, 5, 5, 0, optimizer="adam", lr=1e-3),
     "20 edges, small CNN, MNIST": Job(CNN, "mnist", 20, 600, 10, 5, 5, 0),
-    "10 edges, MobileNetV2, CIFAR-10": Job("mobilenet_v2", "cifar10", 10, 100, 32, 1, 5, 0, 1, (1, 2)),
+    "10 edges, MobileNetV2, CIFAR-10": Job(
+        "mobilenet_v2", "cifar10", 10, 100, 32, 1, 5, 0, 1, (2,), tested=500
+    ),
 }
 """The first is FedAvg's own: 100 clients of 600 images, batches of 10, plain SGD (McMahan et al. 2017, 3)."""
 
@@ -148,8 +154,9 @@ class Bare:
         self.prepared: Prepared = prepare(job.experiment())
         data = self.prepared.dataset
         mean, std = torch.tensor(data.mean).view(-1, 1, 1), torch.tensor(data.std).view(-1, 1, 1)
-        self.x, self.x_test = ((part.inputs.float() / 255 - mean) / std for part in (data.train, data.test))
-        self.y, self.y_test = data.train.targets, data.test.targets
+        self.x = (data.train.inputs.float() / 255 - mean) / std
+        self.x_test = (data.test.inputs[data.test.positions].float() / 255 - mean) / std
+        self.y, self.y_test = data.train.targets, data.test.labels
         self.parts = [train.positions for train, _ in self.prepared.parts.values()]
 
     def __call__(self, threads: int) -> dict[str, float]:

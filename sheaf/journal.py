@@ -176,7 +176,7 @@ class Journal:
         if entry["blob"] is None:
             return None
         path = self._tensors_of(entry["call"], entry["site"])
-        blob = Blob.at(path) if path.exists() else None
+        blob = Blob.at(path, entry["site"]) if path.exists() else None
         if blob is None or blob.sha256 != entry["blob"]["sha256"]:
             raise RunFolderError(f"{path}: missing or damaged; this run cannot be resumed")
         return blob

@@ -98,7 +98,7 @@ class Prepared:
                 self.network,
                 replace(self.dataset, train=train),
                 held_out,
-                folder / site,
+                folder,
                 self.device,
             )
             for site, (train, held_out) in self.parts.items()
@@ -112,7 +112,7 @@ class Prepared:
             self.network,
             replace(self.dataset, train=nothing),
             nothing,
-            folder / CLOUD,
+            folder,
             self.device,
         )
 

@@ -8,6 +8,8 @@ Views of what stays in its place stay as they are, and nothing is allocated. Wha
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +24,12 @@ from torch.utils._pytree import tree_flatten, tree_leaves
 LARGEST = 2**26
 """Bytes that a call may make. Above, memory that is used again pays, and a replay uses none again."""
 
+NO_TENSORS: list[Tensor] = []
+"""An empty list of tensors: of an empty list alone TorchScript cannot tell of what."""
+
+WATCHED = 3
+"""Calls that are watched at most."""
+
 FACTORY = {"dtype", "layout", "device", "pin_memory"}
 """What an operation says of a new tensor, and not where that is given."""
 
@@ -30,10 +38,11 @@ Function = Callable[..., Answer]
 
 
 class Repeated:
-    """``function``, faster from its fourth call with inputs of the same shapes on; only on a CPU.
+    """``function``, faster from its third call with inputs of the same shapes on; only on a CPU.
 
-    Beyond its inputs it may read and write tensors that stay in their place. Three calls are watched: if they
-    differ in anything but the values of tensors, if one looks at a value (``item``), draws from the global
+    Beyond its inputs it may read and write tensors that stay in their place. Calls are watched until two that
+    follow one another differ in nothing but the values of tensors. If none of three do (the first may differ,
+    as an optimizer makes its moments there), or if one looks at a value (``item``), draws from the global
     generator or makes too much, the function is called as it is from then on.
 
     Args:
@@ -53,16 +62,15 @@ class Repeated:
         if callable(known):
             return known(*inputs)
         inputs = tuple(each.clone() for each in inputs)  # a replay writes over them
-        with _Recorder(keeps=known is not None) as recorder:
+        with _Recorder(1 if known is None else known.attempt + 1) as recorder:
             answer = self._function(*inputs)
-        if known is None or not known.calls:
-            self._known[shapes] = recorder if recorder.repeatable else self._function
-        elif known.seen == recorder.seen:  # of two that keep: autograd goes by who holds a tensor
-            try:
+        self._known[shapes] = recorder
+        if known is not None and known.seen == recorder.seen and recorder.repeatable:
+            # A kind of operation that TorchScript lacks leaves the function as it is.
+            with contextlib.suppress(RuntimeError, TypeError, KeyError, AttributeError):
                 self._known[shapes] = _Replay(recorder.calls, inputs, answer)
-            except (RuntimeError, TypeError, KeyError, AttributeError):  # a kind that TorchScript lacks
-                self._known[shapes] = self._function
-        else:
+                return answer
+        if not recorder.repeatable or recorder.attempt == WATCHED:
             self._known[shapes] = self._function
         return answer
 
@@ -97,6 +105,11 @@ class _Call:
         )
 
     @property
+    def is_constant(self) -> bool:
+        """Whether it makes a number for others to read: that is there already."""
+        return self.operation is torch.ops.aten.scalar_tensor.default
+
+    @property
     def outline(self) -> tuple[Any, ...]:
         """All but the values of tensors."""
         leaves, structure = tree_flatten((self.args, self.kwargs))
@@ -110,27 +123,61 @@ class _Call:
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down what reaches the kernels of this thread.
 
+    Holds every tensor: what autograd does goes by who holds one.
+
     Args:
-        keeps: the tensors too, not their outlines alone.
+        attempt: which call with inputs of these shapes this is.
     """
 
-    def __init__(self, keeps: bool) -> None:
+    def __init__(self, attempt: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.attempt = attempt
         self.calls: list[_Call] = []
         self.seen: list[tuple[Any, ...]] = []
         self.repeatable = True
-        self._keeps = keeps
         self._bytes = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs one operation."""
+        if func.namespace == "profiler":  # an optimizer names its steps
+            return func(*args, **(kwargs or {}))
         call = _Call(func, args, kwargs or {}, func(*args, **(kwargs or {})))
         self.seen.append(call.outline)
         self._bytes += sum(each.nbytes for each in _tensors(call.made)) * (not call.is_view)
         self.repeatable &= call.is_repeatable and self._bytes <= LARGEST
-        if self._keeps:
+        if self.repeatable:
             self.calls.append(call)
+        else:
+            self.calls.clear()
         return call.made
+
+
+class _AsItIs:
+    """TorchScript runs what it is given as it is: what it would improve in two runs takes longer than ten.
+
+    The setting is the process's: it is off while any thread is in here, and then what it was.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._was = True
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._was = torch._C._get_graph_executor_optimize()
+                torch._C._set_graph_executor_optimize(False)
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                torch._C._set_graph_executor_optimize(self._was)
+
+
+AS_IT_IS = _AsItIs()
 
 
 class _Replay:
@@ -145,14 +192,14 @@ class _Replay:
         self._answer = answer
         self._graph = _Graph()
         for call in calls:
-            if not call.is_view:
+            if not call.is_view and not call.is_constant:
                 self._graph.add(call)
         self._run = self._graph.function()
 
     def __call__(self, *inputs: Tensor) -> Answer:
         for mine, theirs in zip(self._inputs, inputs, strict=True):
             mine.copy_(theirs)
-        with torch.no_grad():
+        with torch.no_grad(), AS_IT_IS:
             self._run(*self._graph.tensors)
         return self._answer
 
@@ -165,6 +212,7 @@ class _Graph:
         self._graph = torch._C.Graph()
         self._todo: list[tuple[OpOverload, list[Any], list[Tensor | None]]] = []
         self._values: dict[int, Any] = {}
+        self._lists: list[Any] = []
 
     def add(self, call: _Call) -> None:
         """One more operation, into the tensors that it made."""
@@ -180,6 +228,9 @@ class _Graph:
             call.args[at] if at < len(call.args) else given.get(argument.name, argument.default_value)
             for at, argument in enumerate(operation._schema.arguments)
         ]
+        for at, argument in enumerate(operation._schema.arguments):
+            if arguments[at] in ((), []) and str(argument.type) == "List[Tensor]":
+                arguments[at] = NO_TENSORS
         self._todo.append((operation, arguments, made))
 
     def function(self) -> Callable[..., Any]:
@@ -201,7 +252,10 @@ class _Graph:
                 if kept is not None:
                     copied = [self._value(kept), new, self._value(False)]
                     self._node("aten::copy_", copied, torch.ops.aten.copy_.default._schema.returns)
-        self._graph.registerOutput(self._value(None))
+        # What returns nothing and writes to tensors in lists would be left out as of no use, but for this.
+        node = self._graph.create("prim::ListConstruct", self._lists, 1)
+        self._graph.insertNode(node).output().setType(torch._C.ListType(LIST_OF_TENSORS))
+        self._graph.registerOutput(node.output())
         return torch._C._create_function_from_graph("recorded", self._graph)
 
     def _node(self, name: str, inputs: Sequence[Any], returns: Sequence[Any]) -> list[Any]:
@@ -214,15 +268,19 @@ class _Graph:
     def _value(self, given: Any) -> Any:
         if isinstance(given, Tensor):
             return self._values[id(given)]
-        if isinstance(given, tuple | list) and any(isinstance(each, Tensor) for each in given):
+        listed = isinstance(given, tuple | list) and any(isinstance(each, Tensor) for each in given)
+        if listed or given is NO_TENSORS:
             node = self._graph.create("prim::ListConstruct", [self._value(each) for each in given], 1)
-            self._graph.insertNode(node).output().setType(torch._C.ListType(torch._C.TensorType.get()))
+            self._graph.insertNode(node).output().setType(LIST_OF_TENSORS)
+            self._lists.append(node.output())
             return node.output()
         if isinstance(given, torch.dtype | torch.memory_format | torch.layout):
             given = NUMBERS[given]
         constant = list(given) if isinstance(given, tuple) else given
         return self._graph.insertConstant(constant)  # type: ignore[attr-defined]  # the stub lacks it
 
+
+LIST_OF_TENSORS = torch._C.ListType(torch._C.TensorType.get())
 
 NUMBERS: dict[Any, int] = {
     torch.uint8: 0,

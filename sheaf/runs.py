@@ -42,6 +42,9 @@ logger = logging.getLogger("sheaf")
 WRITERS = 2
 """How many models are in memory to be written: one is encoded while the disk syncs another."""
 
+REMOVERS = 16
+"""How many files are removed side by side."""
+
 Engine = Callable[[Prepared, Path, Watch], Fleet]
 """Makes the fleet of a run in its folder, where the watch hears of training steps."""
 
@@ -278,10 +281,12 @@ def _identity(prepared: Prepared) -> dict[str, str]:
 
 def _tidy(folder: Path) -> None:
     """What only an unfinished run needs goes: held models, arrivals, the journal's tensors (lines stay)."""
-    for name in ("sites", "incoming"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for path in (folder / "journal").glob("*.safetensors"):
-        path.unlink()
+    names = "journal/*.safetensors", "sites/*", "incoming/*"
+    paths = [path for name in names for path in folder.glob(name) if path.is_file()]
+    with ThreadPoolExecutor(REMOVERS) as removers:  # one waits for the disk as long as many do
+        list(removers.map(lambda path: path.unlink(missing_ok=True), paths))
+    for each in ("sites", "incoming"):
+        shutil.rmtree(folder / each, ignore_errors=True)
 
 
 @contextmanager

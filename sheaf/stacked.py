@@ -11,10 +11,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.rnn import pad_sequence
 from torch.optim import Optimizer
@@ -64,7 +66,8 @@ class Stack:
     def __init__(self, model: nn.Module, sites: int, recipe: Recipe, device: torch.device) -> None:
         self._recipe = recipe
         self._state = _State(model, sites, recipe, device)
-        self._lowers = Repeated(self._state.lowers)
+        steady = recipe.schedule == "constant"  # a rate that changes from step to step cannot be recorded
+        self._step = Repeated(self._state.step if steady else self._state.lowers)
 
     def train(
         self,
@@ -86,15 +89,17 @@ class Stack:
         order = sorted(range(len(jobs)), key=lambda k: -steps[k])  # those that train at any step come first
         state.fill([jobs[k].start for k in order], steps[order[0]])
         feeds = [_Feed(jobs[k], recipe, steps[k]) for k in order]
+        width = partial(_width, recipe.batch_size) if state.fills else int
         tail = None
         if recipe.tail and steps[order[0]]:
             tail = Tail(floating(state.states), [steps[k] for k in order], recipe.tail)
         lost: list[Tensor] = []  # (those that train) a step, on the device
         with training.autocast(recipe, prepare.device):
-            for step, (x, labels) in enumerate(_batches(feeds, recipe, prepare)):
+            for step, (x, labels) in enumerate(_batches(feeds, recipe, prepare, width)):
                 state.take(len(x))
-                losses, *gradients = self._lowers(x, labels)
-                state.step(gradients)
+                losses, *gradients = self._step(x, labels)
+                if gradients:
+                    state.descend(gradients)
                 if tail is not None:
                     tail.add(floating(state.states), step + 1)
                 lost.append(losses.clone())
@@ -118,11 +123,15 @@ def together(model: nn.Module, samples: int, recipe: Recipe) -> tuple[int, ...]:
     Batch norm takes the statistics of a whole batch, so no batch may be filled up; a schedule that depends on
     the number of steps gives each step one rate.
     """
-    if any(isinstance(module, _BatchNorm) for module in model.modules()):
+    if _normalises(model):
         return (samples,)
     if recipe.schedule != "constant":
         return (len(training.batch_sizes(samples, recipe.batch_size)),)
     return ()
+
+
+def _normalises(model: nn.Module) -> bool:
+    return any(isinstance(module, _BatchNorm) for module in model.modules())
 
 
 def can_stack(model: nn.Module, in_shape: tuple[int, int, int]) -> bool:
@@ -169,12 +178,13 @@ class _Feed:
 
 
 def _batches(
-    feeds: Sequence[_Feed], recipe: Recipe, prepare: training.Preparation
+    feeds: Sequence[_Feed], recipe: Recipe, prepare: training.Preparation, width: Callable[[int], int]
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """(S, B, C, H, W) inputs and (S, B) labels of each step, of the feeds that have one more.
 
     Args:
         feeds: those of most steps first.
+        width: B by the longest of a step's batches.
     """
     step = 0
     while step < feeds[0].steps:
@@ -182,17 +192,23 @@ def _batches(
         ahead = 1  # what augments draws between one step's order and the next
         if not recipe.augment:
             ahead = min(there[-1].steps - step, max(1, AHEAD // (len(there) * recipe.batch_size)))
-        yield from _next(there, ahead, recipe, prepare)
+        yield from _next(there, ahead, recipe, prepare, width)
         step += ahead
 
 
 def _next(
-    feeds: Sequence[_Feed], steps: int, recipe: Recipe, prepare: training.Preparation
+    feeds: Sequence[_Feed],
+    steps: int,
+    recipe: Recipe,
+    prepare: training.Preparation,
+    width: Callable[[int], int],
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The feeds' next ``steps`` batches; ``LEFT_OUT`` fills up those that are shorter than others."""
     each = [feed.next() for _ in range(steps) for feed in feeds]
     lengths = torch.tensor([len(positions) for positions in each]).view(steps, len(feeds))
-    positions = pad_sequence(each, batch_first=True).view(steps, len(feeds), -1)
+    widths = [width(longest) for longest in lengths.amax(1).tolist()]
+    lying = pad_sequence(each, batch_first=True)
+    positions = F.pad(lying, (0, max(widths) - lying.shape[1])).view(steps, len(feeds), -1)
     inputs = _gather([feed.samples.inputs for feed in feeds], positions)
     labels = _gather([feed.samples.targets for feed in feeds], positions)
     labels[torch.arange(positions.shape[-1]) >= lengths[..., None]] = LEFT_OUT
@@ -201,8 +217,14 @@ def _next(
         for site, feed in enumerate(feeds):
             length = int(lengths[0, site])
             x[0, site, :length] = AUGMENTATIONS[name](x[0, site, :length], feed.draws)
-    for step, longest in enumerate(lengths.amax(1).tolist()):
-        yield x[step, :, :longest], labels[step, :, :longest]
+    for step, wide in enumerate(widths):
+        yield x[step, :, :wide], labels[step, :, :wide]
+
+
+def _width(batch_size: int, longest: int) -> int:
+    """How far a batch is filled up: of each width, a step is recorded, which takes as long as some twenty."""
+    half = -(-batch_size // 2)
+    return half if longest <= half else max(batch_size, longest)
 
 
 def _gather(sources: Sequence[Tensor], positions: Tensor) -> Tensor:
@@ -219,11 +241,16 @@ def _of_epochs(losses: list[float], sizes: list[int]) -> list[float]:
 
 
 class _State:
-    """The states of several sites, (S, *shape) each, and one optimizer over them."""
+    """The states of several sites, (S, *shape) each, and one optimizer over them.
+
+    Attributes:
+        fills: whether batches may be filled up.
+    """
 
     def __init__(self, model: nn.Module, sites: int, recipe: Recipe, device: torch.device) -> None:
         self._recipe = recipe
         self._one = sites == 1
+        self.fills = not self._one and not _normalises(model)
         self._model = training.move(copy.deepcopy(model), device).train()
         trained = {name for name, value in model.named_parameters() if value.requires_grad}
         # The weight of a linear layer lies as its transpose, in the order in which bmm makes its gradient.
@@ -247,7 +274,7 @@ class _State:
         self._trained = [name for name in self._whole if name in trained]
         self._reached: list[str] = []
         self._active = sites
-        self._optimizer: Optimizer | None = None
+        self._optimizers: dict[int, Optimizer] = {}  # by how many sites still train
         self._scheduler: LRScheduler | None = None
 
     def fill(self, starts: Sequence[Params], steps: int) -> None:
@@ -256,25 +283,38 @@ class _State:
             for own, start in zip(whole, starts, strict=True):
                 own.copy_(self._turned(name, start[name]))
         self._active = len(starts)
-        self._optimizer = training.optimizer_over(self._leaves, self._recipe)
-        self._scheduler = training.make_scheduler(self._optimizer, self._recipe, steps)
+        if self._recipe.schedule != "constant" or not self._optimizers:
+            self._optimizers = {self._active: training.optimizer_over(self._leaves, self._recipe)}
+        optimizer = self._optimizers[self._active]
+        for moments in optimizer.state.values():  # zero is where they begin, and they stay in their place
+            for value in moments.values():
+                if isinstance(value, Tensor):
+                    value.zero_()
+        self._scheduler = training.make_scheduler(optimizer, self._recipe, steps)
 
     def take(self, active: int) -> None:
         """Goes on with the first ``active`` sites; the others stay as they are."""
         if active == self._active:
             return
-        assert self._optimizer is not None
-        moments = [self._optimizer.state[leaf] for leaf in self._leaves]
+        moments = [self._optimizers[self._active].state[leaf] for leaf in self._leaves]
         self._active = active
-        self._optimizer = training.optimizer_over(self._leaves, self._recipe)
+        if active in self._optimizers:
+            return
+        self._optimizers[active] = training.optimizer_over(self._leaves, self._recipe)
         for leaf, moment in zip(self._leaves, moments, strict=True):
-            self._optimizer.state[leaf] = {
+            self._optimizers[active].state[leaf] = {
                 key: value[:active] if isinstance(value, Tensor) and value.dim() else value
                 for key, value in moment.items()
             }
 
+    def step(self, x: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        """One step of those that still train; their losses (A)."""
+        losses, *gradients = self.lowers(x, labels)
+        self.descend(gradients)
+        return (losses,)
+
     def lowers(self, x: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-        """The sites' losses (S), and the gradients of all that has any, for ``step``."""
+        """The sites' losses (S), and the gradients of all that has any, for ``descend``."""
         seen = {name: self._turned(name, value) for name, value in self._of_first[self._active].items()}
         if self._one:
             alone = {name: value.squeeze(0) for name, value in seen.items()}
@@ -292,12 +332,11 @@ class _State:
         ]
         return losses.detach(), *laid
 
-    def step(self, gradients: Sequence[Tensor]) -> None:
+    def descend(self, gradients: Sequence[Tensor]) -> None:
         """One step of the optimizer."""
-        assert self._optimizer is not None
         for name, gradient in zip(self._reached, gradients, strict=True):
             self._of_first[self._active][name].grad = gradient
-        self._optimizer.step()
+        self._optimizers[self._active].step()
         if self._scheduler is not None:
             self._scheduler.step()
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -27,8 +26,6 @@ from sheaf.stacked import Job
 from sheaf.types import Cost, Cut, Dataset, Params, Progress, Recipe, Samples, Share, Task, Update
 from sheaf.wire import decode_samples, encode_samples
 
-LENT = "lent.safetensors"
-
 TAKE = [1.0]
 """The mixture that is all of what was received."""
 
@@ -42,7 +39,7 @@ class Worker:
             parameters.
         data: ``data.train`` is this site's own part, ``data.test`` what it is measured on.
         held_out: the site's own examples that it does not train on, for its decisions.
-        folder: where the site keeps what it holds.
+        folder: where the site keeps what it holds; sites may share it.
         device: where it computes.
     """
 
@@ -59,8 +56,8 @@ class Worker:
         self._give(data)
         self.held_out = held_out
         self.network = network
-        self._folder = folder
-        self._held = Held(folder)
+        self.folder = folder
+        self._held = Held(folder, name)
         self.prepare = training.Preparation(data.mean, data.std, device or torch.device("cpu"))
         self._tasks: dict[str, Callable[[Task, Progress | None], _Done]] = {
             "train": self._train,
@@ -113,9 +110,13 @@ class Worker:
         """How many examples a train task trains on."""
         return len(self.data.train) + self._negatives(task)
 
-    def hold(self, task: Task, params: Params) -> Blob:
-        """Holds what a train task came to."""
-        return self._held.keep(task.call, Blob.of(params))
+    def hold(self, task: Task, blob: Blob, named: bool = True) -> Blob:
+        """Holds what a task came to, or brought; see ``Held.keep``."""
+        return self._held.keep(task.call, blob, named)
+
+    def adopted(self, task: Task, seconds: float, peak: int) -> Update:
+        """Answers an adopt task that brought what is held now."""
+        return self._update(task, _Done(), seconds, peak)
 
     def trained(self, task: Task, blob: Blob, losses: list[float], seconds: float, peak: int) -> Update:
         """Answers a train task without a statistic with what is held."""
@@ -192,7 +193,7 @@ class Worker:
     def _lend(self, task: Task, progress: Progress | None) -> _Done:
         if task.blob is None:
             raise ValueError("a lend task needs samples")
-        task.blob.write(self._folder / LENT)
+        task.blob.write(self._lent_at)
         return _Done()
 
     def _restat(self, task: Task, progress: Progress | None) -> _Done:
@@ -211,7 +212,7 @@ class Worker:
         return _Done(_encode(model), metrics, self.cost_of(task))
 
     def _collect(self, task: Task, progress: Progress | None) -> _Done:
-        return _Done(task.blob or Blob.at(self._before(task)))
+        return _Done(task.blob or self._before(task))
 
     def _remember(self, task: Task, progress: Progress | None) -> _Done:
         self._held.remember(task.call, task.blob)
@@ -219,7 +220,7 @@ class Worker:
 
     def _choose(self, task: Task, progress: Progress | None) -> _Done:
         received, candidates = self._params_of(task), self._candidates(task)
-        own = received if candidates == TAKE else load_file(self._held.remembered(task.since))
+        own = received if candidates == TAKE else self._remembered(task.since)
         accuracies, scores = {}, {}
         for a in candidates if len(self.held_out) else ():
             self.network.of(task.cut).load_state_dict(mixture(own, received, a))
@@ -228,7 +229,7 @@ class Worker:
         if accuracies:
             baseline = accuracies[min(accuracies)]
             if self._remembers(task.baseline):
-                self.network.of(task.cut).load_state_dict(load_file(self._held.remembered(task.baseline)))
+                self.network.of(task.cut).load_state_dict(self._remembered(task.baseline))
                 baseline, _ = self._on_held_out(task)
             best = choose_mixture(accuracies, scores, baseline)
         chosen = mixture(own, received, best)
@@ -250,7 +251,12 @@ class Worker:
         return sorted({0.0, *task.mixtures}) if self._remembers(task.since) else TAKE
 
     def _remembers(self, call: int) -> bool:
-        return call > 0 and self._held.remembered(call).exists()
+        return self._held.remembered(call) is not None
+
+    def _remembered(self, call: int) -> Params:
+        blob = self._held.remembered(call)
+        assert blob is not None
+        return blob.open()
 
     def _on_held_out(self, task: Task) -> tuple[float, float]:
         """The loaded model's accuracy and Brier score on what is held out."""
@@ -298,8 +304,11 @@ class Worker:
         return round(task.outliers * len(self.data.train)) + (len(lent) if lent else 0)
 
     def _lent(self) -> Samples | None:
-        path = self._folder / LENT
-        return decode_samples(Blob.at(path)) if path.exists() else None
+        return decode_samples(Blob.at(self._lent_at)) if self._lent_at.exists() else None
+
+    @property
+    def _lent_at(self) -> Path:
+        return self.folder / f"{self.name}.lent.safetensors"
 
     def _classes(self, cut: Cut | None) -> Tensor | None:
         """(k,) the classes that the cut's outputs are for; None for all in order."""
@@ -312,16 +321,13 @@ class Worker:
 
     def _params_of(self, task: Task) -> Params:
         """The parameters that the task brings, or else those that the site holds."""
-        return task.blob.open() if task.blob is not None else self._held_params(task)
+        return (task.blob or self._before(task)).open()
 
     def _digest(self, task: Task) -> str:
         """SHA-256 of the same parameters."""
-        return (task.blob or Blob.at(self._before(task))).sha256
+        return (task.blob or self._before(task)).sha256
 
-    def _held_params(self, task: Task) -> Params:
-        return load_file(self._before(task))
-
-    def _before(self, task: Task) -> Path:
+    def _before(self, task: Task) -> Blob:
         held = self._held.before(task.call)
         if held is None:
             raise ValueError(f"{self.name} holds no model yet: the first task must bring one")

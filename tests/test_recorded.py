@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -111,3 +113,17 @@ def test_a_function_that_changes_its_mind_is_not_replayed() -> None:
 
     repeated = Repeated(changes)
     assert [repeated(torch.ones(1))[0].item() for _ in range(6)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_torchscript_is_as_it_was_after_replays_side_by_side() -> None:
+    was = torch._C._get_graph_executor_optimize()
+
+    def train(_: int) -> bool:
+        repeated = Repeated(stepper(linear()))
+        for _ in range(50):
+            repeated(torch.ones(5, 1, 8, 8), torch.zeros(5, dtype=torch.long))
+        return replays(repeated)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(train, range(8)))
+    assert torch._C._get_graph_executor_optimize() == was

@@ -30,11 +30,12 @@ Manner = Literal["auto", "stacked", "threads", "never"]
 DEEPEST, SHALLOWEST = 16, 4
 """How many sites a stack has at most and at least: fewer gain nothing."""
 
-STACK_BYTES = 7_000_000
+STACK_BYTES = 4_500_000
 """What a stack trains, with gradients and moments, lies in so many bytes, unless it is of the shallowest.
 
 One hidden layer of 128, batches of 10, a stack on each of two cores that share 32 MB of cache: microseconds a
-site and step were 114 in stacks of 4, 92 of 8, 167 of 16 and 221 of 32, in one sweep.
+site and step were 90 to 93 in stacks of 4, 84 to 86 of 5, 88 to 92 of 7, 94 to 112 of 8 and 115 to 132 of 10,
+in two sweeps.
 """
 
 SMALL_STEP = 50_000_000

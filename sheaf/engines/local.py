@@ -14,19 +14,19 @@ from typing import Any
 import torch
 
 from sheaf import training
-from sheaf.blob import Blob
+from sheaf.blob import Blob, sync, write_together
 from sheaf.engines.groups import Group, Manner, groups
 from sheaf.memory import PeakMemory
 from sheaf.network import Network
 from sheaf.stacked import Stack
-from sheaf.types import Cut, Progress, Recipe, Task, Update
+from sheaf.types import Cut, Params, Progress, Recipe, Task, Update
 from sheaf.worker import Worker
 
 WRITERS = 16
 """How many sites' files are written side by side: a disk syncs many in little more time than one."""
 
-ON_DISK = ("adopt", "collect", "remember")
-"""What a site does without computing."""
+ON_DISK = ("collect", "remember")
+"""What a site does without computing, beside adopting."""
 
 
 class LocalFleet:
@@ -61,7 +61,9 @@ class LocalFleet:
         together, alone = groups(self._workers, call or tasks, self._together)
         together = [group for group in together if any(name in tasks for name in group.names)]
         alone = [name for name in alone if name in tasks]
-        if all(tasks[name].kind in ON_DISK for name in alone):
+        if alone and all(tasks[name].kind == "adopt" for name in alone):
+            yield from self._adopting(alone, tasks)
+        elif all(tasks[name].kind in ON_DISK for name in alone):
             with ThreadPoolExecutor(WRITERS) as writers:
                 yield from writers.map(lambda name: self._workers[name].do(tasks[name]), alone)
         else:
@@ -69,6 +71,22 @@ class LocalFleet:
                 yield self._workers[name].do(tasks[name], self._progress)
         if together:
             yield from self._side_by_side(together, call or tasks, tasks)
+
+    def _adopting(self, names: Sequence[str], tasks: Mapping[str, Task]) -> Iterator[Update]:
+        """What many are given is written once, and has a name for each of them."""
+        began = time.perf_counter()
+        workers = [self._workers[name] for name in names]
+        with PeakMemory(workers[0].prepare.device) as peak:
+            written: dict[str, Blob] = {}
+            for worker in workers:
+                blob = tasks[worker.name].blob
+                assert blob is not None
+                held = worker.hold(tasks[worker.name], written.get(blob.sha256, blob), named=False)
+                written.setdefault(blob.sha256, held)
+            _sync(workers)
+        seconds = time.perf_counter() - began
+        for worker in workers:
+            yield worker.adopted(tasks[worker.name], seconds / len(workers), peak.bytes)
 
     def _side_by_side(
         self, todo: Sequence[Group], call: Mapping[str, Task], wanted: Mapping[str, Task]
@@ -86,12 +104,11 @@ class LocalFleet:
                     group = left.popleft()
                     running.append((group, pool.submit(self._train, group, call, stopped, writers)))
                 group, future = running.popleft()
-                trained, seconds, peak = future.result()
-                for name, (held, losses) in zip(group.names, trained, strict=True):
-                    blob = held.result()
+                held, lost, seconds, peak = future.result()
+                for name, blob, losses in zip(group.names, held.result(), lost, strict=True):
                     if name in wanted:
                         worker = self._workers[name]
-                        yield worker.trained(call[name], blob, losses, seconds / len(trained), peak)
+                        yield worker.trained(call[name], blob, losses, seconds / len(lost), peak)
         finally:
             stopped.set()
             pool.shutdown(cancel_futures=True)
@@ -101,7 +118,7 @@ class LocalFleet:
     def _train(
         self, group: Group, call: Mapping[str, Task], stopped: threading.Event, writers: Executor
     ) -> _Trained:
-        """Each site's (what it holds, losses) with seconds and peak memory of all."""
+        """What each site holds, each one's losses, and seconds and peak memory of all."""
         workers = [self._workers[name] for name in group.names]
         task, network, prepare = call[group.names[0]], workers[0].network, workers[0].prepare
         assert task.recipe is not None
@@ -126,11 +143,27 @@ class LocalFleet:
                 )
                 trained = [({name: value.cpu() for name, value in model.state_dict().items()}, losses)]
         seconds = time.perf_counter() - began
-        held = [
-            (writers.submit(worker.hold, call[worker.name], params), losses)
-            for worker, (params, losses) in zip(workers, trained, strict=True)
-        ]
-        return held, seconds, peak.bytes
+        held = writers.submit(_hold, workers, call, [params for params, _ in trained])
+        return held, [losses for _, losses in trained], seconds, peak.bytes
+
+
+def _hold(workers: Sequence[Worker], call: Mapping[str, Task], states: Sequence[Params]) -> list[Blob]:
+    """Each worker holds its state, durably; all lie in one file, which has a name for each worker."""
+    blobs = {worker.name: Blob.of(state) for worker, state in zip(workers, states, strict=True)}
+    if len(workers) == 1:
+        (worker,) = workers
+        return [worker.hold(call[worker.name], blobs[worker.name])]
+    path = workers[0].folder / f"{workers[0].name}.together"
+    written = write_together(path, blobs)
+    held = [worker.hold(call[worker.name], written[worker.name], named=False) for worker in workers]
+    path.unlink()
+    _sync(workers)
+    return held
+
+
+def _sync(workers: Sequence[Worker]) -> None:
+    for folder in {worker.folder for worker in workers}:
+        sync(folder)
 
 
 class Stacks:
@@ -155,4 +188,4 @@ class Stacks:
         idle.append(stack)
 
 
-_Trained = tuple[list[tuple[Future[Blob], list[float]]], float, int]
+_Trained = tuple[Future[list[Blob]], list[list[float]], float, int]
