@@ -5,7 +5,7 @@ saves at least 11.8 times. ``cloud_share`` is the cloud's work over that of cent
 is ``central``'s accuracy; beside it stands central training with as little work (``central, N %``), and for
 as many epochs as the devices in the longest step.
 
-Run: SHEAF_DATA=… python -m benchmarks.decoupled FOLDER [SEEDS [STEP…]]
+Run: SHEAF_DATA=… python -m benchmarks.decoupled FOLDER [SEEDS [NETWORK or STEP…]]
 It goes on where it was stopped, and publishes after each network: rows that were published before stand until
 their step is run again, and each says at which commit it was run.
 """
@@ -63,6 +63,7 @@ NETWORKS = {
 
 APART = ("method.share=", "method.refit=")
 ALL = ("method.share.fraction=1.0",)
+DECAY = ("method.train.optimizer=adamw", "method.train.weight_decay=0.05")
 STEPS: dict[str, tuple[str, ...]] = {
     # what a step changes in the shipped experiment: a tenth of the images pooled, the classifier refitted
     "no negatives": ("method.negatives=none", *APART),
@@ -73,13 +74,20 @@ STEPS: dict[str, tuple[str, ...]] = {
     "all pooled, finetune 50 %": (*ALL, "method.refit=", "method.finetune=EPOCHS/2"),
     "all pooled, equal widths": (*ALL, "method.cut=EQUAL"),
     f"all pooled, equal widths, {LONG} epochs": (*ALL, "method.cut=EQUAL", "method.train=LONG"),
+    f"all pooled, equal widths, {LONG} epochs, weight decay": (
+        *ALL,
+        "method.cut=EQUAL",
+        "method.train=LONG",
+        *DECAY,
+    ),
 }
-CENTRAL = {
-    "central": EPOCHS,
-    "central, 50 %": EPOCHS // 2,
-    "central, 25 %": EPOCHS // 4,
-    "central, 1 epoch": 1,
-    f"central, {LONG} epochs": LONG,
+CENTRAL: dict[str, tuple[int, tuple[str, ...]]] = {
+    "central": (EPOCHS, ()),
+    "central, 50 %": (EPOCHS // 2, ()),
+    "central, 25 %": (EPOCHS // 4, ()),
+    "central, 1 epoch": (1, ()),
+    "central, weight decay": (EPOCHS, DECAY),
+    f"central, {LONG} epochs": (LONG, ()),
 }
 
 
@@ -100,9 +108,9 @@ def experiments(name: str) -> dict[str, Experiment]:
     }
     central = {
         step: load_experiment(
-            job.shipped, (*job.changes, "method=central", f"method.train={job.recipe % epochs}")
+            job.shipped, (*job.changes, "method=central", f"method.train={job.recipe % epochs}", *more)
         )
-        for step, epochs in CENTRAL.items()
+        for step, (epochs, more) in CENTRAL.items()
     }
     return central | steps
 
@@ -139,17 +147,19 @@ def main() -> None:
     """Runs what is named, or everything, and publishes ``decoupled.json``."""
     console = Console(width=100)
     given, seeds = Path(sys.argv[1]).resolve(), int(sys.argv[2]) if len(sys.argv) > 2 else SEEDS
-    asked = {"central", *(sys.argv[3:] or [*CENTRAL, *STEPS])}
+    named = sys.argv[3:]
+    networks = [name for name in NETWORKS if name in named] or list(NETWORKS)
+    steps = {step for step in (*CENTRAL, *STEPS) if step in named} or {*CENTRAL, *STEPS}
     published = FOLDER / "decoupled.json"
     before = json.loads(published.read_text()) if published.exists() else {"rows": [], "provenance": {}}
     found = {(row["name"], row["step"], row["seed"]): row for row in before["rows"]}
     settings: dict[str, Any] = before["provenance"].get("settings", {})
     data: dict[str, str] = before["provenance"].get("data", {})
     for seed in range(seeds):
-        for name in NETWORKS:
+        for name in networks:
             central: Result | None = None
             for step, experiment in experiments(name).items():
-                if step not in asked:
+                if step not in {"central", *steps}:
                     continue
                 folder = given / f"{name}-{step}-{seed}".replace("/", "-").replace(" ", "_")
                 watch = Live(console, f"{name}: {step}, seed {seed}", rows=False)

@@ -54,6 +54,7 @@ def averaging(rows: Rows) -> str:
     ]
     for experiment in dict.fromkeys(row["experiment"] for row in rows):
         of = [row for row in rows if row["experiment"] == experiment]
+        seeds = len({row["seed"] for row in of})
         lines = []
         for method in dict.fromkeys(row["method"] for row in of):
             runs = [row for row in of if row["method"] == method]
@@ -61,7 +62,7 @@ def averaging(rows: Rows) -> str:
             worse = [row["edges_worse"] for row in runs if row["edges_worse"] is not None]
             lines.append(
                 (
-                    method,
+                    _with_seeds(method, runs, seeds),
                     *(spread([row[key] for row in runs]) for key in ("mean_edge", "worst_edge")),
                     f"{statistics.mean(row['worst_edge_gain'] for row in runs):+.4f}",
                     f"{sum(worse)} of {edges}" if worse else "-",
@@ -84,7 +85,6 @@ def averaging(rows: Rows) -> str:
             "sent",
             "edges' work",
         )
-        seeds = len({row["seed"] for row in of})
         parts.append(
             f"### {experiment}\n\nMean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}.\n\n"
             + _table(heading, lines)
@@ -153,13 +153,14 @@ def decoupled(rows: Rows) -> str:
     parts = ["## Decoupled training, step by step"]
     for name in dict.fromkeys(row["name"] for row in rows):
         of = [row for row in rows if row["name"] == name]
+        seeds = len({row["seed"] for row in of})
         lines = []
         for step in dict.fromkeys(row["step"] for row in of):
             runs = [row for row in of if row["step"] == step]
             first = runs[0]
             lines.append(
                 (
-                    step,
+                    _with_seeds(step, runs, seeds),
                     spread([row["accuracy"] for row in runs]),
                     f"{100 * first['cloud_share']:.1f} %",
                     _times(first["saved_least"]),
@@ -179,7 +180,6 @@ def decoupled(rows: Rows) -> str:
             "sum with cloud",
             "sent",
         )
-        seeds = len({row["seed"] for row in of})
         parts.append(
             f"### {name}\n\nMean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}. The cloud's work "
             "is over that of `central`; `saved` is multiply-adds an image of the whole model over those of "
@@ -363,6 +363,11 @@ def faults(rows: Rows) -> str:
         + f"Each case at the last commit that it was run at: {at}.\n\n"
         + _table(heading, lines)
     )
+
+
+def _with_seeds(name: str, runs: Rows, seeds: int) -> str:
+    """The name, and how many seeds it was run with where that is not all of them."""
+    return name if len(runs) == seeds else f"{name} ({len(runs)} seed{'s' * (len(runs) > 1)})"
 
 
 def _commits(named: Iterable[tuple[str, str]]) -> str:
