@@ -49,7 +49,7 @@ def average(theta: Params, weighted: Iterable[tuple[Params, float]]) -> dict[str
 class _Adder:
     """Adds updates to sums, a piece of a tensor at a time: what is widened to float64 stays in the cache.
 
-    Each of the cores has every so manieth piece, and a sum runs in one order however many there are.
+    Pieces are dealt out to the cores; each is summed in one order, however many cores there are.
     """
 
     def __init__(self, cores: int) -> None:
