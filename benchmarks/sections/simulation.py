@@ -1,0 +1,111 @@
+"""Many edges on one machine, against others that simulate the same."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.sections._tables import Rows, table, times, with_range
+from sheaf.report.tables import size
+
+
+def simulation(rows: Rows) -> str:
+    """Many edges on one machine, against others that simulate the same."""
+    sides = {
+        "sheaf": "sheaf",
+        "one_by_one": "sheaf, one by one",
+        "bare_1": "bare loop, 1 thread",
+        "bare_2": "bare loop, 2 threads",
+        "flower": "Flower",
+    }
+    jobs = [row for row in rows if "vs_bare" in row]
+    lines = [
+        (
+            row["job"],
+            *(_seconds(row["sides"].get(side)) for side in sides),
+            times(row["vs_flower"]),
+            f"{row['vs_bare']:.2f}x",
+        )
+        for row in jobs
+    ]
+    accuracies = [
+        (
+            row["job"],
+            *(f"{row['sides'][side]['accuracy']:.4f}" if side in row["sides"] else "-" for side in sides),
+        )
+        for row in jobs
+    ]
+    sizes = sorted((row for row in rows if "edges" in row), key=lambda row: int(row["edges"]))
+    growth = [
+        (
+            row["edges"],
+            f"{row['median_s']:.2f}",
+            f"{row['ms_an_edge_and_round']:.2f}",
+            "-" if smaller is None else f"{_further(smaller, row):.2f}",
+            size(row["memory_bytes"]),
+        )
+        for smaller, row in zip([None, *sizes], sizes, strict=False)
+    ]
+    others = [(row["job"], *(_others(row["sides"].get(side)) for side in sides)) for row in jobs]
+    merges = [
+        (
+            row["job"],
+            *(
+                f"{1000 * row['sides'][side]['median_s']:.1f}"
+                for side in ("copy_1", "copy_2", "merge", "merge_files")
+            ),
+            f"{row['vs_copy']:.2f}x",
+        )
+        for row in rows
+        if "vs_copy" in row
+    ]
+    shares = [
+        (
+            row["job"],
+            f"{100 * row['share']:.1f} %",
+            f"{100 * min(row['shares']):.1f} to {100 * max(row['shares']):.1f} %",
+        )
+        for row in rows
+        if "share" in row
+    ]
+    return (
+        "## Many edges on one machine\n\nSeconds of FedAvg over all edges, median (least to most) of the "
+        "repeats, and how many times faster sheaf is than Flower's simulation (its rounds alone, without its "
+        "start) and than the best of the bare loops. sheaf's seconds are of a whole run with its journal "
+        "and files.\n\n"
+        + table(("job", *sides.values(), "over Flower", "over bare"), lines)
+        + "\n\nAccuracy of the last average:\n\n"
+        + table(("job", *sides.values()), accuracies)
+        + "\n\nOne hidden layer on MNIST, 60 images an edge, 5 rounds of all edges. To "
+        "measure the average takes as long however many edges there are; what should not grow is the time of "
+        "each further edge:\n\n"
+        + table(("edges", "s", "ms an edge and round", "of each further edge", "peak memory"), growth)
+        + "\n\nCores that processes beside the benchmark's own used meanwhile, Flower's among them, median "
+        "(least to most):\n\n"
+        + table(("job", *sides.values()), others)
+        + "\n\nA merge in float64 against a plain copy of the same bytes, ms; from memory, and from files "
+        "that are opened and read for it:\n\n"
+        + table(
+            ("job", "copy, 1 thread", "copy, 2 threads", "merge", "merge from files", "of a copy's speed"),
+            merges,
+        )
+        + "\n\nSeconds of journaling, those too in which others train, as a share of a run:\n\n"
+        + table(("job", "median", "least to most"), shares)
+    )
+
+
+def _seconds(side: Mapping[str, Any] | None) -> str:
+    if side is None:
+        return "-"
+    return with_range(side["median_s"], side["seconds"])
+
+
+def _further(smaller: Mapping[str, Any], row: Mapping[str, Any]) -> float:
+    """Milliseconds a round of each edge that a larger fleet has more."""
+    more = (row["edges"] - smaller["edges"]) * row["settings"]["rounds"]
+    return float(1000 * (row["median_s"] - smaller["median_s"]) / more)
+
+
+def _others(side: Mapping[str, Any] | None) -> str:
+    return "-" if side is None else with_range(statistics.median(side["others"]), side["others"])
