@@ -24,20 +24,37 @@ def mixture(own: Params, received: Params, a: float) -> dict[str, Tensor]:
 
 
 def choose_mixture(
-    accuracies: Mapping[float, float], scores: Mapping[float, float], baseline: float
+    accuracies: Mapping[float, float], scores: Mapping[float, Tensor], labels: Tensor, baseline: float
 ) -> float:
-    """The a to hold, by what its mixture does on held-out examples; the least where none is good enough.
+    """The a to hold, by what its mixture does on N held-out examples; the least where none is good enough.
 
-    Of the others whose accuracy is at least ``baseline`` it is the one of the least Brier score; of two as
-    good the larger. The Brier score, as cross-entropy knows no bound: by it a model that training made surer,
-    of its few errors too, loses to one that is right less often.
+    Of the others whose accuracy is at least ``baseline`` it is the one nearest to half-way whose Brier score
+    is within one standard error of the best; of two as near the larger. Half-way is what Wortsman et al.
+    (CVPR 2022, arXiv:2109.01903) advise where nothing is known; the margin is the one-standard-error rule
+    (Breiman, Friedman, Olshen, Stone: Classification and Regression Trees, 1984, section 3.4.3). The Brier
+    score, as cross-entropy knows no bound: by it a model that training made surer, of its few errors too,
+    loses to one that is right less often. Every class counts the same: an edge has few examples of some, and
+    a model that gives these up would look good in a plain mean.
 
     Args:
         accuracies, scores: a -> what ``training.judge`` finds of its mixture.
+        labels: (N,) classes.
     """
     least = min(accuracies)
     safe = [a for a in accuracies if a > least and accuracies[a] >= baseline - ROUNDING]
-    return min(safe, key=lambda a: (scores[a], -a), default=least)
+    if not safe:
+        return least
+    counts = labels.bincount().double()
+    weight = counts.reciprocal()[labels] / (counts > 0).sum()
+    best = min(safe, key=lambda a: (weight @ scores[a]).item())
+    as_good = [a for a in safe if _no_worse(scores[a] - scores[best], weight)]
+    return min(as_good, key=lambda a: (round(abs(a - 0.5), 6), -a))  # 0.8 - 0.5 is more than 0.5 - 0.2
+
+
+def _no_worse(excess: Tensor, weight: Tensor) -> bool:
+    """Whether the mean of (N,) paired differences, weighted, is within its standard error of 0."""
+    mean, spread = weight @ excess, weight**2
+    return bool(mean**2 * (1 - spread.sum()) <= spread @ (excess - mean) ** 2)
 
 
 ROUNDING = 1e-9

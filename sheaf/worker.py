@@ -231,7 +231,7 @@ class Worker:
             if self._remembers(task.baseline):
                 self.network.of(task.cut).load_state_dict(self._remembered(task.baseline))
                 baseline, _ = self._on_held_out(task)
-            best = choose_mixture(accuracies, scores, baseline)
+            best = choose_mixture(accuracies, scores, self.held_out.labels, baseline)
         chosen = mixture(own, received, best)
         self.network.of(task.cut).load_state_dict(chosen)
         self._held.keep(task.call, Blob.of(chosen))
@@ -258,8 +258,8 @@ class Worker:
         assert blob is not None
         return blob.open()
 
-    def _on_held_out(self, task: Task) -> tuple[float, float]:
-        """The loaded model's accuracy and Brier score on what is held out."""
+    def _on_held_out(self, task: Task) -> tuple[float, Tensor]:
+        """The loaded model's accuracy on what is held out, and its (N,) Brier scores there."""
         model, classes = self.network.of(task.cut), self._classes(task.cut)
         return training.judge(model, self.held_out, self.prepare, len(self.data.classes), classes)
 
