@@ -24,20 +24,21 @@ def mixture(own: Params, received: Params, a: float) -> dict[str, Tensor]:
 
 
 def choose_mixture(
-    accuracies: Mapping[float, float], scores: Mapping[float, Tensor], labels: Tensor, baseline: float
+    accuracies: Mapping[float, float], losses: Mapping[float, Tensor], labels: Tensor, baseline: float
 ) -> float:
     """The a to hold, by what its mixture does on N held-out examples; the least where none is good enough.
 
-    Of the others whose accuracy is at least ``baseline`` it is the one nearest to half-way whose Brier score
-    is within one standard error of the best; of two as near the larger. Half-way is what Wortsman et al.
+    Of the others whose accuracy is at least ``baseline`` it is the one nearest to half-way whose
+    cross-entropy is within one standard error of the least; of two as near the larger. Half-way is what
+    Wortsman et al.
     (CVPR 2022, arXiv:2109.01903) advise where nothing is known; the margin is the one-standard-error rule
-    (Breiman, Friedman, Olshen, Stone: Classification and Regression Trees, 1984, section 3.4.3). The Brier
-    score, as cross-entropy knows no bound: by it a model that training made surer, of its few errors too,
-    loses to one that is right less often. Every class counts the same: an edge has few examples of some, and
-    a model that gives these up would look good in a plain mean.
+    (Breiman, Friedman, Olshen, Stone: Classification and Regression Trees, 1984, section 3.4.3). Every class
+    counts the same: an edge has few examples of some, and a model that gives these up would look good in a
+    plain mean. The least, what was held before, is no rival by its cross-entropy: what training made surer,
+    of its few errors too, would lose to what is right less often.
 
     Args:
-        accuracies, scores: a -> what ``training.judge`` finds of its mixture.
+        accuracies, losses: a -> what ``training.judge`` finds of its mixture.
         labels: (N,) classes.
     """
     least = min(accuracies)
@@ -46,8 +47,8 @@ def choose_mixture(
         return least
     counts = labels.bincount().double()
     weight = counts.reciprocal()[labels] / (counts > 0).sum()
-    best = min(safe, key=lambda a: (weight @ scores[a]).item())
-    as_good = [a for a in safe if _no_worse(scores[a] - scores[best], weight)]
+    best = min(safe, key=lambda a: (weight @ losses[a]).item())
+    as_good = [a for a in safe if _no_worse(losses[a] - losses[best], weight)]
     return min(as_good, key=lambda a: (round(abs(a - 0.5), 6), -a))  # 0.8 - 0.5 is more than 0.5 - 0.2
 
 

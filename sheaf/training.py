@@ -155,21 +155,18 @@ def judge(
     num_classes: int,
     classes: Tensor | None = None,
 ) -> tuple[float, Tensor]:
-    """Accuracy of ``model`` on ``samples``, and its (N,) Brier scores on them, float64; see ``evaluate``.
+    """Accuracy of ``model`` on ``samples``, and its (N,) cross-entropies on them, float64; see ``evaluate``.
 
     The accuracy is the mean over the classes that there are samples of, which count the same however few
-    these are. The Brier score is the squared distance of the probabilities from the truth, 0 to 2 (Monthly
-    Weather Review 78(1), 1950). A sample of a class that the model has no output for is wrong, by all of 2.
+    these are. The cross-entropy of a sample of a class that the model has no output for is 0.
     """
     classes = torch.arange(num_classes) if classes is None else classes
     logits, output = _answers(model, samples, prepare, num_classes, classes)
-    truth = F.one_hot(output.clamp(min=0), len(classes))
-    scores = (logits.double().softmax(1) - truth).square().sum(1)
     right = (logits.argmax(1) == output).double()
     counts = samples.labels.bincount()
     there = counts > 0
     accuracy = (samples.labels.bincount(right)[there] / counts[there]).mean().item()
-    return accuracy, torch.where(output >= 0, scores, 2.0)
+    return accuracy, F.cross_entropy(logits.double(), output, reduction="none")
 
 
 def _answers(

@@ -221,17 +221,17 @@ class Worker:
     def _choose(self, task: Task, progress: Progress | None) -> _Done:
         received, candidates = self._params_of(task), self._candidates(task)
         own = received if candidates == TAKE else self._remembered(task.since)
-        accuracies, scores = {}, {}
+        accuracies, losses = {}, {}
         for a in candidates if len(self.held_out) else ():
             self.network.of(task.cut).load_state_dict(mixture(own, received, a))
-            accuracies[a], scores[a] = self._on_held_out(task)
+            accuracies[a], losses[a] = self._on_held_out(task)
         best = max(candidates)
         if accuracies:
             baseline = accuracies[min(accuracies)]
             if self._remembers(task.baseline):
                 self.network.of(task.cut).load_state_dict(self._remembered(task.baseline))
                 baseline, _ = self._on_held_out(task)
-            best = choose_mixture(accuracies, scores, self.held_out.labels, baseline)
+            best = choose_mixture(accuracies, losses, self.held_out.labels, baseline)
         chosen = mixture(own, received, best)
         self.network.of(task.cut).load_state_dict(chosen)
         self._held.keep(task.call, Blob.of(chosen))
@@ -259,7 +259,7 @@ class Worker:
         return blob.open()
 
     def _on_held_out(self, task: Task) -> tuple[float, Tensor]:
-        """The loaded model's accuracy on what is held out, and its (N,) Brier scores there."""
+        """The loaded model's accuracy on what is held out, and its (N,) cross-entropies there."""
         model, classes = self.network.of(task.cut), self._classes(task.cut)
         return training.judge(model, self.held_out, self.prepare, len(self.data.classes), classes)
 

@@ -282,18 +282,17 @@ def test_an_evaluation_counts_every_example_once(n: int) -> None:
 def test_every_class_counts_the_same_in_a_judgement(known: torch.Tensor | None) -> None:
     data, model = samples(), convolutional()
     data = data.select(torch.arange(len(data)) % 5 > 0)  # not as many of each
-    accuracy, scores = training.judge(model, data, PREPARE, K, known)
+    accuracy, losses = training.judge(model, data, PREPARE, K, known)
     confusion, _ = training.evaluate(model, data, PREPARE, K, known)
     there = confusion.sum(1) > 0
     recall = confusion.diagonal()[there] / confusion.sum(1)[there]
     assert accuracy == pytest.approx(recall.mean().item(), rel=1e-6)
-    classes = list(range(K)) if known is None else known.tolist()
+    classes = torch.arange(K) if known is None else known
     with torch.no_grad():
-        logits = model.eval()(PREPARE(data.inputs[data.positions]))
-        probabilities = logits[:, : len(classes)].softmax(1).tolist()
-    for score, sure, label in zip(scores.tolist(), probabilities, data.labels.tolist(), strict=True):
-        away = sum((p - (k == label)) ** 2 for k, p in zip(classes, sure, strict=True))
-        assert score == pytest.approx(away if label in classes else 2.0, rel=1e-4)
+        logits = model.eval()(PREPARE(data.inputs[data.positions]))[:, : len(classes)]
+    for loss, own, label in zip(losses, logits.log_softmax(1), data.labels, strict=True):
+        there = (classes == label).nonzero()
+        assert loss.item() == pytest.approx(-own[there].item() if len(there) else 0.0, rel=1e-4)
 
 
 def test_an_evaluation_changes_nothing() -> None:
