@@ -140,7 +140,7 @@ def _is_finite(value: Tensor) -> bool:
 
 
 PIECE = 2**17
-"""How many numbers are added at a time: 1 MiB of float64, which starting an operation takes no part of."""
+"""How many numbers are added at a time: 1 MiB of float64, beside which starting an operation is little."""
 
 SMALL = 2_000_000
 """Up to so many numbers a second core gains less than waiting for it can cost."""
