@@ -129,7 +129,7 @@ def _check(ours: Params, theirs: Params, head: list[str], path: Path) -> None:
         if names:
             few = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
             raise WeightsError(f"weights {str(path)!r} are of another model: they {what} {few}")
-    for name in theirs.keys() - set(head):
+    for name in [name for name in ours if name in theirs and name not in head]:
         ours_is, theirs_is = ours[name], theirs[name]
         if theirs_is.shape != ours_is.shape:
             raise WeightsError(

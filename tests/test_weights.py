@@ -102,7 +102,7 @@ def be_integer(theirs):
     [
         (lack, r"they lack 0\.weight$"),
         (have_more, "they have unknown extra"),
-        (be_wider, "is 6.* not 5"),
+        (be_wider, r"0\.weight is 6.* not 5"),
         (be_infinite, r"not finite: see 1\.running_var"),
         (be_integer, r"0\.bias is torch\.int64, not torch\.float32"),
     ],
