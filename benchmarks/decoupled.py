@@ -5,7 +5,7 @@ saves at least 11.8 times. ``cloud_share`` is the cloud's work over that of cent
 is ``central``'s accuracy; beside it stands central training with as little work (``central, N %``), and for
 as many epochs as the devices in the longest step.
 
-Run: SHEAF_DATA=… python -m benchmarks.decoupled FOLDER [SEEDS [NETWORK or STEP…]]
+Run: SHEAF_DATA=… python -m benchmarks.decoupled FOLDER [SEED,SEED… [NETWORK or STEP…]]
 It goes on where it was stopped, and publishes after each network: rows that were published before stand until
 their step is run again, and each says at which commit it was run.
 """
@@ -28,7 +28,7 @@ from sheaf.record import Result
 from sheaf.report.live import Live
 from sheaf.types import CLOUD
 
-SEEDS = 3
+SEEDS = "0,1,2"
 EPOCHS = 20
 LONG = 100
 
@@ -76,6 +76,12 @@ STEPS: dict[str, tuple[str, ...]] = {
     f"all pooled, equal widths, {LONG} epochs": (*ALL, "method.cut=EQUAL", "method.train=LONG"),
     f"all pooled, equal widths, {LONG} epochs, weight decay": (
         *ALL,
+        "method.cut=EQUAL",
+        "method.train=LONG",
+        *DECAY,
+    ),
+    f"half pooled, equal widths, {LONG} epochs, weight decay": (
+        "method.share.fraction=0.5",
         "method.cut=EQUAL",
         "method.train=LONG",
         *DECAY,
@@ -146,7 +152,7 @@ def rows(name: str, step: str, seed: int, result: Result, central: Result) -> It
 def main() -> None:
     """Runs what is named, or everything, and publishes ``decoupled.json``."""
     console = Console(width=100)
-    given, seeds = Path(sys.argv[1]).resolve(), int(sys.argv[2]) if len(sys.argv) > 2 else SEEDS
+    given, seeds = Path(sys.argv[1]).resolve(), sys.argv[2] if len(sys.argv) > 2 else SEEDS
     named = sys.argv[3:]
     networks = [name for name in NETWORKS if name in named] or list(NETWORKS)
     steps = {step for step in (*CENTRAL, *STEPS) if step in named} or {*CENTRAL, *STEPS}
@@ -155,7 +161,7 @@ def main() -> None:
     found = {(row["name"], row["step"], row["seed"]): row for row in before["rows"]}
     settings: dict[str, Any] = before["provenance"].get("settings", {})
     data: dict[str, str] = before["provenance"].get("data", {})
-    for seed in range(seeds):
+    for seed in map(int, seeds.split(",")):
         for name in networks:
             central: Result | None = None
             for step, experiment in experiments(name).items():

@@ -24,6 +24,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from sheaf import training
 from sheaf.augment import AUGMENTATIONS
+from sheaf.frozen import into_training
 from sheaf.recorded import Repeated
 from sheaf.seeds import generator
 from sheaf.tail import Tail, floating
@@ -251,7 +252,7 @@ class _State:
         self._recipe = recipe
         self._one = sites == 1
         self.fills = not self._one and not _normalises(model)
-        self._model = training.move(copy.deepcopy(model), device).train()
+        self._model = into_training(training.move(copy.deepcopy(model), device))
         trained = {name for name, value in model.named_parameters() if value.requires_grad}
         # The weight of a linear layer lies as its transpose, in the order in which bmm makes its gradient.
         self._transposed = {

@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 from sheaf.augment import AUGMENTATIONS
 from sheaf.cores import side_by_side
 from sheaf.errors import SettingError
+from sheaf.frozen import into_training, is_frozen
 from sheaf.metrics import confusion_matrix
 from sheaf.seeds import generator, global_draws_from, seed_for
 from sheaf.tail import Tail, floating
@@ -68,7 +69,7 @@ def train(
     Every draw (order, augmentation, dropout) comes from ``seed``. Layers that draw do so from torch's global
     generator; a network that is known to have none (``draws_in_layers``) can be trained beside others.
     """
-    move(model, prepare.device).train()
+    into_training(move(model, prepare.device))
     steps = recipe.epochs * len(batch_sizes(len(samples), recipe.batch_size))
     optimizer = make_optimizer(model, recipe)
     scheduler = make_scheduler(optimizer, recipe, steps)
@@ -200,13 +201,13 @@ def forward(
 
 
 def reestimate_statistics(model: nn.Module, samples: Samples, prepare: Preparation) -> None:
-    """Sets every batch norm's running statistics to the averages over ``samples``, in place.
+    """Sets the running statistics of every batch norm that is trained to the averages over ``samples``.
 
     The statistics of an average are not the average of the statistics: what flows through a merged network
     is nothing that its parts have seen.
     """
     move(model, prepare.device).eval()
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and not is_frozen(module)]
     usual = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()

@@ -25,7 +25,7 @@ LEVELS = [
         "cores",
         "tail",
     ],
-    ["types", "extras"],
+    ["types", "extras", "frozen"],
     [
         "plugins",
         "wire",

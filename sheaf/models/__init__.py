@@ -8,13 +8,15 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from sheaf import plugins
 from sheaf.errors import SettingError, UnknownNameError, WeightsError, nearest
+from sheaf.frozen import freeze
 from sheaf.seeds import global_draws_from
 from sheaf.types import settings
 from sheaf.weights import IMAGENET, load_weights
@@ -35,11 +37,14 @@ class ModelSettings:
             installed.
         weights: where training starts: None (drawn), ``"imagenet"``, or a .safetensors, .pth or
             .pt file.
+        frozen: how many convolutions, in the order in which the model lists them, stay as they start, with
+            the norms beside them; neither an edge nor the cloud trains them.
         options: keywords of the model's builder.
     """
 
     name: str
     weights: str | None = None
+    frozen: Annotated[int, Field(ge=0)] = 0
     options: dict[str, Option] = field(default_factory=dict)
 
 
@@ -52,7 +57,7 @@ def build(settings: ModelSettings, num_classes: int, in_shape: Shape, seed: int)
     Raises:
         UnknownNameError: no model or variant has that name.
         SettingError: an option is unknown or wrong; the model does not take inputs of
-            ``in_shape`` or gives something else than (N, K).
+            ``in_shape`` or gives something else than (N, K); more is to be frozen than there is.
         WeightsError: the weights cannot be read or are of another model.
     """
     if ":" not in settings.name:
@@ -109,6 +114,8 @@ def _make(settings: ModelSettings, num_classes: int, in_shape: Shape) -> nn.Modu
         raise SettingError(
             f"model {settings.name!r} must return a torch.nn.Module, not {type(model).__name__}"
         )
+    if settings.frozen:
+        freeze(model, settings.frozen)
     return model
 
 

@@ -55,10 +55,16 @@ def logits(module: torch.nn.Module, params: Params, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("negatives", ["none", "outliers"])
 @pytest.mark.parametrize("edges", [2, 3])
-@pytest.mark.parametrize("model", ["mlp", "toys:DigitsCNN"])
-def test_nothing_is_lost_in_the_harvest(model: str, edges: int, negatives: str, tmp_path: Path) -> None:
-    """The bound model's logits for a device's classes are those of the device (less its "other")."""
-    given = experiment(model, (f"partition.edges={edges}",), negatives=negatives)
+@pytest.mark.parametrize(("model", "stem"), [("mlp", 0), ("toys:DigitsCNN", 0), ("toys:DigitsCNN", 1)])
+def test_nothing_is_lost_in_the_harvest(
+    model: str, stem: int, edges: int, negatives: str, tmp_path: Path
+) -> None:
+    """The bound model's logits for a device's classes are those of the device (less its "other").
+
+    Either the devices have no stem in common, or one that none of them trains.
+    """
+    changes = (f"partition.edges={edges}", f"model.frozen={stem}")
+    given = experiment(model, changes, negatives=negatives, cut=ByClass(stem=stem))
     result = runs.run(given, out=tmp_path / "run")
     prepared = prepare(given)
     images = prepared.dataset.test.inputs.float() / 16
