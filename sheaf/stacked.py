@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from sheaf import training
+from sheaf import products, training
 from sheaf.augment import AUGMENTATIONS
 from sheaf.frozen import into_training
 from sheaf.recorded import Repeated
@@ -274,6 +274,11 @@ class _State:
         }
         self._trained = [name for name in self._whole if name in trained]
         self._reached: list[str] = []
+        self._factors: list[tuple[str, Tensor, Tensor]] = []
+        if products.steps_in_products(recipe) and not training.casts(recipe, device):
+            for name in self._transposed:
+                layer = self._model.get_submodule(name.rpartition(".")[0])
+                products.factor(layer, partial(self._take, name))  # type: ignore[arg-type]
         self._active = sites
         self._optimizers: dict[int, Optimizer] = {}  # by how many sites still train
         self._scheduler: LRScheduler | None = None
@@ -315,7 +320,8 @@ class _State:
         return (losses,)
 
     def lowers(self, x: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-        """The sites' losses (S), and the gradients of all that has any, for ``descend``."""
+        """The sites' losses (S), and the gradients of all that has any, for ``descend``: factors last."""
+        self._factors.clear()
         seen = {name: self._turned(name, value) for name, value in self._of_first[self._active].items()}
         if self._one:
             alone = {name: value.squeeze(0) for name, value in seen.items()}
@@ -331,13 +337,19 @@ class _State:
             for leaf, gradient in zip(self._leaves, found, strict=True)
             if gradient is not None
         ]
-        return losses.detach(), *laid
+        factors = (factor for _, *both in self._factors for factor in both)
+        return losses.detach(), *laid, *factors
 
     def descend(self, gradients: Sequence[Tensor]) -> None:
         """One step of the optimizer."""
-        for name, gradient in zip(self._reached, gradients, strict=True):
-            self._of_first[self._active][name].grad = gradient
-        self._optimizers[self._active].step()
+        optimizer, states = self._optimizers[self._active], self._of_first[self._active]
+        for name, gradient in zip(self._reached, gradients, strict=False):
+            states[name].grad = gradient
+        optimizer.step()
+        factors = iter(gradients[len(self._reached) :])
+        with torch.no_grad():
+            for (name, *_), x, gradient in zip(self._factors, factors, factors, strict=True):
+                products.descend(states[name], x, gradient, optimizer.param_groups[0]["lr"])
         if self._scheduler is not None:
             self._scheduler.step()
 
@@ -362,6 +374,9 @@ class _State:
     def _leaves(self) -> list[Tensor]:
         """What is trained of those that still train."""
         return [self._of_first[self._active][name] for name in self._trained]
+
+    def _take(self, name: str, x: Tensor, gradient: Tensor) -> None:
+        self._factors.append((name, x, gradient))
 
     def _turned(self, name: str, value: Tensor) -> Tensor:
         """What lies in the stack from what the network has, and the other way round."""

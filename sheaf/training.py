@@ -288,9 +288,12 @@ def pick_device(name: str) -> torch.device:
 
 def autocast(recipe: Recipe, device: torch.device) -> contextlib.AbstractContextManager[object]:
     """In which forward passes run by the recipe's precision."""
-    if recipe.precision == "bfloat16" or (recipe.precision == "auto" and device.type == "cuda"):
-        return torch.autocast(device.type, torch.bfloat16)
-    return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16) if casts(recipe, device) else contextlib.nullcontext()
+
+
+def casts(recipe: Recipe, device: torch.device) -> bool:
+    """Whether forward passes by the recipe's precision are in bfloat16 where that does."""
+    return recipe.precision == "bfloat16" or (recipe.precision == "auto" and device.type == "cuda")
 
 
 def move(model: nn.Module, device: torch.device) -> nn.Module:

@@ -38,6 +38,7 @@ LEVELS = [
         "cut",
         "outliers",
         "mixture",
+        "products",
     ],
     ["journal", "ledger", "tracing", "head", "sharing", "statistics", "permutation", "stacked"],
     ["models", "data", "partitions", "cuts", "record", "network"],

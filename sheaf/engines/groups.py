@@ -22,6 +22,7 @@ import torch
 
 from sheaf import stacked
 from sheaf.network import Network
+from sheaf.products import steps_in_products
 from sheaf.types import Cut, Recipe, Task
 from sheaf.worker import Worker
 
@@ -30,12 +31,12 @@ Manner = Literal["auto", "stacked", "threads", "never"]
 DEEPEST, SHALLOWEST = 16, 4
 """How many sites a stack has at most and at least: fewer gain nothing."""
 
-STACK_BYTES = 4_500_000
+STACK_BYTES = 3_500_000
 """What a stack trains, with gradients and moments, lies in so many bytes, unless it is of the shallowest.
 
-One hidden layer of 128, batches of 10, a stack on each of two cores that share 32 MB of cache: microseconds a
-site and step were 90 to 93 in stacks of 4, 84 to 86 of 5, 88 to 92 of 7, 94 to 112 of 8 and 115 to 132 of 10,
-in two sweeps.
+One hidden layer of 128, batches of 10, plain SGD, a stack on each of two cores that share 32 MB of cache:
+milliseconds a site and epoch of 60 steps were 7.7 in stacks of 4, 6.9 to 7.6 of 5, 6.9 to 7.2 of 7, 7.1 to
+7.4 of 10 and 8.2 to 8.8 of 14 (medians of 12, on either core).
 """
 
 SMALL_STEP = 50_000_000
@@ -96,10 +97,11 @@ def _recorded(network: Network, task: Task) -> bool:
 
 
 def _bytes_of_one(worker: Worker, task: Task) -> int:
-    """What a site trains, with its gradients and moments."""
+    """What a site trains, with its gradients, where these are made, and moments."""
     assert task.recipe is not None
     moments = 2 if task.recipe.optimizer != "sgd" else int(task.recipe.momentum > 0)
-    return sum(value.nbytes for value in worker.network.of(task.cut).parameters()) * (2 + moments)
+    copies = 1 + (not steps_in_products(task.recipe)) + moments
+    return sum(value.nbytes for value in worker.network.of(task.cut).parameters()) * copies
 
 
 def _split(names: tuple[str, ...], fit: int) -> list[tuple[str, ...]]:
