@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from sheaf import plugins, runs
 from sheaf.config import Experiment
@@ -78,6 +79,28 @@ def test_every_edge_is_measured_and_ends_with_a_model(name: str, quick: Experime
         assert final.accuracy > 0.5, "twelve epochs on five classes of digits teach more than chance"
         assert (tmp_path / "run" / result.weights[edge]).exists()
     assert Result.read(tmp_path / "run") == result
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("name", METHODS)
+def test_trained_in_stacks_it_comes_to_the_same(
+    name: str, momentum: float, quick: Experiment, tmp_path: Path
+) -> None:
+    """To 1e-4 of each parameter's norm, as floating-point sums run in another order."""
+    recipe = Recipe(epochs=1, batch_size=32, optimizer="sgd", lr=0.05, momentum=momentum)
+    budget = replace(quick, method=ECAvg(pretrain=recipe, finetune=recipe, retrain=recipe))
+    experiment = budget.with_method(name)
+    ended = {}
+    for together in ("stacked", "never"):
+        fleet = replace(experiment.fleet, together=together)
+        result = runs.run(replace(experiment, fleet=fleet), out=tmp_path / together)
+        ended[together] = {
+            site: load_file(tmp_path / together / file) for site, file in result.weights.items()
+        }
+    assert ended["stacked"].keys() == ended["never"].keys()
+    for site, params in ended["never"].items():
+        for key, value in params.items():
+            assert (ended["stacked"][site][key] - value).norm() <= 1e-4 * value.norm(), (site, key)
 
 
 @pytest.mark.parametrize("name", [*METHODS, "decoupled with every step", "decoupled with outliers"])
