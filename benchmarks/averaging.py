@@ -65,7 +65,7 @@ STUDIES = {
         "ecavg-cifar10", SHORT, 3, pretrained=True, remedies=True
     ),
     "cifar10, 10 edges, 2 classes each, pre-trained": Study(
-        "ecavg-cifar10", SHORT + SHARDS, 3, pretrained=True
+        "ecavg-cifar10", SHORT + SHARDS, 5, pretrained=True
     ),
     "cifar10, 10 edges, Dirichlet 0.3, pre-trained": Study(
         "ecavg-cifar10", SHORT + DIRICHLET, 3, pretrained=True
@@ -96,6 +96,7 @@ REMEDIES = {
     "ecavg, guard": (*NO_REMEDY, "method.mixtures=[0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1.0]"),
     "ecavg, annealed": (*NO_REMEDY, "method.finetune.schedule=cosine", "method.retrain.schedule=cosine"),
     "ecavg, tail": (*NO_REMEDY, "method.retrain.tail=0.25"),
+    "ecavg, cloud's tail": (*NO_REMEDY, "method.finetune.tail=0.25"),
 }
 SHARED = (0.01, 0.05, 0.2)
 

@@ -32,8 +32,8 @@ class ECAvgPlus:
 
     Attributes:
         pretrain: step 1, on each edge's own data D_i; its ``alpha`` is the restricted softmax.
-        finetune: step 3, in the cloud, on the combined data.
-        retrain: step 5, on each edge's own data again; its ``tail`` is what the weights are averaged over.
+        finetune: step 3, in the cloud, on the combined data; its ``tail`` is what weights are averaged over.
+        retrain: step 5, on each edge's own data again; with a ``tail`` likewise.
         own_start: each edge pre-trains from weights that are drawn for it, not from common ones.
         rounds: how often steps 2 to 5 are done; from the second on, the retrained models are averaged.
         merge: step 2.
@@ -47,7 +47,7 @@ class ECAvgPlus:
     """
 
     pretrain: Recipe = Recipe(epochs=3)
-    finetune: Recipe = Recipe(epochs=5)
+    finetune: Recipe = Recipe(epochs=5, tail=0.25)
     retrain: Recipe = Recipe(epochs=6, tail=0.25)
     rounds: Annotated[int, Field(ge=1)] = 1
     merge: Merge = Mean()
@@ -119,7 +119,7 @@ class ECAvgPlus:
         after = max(0, budget.edge_epochs - before - guarded)
         return cls(
             pretrain=replace(budget.recipe, epochs=before),
-            finetune=replace(budget.recipe, epochs=budget.cloud_epochs),
+            finetune=replace(budget.recipe, epochs=budget.cloud_epochs, tail=usual.finetune.tail),
             retrain=replace(budget.recipe, epochs=after, tail=usual.retrain.tail),
             mixtures=usual.mixtures if guarded else (),
         )
