@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -308,23 +308,30 @@ def grown(edges: int) -> dict[str, Any]:
 
 
 def merged() -> dict[str, Any]:
-    """How fast updates are merged, against a plain copy of their bytes; from memory, and from files."""
+    """How fast updates are merged, against a plain copy of their bytes; from memory, and from files.
+
+    A copy that writes each update to one and the same place, which stays in the cache, and one that writes
+    them all to places of their own.
+    """
     draws = torch.Generator().manual_seed(SEED)
     updates = [{"w": torch.randn(MERGED, generator=draws)} for _ in range(UPDATES)]
-    theta, room = updates[0], torch.empty(MERGED)
+    theta, room = updates[0], torch.zeros(MERGED)
+    rooms = [torch.zeros(MERGED) for _ in updates]
 
-    def copied(threads: int) -> None:
+    def copied(threads: int, into: Sequence[Tensor]) -> None:
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
-        for update in updates:
-            room.copy_(update["w"])
+        for update, place in zip(updates, into, strict=True):
+            place.copy_(update["w"])
         torch.set_num_threads(before)
 
     with tempfile.TemporaryDirectory() as folder:
         blobs = [Blob.of(each).write(Path(folder) / str(at)) for at, each in enumerate(updates)]
         sides: dict[str, Callable[[], object]] = {
-            "copy_1": partial(copied, 1),
-            "copy_2": partial(copied, 2),
+            "copy_1": partial(copied, 1, [room] * UPDATES),
+            "copy_2": partial(copied, 2, [room] * UPDATES),
+            "apart_1": partial(copied, 1, rooms),
+            "apart_2": partial(copied, 2, rooms),
             "merge": lambda: average(theta, ((update, 1.0) for update in updates)),
             "merge_files": lambda: average(theta, ((blob.open(), 1.0) for blob in blobs)),
         }
@@ -335,18 +342,25 @@ def merged() -> dict[str, Any]:
                 work()
                 seconds[side].append(time.perf_counter() - began)
     medians = {side: statistics.median(each) for side, each in seconds.items()}
-    copy = min(medians["copy_1"], medians["copy_2"])
+    copy, apart = (min(medians[f"{kind}_{threads}"] for threads in (1, 2)) for kind in ("copy", "apart"))
     return {
         "job": f"merging {UPDATES} updates of {MERGED * 4 // 10**6} MB",
         "vs_copy": copy / medians["merge"],
         "vs_copy_from_files": copy / medians["merge_files"],
+        "vs_copy_apart": apart / medians["merge"],
         "sides": {side: {"median_s": medians[side], "seconds": seconds[side]} for side in sides},
     }
 
 
 def journaled() -> dict[str, Any]:
-    """Which share of the first job's run goes by while its answers are journaled."""
+    """Which share of the first job's run goes by while answers are journaled, and what a run loses by it."""
     job, spent = next(iter(JOBS.values())), [0.0]
+
+    class Forgetful(Journal):
+        """Keeps no answer."""
+
+        def record(self, task: Task, update: Update) -> Update:
+            return update
 
     class Timed(Journal):
         """Counts every thread's seconds, those too in which others train."""
@@ -365,16 +379,21 @@ def journaled() -> dict[str, Any]:
             finally:
                 spent[0] += time.perf_counter() - began
 
-    shares = []
-    with mock.patch.object(runs, "Journal", Timed):
-        for _ in range(job.repeats):
-            spent[0] = 0.0
-            run = beside(lambda: sheaf(job, "auto"))
-            shares.append(spent[0] / run["seconds"])
+    shares, seconds, without = [], [], []
+    for _ in range(job.repeats):
+        spent[0] = 0.0
+        with mock.patch.object(runs, "Journal", Timed):
+            seconds.append(sheaf(job, "auto")["seconds"])
+        shares.append(spent[0] / seconds[-1])
+        with mock.patch.object(runs, "Journal", Forgetful):
+            without.append(sheaf(job, "auto")["seconds"])
     return {
         "job": "the journal's share of the first job",
         "share": statistics.median(shares),
         "shares": shares,
+        "cost": statistics.median(seconds) / statistics.median(without) - 1,
+        "seconds": seconds,
+        "seconds_without": without,
     }
 
 

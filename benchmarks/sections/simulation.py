@@ -53,9 +53,10 @@ def simulation(rows: Rows) -> str:
             row["job"],
             *(
                 f"{1000 * row['sides'][side]['median_s']:.1f}"
-                for side in ("copy_1", "copy_2", "merge", "merge_files")
+                for side in ("copy_1", "copy_2", "apart_1", "apart_2", "merge", "merge_files")
             ),
             f"{row['vs_copy']:.2f}x",
+            f"{row['vs_copy_apart']:.2f}x",
         )
         for row in rows
         if "vs_copy" in row
@@ -65,6 +66,9 @@ def simulation(rows: Rows) -> str:
             row["job"],
             f"{100 * row['share']:.1f} %",
             f"{100 * min(row['shares']):.1f} to {100 * max(row['shares']):.1f} %",
+            with_range(statistics.median(row["seconds"]), row["seconds"]),
+            with_range(statistics.median(row["seconds_without"]), row["seconds_without"]),
+            f"{100 * row['cost']:.1f} %",
         )
         for row in rows
         if "share" in row
@@ -85,13 +89,25 @@ def simulation(rows: Rows) -> str:
         "(least to most):\n\n"
         + table(("job", *sides.values()), others)
         + "\n\nA merge in float64 against a plain copy of the same bytes, ms; from memory, and from files "
-        "that are opened and read for it:\n\n"
+        "that are opened and read for it. A copy to one place writes where the cache has what it wrote "
+        "before; one to places apart writes as much memory as it reads:\n\n"
         + table(
-            ("job", "copy, 1 thread", "copy, 2 threads", "merge", "merge from files", "of a copy's speed"),
+            (
+                "job",
+                "copy to one place, 1 thread",
+                "2 threads",
+                "to places apart, 1 thread",
+                "2 threads",
+                "merge",
+                "merge from files",
+                "of the one copy's speed",
+                "of the other's",
+            ),
             merges,
         )
-        + "\n\nSeconds of journaling, those too in which others train, as a share of a run:\n\n"
-        + table(("job", "median", "least to most"), shares)
+        + "\n\nSeconds of journaling, those too in which others train, as a share of a run; and a run's "
+        "seconds with its journal and with one that keeps nothing, in turns:\n\n"
+        + table(("job", "share", "least to most", "with, s", "without, s", "lost"), shares)
     )
 
 
