@@ -24,7 +24,7 @@ class Nature:
     Attributes:
         convolves: it has convolutions.
         draws: its layers draw random numbers in training.
-        stacks: see ``stacked.can_stack``.
+        stacks: it draws nothing, and see ``stacked.can_stack``.
     """
 
     convolves: bool
@@ -109,10 +109,11 @@ class Network:
         widths = _widths(cut)
         if widths not in self._natures:
             module = self.of(cut)
+            draws = stacked.draws(module, self.in_shape)
             self._natures[widths] = Nature(
-                any(isinstance(layer, _ConvNd) for layer in module.modules()),
-                stacked.draws(module, self.in_shape),
-                stacked.can_stack(module, self.in_shape),
+                convolves=any(isinstance(layer, _ConvNd) for layer in module.modules()),
+                draws=draws,
+                stacks=not draws and stacked.can_stack(module, self.in_shape),
             )
         return self._natures[widths]
 

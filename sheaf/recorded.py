@@ -190,7 +190,7 @@ class _Replay:
         self._calls = calls  # holds what they made
         self._inputs = inputs
         self._answer = answer
-        self._graph = _Graph()
+        self._graph = _Graph(_looked_at_twice(calls, (*inputs, *answer)))
         for call in calls:
             if not call.is_view and not call.is_constant:
                 self._graph.add(call)
@@ -204,10 +204,24 @@ class _Replay:
         return self._answer
 
 
-class _Graph:
-    """Operations on tensors that stay in their place."""
+def _looked_at_twice(calls: Sequence[_Call], kept: Sequence[Tensor]) -> set[int]:
+    """The places of what stays, and of what more than one tensor looks at."""
+    looks: dict[int, set[int]] = {}
+    for call in calls:
+        for tensor in _tensors((call.args, call.kwargs, call.made)):
+            looks.setdefault(_place(tensor), set()).add(id(tensor))
+    return {_place(each) for each in kept} | {place for place, by in looks.items() if len(by) > 1}
 
-    def __init__(self) -> None:
+
+class _Graph:
+    """Operations on tensors that stay in their place.
+
+    Args:
+        staying: the places that have to; what else an operation makes may lie anywhere.
+    """
+
+    def __init__(self, staying: set[int]) -> None:
+        self._staying = staying
         self.tensors: list[Tensor] = []
         self._graph = torch._C.Graph()
         self._todo: list[tuple[OpOverload, list[Any], list[Tensor | None]]] = []
@@ -249,7 +263,9 @@ class _Graph:
                 operation._schema.name, [self._value(each) for each in arguments], operation._schema.returns
             )
             for kept, new in zip(made, outputs, strict=False):  # it could not be told where to write
-                if kept is not None:
+                if kept is not None and _place(kept) not in self._staying:
+                    self._values[id(kept)] = new
+                elif kept is not None:
                     copied = [self._value(kept), new, self._value(False)]
                     self._node("aten::copy_", copied, torch.ops.aten.copy_.default._schema.returns)
         # What returns nothing and writes to tensors in lists would be left out as of no use, but for this.
@@ -301,14 +317,19 @@ NUMBERS: dict[Any, int] = {
 
 @cache
 def _into(operation: OpOverload) -> tuple[OpOverload | None, tuple[str, ...]]:
-    """The same operation into tensors that it is given, and what these are called."""
+    """The same operation into tensors that it is given, and what these are called.
+
+    Not where that would only copy what the operation made.
+    """
     own = [(argument.name, str(argument.type)) for argument in operation._schema.arguments]
     for name in operation.overloadpacket.overloads():
         other = getattr(operation.overloadpacket, name)
         arguments = other._schema.arguments
         rest = [(argument.name, str(argument.type)) for argument in arguments if not argument.is_out]
         needed = [each for each in own if each in rest or each[0] not in FACTORY]
-        if len(rest) < len(arguments) and rest == needed:
+        if len(rest) == len(arguments) or rest != needed:
+            continue
+        if torch._C._dispatch_has_kernel_for_dispatch_key(f"{other._schema.name}.{name}", "CPU"):
             return other, tuple(argument.name for argument in arguments if argument.is_out)
     return None, ()
 

@@ -106,8 +106,8 @@ def simulation(rows: Rows) -> str:
             merges,
         )
         + "\n\nSeconds of journaling, those too in which others train, as a share of a run; and a run's "
-        "seconds with its journal and with one that keeps nothing, in turns:\n\n"
-        + table(("job", "share", "least to most", "with, s", "without, s", "lost"), shares)
+        "seconds with its journal and with one that keeps nothing, in turns; lost is the median of the "
+        "pairs:\n\n" + table(("job", "share", "least to most", "with, s", "without, s", "lost"), shares)
     )
 
 
