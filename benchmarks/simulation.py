@@ -50,6 +50,7 @@ from sheaf.methods.fedavg import FedAvg
 from sheaf.models import ModelSettings
 from sheaf.partitions.iid import IID
 from sheaf.prepared import Prepared, prepare
+from sheaf.provenance import provenance
 from sheaf.types import CLOUD, Recipe, Task, Update
 
 SEED = 0
@@ -422,18 +423,19 @@ def run(
     """Measures, and publishes ``simulation.json``; jobs that are not measured now keep their rows."""
     file = FOLDER / "simulation.json"
     rows = {row["job"]: row for row in json.loads(file.read_text())["rows"]} if file.exists() else {}
+    commit = provenance({}, SEED, {}, torch.device("cpu"))["commit"]
     for name in only or [*JOBS, "growth", *ALONE]:
         if name == "growth":
             for edges in GROWTH:  # each in a process of its own, for its memory
                 command = [sys.executable, "-m", "benchmarks.simulation", "grow", str(edges)]
                 said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
                 row = json.loads(said.splitlines()[-1])
-                rows[row["job"]] = row
+                rows[row["job"]] = {**row, "commit": commit}
         elif name in ALONE:
             row = ALONE[name]()
-            rows[row["job"]] = row
+            rows[row["job"]] = {**row, "commit": commit}
         else:
-            rows[name] = measured(name, flower)
+            rows[name] = {**measured(name, flower), "commit": commit}
     fingerprints = {
         job.data: prepare(replace(job, edges=10).experiment()).dataset.fingerprint for job in JOBS.values()
     }

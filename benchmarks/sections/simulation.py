@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.sections._tables import Rows, table, times, with_range
+from benchmarks.sections._tables import Rows, commits, table, times, with_range
 from sheaf.report.tables import size
 
 
@@ -107,7 +107,11 @@ def simulation(rows: Rows) -> str:
         )
         + "\n\nSeconds of journaling, those too in which others train, as a share of a run; and a run's "
         "seconds with its journal and with one that keeps nothing, in turns; lost is the median of the "
-        "pairs:\n\n" + table(("job", "share", "least to most", "with, s", "without, s", "lost"), shares)
+        "pairs:\n\n"
+        + table(("job", "share", "least to most", "with, s", "without, s", "lost"), shares)
+        + "\n\nAt the last commit that each was measured at: "
+        + commits((row["job"], row["commit"]) for row in rows)
+        + "."
     )
 
 
