@@ -84,4 +84,4 @@ def test_what_is_no_card_is_refused(change: dict[str, str | None], said: str) ->
 
 
 def test_options_of_the_users_model_travel() -> None:
-    assert json.loads(CARD.metadata()["model"]) == {"name": "mlp", "options": {"hidden": 16}}
+    assert json.loads(CARD.metadata()["model"]) == {"name": "mlp", "frozen": 0, "options": {"hidden": 16}}
