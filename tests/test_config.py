@@ -106,7 +106,7 @@ def test_another_name_keeps_the_settings_that_both_have() -> None:
             "method.pretrain.epoch=1",
             "unknown key method.pretrain.epoch (did you mean 'epochs'?); allowed: ep",
         ),
-        ("model.hidden=64", "unknown key model.hidden; allowed: name, weights, options"),
+        ("model.hidden=64", "unknown key model.hidden; allowed: name, weights, frozen, options"),
         ("seed=abc", "seed = 'abc': input should be a valid integer"),
         ("seed=1e3", "seed = 1000.0: input should be a valid integer"),
         ("seed=-1", "seed = -1: input should be greater than or equal to 0"),
