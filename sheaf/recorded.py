@@ -2,8 +2,9 @@
 
 A small network's step is some fifty short operations, and Python, autograd and vmap between them take longer
 than they do. All of it comes down to the same operations on tensors of the same shapes at each step. So these
-are written down as they reach the kernels; a replay runs just them, each into the tensor that it made before.
-Views of what stays in its place stay as they are, and nothing is allocated. What CUDA graphs do for a GPU.
+are written down as they reach the kernels; a replay runs just them, each into the tensor that it made before
+if its kernel can be told where. Views of what stays in its place stay as they are. What CUDA graphs do for a
+GPU.
 """
 
 from __future__ import annotations
