@@ -423,19 +423,17 @@ def run(
     """Measures, and publishes ``simulation.json``; jobs that are not measured now keep their rows."""
     file = FOLDER / "simulation.json"
     rows = {row["job"]: row for row in json.loads(file.read_text())["rows"]} if file.exists() else {}
-    commit = provenance({}, SEED, {}, torch.device("cpu"))["commit"]
+    commit = {"commit": provenance({}, SEED, {}, torch.device("cpu"))["commit"]}
     for name in only or [*JOBS, "growth", *ALONE]:
         if name == "growth":
             for edges in GROWTH:  # each in a process of its own, for its memory
                 command = [sys.executable, "-m", "benchmarks.simulation", "grow", str(edges)]
                 said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
                 row = json.loads(said.splitlines()[-1])
-                rows[row["job"]] = {**row, "commit": commit}
-        elif name in ALONE:
-            row = ALONE[name]()
-            rows[row["job"]] = {**row, "commit": commit}
+                rows[row["job"]] = row | commit
         else:
-            rows[name] = {**measured(name, flower), "commit": commit}
+            row = ALONE[name]() if name in ALONE else measured(name, flower)
+            rows[row["job"]] = row | commit
     fingerprints = {
         job.data: prepare(replace(job, edges=10).experiment()).dataset.fingerprint for job in JOBS.values()
     }

@@ -21,7 +21,7 @@ def freeze(model: nn.Module, convolutions: int) -> None:
     seen = 0
     for module in model.modules():
         seen += isinstance(module, _ConvNd)
-        if seen > convolutions or isinstance(module, nn.Linear):
+        if seen > convolutions or (seen == convolutions and isinstance(module, nn.Linear)):
             break
         if next(module.children(), None) is None:
             module.requires_grad_(False)

