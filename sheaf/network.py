@@ -11,6 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from sheaf import cost, stacked
 from sheaf.cut import Anatomy, Part
+from sheaf.dropout import drops
 from sheaf.errors import CutError
 from sheaf.statistics import gram_macs_per_example
 from sheaf.tracing import trace
@@ -23,8 +24,8 @@ class Nature:
 
     Attributes:
         convolves: it has convolutions.
-        draws: its layers draw random numbers in training.
-        stacks: it draws nothing, and see ``stacked.can_stack``.
+        draws: layers other than dropout draw random numbers in training, all from one generator.
+        stacks: none of its layers draws, and see ``stacked.can_stack``.
     """
 
     convolves: bool
@@ -113,7 +114,7 @@ class Network:
             self._natures[widths] = Nature(
                 convolves=any(isinstance(layer, _ConvNd) for layer in module.modules()),
                 draws=draws,
-                stacks=not draws and stacked.can_stack(module, self.in_shape),
+                stacks=not draws and not drops(module) and stacked.can_stack(module, self.in_shape),
             )
         return self._natures[widths]
 

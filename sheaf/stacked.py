@@ -24,6 +24,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from sheaf import products, training
 from sheaf.augment import AUGMENTATIONS
+from sheaf.dropout import dropout_from
 from sheaf.frozen import into_training
 from sheaf.recorded import Repeated
 from sheaf.seeds import generator
@@ -152,9 +153,9 @@ def can_stack(model: nn.Module, in_shape: tuple[int, int, int]) -> bool:
 
 
 def draws(model: nn.Module, in_shape: tuple[int, int, int]) -> bool:
-    """Whether the layers of ``model`` draw random numbers in training, as dropout does."""
+    """Whether layers of ``model`` other than dropout draw random numbers in training."""
     model = copy.deepcopy(model).cpu().train()
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with torch.random.fork_rng(devices=[]), dropout_from(model, 0), torch.no_grad():
         before = torch.get_rng_state()
         model(torch.zeros(2, *in_shape))
         return not torch.equal(torch.get_rng_state(), before)

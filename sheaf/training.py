@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
 from sheaf.augment import AUGMENTATIONS
 from sheaf.cores import side_by_side
+from sheaf.dropout import dropout_from
 from sheaf.errors import SettingError
 from sheaf.frozen import into_training, is_frozen
 from sheaf.metrics import confusion_matrix
@@ -66,8 +67,9 @@ def train(
 ) -> list[float]:
     """Trains ``model`` in place by ``recipe`` and returns the mean loss of each epoch.
 
-    Every draw (order, augmentation, dropout) comes from ``seed``. Layers that draw do so from torch's global
-    generator; a network that is known to have none (``draws_in_layers``) can be trained beside others.
+    Every draw (order, augmentation, dropout) comes from ``seed``. Layers other than dropout that draw do so
+    from torch's global generator; a network that is known to have none (``draws_in_layers``) can be trained
+    beside others.
     """
     into_training(move(model, prepare.device))
     steps = recipe.epochs * len(batch_sizes(len(samples), recipe.batch_size))
@@ -79,8 +81,12 @@ def train(
     held = torch.bincount(samples.labels).nonzero().flatten().to(prepare.device)
     tail = Tail(_stack_of_one(model), [steps], recipe.tail) if recipe.tail and steps else None
     losses, step, examples = [], 0, 0
-    layers = global_draws_from(seed_for(seed, "layers"), prepare.device)
-    with layers if draws_in_layers else contextlib.nullcontext():
+    of_layers = seed_for(seed, "layers")
+    with contextlib.ExitStack() as drawing:
+        if draws_in_layers:
+            drawing.enter_context(global_draws_from(of_layers, prepare.device))
+        if prepare.device.type == "cpu":
+            drawing.enter_context(dropout_from(model, of_layers))
         for _ in range(recipe.epochs):
             parts = []  # summed once an epoch, not at every step
             for inputs, labels in batches(samples, recipe.batch_size, draws):

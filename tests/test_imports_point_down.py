@@ -25,7 +25,7 @@ LEVELS = [
         "cores",
         "tail",
     ],
-    ["types", "extras", "frozen"],
+    ["types", "extras", "frozen", "dropout"],
     [
         "plugins",
         "wire",

@@ -80,7 +80,7 @@ def test_a_window_that_moves_is_counted_once(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(module.cost, "macs_per_example", None)
     assert network.macs(Cut((("3", ((2, 6),)),))) is counted
     assert network.nature(first(4)) is network.nature(Cut((("3", ((2, 6),)),)))
-    assert network.nature() == Nature(convolves=True, draws=True, stacks=False)
+    assert network.nature() == Nature(convolves=True, draws=False, stacks=False)
 
 
 def test_what_was_measured_is_at_hand_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import toys
 from torch import Tensor, nn
 
 from sheaf import models, plugins, stacked, training
+from sheaf.dropout import drops
 from sheaf.models import ModelSettings
 from sheaf.seeds import generator
 from sheaf.stacked import Job
@@ -156,9 +157,8 @@ def test_every_model(name: str) -> None:
     side = 64 if name in ("alexnet", "mobilenet_v2", "resnet50") else 32  # these end in 1x1 maps of 32x32
     shape = (1 if name == "kws_cnn" else 3, side, side)
     model = models.build(ModelSettings(name=name), 4, shape, 0)
-    drew = stacked.draws(model, shape)
-    assert drew == any(isinstance(layer, nn.Dropout) for layer in model.modules())
-    assert stacked.can_stack(model, shape) == (not drew)
+    assert not stacked.draws(model, shape)
+    assert stacked.can_stack(model, shape) == (not drops(model))
     for layer in model.modules():
         if isinstance(layer, nn.Dropout):
             layer.p = 0.0
@@ -228,7 +228,8 @@ def test_the_network_and_the_global_generator_are_left_alone() -> None:
     recipe = Recipe(augment=("flip", "crop"))
     first = stacked.train(model, jobs, recipe, prepare(torch.float32))
     again = stacked.train(model, jobs, recipe, prepare(torch.float32))
-    assert stacked.draws(nn.Sequential(nn.Dropout(), nn.Flatten()), (1, 8, 8))
+    assert stacked.draws(nn.Sequential(nn.AlphaDropout(), nn.Flatten()), (1, 8, 8))
+    assert not stacked.draws(nn.Sequential(nn.Dropout(), nn.Flatten()), (1, 8, 8))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     for (one, _), (other, _) in zip(first, again, strict=True):

@@ -93,7 +93,12 @@ def _recorded(network: Network, task: Task) -> bool:
 
     Parts differ from site to site, and to record a step takes as long as some twenty steps.
     """
-    return task.cut is None and network.nature().stacks
+    return task.cut is None and _stacks(network, task)
+
+
+def _stacks(network: Network, task: Task) -> bool:
+    """Whether the steps of several sites can be one; a restricted softmax differs from site to site."""
+    return network.nature(task.cut).stacks and task.recipe is not None and task.recipe.alpha == 1
 
 
 def _bytes_of_one(worker: Worker, task: Task) -> int:
@@ -116,10 +121,8 @@ def _split(names: tuple[str, ...], fit: int) -> list[tuple[str, ...]]:
 def _how(worker: Worker, task: Task, together: Manner) -> Literal["stacked", "threads", "never"]:
     if together == "never" or task.recipe is None or worker.trains_on(task) == 0:
         return "never"
-    if task.recipe.alpha != 1 or (task.statistic and task.reply):
-        return (
-            "never"  # a restricted softmax differs from site to site; a statistic needs the trained network
-        )
+    if task.statistic and task.reply:
+        return "never"  # a statistic needs the trained network
     cpu = worker.prepare.device.type == "cpu"
     step = task.recipe.batch_size * worker.network.macs(task.cut).train
     if together == "auto" and step > (SMALL_CONVOLUTIONS if cpu else SMALL_STEP):
@@ -132,5 +135,5 @@ def _how(worker: Worker, task: Task, together: Manner) -> Literal["stacked", "th
         side_by_side = cpu and nature.convolves and torch.get_num_threads() > 1
         together = "stacked" if small else "threads" if side_by_side else "never"
     if together == "stacked":
-        return "stacked" if nature.stacks else "never"
+        return "stacked" if _stacks(worker.network, task) else "never"
     return "threads" if together == "threads" and cpu else "never"

@@ -36,7 +36,11 @@ def convolutional() -> nn.Module:
 
 
 def forgetful() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(16, 3))
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Dropout(), nn.Linear(16, 3))
+
+
+def drawing() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.AlphaDropout(), nn.Linear(16, 3))
 
 
 def started(make) -> nn.Module:
@@ -77,13 +81,17 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("make", [linear, convolutional, forgetful])
+@pytest.mark.parametrize("alpha", [1.0, "mask"])
+@pytest.mark.parametrize("make", [linear, convolutional, forgetful, drawing])
 @pytest.mark.parametrize("together", get_args(Manner))
 @pytest.mark.usefixtures("two_threads")
-def test_every_manner_comes_to_the_same(make, together: Manner, tmp_path: Path) -> None:
-    alone = answers(LocalFleet(list(workers(tmp_path / "a", make).values()), together="never"), tasks(make))
+def test_every_manner_comes_to_the_same(make, together: Manner, alpha, tmp_path: Path) -> None:
+    asked = {
+        site: replace(task, recipe=replace(RECIPE, alpha=alpha)) for site, task in tasks(make).items()
+    }
+    alone = answers(LocalFleet(list(workers(tmp_path / "a", make).values()), together="never"), asked)
     fleet = LocalFleet(list(workers(tmp_path / "b", make).values()), together=together)
-    found = answers(fleet, tasks(make))
+    found = answers(fleet, asked)
     assert set(found) == set(SITES)
     for site, update in found.items():
         assert update.counts == alone[site].counts
@@ -113,8 +121,14 @@ def test_who_trains_together(tmp_path: Path) -> None:
     assert how(convolutional, tmp_path) == ([Group((site,), stacked=True) for site in SITES], [])
     assert how(convolutional, tmp_path, threads=1) == ([], list(SITES)), "one core, one after another"
     assert len(how(convolutional, tmp_path, "stacked")[0]) == 2
+    by_itself = [Group((site,), stacked=False) for site in SITES]
+    assert how(forgetful, tmp_path) == (by_itself, []), "each draws of its own"
+    restricted = {
+        site: replace(task, recipe=replace(RECIPE, alpha=0.5)) for site, task in tasks(convolutional).items()
+    }
+    assert groups(workers(tmp_path, convolutional), restricted, "auto") == (by_itself, [])
     for together in get_args(Manner):
-        assert how(forgetful, tmp_path, together) == ([], list(SITES)), "dropout has but one generator"
+        assert how(drawing, tmp_path, together) == ([], list(SITES)), "from the generator of the process"
     assert how(linear, tmp_path, "never") == ([], list(SITES))
 
 
