@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,8 +17,9 @@ from sheaf.types import Params
 def average(theta: Params, weighted: Iterable[tuple[Params, float]]) -> dict[str, Tensor]:
     """sum_k w_k theta_k / sum_k w_k for floating tensors; integer buffers are those of the first site.
 
-    Sums run in float64 in the order given, and hold one model and one update at a time however many there
-    are. Integer buffers (batch norm's step counters) mean nothing averaged, so they are taken, not averaged.
+    Sums run in float64 in the order given. However many updates there are, one model is held, and so many
+    updates at a time as fit ``AT_ONCE``, at least one. Integer buffers (batch norm's step counters) mean
+    nothing averaged, so they are taken, not averaged.
 
     Args:
         theta: what is being merged into: gives the names, shapes and types of the result.
@@ -25,64 +28,86 @@ def average(theta: Params, weighted: Iterable[tuple[Params, float]]) -> dict[str
     Raises:
         ValueError: there is nothing to merge, or the weights sum to nothing.
     """
-    sums = {
-        name: torch.zeros(value.shape, dtype=torch.float64)
-        for name, value in theta.items()
-        if value.is_floating_point()
-    }
+    floating = {name: value for name, value in theta.items() if value.is_floating_point()}
+    sums = {name: torch.empty(value.shape, dtype=torch.float64) for name, value in floating.items()}
     merged: dict[str, Tensor] = {}
     total = 0.0
-    with _cores_for(theta) as cores, _Adder(cores) as adder:
-        for params, weight in weighted:
-            total += weight
-            adder.add(sums, params, weight)
-            for name in params.keys() - sums.keys():
-                merged.setdefault(name, params[name])
-    if total <= 0:
-        raise ValueError("a merge needs at least one update of positive weight")
-    for name, value in theta.items():
-        if value.is_floating_point():
-            merged[name] = sums.pop(name).div_(total).to(value.dtype)
-    return {name: merged[name] for name in theta}
+    with _cores_for(theta) as cores, _Dealt(cores) as dealt:
+        for window in _windows(weighted, sum(value.nbytes for value in theta.values())):
+            begins = total == 0
+            total += sum(weight for _, weight in window)
+            dealt(_add, _beside(sums, [params for params, _ in window]), [w for _, w in window], begins)
+            for name in theta.keys() - sums.keys():
+                merged.setdefault(name, window[0][0][name])
+            window.clear()  # before the next ones come
+        if total <= 0:
+            raise ValueError("a merge needs at least one update of positive weight")
+        means = {name: torch.empty(value.shape, dtype=value.dtype) for name, value in floating.items()}
+        dealt(_divide, _beside(sums, [means]), total)
+    return {name: means[name] if name in means else merged[name] for name in theta}
 
 
-class _Adder:
-    """Adds updates to sums, a piece of a tensor at a time: what is widened to float64 stays in the cache.
+_Beside = tuple[Tensor, tuple[Tensor, ...]]
+"""A piece of a tensor, and the same piece of others."""
 
-    Pieces are dealt out to the cores; each is summed in one order, however many cores there are.
-    """
+
+def _beside(sums: Mapping[str, Tensor], others: Sequence[Params]) -> list[_Beside]:
+    """Every piece of the sums: what is added to it, of several updates, finds it in the cache."""
+    beside = []
+    for name, own in sums.items():
+        of_others = zip(*(_pieces(other[name]) for other in others), strict=True)
+        beside += list(zip(_pieces(own), of_others, strict=True))
+    return beside
+
+
+def _pieces(value: Tensor) -> Sequence[Tensor]:
+    return (value,) if value.numel() <= PIECE else torch.split(value.reshape(-1), PIECE)
+
+
+def _add(piece: _Beside, weights: Sequence[float], begins: bool) -> None:
+    total, values = piece
+    if begins:
+        total.zero_()
+    for value, weight in zip(values, weights, strict=True):
+        total.add_(value, alpha=weight)
+
+
+def _divide(piece: _Beside, by: float) -> None:
+    total, (mean,) = piece
+    mean.copy_(total.div_(by))
+
+
+def _windows(weighted: Iterable[tuple[Params, float]], size: int) -> Iterator[list[tuple[Params, float]]]:
+    """So many at a time as fit ``AT_ONCE``, of ``size`` bytes each."""
+    left = iter(weighted)
+    while window := list(islice(left, max(1, AT_ONCE // max(1, size)))):
+        yield window
+
+
+class _Dealt:
+    """Pieces dealt out to the cores; each is summed in one order, however many cores there are."""
 
     def __init__(self, cores: int) -> None:
-        self._rooms = [torch.empty(PIECE, dtype=torch.float64) for _ in range(cores)]
+        self._cores = cores
         self._pool = ThreadPoolExecutor(cores, initializer=lambda: torch.set_num_threads(1))
 
-    def add(self, sums: Mapping[str, Tensor], params: Params, weight: float) -> None:
-        """Adds ``weight`` times those of ``params`` that have sums."""
-        pieces = [
-            piece
-            for name, total in sums.items()
-            for piece in zip(_pieces(total), _pieces(params[name]), strict=True)
-        ]
+    def __call__(self, do: Callable[..., None], pieces: Sequence[_Beside], *with_it: Any) -> None:
+        """Does it with every piece."""
 
         def of_core(core: int) -> None:
-            room = self._rooms[core]
-            for total, value in pieces[core :: len(self._rooms)]:
-                total.add_(room[: len(value)].copy_(value), alpha=weight)
+            for piece in pieces[core :: self._cores]:
+                do(piece, *with_it)
 
-        if len(self._rooms) == 1:
+        if self._cores == 1:
             of_core(0)
         else:
-            list(self._pool.map(of_core, range(len(self._rooms))))
+            list(self._pool.map(of_core, range(self._cores)))
 
-    def __enter__(self) -> _Adder:
+    def __enter__(self) -> _Dealt:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._pool.shutdown()
-
-
-def _pieces(value: Tensor) -> Sequence[Tensor]:
-    return torch.split(value.reshape(-1), PIECE)
 
 
 def average_by_entry(
@@ -142,8 +167,11 @@ def _is_finite(value: Tensor) -> bool:
 PIECE = 2**17
 """How many numbers are added at a time: 1 MiB of float64, beside which starting an operation is little."""
 
-SMALL = 2_000_000
-"""Up to so many numbers a second core gains less than waiting for it can cost."""
+AT_ONCE = 2**26
+"""Bytes of updates that are added in one go over the sums."""
+
+SMALL, SMALL_TENSORS = 2_000_000, 30_000
+"""Up to so many numbers, or so many a tensor, a second core gains less than waiting for it can cost."""
 
 
 @contextmanager
@@ -151,7 +179,8 @@ def _cores_for(theta: Params) -> Iterator[int]:
     """One core for a small model: waiting for one that others use costs most of a merge of many updates."""
     threads = torch.get_num_threads()
     try:
-        if sum(value.numel() for value in theta.values()) <= SMALL:
+        numbers = sum(value.numel() for value in theta.values())
+        if numbers <= max(SMALL, SMALL_TENSORS * len(theta)):
             torch.set_num_threads(1)
         yield torch.get_num_threads()
     finally:

@@ -1,6 +1,6 @@
 """Dropout that draws from a generator of its own, so that networks with it can be trained side by side.
 
-torch's layers draw from the one generator of the process, which threads would draw from in an order of chance.
+torch's layers draw from the one generator of the process; threads would do so in an order of chance.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from sheaf.blob import sync, write_durably
+from sheaf.blob import Blob, sync, write_durably
 from sheaf.card import Card
 from sheaf.config import Experiment, load_experiment
 from sheaf.engines.dry import DryFleet
@@ -33,7 +33,7 @@ from sheaf.provenance import provenance
 from sheaf.record import CutsRecord, Log, PartRecord, RefusalRecord, Result, SiteRecord
 from sheaf.schema import plain
 from sheaf.sites import Calls, Cloud, Edges
-from sheaf.types import CLOUD, Cut, Fleet, Params
+from sheaf.types import CLOUD, Cut, Fleet, Params, Update
 from sheaf.watch import Quiet, Watch
 from sheaf.weights import save_weights
 from sheaf.worker import Worker
@@ -255,22 +255,35 @@ def _set_up_torch(prepared: Prepared) -> None:
 
 
 def _save_models(prepared: Prepared, folder: Path, edges: Edges, theta: Params | None) -> dict[str, str]:
-    """Writes what each site ended with; returns site -> file."""
+    """Writes what each site ended with, once for all that ended with the same; returns site -> file."""
     (folder / "weights").mkdir(exist_ok=True)
     card = Card.of_dataset(prepared.dataset, prepared.experiment.model)
+    collected = edges.collect()
+    sites = [update.site for update in collected] + [CLOUD] * (theta is not None)
+    files = {site: f"weights/{site}.safetensors" for site in sites}
+    alike: dict[tuple[str, Cut | None], list[Update]] = {}
+    for update in collected:
+        assert update.blob is not None
+        alike.setdefault((update.blob.sha256, edges.cut_of(update.site)), []).append(update)
 
-    def save(site: str, params: Params, cut: Cut | None) -> tuple[str, str]:
+    def save(site: str, params: Params, cut: Cut | None) -> None:
         metadata = replace(card, cut=None if cut is None else cut.header()).metadata()
-        file = f"weights/{site}.safetensors"
-        save_weights(folder / file, params, metadata, named=False)
-        return site, file
+        save_weights(folder / files[site], params, metadata, named=False)
+
+    def save_alike(updates: list[Update]) -> None:
+        first, *others = updates
+        save(first.site, first.params, edges.cut_of(first.site))
+        if others:
+            lying = Blob.at(folder / files[first.site])
+            for other in others:
+                lying.write(folder / files[other.site], named=False)
 
     with ThreadPoolExecutor(WRITERS) as writers:  # opened and written a few at a time, however many there are
-        saved = dict(writers.map(lambda u: save(u.site, u.params, edges.cut_of(u.site)), edges.collect()))
+        list(writers.map(save_alike, alike.values()))
     if theta is not None:
-        saved |= [save(CLOUD, theta, None)]
+        save(CLOUD, theta, None)
     sync(folder / "weights")
-    return saved
+    return files
 
 
 def _cuts(prepared: Prepared, edges: Edges) -> CutsRecord | None:

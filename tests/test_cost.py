@@ -4,9 +4,19 @@ import pytest
 import torch
 from torch import nn
 
+from sheaf import cost
 from sheaf.cost import macs_per_example, train_macs_per_example
 
 SHAPE = (3, 8, 8)
+
+
+@pytest.fixture(autouse=True, params=["numbers", "shapes"])
+def counted_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small networks are run; large ones on the meta device, which comes to the same."""
+    if request.param == "shapes":
+        monkeypatch.setattr(cost, "FEW_PARAMETERS", 0)
+
+
 CONV = 8 * 8 * 3 * 9 * 6  # 8x8 positions, 3x3 window over 3 channels, 6 channels out
 DEPTHWISE = 4 * 4 * 9 * 6  # stride 2; each channel sees itself alone
 LINEAR = 6 * 4 * 4 * 10

@@ -86,9 +86,7 @@ def two_threads():
 @pytest.mark.parametrize("together", get_args(Manner))
 @pytest.mark.usefixtures("two_threads")
 def test_every_manner_comes_to_the_same(make, together: Manner, alpha, tmp_path: Path) -> None:
-    asked = {
-        site: replace(task, recipe=replace(RECIPE, alpha=alpha)) for site, task in tasks(make).items()
-    }
+    asked = {site: replace(task, recipe=replace(RECIPE, alpha=alpha)) for site, task in tasks(make).items()}
     alone = answers(LocalFleet(list(workers(tmp_path / "a", make).values()), together="never"), asked)
     fleet = LocalFleet(list(workers(tmp_path / "b", make).values()), together=together)
     found = answers(fleet, asked)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from sheaf import plugins
+from sheaf import coverage, plugins
 from sheaf.blob import Blob
 from sheaf.merges import _common
 from sheaf.merges.mean import Mean
@@ -138,6 +138,7 @@ def test_a_merge_holds_few_updates_at_a_time(name: str, tmp_path: Path, monkeypa
     one = sum(value.nbytes for value in (*updates[0].params.values(), *updates[0].statistics.values()))
     held = Held()
     monkeypatch.setattr(_common, "ENTRIES", 64)
+    monkeypatch.setattr(coverage, "AT_ONCE", one)
     monkeypatch.setattr(Blob, "open", held.counted(Blob.open))
     monkeypatch.setattr(Blob, "rows", held.counted(Blob.rows))
     merged = merge(params(9), updates, NETWORK)
