@@ -158,6 +158,17 @@ def _write(path: Path, content: bytes | bytearray | memoryview, over: Path | Non
 
 def _link(there: Path, path: Path) -> bool:
     """Gives the file ``there`` a second name. False where that cannot be: it is gone, or on another disk."""
+    try:
+        os.link(there, path)
+    except FileExistsError:
+        return _link_over(there, path)
+    except OSError:
+        return False
+    return True
+
+
+def _link_over(there: Path, path: Path) -> bool:
+    """The same where ``path`` is the name of a file, until it is that of ``there``."""
     half = path.with_name(path.name + ".part")
     try:
         half.unlink(missing_ok=True)
