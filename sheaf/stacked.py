@@ -24,9 +24,11 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from sheaf import products, training
 from sheaf.augment import AUGMENTATIONS
+from sheaf.captured import Captured
 from sheaf.dropout import dropout_from
 from sheaf.frozen import into_training
-from sheaf.recorded import Repeated
+from sheaf.recorded import Function, Repeated
+from sheaf.resident import pick
 from sheaf.seeds import generator
 from sheaf.tail import Tail, floating
 from sheaf.types import Params, Recipe, Samples
@@ -69,7 +71,9 @@ class Stack:
         self._recipe = recipe
         self._state = _State(model, sites, recipe, device)
         steady = recipe.schedule == "constant"  # a rate that changes from step to step cannot be recorded
-        self._step = Repeated(self._state.step if steady else self._state.lowers)
+        self._step: Function = Repeated(self._state.step if steady else self._state.lowers)
+        if device.type == "cuda":
+            self._step = Captured(self._state.lowers)  # an optimizer steps in few kernels
 
     def train(
         self,
@@ -211,9 +215,9 @@ def _next(
     widths = [width(longest) for longest in lengths.amax(1).tolist()]
     lying = pad_sequence(each, batch_first=True)
     positions = F.pad(lying, (0, max(widths) - lying.shape[1])).view(steps, len(feeds), -1)
-    inputs = _gather([feed.samples.inputs for feed in feeds], positions)
-    labels = _gather([feed.samples.targets for feed in feeds], positions)
-    labels[torch.arange(positions.shape[-1]) >= lengths[..., None]] = LEFT_OUT
+    inputs = _gather([feed.samples.inputs for feed in feeds], positions, prepare.device)
+    labels = _gather([feed.samples.targets for feed in feeds], positions, prepare.device)
+    labels[(torch.arange(positions.shape[-1]) >= lengths[..., None]).to(labels.device)] = LEFT_OUT
     x, labels = prepare(inputs.flatten(0, 2)).view(inputs.shape), labels.to(prepare.device)
     for name in recipe.augment:
         for site, feed in enumerate(feeds):
@@ -229,12 +233,16 @@ def _width(batch_size: int, longest: int) -> int:
     return half if longest <= half else max(batch_size, longest)
 
 
-def _gather(sources: Sequence[Tensor], positions: Tensor) -> Tensor:
+def _gather(sources: Sequence[Tensor], positions: Tensor, device: torch.device) -> Tensor:
     """(T, S, B, ...): at each of T steps, what lies at (T, S, B) ``positions`` of S sites' sources."""
-    if all(source is sources[0] for source in sources):
-        found = sources[0].index_select(0, positions.flatten())
+
+    def of(source: Tensor, positions: Tensor) -> Tensor:
+        found = pick(source, positions.flatten(), device)
         return found.view(*positions.shape, *found.shape[1:])
-    return torch.stack([own[positions[:, site]] for site, own in enumerate(sources)], dim=1)
+
+    if all(source is sources[0] for source in sources):
+        return of(sources[0], positions)
+    return torch.stack([of(own, positions[:, site]) for site, own in enumerate(sources)], dim=1)
 
 
 def _of_epochs(losses: list[float], sizes: list[int]) -> list[float]:

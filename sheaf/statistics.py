@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from sheaf import training
 from sheaf.cost import copy_to
+from sheaf.resident import pick
 from sheaf.seeds import generator, seed_for
 from sheaf.types import Samples, Statistic, StatisticKind
 
@@ -122,7 +123,7 @@ def fisher(model: nn.Module, samples: Samples, prepare: training.Preparation, se
     draws = generator(seed)
     together = max(1, ENTRIES // sum(value.numel() for value in params.values()))
     for positions in torch.split(samples.positions, together):
-        x = prepare(samples.inputs[positions])
+        x = prepare(pick(samples.inputs, positions, prepare.device))
         exponential = torch.empty(len(x), classes).exponential_(generator=draws)
         noise = -exponential.log().to(prepare.device)
         try:

@@ -17,11 +17,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
 from sheaf.augment import AUGMENTATIONS
+from sheaf.captured import Captured
 from sheaf.cores import side_by_side
 from sheaf.dropout import dropout_from
 from sheaf.errors import SettingError
 from sheaf.frozen import into_training, is_frozen
 from sheaf.metrics import confusion_matrix
+from sheaf.resident import pick
 from sheaf.seeds import generator, global_draws_from, seed_for
 from sheaf.tail import Tail, floating
 from sheaf.types import Recipe, Samples
@@ -80,6 +82,24 @@ def train(
     precision = autocast(recipe, prepare.device)
     held = torch.bincount(samples.labels).nonzero().flatten().to(prepare.device)
     tail = Tail(_stack_of_one(model), [steps], recipe.tail) if recipe.tail and steps else None
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    def lowers(x: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        """The loss of a batch, and the gradients of what is trained, None for what has no part in it."""
+        optimizer.zero_grad()
+        with precision:
+            lost = loss(restricted(model(x), held, recipe.alpha), labels)
+        lost.backward()  # type: ignore[no-untyped-call]
+        return lost.detach(), *(parameter.grad for parameter in trained)  # type: ignore[arg-type]
+
+    def descend(lost: Tensor, *gradients: Tensor) -> Tensor:
+        """One step of the optimizer; the loss, which the next batch does not write over."""
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            parameter.grad = gradient
+        optimizer.step()
+        return lost.clone()
+
+    again = Captured(lowers) if prepare.device.type == "cuda" else lowers
     losses, step, examples = [], 0, 0
     of_layers = seed_for(seed, "layers")
     with contextlib.ExitStack() as drawing:
@@ -89,19 +109,14 @@ def train(
             drawing.enter_context(dropout_from(model, of_layers))
         for _ in range(recipe.epochs):
             parts = []  # summed once an epoch, not at every step
-            for inputs, labels in batches(samples, recipe.batch_size, draws):
+            for inputs, labels in batches(samples, recipe.batch_size, draws, prepare.device):
                 x = prepare(inputs)
                 for augment in augmentations:
                     x = augment(x, draws)
-                optimizer.zero_grad()
-                with precision:
-                    logits = restricted(model(x), held, recipe.alpha)
-                    lost = loss(logits, labels.to(prepare.device))
-                lost.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
+                lost = descend(*again(x, labels.to(prepare.device)))
                 if scheduler is not None:
                     scheduler.step()
-                parts.append((lost.detach(), len(labels)))
+                parts.append((lost, len(labels)))
                 step += 1
                 if tail is not None:
                     tail.add(_stack_of_one(model), step)
@@ -201,7 +216,8 @@ def forward(
 
     def answer(positions: Tensor) -> Tensor:
         with torch.inference_mode():  # of this thread
-            return model(prepare(samples.inputs.index_select(0, positions))).float().cpu()  # type: ignore[no-any-return]
+            x = prepare(pick(samples.inputs, positions, prepare.device))
+            return model(x).float().cpu()  # type: ignore[no-any-return]
 
     return torch.cat(list(over(answer, torch.split(samples.positions, EVALUATION_BATCH))))
 
@@ -222,15 +238,17 @@ def reestimate_statistics(model: nn.Module, samples: Samples, prepare: Preparati
     with torch.no_grad():
         # Batches of one size, as each counts the same in the cumulative average.
         for positions in torch.tensor_split(samples.positions, math.ceil(len(samples) / EVALUATION_BATCH)):
-            model(prepare(samples.inputs[positions]))
+            model(prepare(pick(samples.inputs, positions, prepare.device)))
     for norm, momentum in zip(norms, usual, strict=True):
         norm.momentum = momentum
 
 
-def batches(samples: Samples, batch_size: int, draws: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """One shuffled pass over all samples: (inputs, labels) a batch."""
+def batches(
+    samples: Samples, batch_size: int, draws: torch.Generator, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One shuffled pass over all samples: (inputs, labels) a batch; where they lie, see ``resident.pick``."""
     for positions in positions_of_batches(samples, batch_size, draws):
-        yield samples.inputs[positions], samples.targets[positions]
+        yield pick(samples.inputs, positions, device), pick(samples.targets, positions, device)
 
 
 def positions_of_batches(samples: Samples, batch_size: int, draws: torch.Generator) -> tuple[Tensor, ...]:

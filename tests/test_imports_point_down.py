@@ -24,6 +24,8 @@ LEVELS = [
         "cost",
         "cores",
         "tail",
+        "captured",
+        "resident",
     ],
     ["types", "extras", "frozen", "dropout"],
     [

@@ -80,7 +80,7 @@ def test_batches_hold_every_example_and_never_one_alone(n: int, batch_size: int)
 def test_a_pass_meets_each_example_once(n: int, batch_size: int, seed: int) -> None:
     pool = Samples.of(torch.arange(100).view(100, 1, 1, 1), torch.arange(100))
     part = pool.select(torch.randperm(100, generator=generator(seed))[:n])
-    met = list(training.batches(part, batch_size, generator(seed)))
+    met = list(training.batches(part, batch_size, generator(seed), PREPARE.device))
     assert [len(labels) for _, labels in met] == training.batch_sizes(n, batch_size)
     assert all(torch.equal(inputs.flatten(), labels) for inputs, labels in met)
     assert sorted(label for _, labels in met for label in labels.tolist()) == sorted(part.labels.tolist())

@@ -8,7 +8,8 @@ In sketches on two cores a stack wins where a step computes so little that start
 costs more, and only without convolutions: grouped ones take a CPU longer than the same ones apart. Small
 convolutions win side by side, as one of them has not enough work for two cores.
 
-On a GPU small networks of either kind are stacked, the rest go one after another; that is not measured yet.
+On a GPU small networks of either kind are stacked, deeply, and one stack goes after another, as do the
+networks of the rest: each has all of the GPU. That is not measured yet.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ Manner = Literal["auto", "stacked", "threads", "never"]
 
 DEEPEST, SHALLOWEST = 16, 4
 """How many sites a stack has at most and at least: fewer gain nothing."""
+
+DEEPEST_ON_GPU = 64
+"""A GPU takes as long to start an operation for one site as for many."""
 
 STACK_BYTES = 3_500_000
 """What a stack trains, with gradients and moments, lies in so many bytes, unless it is of the shallowest.
@@ -81,8 +85,10 @@ def groups(
         else:
             # Those of a similar number of steps together: a stack takes as long as its longest.
             names.sort(key=lambda name: -workers[name].trains_on(tasks[name]))
-            fit = STACK_BYTES // _bytes_of_one(workers[names[0]], tasks[names[0]])
-            found += [Group(each, stacked=True) for each in _split(tuple(names), fit)]
+            worker = workers[names[0]]
+            fit = STACK_BYTES // _bytes_of_one(worker, tasks[names[0]])
+            deal = _split_for_gpu(tuple(names)) if _on_gpu(worker) else _split(tuple(names), fit)
+            found += [Group(each, stacked=True) for each in deal]
     if len(found) == 1 and len(found[0].names) == 1:
         return [], alone + list(found[0].names)
     return found, alone
@@ -114,8 +120,20 @@ def _split(names: tuple[str, ...], fit: int) -> list[tuple[str, ...]]:
     deepest = max(SHALLOWEST, min(fit, DEEPEST))
     count = max(-(-len(names) // deepest), min(4, len(names) // SHALLOWEST))
     count += count % 2 if count > 1 else 0
+    return _even(names, count)
+
+
+def _split_for_gpu(names: tuple[str, ...]) -> list[tuple[str, ...]]:
+    return _even(names, -(-len(names) // DEEPEST_ON_GPU))
+
+
+def _even(names: tuple[str, ...], count: int) -> list[tuple[str, ...]]:
     ends = [len(names) * part // count for part in range(count + 1)]
     return [names[start:stop] for start, stop in pairwise(ends)]
+
+
+def _on_gpu(worker: Worker) -> bool:
+    return worker.prepare.device.type == "cuda"
 
 
 def _how(worker: Worker, task: Task, together: Manner) -> Literal["stacked", "threads", "never"]:

@@ -91,16 +91,18 @@ class LocalFleet:
     def _side_by_side(
         self, todo: Sequence[Group], call: Mapping[str, Task], wanted: Mapping[str, Task]
     ) -> Iterator[Update]:
-        """Trains a group on each thread. What is done is written and yielded while others train."""
+        """Trains a group on each core, or one on a GPU. What is done is written and yielded meanwhile."""
         threads, stopped = torch.get_num_threads(), threading.Event()
-        pool = ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1))
+        device = self._workers[todo[0].names[0]].prepare.device
+        lanes = 1 if device.type == "cuda" else threads
+        pool = ThreadPoolExecutor(lanes, initializer=lambda: torch.set_num_threads(1))
         writers = ThreadPoolExecutor(WRITERS, initializer=lambda: torch.set_num_threads(1))
         running: deque[tuple[Group, Future[_Trained]]] = deque()
         left = deque(todo)
         torch.set_num_threads(1)  # the cores are taken: whoever journals meanwhile must not wait for both
         try:
             while left or running:
-                while left and len(running) <= threads:  # one waits, so that no thread does
+                while left and len(running) <= lanes:  # one waits, so that no thread does
                     group = left.popleft()
                     running.append((group, pool.submit(self._train, group, call, stopped, writers)))
                 group, future = running.popleft()
