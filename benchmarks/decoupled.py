@@ -30,7 +30,7 @@ from sheaf.types import CLOUD
 
 SEEDS = "0,1,2"
 EPOCHS = 20
-LONG = 100
+LONG, LONGER = 100, 200
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "all pooled, finetune 50 %": (*ALL, "method.refit=", "method.finetune=EPOCHS/2"),
     "all pooled, equal widths": (*ALL, "method.cut=EQUAL"),
     f"all pooled, equal widths, {LONG} epochs": (*ALL, "method.cut=EQUAL", "method.train=LONG"),
+    f"all pooled, equal widths, {LONGER} epochs": (*ALL, "method.cut=EQUAL", "method.train=LONGER"),
     f"all pooled, equal widths, {LONG} epochs, weight decay": (
         *ALL,
         "method.cut=EQUAL",
@@ -101,7 +102,7 @@ def experiments(name: str) -> dict[str, Experiment]:
     """Step -> its experiment, seed 0."""
     job = NETWORKS[name]
     words = {"EPOCHS/4": job.recipe % (EPOCHS // 4), "EPOCHS/2": job.recipe % (EPOCHS // 2)}
-    words |= {"LONG": job.recipe % LONG, "EQUAL": job.equal}
+    words |= {"LONG": job.recipe % LONG, "LONGER": job.recipe % LONGER, "EQUAL": job.equal}
 
     def filled(setting: str) -> str:
         key, _, value = setting.partition("=")

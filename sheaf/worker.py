@@ -94,8 +94,11 @@ class Worker:
             done = self._tasks[task.kind](task, progress)
         return self._update(task, done, time.perf_counter() - started, peak.bytes)
 
-    def job(self, task: Task) -> Job:
+    def job(self, task: Task, opened: dict[str, Params]) -> Job:
         """What a train task trains from, on what.
+
+        Args:
+            opened: parameters by their digest: those that many sites begin with are decoded once.
 
         Raises:
             DataError: there is nothing to train on.
@@ -104,7 +107,10 @@ class Worker:
         norms = any(isinstance(module, _BatchNorm) for module in self.network.of(task.cut).modules())
         if len(samples) == 1 and norms:
             raise DataError(f"{self.name} has one training example, over which batch norm has no variance")
-        return Job(self._params_of(task), samples, task.seed)
+        blob = self._blob_of(task)
+        if blob.sha256 not in opened:
+            opened[blob.sha256] = blob.open()
+        return Job(opened[blob.sha256], samples, task.seed)
 
     def trains_on(self, task: Task) -> int:
         """How many examples a train task trains on."""
@@ -152,7 +158,7 @@ class Worker:
         return Cost(spent, macs_per_example=macs.forward, parameters=held)
 
     def _train(self, task: Task, progress: Progress | None) -> _Done:
-        job, model = self.job(task), self.network.of(task.cut)
+        job, model = self.job(task, {}), self.network.of(task.cut)
         model.load_state_dict(job.start)
         told = None if progress is None else (lambda *step: progress(self.name, *step))
         losses = training.train(model, job.samples, _recipe(task), self.prepare, job.seed, told)
@@ -167,7 +173,7 @@ class Worker:
         return _Done()
 
     def _evaluate(self, task: Task, progress: Progress | None) -> _Done:
-        what = task.cut, self._digest(task), id(self.data.test)
+        what = task.cut, self._blob_of(task).sha256, id(self.data.test)
         confusion, loss = self.network.once(what, lambda: self._measured(task))
         metrics: dict[str, Any] = {"confusion": confusion.tolist(), "loss": loss}
         if len(self.held_out):
@@ -212,7 +218,7 @@ class Worker:
         return _Done(_encode(model), metrics, self.cost_of(task))
 
     def _collect(self, task: Task, progress: Progress | None) -> _Done:
-        return _Done(task.blob or self._before(task))
+        return _Done(self._blob_of(task))
 
     def _remember(self, task: Task, progress: Progress | None) -> _Done:
         self._held.remember(task.call, task.blob)
@@ -321,17 +327,13 @@ class Worker:
 
     def _params_of(self, task: Task) -> Params:
         """The parameters that the task brings, or else those that the site holds."""
-        return (task.blob or self._before(task)).open()
+        return self._blob_of(task).open()
 
-    def _digest(self, task: Task) -> str:
-        """SHA-256 of the same parameters."""
-        return (task.blob or self._before(task)).sha256
-
-    def _before(self, task: Task) -> Blob:
-        held = self._held.before(task.call)
-        if held is None:
+    def _blob_of(self, task: Task) -> Blob:
+        found = task.blob or self._held.before(task.call)
+        if found is None:
             raise ValueError(f"{self.name} holds no model yet: the first task must bring one")
-        return held
+        return found
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,8 @@ class LocalFleet:
 
         began = time.perf_counter()
         with PeakMemory(prepare.device) as peak:
-            jobs = [worker.job(call[worker.name]) for worker in workers]
+            opened: dict[str, Params] = {}
+            jobs = [worker.job(call[worker.name], opened) for worker in workers]
             if group.stacked:
                 with self._stacks.one(network, task.cut, task.recipe, len(jobs), prepare.device) as stack:
                     trained = stack.train(jobs, prepare, told)
