@@ -28,6 +28,7 @@ import venv
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from unittest import mock
@@ -51,7 +52,9 @@ from sheaf.models import ModelSettings
 from sheaf.partitions.iid import IID
 from sheaf.prepared import Prepared, prepare
 from sheaf.provenance import provenance
+from sheaf.record import Row
 from sheaf.types import CLOUD, Recipe, Task, Update
+from sheaf.watch import Quiet
 
 SEED = 0
 FLOWER = "flwr[simulation]==1.41.0"
@@ -113,8 +116,7 @@ JOBS = {
 """The first is FedAvg's own: 100 clients of 600 images, batches of 10, plain SGD (McMahan et al. 2017, 3)."""
 
 GROWTH = (10, 100, 1000)
-"""Edges, with 60 images each."""
-
+"""Edges, each with 60 images and 10 to test with: the work of a round is in proportion to their number."""
 
 MERGED, UPDATES = 2_500_000, 50
 """Numbers in an update, and updates, of a merge."""
@@ -134,17 +136,34 @@ def small_cnn(num_classes: int, in_shape: tuple[int, int, int]) -> nn.Module:
     )
 
 
-def sheaf(job: Job, together: str, threads: int = 0) -> dict[str, float]:
-    """A whole run, on so many threads; 0 leaves them as they are."""
-    usual = torch.get_num_threads()
+class Rounds(Quiet):
+    """Takes the time at the end of each round."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def row(self, row: Row) -> None:
+        """Notes it."""
+        if row.stage == "average":
+            self.ends.append(time.perf_counter())
+
+
+def sheaf(job: Job, together: str, threads: int = 0) -> dict[str, Any]:
+    """A whole run, on so many threads; 0 leaves them as they are. ``rounds`` are the seconds of all but one."""
+    usual, rounds = torch.get_num_threads(), Rounds()
     with tempfile.TemporaryDirectory() as folder, PeakMemory(torch.device("cpu")) as peak:
         began = time.perf_counter()
-        result = runs.run(job.experiment(together, threads), out=Path(folder) / "run")
+        result = runs.run(job.experiment(together, threads), out=Path(folder) / "run", watch=rounds)
         seconds = time.perf_counter() - began
         final = result.final(CLOUD)
     torch.set_num_threads(usual)
     assert final is not None
-    return {"seconds": seconds, "accuracy": final.accuracy_all, "memory": peak.bytes}
+    return {
+        "seconds": seconds,
+        "accuracy": final.accuracy_all,
+        "memory": peak.bytes,
+        "rounds": [end - start for start, end in pairwise(rounds.ends)],
+    }
 
 
 class Bare:
@@ -238,7 +257,7 @@ def flower(bare: Bare, folder: Path) -> dict[str, float]:
     return answer
 
 
-def beside(side: Callable[[], dict[str, float]]) -> dict[str, float]:
+def beside(side: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What a side measures, with the cores that other programs used meanwhile as ``others``."""
 
     def used() -> tuple[float, float]:
@@ -291,19 +310,19 @@ def measured(name: str, environment: Path | None) -> dict[str, Any]:
 
 
 def grown(edges: int) -> dict[str, Any]:
-    """Seconds and memory of a run with so many edges, of the same work each."""
-    job = Job("mlp", "mnist", edges, 60, 10, 5, 3, 0)
+    """Seconds of a run and of its rounds but the first, and memory, with so many edges of the same work."""
+    job = Job("mlp", "mnist", edges, 60, 10, 6, 3, 0, tested=10 * edges)
     runs_of = [beside(lambda: sheaf(job, "auto")) for _ in range(job.repeats)]
-    seconds = statistics.median(one["seconds"] for one in runs_of)
-    memory = max(one["memory"] for one in runs_of)
+    rounds = [seconds for one in runs_of for seconds in one["rounds"]]
     return {
         "job": f"{edges} edges of 60 images",
         "edges": edges,
-        "median_s": seconds,
-        "ms_an_edge_and_round": 1000 * seconds / edges / job.rounds,
+        "median_s": statistics.median(one["seconds"] for one in runs_of),
+        "round_s": statistics.median(rounds),
+        "rounds_s": rounds,
         "seconds": [one["seconds"] for one in runs_of],
         "others": [one["others"] for one in runs_of],
-        "memory_bytes": memory,
+        "memory_bytes": max(one["memory"] for one in runs_of),
         "settings": asdict(job),
     }
 

@@ -40,9 +40,11 @@ def simulation(rows: Rows) -> str:
     growth = [
         (
             row["edges"],
-            f"{row['median_s']:.2f}",
-            f"{row['ms_an_edge_and_round']:.2f}",
+            f"{1000 * row['round_s']:.0f} ({1000 * min(row['rounds_s']):.0f} to "
+            f"{1000 * max(row['rounds_s']):.0f})",
+            f"{1000 * row['round_s'] / row['edges']:.2f}",
             "-" if smaller is None else f"{_further(smaller, row):.2f}",
+            f"{row['median_s']:.2f}",
             size(row["memory_bytes"]),
         )
         for smaller, row in zip([None, *sizes], sizes, strict=False)
@@ -79,12 +81,20 @@ def simulation(rows: Rows) -> str:
         "start) and than the best of the bare loops. sheaf's seconds are of a whole run with its journal "
         "and files.\n\n"
         + table(("job", *sides.values(), "over Flower", "over bare"), lines)
-        + "\n\nAccuracy of the last average:\n\n"
+        + "\n\nFlower with its start: "
+        + "; ".join(
+            f"{seconds:.1f} s, {seconds / row['sides']['sheaf']['median_s']:.1f}x"
+            for row in jobs
+            for seconds in row["flower_with_start_s"]
+        )
+        + ".\n\nAccuracy of the last average:\n\n"
         + table(("job", *sides.values()), accuracies)
-        + "\n\nOne hidden layer on MNIST, 60 images an edge, 5 rounds of all edges. To "
-        "measure the average takes as long however many edges there are; what should not grow is the time of "
-        "each further edge:\n\n"
-        + table(("edges", "s", "ms an edge and round", "of each further edge", "peak memory"), growth)
+        + "\n\nOne hidden layer on MNIST, all edges in each of 6 rounds, 60 images an edge to train with and "
+        "10 to measure the average with. Milliseconds of a round but the first, median (least to most):\n\n"
+        + table(
+            ("edges", "a round, ms", "an edge, ms", "each further edge, ms", "the run, s", "peak memory"),
+            growth,
+        )
         + "\n\nCores that processes beside the benchmark's own used meanwhile, Flower's among them, median "
         "(least to most):\n\n"
         + table(("job", *sides.values()), others)
@@ -123,8 +133,7 @@ def _seconds(side: Mapping[str, Any] | None) -> str:
 
 def _further(smaller: Mapping[str, Any], row: Mapping[str, Any]) -> float:
     """Milliseconds a round of each edge that a larger fleet has more."""
-    more = (row["edges"] - smaller["edges"]) * row["settings"]["rounds"]
-    return float(1000 * (row["median_s"] - smaller["median_s"]) / more)
+    return float(1000 * (row["round_s"] - smaller["round_s"]) / (row["edges"] - smaller["edges"]))
 
 
 def _others(side: Mapping[str, Any] | None) -> str:
