@@ -118,6 +118,9 @@ JOBS = {
 GROWTH = (10, 100, 1000)
 """Edges, each with 60 images and 10 to test with: the work of a round is in proportion to their number."""
 
+PAIRS = 12
+"""Of runs with the journal and without."""
+
 MERGED, UPDATES = 2_500_000, 50
 """Numbers in an update, and updates, of a merge."""
 
@@ -149,7 +152,7 @@ class Rounds(Quiet):
 
 
 def sheaf(job: Job, together: str, threads: int = 0) -> dict[str, Any]:
-    """A whole run, on so many threads; 0 leaves them as they are. ``rounds`` are the seconds of all but one."""
+    """A whole run, on so many threads (0 leaves them as they are), and the seconds of its rounds but one."""
     usual, rounds = torch.get_num_threads(), Rounds()
     with tempfile.TemporaryDirectory() as folder, PeakMemory(torch.device("cpu")) as peak:
         began = time.perf_counter()
@@ -400,13 +403,20 @@ def journaled() -> dict[str, Any]:
                 spent[0] += time.perf_counter() - began
 
     shares, seconds, without = [], [], []
-    for _ in range(job.repeats):
+
+    def timed() -> None:
         spent[0] = 0.0
         with mock.patch.object(runs, "Journal", Timed):
             seconds.append(sheaf(job, "auto")["seconds"])
         shares.append(spent[0] / seconds[-1])
+
+    def forgetful() -> None:
         with mock.patch.object(runs, "Journal", Forgetful):
             without.append(sheaf(job, "auto")["seconds"])
+
+    for turn in range(PAIRS):
+        for side in (timed, forgetful) if turn % 2 else (forgetful, timed):
+            side()
     return {
         "job": "the journal's share of the first job",
         "share": statistics.median(shares),
