@@ -25,7 +25,7 @@ from sheaf.errors import RunFolderError
 from sheaf.types import Absence, Task, Update
 from sheaf.wire import encode_header, task_digest
 
-TOGETHER = 0.1
+TOGETHER = 1.0
 """Seconds within which answers are synced together: to wait for the disk takes longer than to write."""
 
 

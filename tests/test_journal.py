@@ -211,7 +211,7 @@ with Journal(Path(sys.argv[1]), IDENTITY) as journal:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 40, resource.RLIM_INFINITY))  # a disk that is full
     try:
         journal.record(task(2), update("a", 2, None))
-        time.sleep(5 * TOGETHER)
+        time.sleep(2 * TOGETHER)
         journal.record(task(3), update("a", 3, None))
     except OSError as error:
         print("refused:", error)
