@@ -6,13 +6,10 @@ network is large. What ``recorded`` does on a CPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-Answer = tuple[Tensor, ...]
-Function = Callable[..., Answer]
+from sheaf.recorded import Answer, Function
 
 WARM_UPS = 3
 """Calls that run as they are, in which libraries choose their kernels and take their memory."""

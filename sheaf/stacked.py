@@ -70,10 +70,13 @@ class Stack:
     def __init__(self, model: nn.Module, sites: int, recipe: Recipe, device: torch.device) -> None:
         self._recipe = recipe
         self._state = _State(model, sites, recipe, device)
-        steady = recipe.schedule == "constant"  # a rate that changes from step to step cannot be recorded
-        self._step: Function = Repeated(self._state.step if steady else self._state.lowers)
+        self._step: Function
         if device.type == "cuda":
             self._step = Captured(self._state.lowers)  # an optimizer steps in few kernels
+        elif recipe.schedule == "constant":
+            self._step = Repeated(self._state.step)
+        else:
+            self._step = Repeated(self._state.lowers)  # a rate that changes cannot be recorded
 
     def train(
         self,

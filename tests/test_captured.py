@@ -17,6 +17,12 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 GPU = torch.device("cuda")
 
 
+@pytest.fixture(autouse=True)
+def same_kernels_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a run."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+
+
 def network() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 16), nn.Linear(16, 4)

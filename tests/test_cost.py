@@ -11,10 +11,11 @@ SHAPE = (3, 8, 8)
 
 
 @pytest.fixture(autouse=True, params=["numbers", "shapes"])
-def counted_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def counted_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Small networks are run; large ones on the meta device, which comes to the same."""
     if request.param == "shapes":
         monkeypatch.setattr(cost, "FEW_PARAMETERS", 0)
+    return str(request.param)
 
 
 CONV = 8 * 8 * 3 * 9 * 6  # 8x8 positions, 3x3 window over 3 channels, 6 channels out
@@ -94,3 +95,16 @@ def test_models_that_cannot_run_on_meta(count, times):
     model, before = Scaled(), torch.random.get_rng_state()
     assert count(model, SHAPE) == times * 192 * 4
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("side", [8, 128])
+def test_only_a_small_network_on_small_inputs_is_run(side: int, counted_by: str) -> None:
+    met = []
+
+    class Watching(nn.Flatten):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            met.append(x.device.type)
+            return super().forward(x)
+
+    macs_per_example(nn.Sequential(Watching(), nn.Linear(3 * side * side, 2)), (3, side, side))
+    assert met == ["cpu" if counted_by == "numbers" and side == 8 else "meta"]

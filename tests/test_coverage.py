@@ -129,3 +129,33 @@ def test_finite_numbers_whose_sum_is_not_are_finite(dtype: torch.dtype) -> None:
     both = torch.zeros(9, dtype=dtype)
     both[2], both[5] = float("inf"), float("-inf")
     assert misfit(theta, {"w": both}) == "w has values that are not finite"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("at_once", [0, 2**26])
+def test_pieces_windows_and_cores_leave_the_bits_alone(
+    threads: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws = torch.Generator().manual_seed(1)
+    theta = {"w": torch.zeros(5, 3, 2, 2), "b": torch.zeros(3), "scale": torch.zeros(())}
+    sent = [
+        {name: torch.randn(value.shape, generator=draws) for name, value in theta.items()} for _ in range(7)
+    ]
+    for each in sent[::2]:
+        each["w"] = each["w"].to(memory_format=torch.channels_last)
+    weighted = [(each, 1.0 + k / 3) for k, each in enumerate(sent)]
+    expected = {name: torch.zeros(value.shape, dtype=torch.float64) for name, value in theta.items()}
+    for params_of_one, weight in weighted:
+        for name, total in expected.items():
+            total.add_(params_of_one[name].double(), alpha=weight)
+    usual = torch.get_num_threads()
+    for name, value in {"PIECE": 8, "SMALL": 0, "SMALL_TENSORS": 0, "AT_ONCE": at_once}.items():
+        monkeypatch.setattr(coverage, name, value)
+    try:
+        torch.set_num_threads(threads)
+        merged = average(theta | {"w": theta["w"].to(memory_format=torch.channels_last)}, weighted)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(usual)
+    for name, total in expected.items():
+        assert torch.equal(merged[name], (total / sum(weight for _, weight in weighted)).float()), name

@@ -24,10 +24,9 @@ LEVELS = [
         "cost",
         "cores",
         "tail",
-        "captured",
         "resident",
     ],
-    ["types", "extras", "frozen", "dropout"],
+    ["types", "extras", "frozen", "dropout", "captured"],
     [
         "plugins",
         "wire",

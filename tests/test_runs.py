@@ -1,4 +1,4 @@
-"""What a run does to the process that it is in, and undoes."""
+"""What a run does to the process that it is in and undoes, and what it leaves in its folder."""
 
 from __future__ import annotations
 

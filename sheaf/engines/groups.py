@@ -85,9 +85,10 @@ def groups(
         else:
             # Those of a similar number of steps together: a stack takes as long as its longest.
             names.sort(key=lambda name: -workers[name].trains_on(tasks[name]))
-            worker = workers[names[0]]
-            fit = STACK_BYTES // _bytes_of_one(worker, tasks[names[0]])
-            deal = _split_for_gpu(tuple(names)) if _on_gpu(worker) else _split(tuple(names), fit)
+            if workers[names[0]].prepare.device.type == "cuda":
+                deal = _even(tuple(names), -(-len(names) // DEEPEST_ON_GPU))
+            else:
+                deal = _split(tuple(names), STACK_BYTES // _bytes_of_one(workers[names[0]], tasks[names[0]]))
             found += [Group(each, stacked=True) for each in deal]
     if len(found) == 1 and len(found[0].names) == 1:
         return [], alone + list(found[0].names)
@@ -123,17 +124,9 @@ def _split(names: tuple[str, ...], fit: int) -> list[tuple[str, ...]]:
     return _even(names, count)
 
 
-def _split_for_gpu(names: tuple[str, ...]) -> list[tuple[str, ...]]:
-    return _even(names, -(-len(names) // DEEPEST_ON_GPU))
-
-
 def _even(names: tuple[str, ...], count: int) -> list[tuple[str, ...]]:
     ends = [len(names) * part // count for part in range(count + 1)]
     return [names[start:stop] for start, stop in pairwise(ends)]
-
-
-def _on_gpu(worker: Worker) -> bool:
-    return worker.prepare.device.type == "cuda"
 
 
 def _how(worker: Worker, task: Task, together: Manner) -> Literal["stacked", "threads", "never"]:
