@@ -2,8 +2,9 @@
 
 ``journal.jsonl`` holds one line for each answer of a site; its tensors lie beside it in a safetensors file
 that was synced to disk before the line was written. To sync takes longer than to train a small network, so
-answers that come within a second are synced together, the last ones at the end of their call: a crash costs
-at most the answers of that second, which are asked for again.
+answers that come within a second are synced together, while the run goes on: a crash costs at most the
+answers of that second, which are asked for again. Those that could not be had again are waited for
+(``settle``).
 
 A run that starts again walks through its method from the top and finds here what was already answered. The
 last line may be half-written, if the machine went down in mid-write: it is dropped, and that answer is asked
@@ -17,6 +18,7 @@ import json
 import os
 import threading
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +50,11 @@ class Journal:
         if entries:
             self._check_identity(entries[0], identity)
         self._entries = {(entry["call"], entry["site"]): entry for entry in entries[1:]}
+        self._shared: dict[tuple[int, int], Path] = {}  # by call and file
         self._append_to = self._file.open("ab")
         self._waiting: list[bytes] = []
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()  # held for as long as the disk takes, in which others may record
         self._timer: threading.Timer | None = None
         self._failed: OSError | None = None
         if not entries:
@@ -77,15 +81,16 @@ class Journal:
 
     def record(self, task: Task, update: Update) -> Update:
         """Makes an answer durable within ``TOGETHER``. Returns it with its tensors on disk, not in memory."""
-        blob = update.blob
+        blob, lies = update.blob, None
         if blob is not None:
-            blob = blob.write(self._tensors_of(task.call, update.site), named=False)
+            blob, path = self._lying(task.call, update.site, blob)
+            lies = {"sha256": blob.sha256, "size": blob.size, "file": path.name}
         entry: dict[str, Any] = {
             "call": task.call,
             "site": update.site,
             "task": task_digest(task),
             "update": update.header(),
-            "blob": None if blob is None else {"sha256": blob.sha256, "size": blob.size},
+            "blob": lies,
         }
         self._append(entry)
         self._entries[task.call, update.site] = entry
@@ -115,24 +120,24 @@ class Journal:
         Raises:
             OSError: the disk takes no more. What is in doubt is not written a second time.
         """
-        with self._lock:
-            if self._failed is not None:
-                raise self._failed
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            if not self._waiting:
+        with self._writing:
+            with self._lock:
+                if self._failed is not None:
+                    raise self._failed
+                if self._timer is not None:
+                    self._timer.cancel()
+                    self._timer = None
+                waiting, self._waiting = self._waiting, []
+            if not waiting:
                 return
             try:
                 sync(self._folder)
-                self._append_to.writelines(self._waiting)
+                self._append_to.writelines(waiting)
                 self._append_to.flush()
                 os.fsync(self._append_to.fileno())
             except OSError as error:
                 self._failed = error
                 raise
-            finally:
-                self._waiting.clear()
 
     def _settle_in_time(self) -> None:
         with contextlib.suppress(OSError):  # raised again where the next answer is recorded
@@ -175,14 +180,24 @@ class Journal:
     def _checked_blob(self, entry: dict[str, Any]) -> Blob | None:
         if entry["blob"] is None:
             return None
-        path = self._tensors_of(entry["call"], entry["site"])
+        path = self._folder / entry["blob"]["file"]
         blob = Blob.at(path, entry["site"]) if path.exists() else None
         if blob is None or blob.sha256 != entry["blob"]["sha256"]:
             raise RunFolderError(f"{path}: missing or damaged; this run cannot be resumed")
         return blob
 
-    def _tensors_of(self, call: int, site: str) -> Path:
-        return self._folder / f"{call:06d}-{site}.safetensors"
+    def _lying(self, call: int, site: str, blob: Blob) -> tuple[Blob, Path]:
+        """``blob`` in a file here, and the file. Those that lie in one file elsewhere share its name here."""
+        path = self._folder / f"{call:06d}-{site}.safetensors"
+        if blob.among is None or blob.lies_at is None:
+            return blob.write(path, named=False), path
+        which = call, blob.lies_at.stat().st_ino
+        if (there := self._shared.get(which)) is not None:
+            return replace(blob, source=there, lies_at=there), there
+        blob = blob.write(path, named=False)
+        if blob.among is not None:
+            self._shared[which] = path
+        return blob, path
 
 
 def answered(folder: Path) -> bool:

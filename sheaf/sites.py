@@ -143,7 +143,8 @@ class Calls:
             if absence.site not in settled:
                 self._journal.record_absence(tasks[absence.site], absence)
             self._note(absence.site, absence.why)
-        self._journal.settle()
+        if any(_goes_by_what_is_there(task) for task in open_tasks.values()):
+            self._journal.settle()
         updates = [answer for answer in answers.values() if isinstance(answer, Update)]
         if counted:
             for update in updates:
@@ -168,6 +169,15 @@ class Calls:
     def _note(self, site: str, why: str) -> None:
         logger.info("call %d: %s is refused: %s", self.count, site, why)
         self.refused.append(Refusal(self.count, site, why))
+
+
+def _goes_by_what_is_there(task: Task) -> bool:
+    """Whether an answer rests on what its site holds or was lent, which the next call may change.
+
+    One that rests on what the task brought and on the site's own data can be had again at any time.
+    """
+    alone = task.kind in ("train", "adopt", "evaluate") and task.blob is not None
+    return not alone or (task.cut is not None and task.cut.other)
 
 
 class Edges:

@@ -298,8 +298,10 @@ class _State:
     def fill(self, starts: Sequence[Params], steps: int) -> None:
         """All sites begin, for so many steps at most."""
         for name, whole in self._whole.items():
+            lies: dict[int, Tensor] = {}  # what several begin with is turned once
             for own, start in zip(whole, starts, strict=True):
-                own.copy_(self._turned(name, start[name]))
+                found = lies.setdefault(id(start[name]), own)
+                own.copy_(self._turned(name, start[name]) if found is own else found)
         self._active = len(starts)
         if self._recipe.schedule != "constant" or not self._optimizers:
             self._optimizers = {self._active: training.optimizer_over(self._leaves, self._recipe)}

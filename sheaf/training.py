@@ -28,7 +28,11 @@ from sheaf.seeds import generator, global_draws_from, seed_for
 from sheaf.tail import Tail, floating
 from sheaf.types import Recipe, Samples
 
-EVALUATION_BATCH = 512
+EVALUATION_BATCH = 256
+"""Many enough to be quick, few enough to stay in the cache: 512 took a fifth more of three networks' time."""
+
+STATISTICS_BATCH = 512
+"""Examples that batch norm's statistics are taken over at a time."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +241,7 @@ def reestimate_statistics(model: nn.Module, samples: Samples, prepare: Preparati
         norm.train()
     with torch.no_grad():
         # Batches of one size, as each counts the same in the cumulative average.
-        for positions in torch.tensor_split(samples.positions, math.ceil(len(samples) / EVALUATION_BATCH)):
+        for positions in torch.tensor_split(samples.positions, math.ceil(len(samples) / STATISTICS_BATCH)):
             model(prepare(pick(samples.inputs, positions, prepare.device)))
     for norm, momentum in zip(norms, usual, strict=True):
         norm.momentum = momentum

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import one_line
 
-from sheaf.blob import Blob
+from sheaf.blob import Blob, write_together
 from sheaf.errors import RunFolderError
 from sheaf.journal import Journal
 from sheaf.types import Cost, Recipe, Task, Update
@@ -75,6 +75,26 @@ def test_a_reopened_journal_gives_every_answer_back(
             for call, site, value in given_answers:
                 assert same(open_journal.result(site, task(call)), update(site, call, value))
             assert open_journal.result("never asked", task(1)) is None
+
+
+def test_answers_that_lie_in_one_file_lie_in_one_file_here(tmp_path: Path) -> None:
+    def recorded(journal: Journal, sites: str) -> None:
+        answers = {site: update(site, 1, float(at)) for at, site in enumerate(sites)}
+        blobs = {site: answer.blob for site, answer in answers.items() if answer.blob is not None}
+        together = write_together(tmp_path / f"{sites}.together", blobs)
+        for site, answer in answers.items():
+            assert same(journal.record(task(1), replace(answer, blob=together[site])), answer)
+        (tmp_path / f"{sites}.together").unlink()
+
+    with Journal(tmp_path / "j", IDENTITY) as journal:
+        recorded(journal, "abc")
+        recorded(journal, "dc")  # the rest of a call that was stopped
+        journal.record(task(1), update("e", 1))
+    names = sorted(path.name for path in (tmp_path / "j").glob("*.safetensors"))
+    assert names == ["000001-a.safetensors", "000001-d.safetensors", "000001-e.safetensors"]
+    with Journal(tmp_path / "j", IDENTITY) as again:
+        for site, value in {"a": 0.0, "b": 1.0, "c": 1.0, "d": 0.0, "e": 1.5}.items():
+            assert same(again.result(site, task(1)), update(site, 1, value))
 
 
 def test_a_loss_that_is_no_number_comes_back(tmp_path: Path) -> None:

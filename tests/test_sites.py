@@ -148,6 +148,25 @@ def merged_bits(rig: Rig, rounds: int = 2) -> str:
     return Blob.of(params).sha256
 
 
+def test_only_answers_that_cannot_be_had_again_are_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sheaf.journal.TOGETHER", 1000.0)
+    with Rig(tmp_path) as rig:
+
+        def durable() -> int:
+            return (tmp_path / "journal" / "journal.jsonl").read_bytes().count(b"\n") - 1
+
+        rig.edges.train(theta(), RECIPE)
+        rig.edges.adopt(theta())
+        assert durable() == 0
+        rig.edges.train(None, RECIPE)
+        assert durable() == 3 * len(SITES)
+        rig.edges.train(theta(), RECIPE)
+        rig.edges.evaluate()
+        assert durable() == 5 * len(SITES)
+
+
 def test_whatever_order_the_answers_come_in_the_merged_bits_are_the_same(tmp_path: Path) -> None:
     found = set()
     for seed in range(4):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from sheaf import plugins, runs
 from sheaf.config import Experiment
 from sheaf.cuts.rolling import Rolling
+from sheaf.journal import Journal
 from sheaf.merges.fisher import Fisher
 from sheaf.merges.regmean import Regmean
 from sheaf.methods.decoupled import Decoupled
@@ -23,7 +25,7 @@ from sheaf.methods.heterofl import HeteroFL
 from sheaf.models import ModelSettings
 from sheaf.prepared import prepare
 from sheaf.record import Result
-from sheaf.types import CLOUD, Cut, Recipe, Share
+from sheaf.types import CLOUD, Cut, Recipe, Share, Task, Update
 
 METHODS = list(plugins.describe("methods"))
 WHOLE = ["central", "ecavg", "ecavg_plus", "fedavg", "fedrolex", "heterofl", "local"]
@@ -116,14 +118,20 @@ def test_same_seed_same_bits(name: str, quick: Experiment, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", [*METHODS, *WEIGHED, "decoupled with every step", "a window that moves"])
-def test_resumed_from_any_call_ends_with_the_same_bits(name: str, quick: Experiment, tmp_path: Path) -> None:
+def test_unplugged_after_any_answer_it_ends_with_the_same_bits(
+    name: str, quick: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     experiment = made(name, quick)
     whole = runs.run(experiment, out=tmp_path / "whole")
-    journal = (tmp_path / "whole" / "journal" / "journal.jsonl").read_bytes().splitlines(keepends=True)
-    for calls in range(1, len(journal) - 1, max(3, len(journal) // 6)):
-        stopped = tmp_path / f"stopped-{calls}"
-        with pytest.raises(UnpluggedError):
-            runs.run(experiment, out=stopped, watch=PullsThePlug(stopped, calls))
+    journal = (tmp_path / "whole" / "journal" / "journal.jsonl").read_bytes().splitlines()
+    for answers in range(1, len(journal) - 1, max(3, len(journal) // 8)):
+        stopped = tmp_path / f"stopped-{answers}"
+        with monkeypatch.context() as patch:
+            patch.setattr("sheaf.journal.TOGETHER", 1000.0)  # lost is what nobody waits for
+            patch.setattr(Journal, "record", settling_at(answers // 2))
+            patch.setattr(Journal, "__exit__", lose)
+            with pytest.raises(UnpluggedError):
+                runs.run(experiment, out=stopped, watch=PullsThePlug(answers))
         resumed = runs.resume(stopped)
         assert resumed.rows == whole.rows
         for file in whole.weights.values():
@@ -193,15 +201,35 @@ class UnpluggedError(Exception):
 
 
 class PullsThePlug(runs.Quiet):
-    """Stops a run as soon as its journal has so many lines."""
+    """Stops a run after so many answers."""
 
-    def __init__(self, folder: Path, lines: int) -> None:
-        self._journal = folder / "journal" / "journal.jsonl"
-        self._lines = lines
+    def __init__(self, answers: int) -> None:
+        self._left = answers
 
-    def began(self, kind: str, sites: Sequence[str]) -> None:
-        if len(self._journal.read_bytes().splitlines()) >= self._lines:
+    def answered(self, site: str) -> None:
+        self._left -= 1
+        if not self._left:
             raise UnpluggedError
+
+
+def settling_at(answer: int) -> Callable[[Journal, Task, Update], Update]:
+    """Recording, where the second is over in which answers are synced together at that answer."""
+    record, count = Journal.record, itertools.count(1)
+
+    def recorded(journal: Journal, task: Task, update: Update) -> Update:
+        kept = record(journal, task, update)
+        if next(count) == answer:
+            journal.settle()
+        return kept
+
+    return recorded
+
+
+def lose(journal: Journal, *error: object) -> None:
+    """What was recorded and not yet written is gone, as the process is."""
+    if journal._timer is not None:
+        journal._timer.cancel()
+    journal._append_to.close()
 
 
 def test_ecavg_has_the_rows_of_the_paper(quick: Experiment, tmp_path: Path) -> None:
