@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sheaf.addition import Add, addition
 from sheaf.types import Params
 
 
@@ -36,7 +37,9 @@ def average(theta: Params, weighted: Iterable[tuple[Params, float]]) -> dict[str
         for window in _windows(weighted, sum(value.nbytes for value in theta.values())):
             begins = total == 0
             total += sum(weight for _, weight in window)
-            dealt(_add, _beside(sums, [params for params, _ in window]), [w for _, w in window], begins)
+            beside = _beside(sums, [params for params, _ in window])
+            add = addition(len(window) * sum(value.numel() for value in sums.values()))
+            dealt(_add, beside, [weight for _, weight in window], begins, add)
             for name in theta.keys() - sums.keys():
                 merged.setdefault(name, window[0][0][name])
             window.clear()  # before the next ones come
@@ -64,12 +67,11 @@ def _pieces(value: Tensor) -> Sequence[Tensor]:
     return (value,) if value.numel() <= PIECE else torch.split(value.reshape(-1), PIECE)
 
 
-def _add(piece: _Beside, weights: Sequence[float], begins: bool) -> None:
+def _add(piece: _Beside, weights: Sequence[float], begins: bool, add: Add) -> None:
     total, values = piece
     if begins:
         total.zero_()
-    for value, weight in zip(values, weights, strict=True):
-        total.add_(value, alpha=weight)
+    add(total, values, weights)
 
 
 def _divide(piece: _Beside, by: float) -> None:
@@ -164,10 +166,10 @@ def _is_finite(value: Tensor) -> bool:
     return bool(value.sum().isfinite()) or bool(value.isfinite().all())
 
 
-PIECE = 2**17
-"""How many numbers are added at a time: 1 MiB of float64, beside which starting an operation is little."""
+PIECE = 2**18
+"""How many numbers are added at a time: 2 MiB of float64, beside which starting an operation is little."""
 
-AT_ONCE = 2**26
+AT_ONCE = 2**28
 """Bytes of updates that are added in one go over the sums."""
 
 SMALL, SMALL_TENSORS = 2_000_000, 30_000

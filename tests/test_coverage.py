@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sheaf import coverage
+from sheaf import addition, coverage
 from sheaf.coverage import average, misfit
 
 THETA = {"w": torch.zeros(2, 3), "b": torch.zeros(2, dtype=torch.float64), "steps": torch.tensor(7)}
@@ -133,9 +133,11 @@ def test_finite_numbers_whose_sum_is_not_are_finite(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("at_once", [0, 2**26])
-def test_pieces_windows_and_cores_leave_the_bits_alone(
-    threads: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("worth", [0, 10**9])
+def test_pieces_windows_cores_and_a_compiler_leave_the_bits_alone(
+    threads: int, at_once: int, worth: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(addition, "WORTH", worth)
     draws = torch.Generator().manual_seed(1)
     theta = {"w": torch.zeros(5, 3, 2, 2), "b": torch.zeros(3), "scale": torch.zeros(())}
     sent = [

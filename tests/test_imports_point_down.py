@@ -25,6 +25,7 @@ LEVELS = [
         "cores",
         "tail",
         "resident",
+        "addition",
     ],
     ["types", "extras", "frozen", "dropout", "captured"],
     [

@@ -83,9 +83,10 @@ def simulation(rows: Rows) -> str:
         + table(("job", *sides.values(), "over Flower", "over bare"), lines)
         + "\n\nFlower with its start: "
         + "; ".join(
-            f"{seconds:.1f} s, {seconds / row['sides']['sheaf']['median_s']:.1f}x"
+            f"{seconds:.1f} s, {seconds / row['sides']['sheaf']['median_s']:.1f}x ({row['job']})"
             for row in jobs
-            for seconds in row["flower_with_start_s"]
+            if row["flower_with_start_s"]
+            for seconds in [statistics.median(row["flower_with_start_s"])]
         )
         + ".\n\nAccuracy of the last average:\n\n"
         + table(("job", *sides.values()), accuracies)
@@ -98,9 +99,9 @@ def simulation(rows: Rows) -> str:
         + "\n\nCores that processes beside the benchmark's own used meanwhile, Flower's among them, median "
         "(least to most):\n\n"
         + table(("job", *sides.values()), others)
-        + "\n\nA merge in float64 against a plain copy of the same bytes, ms; from memory, and from files "
-        "that are opened and read for it. A copy to one place writes where the cache has what it wrote "
-        "before; one to places apart writes as much memory as it reads:\n\n"
+        + "\n\nA merge in float64, after so many that a compiler pays, against a plain copy of the same "
+        "bytes, ms; from memory, and from files that are opened and read for it. A copy to one place writes "
+        "where the cache has what it wrote before; one to places apart writes as much memory as it reads:\n\n"
         + table(
             (
                 "job",
