@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,14 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
+
+from sheaf.cores import kept
+
+SYNCED = 16
+"""How many files are synced side by side: a disk syncs many in little more time than one."""
+
+AHEAD = threading.Semaphore(4 * SYNCED)
+"""How far those that write may be ahead of the disk, in files: each is held open meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +36,16 @@ class Blob:
         size: bytes.
         lies_at: a file that holds the same bytes, synced to disk, if there is one: another file of them
             need not be written then, only linked.
-        among: where the bytes lie in a file beside others (``write_together``), what they are called there.
+        syncing: done when that is synced, where it may not be yet; see ``sync_soon``.
+        begins: where in the file the bytes begin, if others lie there too (``write_together``).
     """
 
     source: bytes | Path
     sha256: str
     size: int
     lies_at: Path | None = None
-    among: str | None = None
+    begins: int | None = None
+    syncing: Future[None] | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> Blob:
@@ -44,8 +56,10 @@ class Blob:
     @classmethod
     def at(cls, path: Path, name: str | None = None) -> Blob:
         """The blob that lies in a file, or the one of that name where several lie there."""
-        if name is not None and (lying := _among(path, name)) is not None:
-            return cls(path, hashlib.sha256(lying.numpy().data).hexdigest(), len(lying), path, name)
+        if name is not None and (lies := _among(path, name)) is not None:
+            begins, size = lies
+            digest = hashlib.sha256(_mapped(path, begins, size).numpy().data).hexdigest()
+            return cls(path, digest, size, path, begins)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return cls(path, digest, path.stat().st_size, path)
@@ -53,8 +67,8 @@ class Blob:
     def open(self, which: Callable[[str], bool] = lambda name: True) -> dict[str, Tensor]:
         """The tensors of these names, decoded anew."""
         if isinstance(self.source, Path):
-            if self.among is not None:
-                return _decoded(self._lying(), which)
+            if self.begins is not None:
+                return _decoded(_mapped(self.source, self.begins, self.size), which)
             with safetensors.safe_open(self.source, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.offset_keys() if which(name)}
         return {name: value for name, value in safetensors.torch.load(self.source).items() if which(name)}
@@ -64,7 +78,7 @@ class Blob:
 
         No more than that is read where the bytes lie in a file.
         """
-        if isinstance(self.source, Path) and self.among is None:
+        if isinstance(self.source, Path) and self.begins is None:
             with safetensors.safe_open(self.source, framework="pt") as file:
                 lying = file.get_slice(name)
                 value: Tensor = lying[start:stop] if lying.get_shape() else file.get_tensor(name)
@@ -76,7 +90,8 @@ class Blob:
         """Puts the bytes into a file, wholly or not at all, and returns the blob that lies there.
 
         Args:
-            named: the file is durable on return. If not, its bytes are, and its name is after ``sync``.
+            named: the file is durable on return. If not, its bytes are, once ``syncing`` is done, and its
+                name is after ``sync``.
             over: a file on the same disk that is of no use any more, and may be gone afterwards: its room is
                 written over, which takes a fraction of the time that new room takes. Not if it has another
                 name.
@@ -85,39 +100,42 @@ class Blob:
         if there is None and isinstance(self.source, Path):
             there = self.source
             sync(there)
-        linked = there is not None and _link(there, path)
-        if not linked:
+        if there is not None and _link(there, path):
+            begins, syncing = self.begins, self.syncing
+        else:
+            begins, syncing = None, None
             _write(path, self._content(), over)
         if named:
             sync(path.parent)
-        return Blob(path, self.sha256, self.size, path, self.among if linked else None)
+        if named and syncing is not None:
+            syncing.result()
+        return Blob(path, self.sha256, self.size, path, begins, syncing)
 
     def _content(self) -> bytes | memoryview:
         if not isinstance(self.source, Path):
             return self.source
-        return self.source.read_bytes() if self.among is None else self._lying().numpy().data
-
-    def _lying(self) -> Tensor:
-        """The bytes, (N) uint8, in a map of the file: in half of the time that ``safe_open`` takes."""
-        assert isinstance(self.source, Path)
-        assert self.among is not None
-        size = self.source.stat().st_size
-        whole = torch.from_file(str(self.source), size=size, dtype=torch.uint8)
-        return _decoded(whole, lambda name: name == self.among)[self.among]
+        if self.begins is None:
+            return self.source.read_bytes()
+        return _mapped(self.source, self.begins, self.size).numpy().data
 
 
-def write_together(path: Path, blobs: Mapping[str, Blob]) -> dict[str, Blob]:
-    """Puts blobs that are in memory into one file, whose bytes are durable on return; its name is not yet.
+def write_together(path: Path, states: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Blob]:
+    """Puts the blobs of several into one file, whose bytes are durable once ``syncing`` is done.
 
-    A disk takes one file in less time than many, above all when it is given back. The file is a safetensors
-    file too: each blob's bytes are a tensor of it.
+    Its name is after ``sync``. A disk takes one file in less time than many, above all when it is given back.
+    The file is a safetensors file too: each blob's bytes are a tensor of it.
     """
-    parts = []
-    for name, blob in sorted(blobs.items()):
-        assert isinstance(blob.source, bytes)
-        parts.append((name, "U8", [blob.size], memoryview(blob.source)))
-    _write(path, _laid_out(parts, TOGETHER))
-    return {name: Blob(path, blob.sha256, blob.size, path, name) for name, blob in blobs.items()}
+    each = {name: _encoded(tensors) for name, tensors in sorted(states.items())}
+    sizes = {name: sum(map(len, pieces)) for name, pieces in each.items()}
+    content = b"".join(_laid_out([(name, "U8", [sizes[name]], each[name]) for name in each], TOGETHER))
+    _write(path, content, synced=False)
+    syncing = sync_soon(path)
+    blobs, begins = {}, len(content) - sum(sizes.values())
+    for name, size in sizes.items():
+        digest = hashlib.sha256(memoryview(content)[begins : begins + size]).hexdigest()
+        blobs[name] = Blob(path, digest, size, path, begins, syncing)
+        begins += size
+    return blobs
 
 
 def write_durably(path: Path, content: bytes | bytearray | memoryview, named: bool = True) -> None:
@@ -133,14 +151,35 @@ def write_durably(path: Path, content: bytes | bytearray | memoryview, named: bo
 
 def sync(path: Path) -> None:
     """Makes a file's bytes durable, or the names of a folder's files."""
-    handle = os.open(path, os.O_RDONLY)
+    _sync([os.open(path, os.O_RDONLY)])
+
+
+def sync_soon(*paths: Path) -> Future[None]:
+    """``sync`` of files or folders while others go on, whatever becomes of their names meanwhile."""
+
+    def synced() -> None:
+        try:
+            _sync(handles)
+        finally:
+            AHEAD.release()
+
+    handles = [os.open(path, os.O_RDONLY) for path in paths]
+    AHEAD.acquire()
+    return kept("disk", SYNCED).submit(synced)
+
+
+def _sync(handles: Sequence[int]) -> None:
     try:
-        os.fsync(handle)
+        for handle in handles:
+            os.fsync(handle)
     finally:
-        os.close(handle)
+        for handle in handles:
+            os.close(handle)
 
 
-def _write(path: Path, content: bytes | bytearray | memoryview, over: Path | None = None) -> None:
+def _write(
+    path: Path, content: bytes | bytearray | memoryview, over: Path | None = None, synced: bool = True
+) -> None:
     half = path.with_name(path.name + ".part")
     half.unlink(missing_ok=True)
     if over is not None and over.stat().st_nlink == 1:
@@ -150,7 +189,8 @@ def _write(path: Path, content: bytes | bytearray | memoryview, over: Path | Non
             file.write(content)
             file.truncate()
             file.flush()
-            os.fsync(file.fileno())
+            if synced:
+                os.fsync(file.fileno())
         half.replace(path)
     except BaseException:
         half.unlink(missing_ok=True)
@@ -211,26 +251,35 @@ def encode(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = N
 
     With ``metadata``, the header has its keys sorted: safetensors writes these in an order of chance.
     """
+    return b"".join(_encoded(tensors, metadata))
+
+
+_Pieces = list[bytes | memoryview]
+"""Bytes that follow one another."""
+
+
+def _encoded(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> _Pieces:
     if any(tensor.dtype not in _PLACES for tensor in tensors.values()):
         apart = {
             name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
         }
-        return safetensors.torch.save(apart, None if metadata is None else dict(metadata))
+        return [safetensors.torch.save(apart, None if metadata is None else dict(metadata))]
     parts = []
     for name in sorted(tensors, key=lambda name: (_PLACES[tensors[name].dtype], name)):
         flat = tensors[name].detach().contiguous().reshape(-1).view(torch.uint8)
-        parts.append((name, _NAMES[tensors[name].dtype], list(tensors[name].shape), flat.numpy().data))
+        pieces: _Pieces = [flat.numpy().data]
+        parts.append((name, _NAMES[tensors[name].dtype], list(tensors[name].shape), pieces))
     return _laid_out(parts, metadata)
 
 
 def _laid_out(
-    parts: Sequence[tuple[str, str, list[int], memoryview]], metadata: Mapping[str, str] | None
-) -> bytes:
-    """A safetensors file of (name, type, shape, bytes), in this order."""
+    parts: Sequence[tuple[str, str, list[int], _Pieces]], metadata: Mapping[str, str] | None
+) -> _Pieces:
+    """A safetensors file of (name, type, shape, bytes), in this order: header and bytes."""
     header: dict[str, Any] = {}
     at = 0
-    for name, kind, shape, flat in parts:
-        stop = at + flat.nbytes
+    for name, kind, shape, pieces in parts:
+        stop = at + sum(map(len, pieces))
         header[name] = {"dtype": kind, "shape": shape, "data_offsets": [at, stop]}
         at = stop
     if metadata is None:
@@ -239,19 +288,31 @@ def _laid_out(
         header["__metadata__"] = dict(metadata)
         text = json.dumps(header, separators=(",", ":"), sort_keys=True).encode()
     text += b" " * (-len(text) % 8)
-    return b"".join([len(text).to_bytes(8, "little"), text, *(flat for *_, flat in parts)])
+    return [len(text).to_bytes(8, "little"), text, *(piece for *_, pieces in parts for piece in pieces)]
 
 
-def _among(path: Path, name: str) -> Tensor | None:
-    """(N) uint8: the blob of this name in a file of several; None if it is not such a file."""
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            if file.metadata() == TOGETHER and name in file.keys():  # noqa: SIM118  # it is no mapping
-                lying: Tensor = file.get_tensor(name)
-                return lying
-    except (safetensors.SafetensorError, OSError):
-        pass  # damaged, as the hash of the whole will tell
-    return None
+def _among(path: Path, name: str) -> tuple[int, int] | None:
+    """Where the blob of this name begins in a file of several, and its size; None if it is not such a file.
+
+    None too where the file is damaged, as the hash of the whole will tell.
+    """
+    with path.open("rb") as file:
+        there = path.stat().st_size
+        length = int.from_bytes(file.read(8), "little")
+        try:
+            header = json.loads(file.read(min(length, there)))
+            if header["__metadata__"] != TOGETHER:
+                return None
+            start, stop = map(int, header[name]["data_offsets"])
+        except (ValueError, KeyError, TypeError):
+            return None
+    begins = 8 + length
+    return (begins + start, stop - start) if 0 <= start <= stop <= there - begins else None
+
+
+def _mapped(path: Path, begins: int, size: int) -> Tensor:
+    """(size) uint8: a map of what lies there, in half of the time that ``safe_open`` takes."""
+    return torch.from_file(str(path), size=begins + size, dtype=torch.uint8)[begins:]
 
 
 def _decoded(content: Tensor, which: Callable[[str], bool]) -> dict[str, Tensor]:

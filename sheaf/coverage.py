@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -163,7 +164,7 @@ def misfit(theta: Params, params: Params) -> str | None:
 
 def _is_finite(value: Tensor) -> bool:
     """A sum is a tenth of the work, and finite only if all is; where it is not, it may just be too large."""
-    return bool(value.sum().isfinite()) or bool(value.isfinite().all())
+    return math.isfinite(value.sum().item()) or bool(value.isfinite().all())
 
 
 PIECE = 2**18

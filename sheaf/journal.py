@@ -18,6 +18,7 @@ import json
 import os
 import threading
 import zlib
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ class Journal:
         self._shared: dict[tuple[int, int], Path] = {}  # by call and file
         self._append_to = self._file.open("ab")
         self._waiting: list[bytes] = []
+        self._syncing: set[Future[None]] = set()  # before what waits is written
         self._lock = threading.Lock()
         self._writing = threading.Lock()  # held for as long as the disk takes, in which others may record
         self._timer: threading.Timer | None = None
@@ -92,7 +94,7 @@ class Journal:
             "update": update.header(),
             "blob": lies,
         }
-        self._append(entry)
+        self._append(entry, None if update.blob is None else update.blob.syncing)
         self._entries[task.call, update.site] = entry
         return Update.of(entry["update"], blob)
 
@@ -111,8 +113,10 @@ class Journal:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.settle()
-        self._append_to.close()
+        try:
+            self.settle()
+        finally:
+            self._append_to.close()
 
     def settle(self) -> None:
         """Makes durable at once what was recorded: the tensors, then the lines that count on them.
@@ -128,9 +132,12 @@ class Journal:
                     self._timer.cancel()
                     self._timer = None
                 waiting, self._waiting = self._waiting, []
+                syncing, self._syncing = self._syncing, set()
             if not waiting:
                 return
             try:
+                for each in syncing:
+                    each.result()
                 sync(self._folder)
                 self._append_to.writelines(waiting)
                 self._append_to.flush()
@@ -143,12 +150,14 @@ class Journal:
         with contextlib.suppress(OSError):  # raised again where the next answer is recorded
             self.settle()
 
-    def _append(self, entry: dict[str, Any]) -> None:
+    def _append(self, entry: dict[str, Any], syncing: Future[None] | None = None) -> None:
         body = encode_header(entry)
         with self._lock:
             if self._failed is not None:
                 raise self._failed
             self._waiting.append(b"%08x %s\n" % (zlib.crc32(body), body))
+            if syncing is not None:
+                self._syncing.add(syncing)
             if self._timer is None:
                 self._timer = threading.Timer(TOGETHER, self._settle_in_time)
                 self._timer.daemon = True
@@ -189,13 +198,13 @@ class Journal:
     def _lying(self, call: int, site: str, blob: Blob) -> tuple[Blob, Path]:
         """``blob`` in a file here, and the file. Those that lie in one file elsewhere share its name here."""
         path = self._folder / f"{call:06d}-{site}.safetensors"
-        if blob.among is None or blob.lies_at is None:
+        if blob.begins is None or blob.lies_at is None:
             return blob.write(path, named=False), path
         which = call, blob.lies_at.stat().st_ino
         if (there := self._shared.get(which)) is not None:
             return replace(blob, source=there, lies_at=there), there
         blob = blob.write(path, named=False)
-        if blob.among is not None:
+        if blob.begins is not None:
             self._shared[which] = path
         return blob, path
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sheaf.errors import SheafError
+from sheaf.journal import Journal
 from sheaf.types import settings
 
 QUICK = (
@@ -33,6 +34,13 @@ def data_root() -> Path:
     if not root or not Path(root).is_dir():
         pytest.skip("SHEAF_DATA names no folder with real data")
     return Path(root)
+
+
+def lose(journal: Journal, *error: object) -> None:
+    """What was recorded and not yet written is gone, as the process is."""
+    if journal._timer is not None:
+        journal._timer.cancel()
+    journal._append_to.close()
 
 
 def one_line(error: pytest.ExceptionInfo[SheafError]) -> str:

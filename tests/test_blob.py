@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import tempfile
+import threading
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor
 
-from sheaf.blob import Blob, encode, write_durably
+from sheaf.blob import Blob, encode, sync_soon, write_durably, write_together
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool)
 
@@ -156,6 +160,69 @@ def test_room_is_written_over_unless_it_has_another_name(tmp_path: Path) -> None
         assert ((tmp_path / f"new-{place}").stat().st_ino == room) is not linked
         if linked:
             assert old.read_bytes() == other.read_bytes() == b"old and long" * 99
+
+
+@given(st.dictionaries(st.sampled_from(("a", "a.b", "c", "__metadata")), named, min_size=1))
+def test_several_lie_in_one_file_each_as_it_would_alone(states: dict[str, dict[str, Tensor]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "several"
+        written = write_together(path, states)
+        assert load_file(path).keys() == states.keys()
+        for name, state in states.items():
+            alone, found = Blob.of(state), Blob.at(path, name)
+            assert (found.sha256, found.size) == (alone.sha256, alone.size)
+            assert found == written[name]
+            assert {key: value.tolist() for key, value in found.open().items()} == {
+                key: value.tolist() for key, value in alone.open().items()
+            }
+            (Path(folder) / "apart").unlink(missing_ok=True)
+            assert replace(found, lies_at=Path(folder) / "gone").write(Path(folder) / "apart").begins is None
+            assert (Path(folder) / "apart").read_bytes() == alone.source
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_a_damaged_file_of_several_is_another_blob(data: st.DataObject) -> None:
+    states = {name: {"w": torch.arange(4.0)} for name in ("a", "b")}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "several"
+        whole = write_together(path, states)["a"]
+        content = bytearray(path.read_bytes())
+        at = data.draw(st.integers(0, whole.begins + whole.size - 1))  # type: ignore[operator]
+        content[at] ^= data.draw(st.integers(1, 255))
+        cut = data.draw(st.integers(at + 1, len(content)))
+        path.write_bytes(content[:cut])
+        found = Blob.at(path, "a")
+        assert found.sha256 != whole.sha256 or found.open()["w"].tolist() == [0, 1, 2, 3]
+
+
+def test_what_is_to_be_synced_soon_may_lose_its_name(tmp_path: Path) -> None:
+    write_durably(tmp_path / "x", b"some")
+    syncing = sync_soon(tmp_path / "x", tmp_path)
+    (tmp_path / "x").unlink()
+    assert syncing.result(10) is None
+
+
+def test_who_writes_waits_for_a_disk_that_is_far_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_durably(tmp_path / "x", b"some")
+    works, usual = threading.Event(), os.fsync
+
+    def slow(handle: int) -> None:
+        works.wait(10)
+        usual(handle)
+
+    monkeypatch.setattr("sheaf.blob.AHEAD", threading.Semaphore(3))
+    monkeypatch.setattr(os, "fsync", slow)
+    asked: list[Future[None]] = []
+    asking = threading.Thread(target=lambda: asked.extend(sync_soon(tmp_path / "x") for _ in range(5)))
+    asking.start()
+    asking.join(0.3)
+    assert asking.is_alive()
+    works.set()
+    asking.join()
+    assert [each.result(10) for each in asked] == [None] * 5
 
 
 def test_metadata_lies_in_order(tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
-"""Work spread over the cores: all of it, in its order, and nothing left behind."""
+"""Work spread over the cores: all of it, in its order, on threads that stay."""
 
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 import torch
 
-from sheaf.cores import side_by_side
+from sheaf.cores import kept, side_by_side
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 9])
@@ -28,8 +29,28 @@ def test_each_item_once_and_in_order(count: int, threads: int) -> None:
         torch.set_num_threads(usual)
 
 
-def test_what_goes_wrong_is_raised_and_no_thread_stays() -> None:
-    before = set(threading.enumerate())
-    with pytest.raises(ZeroDivisionError):
-        side_by_side(lambda item: 1 // item, [3, 2, 1, 0])
-    assert set(threading.enumerate()) <= before
+def test_what_goes_wrong_is_raised_once_all_has_ended() -> None:
+    usual, ended = torch.get_num_threads(), []
+
+    def slow(item: int) -> float:
+        time.sleep(item / 10)
+        ended.append(item)
+        return 1 / item
+
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            side_by_side(slow, [0, 1, 2])
+        assert ended == [0, 1, 2]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(usual)
+
+
+def test_threads_are_kept_and_each_computes_alone() -> None:
+    def who() -> tuple[threading.Thread, int]:
+        return threading.current_thread(), torch.get_num_threads()
+
+    found = {kept("test", 1).submit(who).result() for _ in range(3)}
+    assert len(found) == 1
+    assert [number for _, number in found] == [1]

@@ -85,7 +85,7 @@ def test_sites_that_share_a_folder_and_a_file_hold_their_own(tmp_path: Path) -> 
     held = {site: Held(tmp_path, site) for site in sites}
     for call in (1, 2, 3):
         blobs = {site: blob(10 * call + k) for k, site in enumerate(sites)}
-        written = write_together(tmp_path / "whole", blobs)
+        written = write_together(tmp_path / "whole", {site: blobs[site].open() for site in sites})
         for site in sites:
             kept = held[site].keep(call, written[site], named=False)
             assert kept.sha256 == blobs[site].sha256

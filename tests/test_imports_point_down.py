@@ -12,6 +12,7 @@ import sheaf
 ROOT = Path(sheaf.__file__).parent
 
 LEVELS = [
+    ["cores"],
     [
         "errors",
         "seeds",
@@ -22,7 +23,6 @@ LEVELS = [
         "augment",
         "metrics",
         "cost",
-        "cores",
         "tail",
         "resident",
         "addition",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,7 +84,9 @@ def test_answers_that_lie_in_one_file_lie_in_one_file_here(tmp_path: Path) -> No
     def recorded(journal: Journal, sites: str) -> None:
         answers = {site: update(site, 1, float(at)) for at, site in enumerate(sites)}
         blobs = {site: answer.blob for site, answer in answers.items() if answer.blob is not None}
-        together = write_together(tmp_path / f"{sites}.together", blobs)
+        together = write_together(
+            tmp_path / f"{sites}.together", {site: blob.open() for site, blob in blobs.items()}
+        )
         for site, answer in answers.items():
             assert same(journal.record(task(1), replace(answer, blob=together[site])), answer)
         (tmp_path / f"{sites}.together").unlink()
@@ -95,6 +100,38 @@ def test_answers_that_lie_in_one_file_lie_in_one_file_here(tmp_path: Path) -> No
     with Journal(tmp_path / "j", IDENTITY) as again:
         for site, value in {"a": 0.0, "b": 1.0, "c": 1.0, "d": 0.0, "e": 1.5}.items():
             assert same(again.result(site, task(1)), update(site, 1, value))
+
+
+def test_no_line_is_written_before_the_disk_has_what_it_counts_on(tmp_path: Path) -> None:
+    blob = write_together(tmp_path / "whole", {"a": {"w": torch.ones(2)}})["a"]
+    syncing: Future[None] = Future()
+    with Journal(tmp_path / "j", IDENTITY) as journal:
+        journal.record(task(1), replace(update("a", 1), blob=replace(blob, syncing=syncing)))
+        content = (tmp_path / "j" / "journal.jsonl").read_bytes()
+        settling = threading.Thread(target=journal.settle)
+        settling.start()
+        settling.join(0.3)
+        assert settling.is_alive()
+        assert (tmp_path / "j" / "journal.jsonl").read_bytes() == content
+        syncing.set_result(None)
+        settling.join()
+        assert (tmp_path / "j" / "journal.jsonl").read_bytes().count(b"\n") == 1 + content.count(b"\n")
+
+
+def test_a_disk_that_failed_to_sync_stops_the_run(tmp_path: Path) -> None:
+    blob = write_together(tmp_path / "whole", {"a": {"w": torch.ones(2)}})["a"]
+    syncing: Future[None] = Future()
+    syncing.set_exception(OSError(errno.EIO, "the disk failed"))
+    journal = Journal(tmp_path / "j", IDENTITY)
+    journal.record(task(1), replace(update("a", 1), blob=replace(blob, syncing=syncing)))
+    with pytest.raises(OSError, match="the disk failed"):
+        journal.settle()
+    with pytest.raises(OSError, match="the disk failed"):
+        journal.record(task(1), update("b", 1))
+    with pytest.raises(OSError, match="the disk failed"):
+        journal.__exit__()
+    with Journal(tmp_path / "j", IDENTITY) as again:
+        assert again.result("a", task(1)) is None
 
 
 def test_a_loss_that_is_no_number_comes_back(tmp_path: Path) -> None:

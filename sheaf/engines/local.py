@@ -7,14 +7,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from sheaf import training
-from sheaf.blob import Blob, sync, write_together
+from sheaf.blob import Blob, sync, sync_soon, write_together
+from sheaf.cores import kept
 from sheaf.engines.groups import Group, Manner, groups
 from sheaf.memory import PeakMemory
 from sheaf.network import Network
@@ -64,8 +66,7 @@ class LocalFleet:
         if alone and all(tasks[name].kind == "adopt" for name in alone):
             yield from self._adopting(alone, tasks)
         elif all(tasks[name].kind in ON_DISK for name in alone):
-            with ThreadPoolExecutor(WRITERS) as writers:
-                yield from writers.map(lambda name: self._workers[name].do(tasks[name]), alone)
+            yield from kept("writer", WRITERS).map(lambda name: self._workers[name].do(tasks[name]), alone)
         else:
             for name in alone:
                 yield self._workers[name].do(tasks[name], self._progress)
@@ -83,7 +84,8 @@ class LocalFleet:
                 assert blob is not None
                 held = worker.hold(tasks[worker.name], written.get(blob.sha256, blob), named=False)
                 written.setdefault(blob.sha256, held)
-            _sync(workers)
+            for folder in {worker.folder for worker in workers}:
+                sync(folder)
         seconds = time.perf_counter() - began
         for worker in workers:
             yield worker.adopted(tasks[worker.name], seconds / len(workers), peak.bytes)
@@ -95,8 +97,6 @@ class LocalFleet:
         threads, stopped = torch.get_num_threads(), threading.Event()
         device = self._workers[todo[0].names[0]].prepare.device
         lanes = 1 if device.type == "cuda" else threads
-        pool = ThreadPoolExecutor(lanes, initializer=lambda: torch.set_num_threads(1))
-        writers = ThreadPoolExecutor(WRITERS, initializer=lambda: torch.set_num_threads(1))
         running: deque[tuple[Group, Future[_Trained]]] = deque()
         left = deque(todo)
         torch.set_num_threads(1)  # the cores are taken: whoever journals meanwhile must not wait for both
@@ -104,22 +104,23 @@ class LocalFleet:
             while left or running:
                 while left and len(running) <= lanes:  # one waits, so that no thread does
                     group = left.popleft()
-                    running.append((group, pool.submit(self._train, group, call, stopped, writers)))
-                group, future = running.popleft()
+                    running.append((group, kept("lane", lanes).submit(self._train, group, call, stopped)))
+                group, future = running[0]
                 held, lost, seconds, peak = future.result()
-                for name, blob, losses in zip(group.names, held.result(), lost, strict=True):
+                blobs = held.result()
+                running.popleft()
+                for name, blob, losses in zip(group.names, blobs, lost, strict=True):
                     if name in wanted:
                         worker = self._workers[name]
                         yield worker.trained(call[name], blob, losses, seconds / len(lost), peak)
         finally:
             stopped.set()
-            pool.shutdown(cancel_futures=True)
-            writers.shutdown(cancel_futures=True)
+            for future in [future for _, future in running if not future.cancel()]:
+                if future.exception() is None:  # once it has ended
+                    wait([future.result()[0]])
             torch.set_num_threads(threads)
 
-    def _train(
-        self, group: Group, call: Mapping[str, Task], stopped: threading.Event, writers: Executor
-    ) -> _Trained:
+    def _train(self, group: Group, call: Mapping[str, Task], stopped: threading.Event) -> _Trained:
         """What each site holds, each one's losses, and seconds and peak memory of all."""
         workers = [self._workers[name] for name in group.names]
         task, network, prepare = call[group.names[0]], workers[0].network, workers[0].prepare
@@ -146,27 +147,23 @@ class LocalFleet:
                 )
                 trained = [({name: value.cpu() for name, value in model.state_dict().items()}, losses)]
         seconds = time.perf_counter() - began
-        held = writers.submit(_hold, workers, call, [params for params, _ in trained])
+        held = kept("writer", WRITERS).submit(_hold, workers, call, [params for params, _ in trained])
         return held, [losses for _, losses in trained], seconds, peak.bytes
 
 
 def _hold(workers: Sequence[Worker], call: Mapping[str, Task], states: Sequence[Params]) -> list[Blob]:
-    """Each worker holds its state, durably; all lie in one file, which has a name for each worker."""
-    blobs = {worker.name: Blob.of(state) for worker, state in zip(workers, states, strict=True)}
-    if len(workers) == 1:
-        (worker,) = workers
-        return [worker.hold(call[worker.name], blobs[worker.name])]
+    """Each worker holds its state; all lie in one file, which has a name for each worker.
+
+    Nobody who is heard waits for the disk: what they answer says when all is durable (``Blob.syncing``).
+    """
     path = workers[0].folder / f"{workers[0].name}.together"
-    written = write_together(path, blobs)
+    written = write_together(path, dict(zip((worker.name for worker in workers), states, strict=True)))
     held = [worker.hold(call[worker.name], written[worker.name], named=False) for worker in workers]
+    syncing = sync_soon(path, *{worker.folder for worker in workers})
     path.unlink()
-    _sync(workers)
-    return held
-
-
-def _sync(workers: Sequence[Worker]) -> None:
-    for folder in {worker.folder for worker in workers}:
-        sync(folder)
+    if not all(call[worker.name].reply for worker in workers):
+        syncing.result()
+    return [replace(blob, syncing=syncing) for blob in held]
 
 
 class Stacks:

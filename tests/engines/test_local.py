@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import threading
+import itertools
+import os
+import time
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import pytest
 import torch
+from support import lose
 from torch import Tensor, nn
 
 from sheaf import runs, training
@@ -167,17 +171,21 @@ def test_resumed_in_mid_call_it_answers_with_the_same_bits(make, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_stopped_in_mid_call_it_leaves_no_thread(tmp_path: Path) -> None:
-    fleet = LocalFleet(list(workers(tmp_path, convolutional).values()))
+def test_stopped_in_mid_call_nobody_trains_on(tmp_path: Path) -> None:
+    steps: list[str] = []
+    fleet = LocalFleet(
+        list(workers(tmp_path, convolutional).values()), lambda site, *step: steps.append(site)
+    )
     slow = {
         site: replace(task, recipe=replace(RECIPE, epochs=500)) for site, task in tasks(convolutional).items()
     }
     slow[SITES[0]] = tasks(convolutional)[SITES[0]]
-    before = set(threading.enumerate())
     running = fleet.run(slow)
     assert next(running).site == SITES[0]
     running.close()
-    assert set(threading.enumerate()) <= before
+    told = len(steps)
+    time.sleep(0.3)
+    assert len(steps) == told
     assert torch.get_num_threads() == 2
 
 
@@ -210,27 +218,60 @@ def test_what_is_held_out_is_measured_by_each(tmp_path: Path) -> None:
         assert "held_out" in found[site].metrics
 
 
+class Unsynced(Future[None]):
+    """The disk takes nothing of these files before one waits for it."""
+
+    def __init__(self, synced: set[int], *paths: Path) -> None:
+        super().__init__()
+        self._synced = synced
+        self._files = [path.open("r+b") for path in paths if path.is_file()]
+
+    def result(self, timeout: float | None = None) -> None:
+        self._synced.update(os.fstat(file.fileno()).st_ino for file in self._files)
+
+    def lose_power(self) -> None:
+        for file in self._files:
+            if os.fstat(file.fileno()).st_ino not in self._synced:
+                file.truncate(0)
+            file.close()
+
+
 @pytest.mark.parametrize("answered", [3, 9, 14])
+@pytest.mark.parametrize("power", ["stays", "is lost"])
 @pytest.mark.usefixtures("two_threads")
 def test_a_run_stopped_within_a_stack_ends_with_the_same_bits(
-    answered: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    answered: int, power: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes = ["data.limit=400", "data.limit_test=50", "partition=iid", "partition.edges=8", "method=fedavg"]
     experiment = load_experiment("ecavg-digits", [*changes, "method.rounds=2"])
     whole = runs.run(experiment, out=tmp_path / "whole")
-    record, count = Journal.record, 0
+    record, count = Journal.record, itertools.count(1)
+    unsynced: list[Unsynced] = []
+    synced: set[int] = set()
 
     def unplugged(journal: Journal, task: Task, update: Update) -> Update:
-        nonlocal count
-        count += 1
-        if count > answered:
+        number = next(count)
+        if number > answered:
             raise KeyboardInterrupt
+        if number == answered // 2:
+            journal.settle()
         return record(journal, task, update)
 
-    monkeypatch.setattr(Journal, "record", unplugged)
-    with pytest.raises(KeyboardInterrupt):
-        runs.run(experiment, out=tmp_path / "broken")
-    monkeypatch.setattr(Journal, "record", record)
+    def syncing(*paths: Path) -> Unsynced:
+        unsynced.append(Unsynced(synced, *paths))
+        return unsynced[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "record", unplugged)
+        if power == "is lost":
+            patch.setattr("sheaf.journal.TOGETHER", 1000.0)
+            patch.setattr("sheaf.engines.local.sync_soon", syncing)
+            patch.setattr("sheaf.blob.sync_soon", syncing)
+            patch.setattr(Journal, "__exit__", lose)
+        with pytest.raises(KeyboardInterrupt):
+            runs.run(experiment, out=tmp_path / "broken")
+    for each in unsynced:
+        each.lose_power()
     assert runs.resume(tmp_path / "broken").rows == whole.rows
     for file in whole.weights.values():
         assert (tmp_path / "broken" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()

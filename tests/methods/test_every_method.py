@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file
+from support import lose
 
 from sheaf import plugins, runs
 from sheaf.config import Experiment
@@ -223,13 +224,6 @@ def settling_at(answer: int) -> Callable[[Journal, Task, Update], Update]:
         return kept
 
     return recorded
-
-
-def lose(journal: Journal, *error: object) -> None:
-    """What was recorded and not yet written is gone, as the process is."""
-    if journal._timer is not None:
-        journal._timer.cancel()
-    journal._append_to.close()
 
 
 def test_ecavg_has_the_rows_of_the_paper(quick: Experiment, tmp_path: Path) -> None:
