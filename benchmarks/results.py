@@ -23,6 +23,7 @@ def publish(
     seed: int,
     data: dict[str, str],
     columns: Sequence[str] = (),
+    device: str = "cpu",
 ) -> None:
     """Writes ``rows`` with their provenance, and prints those of their ``columns`` that are named."""
     table = Table(title=name, title_justify="left")
@@ -33,5 +34,5 @@ def publish(
     if columns:
         Console(width=100).print(table)
     FOLDER.mkdir(exist_ok=True)
-    content = {"rows": rows, "provenance": provenance(settings, seed, data, torch.device("cpu"))}
+    content = {"rows": rows, "provenance": provenance(settings, seed, data, torch.device(device))}
     (FOLDER / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")

@@ -10,6 +10,9 @@ small images two of OpenMP's threads spin for each other, which took minutes whe
 
 Each time has beside it how many cores other programs used meanwhile (``others``).
 
+With ``--device cuda`` sheaf and the bare loop compute there, where the loop's images lie too, and the rows
+go to ``simulation-cuda.json``.
+
 Set up: python -m benchmarks.simulation setup --flower FOLDER
 Run:    SHEAF_DATA=… python -m benchmarks.simulation run --flower FOLDER    (or without: then without Flower)
 """
@@ -83,7 +86,7 @@ class Job:
     tested: int | None = None
     """Test images; all by default."""
 
-    def experiment(self, together: str = "auto", threads: int = 0) -> Experiment:
+    def experiment(self, device: str, together: str = "auto", threads: int = 0) -> Experiment:
         """The job for sheaf."""
         recipe = Recipe(
             epochs=1,
@@ -101,7 +104,7 @@ class Job:
             partition=IID(edges=self.edges),
             model=ModelSettings(name=self.model),
             method=FedAvg(rounds=self.rounds, local=recipe),
-            fleet=FleetSettings(together=together, threads=threads, device="cpu"),  # type: ignore[arg-type]
+            fleet=FleetSettings(together=together, threads=threads, device=device),  # type: ignore[arg-type]
         )
 
 
@@ -153,12 +156,12 @@ class Rounds(Quiet):
             self.ends.append(time.perf_counter())
 
 
-def sheaf(job: Job, together: str, threads: int = 0) -> dict[str, Any]:
+def sheaf(job: Job, device: str, together: str = "auto", threads: int = 0) -> dict[str, Any]:
     """A whole run, on so many threads (0 leaves them as they are), and the seconds of its rounds but one."""
     usual, rounds = torch.get_num_threads(), Rounds()
-    with tempfile.TemporaryDirectory() as folder, PeakMemory(torch.device("cpu")) as peak:
+    with tempfile.TemporaryDirectory() as folder, PeakMemory(torch.device(device)) as peak:
         began = time.perf_counter()
-        result = runs.run(job.experiment(together, threads), out=Path(folder) / "run", watch=rounds)
+        result = runs.run(job.experiment(device, together, threads), out=Path(folder) / "run", watch=rounds)
         seconds = time.perf_counter() - began
         final = result.final(CLOUD)
     torch.set_num_threads(usual)
@@ -174,15 +177,16 @@ def sheaf(job: Job, together: str, threads: int = 0) -> dict[str, Any]:
 class Bare:
     """The loop that one would write by hand, its images normalised beforehand."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, device: str) -> None:
         self.job = job
-        self.prepared: Prepared = prepare(job.experiment())
+        self.device = device
+        self.prepared: Prepared = prepare(job.experiment(device))
         data = self.prepared.dataset
         mean, std = torch.tensor(data.mean).view(-1, 1, 1), torch.tensor(data.std).view(-1, 1, 1)
-        self.x = (data.train.inputs.float() / 255 - mean) / std
-        self.x_test = (data.test.inputs[data.test.positions].float() / 255 - mean) / std
-        self.y, self.y_test = data.train.targets, data.test.labels
-        self.parts = [train.positions for train, _ in self.prepared.parts.values()]
+        self.x = ((data.train.inputs.float() / 255 - mean) / std).to(device)
+        self.x_test = ((data.test.inputs[data.test.positions].float() / 255 - mean) / std).to(device)
+        self.y, self.y_test = data.train.targets.to(device), data.test.labels.to(device)
+        self.parts = [train.positions.to(device) for train, _ in self.prepared.parts.values()]
 
     def __call__(self, threads: int) -> dict[str, float]:
         """FedAvg over all edges."""
@@ -190,7 +194,7 @@ class Bare:
         torch.set_num_threads(threads)
         torch.manual_seed(SEED)
         began = time.perf_counter()
-        model = copy.deepcopy(self.prepared.network.model)
+        model = copy.deepcopy(self.prepared.network.model).to(self.device)
         if any(isinstance(layer, nn.Conv2d) for layer in model.modules()):
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         theta = {name: value.clone() for name, value in model.state_dict().items()}
@@ -215,7 +219,9 @@ class Bare:
     def _train(self, model: nn.Module, positions: Tensor) -> None:
         kind = torch.optim.SGD if self.job.optimizer == "sgd" else torch.optim.Adam
         optimizer = kind(model.parameters(), self.job.lr, fused=True)
-        for batch in torch.split(positions[torch.randperm(len(positions))], self.job.batch_size):
+        for batch in torch.split(
+            positions[torch.randperm(len(positions), device=self.device)], self.job.batch_size
+        ):
             optimizer.zero_grad()
             F.cross_entropy(model(self.x[batch]), self.y[batch]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -225,11 +231,11 @@ def flower(bare: Bare, folder: Path) -> dict[str, float]:
     """Flower's simulation of the same clients."""
     content = {
         "model": bare.prepared.network.model,
-        "x": bare.x,
-        "y": bare.y,
-        "x_test": bare.x_test,
-        "y_test": bare.y_test,
-        "parts": bare.parts,
+        "x": bare.x.cpu(),
+        "y": bare.y.cpu(),
+        "x_test": bare.x_test.cpu(),
+        "y_test": bare.y_test.cpu(),
+        "parts": [positions.cpu() for positions in bare.parts],
         "optimizer": bare.job.optimizer,
         "lr": bare.job.lr,
         "batch_size": bare.job.batch_size,
@@ -275,12 +281,12 @@ def beside(side: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return {**found, "others": max(0.0, (after[0] - before[0] - after[1] + before[1]) / seconds)}
 
 
-def measured(name: str, environment: Path | None) -> dict[str, Any]:
+def measured(name: str, environment: Path | None, device: str) -> dict[str, Any]:
     """One job's row."""
-    job, bare = JOBS[name], Bare(JOBS[name])
+    job, bare = JOBS[name], Bare(JOBS[name], device)
     sides = {
-        "sheaf": lambda: sheaf(job, "auto"),
-        "one_by_one": lambda: sheaf(job, "never", job.threads[-1]),
+        "sheaf": lambda: sheaf(job, device),
+        "one_by_one": lambda: sheaf(job, device, "never", job.threads[-1]),
     }
     for threads in job.threads:
         sides[f"bare_{threads}"] = partial(bare, threads)
@@ -314,10 +320,10 @@ def measured(name: str, environment: Path | None) -> dict[str, Any]:
     }
 
 
-def grown(edges: int) -> dict[str, Any]:
+def grown(edges: int, device: str) -> dict[str, Any]:
     """Seconds of a run and of its rounds but the first, and memory, with so many edges of the same work."""
     job = Job("mlp", "mnist", edges, 60, 10, 6, 3, 0, tested=10 * edges)
-    runs_of = [beside(lambda: sheaf(job, "auto")) for _ in range(job.repeats)]
+    runs_of = [beside(lambda: sheaf(job, device)) for _ in range(job.repeats)]
     rounds = [seconds for one in runs_of for seconds in one["rounds"]]
     return {
         "job": f"{edges} edges of 60 images",
@@ -411,12 +417,12 @@ def journaled() -> dict[str, Any]:
     def timed() -> None:
         spent[0] = 0.0
         with mock.patch.object(runs, "Journal", Timed):
-            seconds.append(sheaf(job, "auto")["seconds"])
+            seconds.append(sheaf(job, "cpu")["seconds"])
         shares.append(spent[0] / seconds[-1])
 
     def forgetful() -> None:
         with mock.patch.object(runs, "Journal", Forgetful):
-            without.append(sheaf(job, "auto")["seconds"])
+            without.append(sheaf(job, "cpu")["seconds"])
 
     for turn in range(PAIRS):
         for side in (timed, forgetful) if turn % 2 else (forgetful, timed):
@@ -452,34 +458,37 @@ def run(
     only: Annotated[
         list[str] | None, typer.Option(help="A job's name, growth, merge or journal; all by default.")
     ] = None,
+    device: Annotated[str, typer.Option(help="Where sheaf and the bare loop compute: cpu or cuda.")] = "cpu",
 ) -> None:
     """Measures, and publishes ``simulation.json``; jobs that are not measured now keep their rows."""
-    file = FOLDER / "simulation.json"
+    published = "simulation" if device == "cpu" else f"simulation-{device}"
+    file = FOLDER / f"{published}.json"
     rows = {row["job"]: row for row in json.loads(file.read_text())["rows"]} if file.exists() else {}
-    commit = {"commit": provenance({}, SEED, {}, torch.device("cpu"))["commit"]}
-    for name in only or [*JOBS, "growth", *ALONE]:
+    commit = {"commit": provenance({}, SEED, {}, torch.device(device))["commit"]}
+    for name in only or [*JOBS, "growth", *(ALONE if device == "cpu" else ())]:
         if name == "growth":
             for edges in GROWTH:  # each in a process of its own, for its memory
-                command = [sys.executable, "-m", "benchmarks.simulation", "grow", str(edges)]
+                command = [sys.executable, "-m", "benchmarks.simulation", "grow", str(edges), device]
                 said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
                 row = json.loads(said.splitlines()[-1])
                 rows[row["job"]] = row | commit
         else:
-            row = ALONE[name]() if name in ALONE else measured(name, flower)
+            row = ALONE[name]() if name in ALONE else measured(name, flower, device)
             rows[row["job"]] = row | commit
     fingerprints = {
-        job.data: prepare(replace(job, edges=10).experiment()).dataset.fingerprint for job in JOBS.values()
+        job.data: prepare(replace(job, edges=10).experiment(device)).dataset.fingerprint
+        for job in JOBS.values()
     }
     rows = {name: rows[name] for name in JOBS if name in rows} | rows
-    publish("simulation", list(rows.values()), {"flower": FLOWER}, SEED, fingerprints)
+    publish(published, list(rows.values()), {"flower": FLOWER}, SEED, fingerprints, device=device)
     for row in rows.values():
         print({key: value for key, value in row.items() if key not in ("sides", "settings")})
 
 
 @app.command(hidden=True)
-def grow(edges: int) -> None:
+def grow(edges: int, device: str) -> None:
     """One point of the growth, as JSON."""
-    print(json.dumps(grown(edges)))
+    print(json.dumps(grown(edges, device)))
 
 
 if __name__ == "__main__":
