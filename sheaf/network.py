@@ -55,6 +55,7 @@ class Network:
         self.in_shape = in_shape
         self._submodels: dict[Cut, nn.Module] = {}
         self._macs: dict[_Widths, Macs] = {}
+        self._numbers: dict[_Widths, int] = {}
         self._natures: dict[_Widths, Nature] = {}
         self._measured: dict[Hashable, tuple[Tensor, float]] = {}
 
@@ -104,6 +105,13 @@ class Network:
                 cost.train_macs_per_example(module, self.in_shape),
             )
         return self._macs[widths]
+
+    def numbers(self, cut: Cut | None = None) -> int:
+        """How many numbers the state of the cut holds, or that of the whole model."""
+        widths = _widths(cut)
+        if widths not in self._numbers:
+            self._numbers[widths] = sum(value.numel() for value in self.of(cut).state_dict().values())
+        return self._numbers[widths]
 
     def nature(self, cut: Cut | None = None) -> Nature:
         """How the cut, or the whole model, can be trained beside others."""

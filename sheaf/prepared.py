@@ -87,7 +87,7 @@ class Prepared:
         return WholeModel(
             macs_per_example=macs.forward,
             train_macs_per_example=macs.train,
-            parameters=sum(value.numel() for value in self.network.model.state_dict().values()),
+            parameters=self.network.numbers(),
         )
 
     def edges(self, folder: Path) -> list[Worker]:

@@ -104,8 +104,9 @@ class Worker:
             DataError: there is nothing to train on.
         """
         samples = self._what_to_train_on(task)
-        norms = any(isinstance(module, _BatchNorm) for module in self.network.of(task.cut).modules())
-        if len(samples) == 1 and norms:
+        if len(samples) == 1 and any(
+            isinstance(module, _BatchNorm) for module in self.network.of(task.cut).modules()
+        ):
             raise DataError(f"{self.name} has one training example, over which batch norm has no variance")
         blob = self._blob_of(task)
         if blob.sha256 not in opened:
@@ -139,7 +140,6 @@ class Worker:
         if task.kind not in ("train", "refit", "restat") and not _asks_a_model(task):
             return Cost()
         macs = self.network.macs(task.cut)
-        held = sum(value.numel() for value in self.network.of(task.cut).state_dict().values())
         spent = len(self.data.train) * macs.forward
         if task.kind == "train":
             spent = _recipe(task).epochs * self.trains_on(task) * macs.train
@@ -155,7 +155,7 @@ class Worker:
         if task.statistic and task.reply:
             examples = min(task.statistic.examples or len(self.data.train), len(self.data.train))
             spent += examples * self.network.statistic_macs(task.statistic.kind, task.cut)
-        return Cost(spent, macs_per_example=macs.forward, parameters=held)
+        return Cost(spent, macs_per_example=macs.forward, parameters=self.network.numbers(task.cut))
 
     def _train(self, task: Task, progress: Progress | None) -> _Done:
         job, model = self.job(task, {}), self.network.of(task.cut)

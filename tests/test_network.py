@@ -62,6 +62,14 @@ def test_macs_are_those_of_the_part() -> None:
     assert network.macs(HALF).forward < network.macs().forward < network.macs().train
 
 
+def test_the_numbers_are_those_of_the_part() -> None:
+    network = Network(Plain(), SHAPE)
+    for cut in (None, HALF):
+        state = network.of(cut).state_dict()
+        assert network.numbers(cut) == sum(value.numel() for value in state.values())
+    assert network.numbers(HALF) < network.numbers()
+
+
 def test_old_parts_make_room_and_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KEPT", 2)
     network = Network(Plain(), SHAPE)
