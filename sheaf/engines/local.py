@@ -25,7 +25,7 @@ from sheaf.types import Cut, Params, Progress, Recipe, Task, Update
 from sheaf.worker import Worker
 
 WRITERS = 16
-"""How many sites' files are written side by side: a disk syncs many in little more time than one."""
+"""How many sites' files are written side by side."""
 
 ON_DISK = ("collect", "remember")
 """What a site does without computing, beside adopting."""
