@@ -23,7 +23,7 @@ SYNCED = 16
 """How many files are synced side by side: a disk syncs many in little more time than one."""
 
 AHEAD = threading.Semaphore(4 * SYNCED)
-"""How far those that write may be ahead of the disk, in files: each is held open meanwhile."""
+"""How many syncs those that write may be ahead of the disk: each holds its files open meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ class Blob:
             _write(path, self._content(), over)
         if named:
             sync(path.parent)
-        if named and syncing is not None:
-            syncing.result()
+            if syncing is not None:
+                syncing.result()
         return Blob(path, self.sha256, self.size, path, begins, syncing)
 
     def _content(self) -> bytes | memoryview:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sheaf.addition import Add, addition
+from sheaf.cores import side_by_side
 from sheaf.types import Params
 
 
@@ -34,20 +34,20 @@ def average(theta: Params, weighted: Iterable[tuple[Params, float]]) -> dict[str
     sums = {name: torch.empty(value.shape, dtype=torch.float64) for name, value in floating.items()}
     merged: dict[str, Tensor] = {}
     total = 0.0
-    with _cores_for(theta) as cores, _Dealt(cores) as dealt:
+    with _cores_for(theta) as cores:
         for window in _windows(weighted, sum(value.nbytes for value in theta.values())):
             begins = total == 0
             total += sum(weight for _, weight in window)
             beside = _beside(sums, [params for params, _ in window])
             add = addition(len(window) * sum(value.numel() for value in sums.values()))
-            dealt(_add, beside, [weight for _, weight in window], begins, add)
+            _dealt(cores, _add, beside, [weight for _, weight in window], begins, add)
             for name in theta.keys() - sums.keys():
                 merged.setdefault(name, window[0][0][name])
             window.clear()  # before the next ones come
         if total <= 0:
             raise ValueError("a merge needs at least one update of positive weight")
         means = {name: torch.empty(value.shape, dtype=value.dtype) for name, value in floating.items()}
-        dealt(_divide, _beside(sums, [means]), total)
+        _dealt(cores, _divide, _beside(sums, [means]), total)
     return {name: means[name] if name in means else merged[name] for name in theta}
 
 
@@ -87,30 +87,14 @@ def _windows(weighted: Iterable[tuple[Params, float]], size: int) -> Iterator[li
         yield window
 
 
-class _Dealt:
-    """Pieces dealt out to the cores; each is summed in one order, however many cores there are."""
+def _dealt(cores: int, do: Callable[..., None], pieces: Sequence[_Beside], *with_it: Any) -> None:
+    """Does it with every piece, dealt out to the cores; each is summed in one order on however many."""
 
-    def __init__(self, cores: int) -> None:
-        self._cores = cores
-        self._pool = ThreadPoolExecutor(cores, initializer=lambda: torch.set_num_threads(1))
+    def of_core(core: int) -> None:
+        for piece in pieces[core::cores]:
+            do(piece, *with_it)
 
-    def __call__(self, do: Callable[..., None], pieces: Sequence[_Beside], *with_it: Any) -> None:
-        """Does it with every piece."""
-
-        def of_core(core: int) -> None:
-            for piece in pieces[core :: self._cores]:
-                do(piece, *with_it)
-
-        if self._cores == 1:
-            of_core(0)
-        else:
-            list(self._pool.map(of_core, range(self._cores)))
-
-    def __enter__(self) -> _Dealt:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._pool.shutdown()
+    side_by_side(of_core, range(cores))
 
 
 def average_by_entry(

@@ -49,7 +49,7 @@ class Held:
         self._held = dict(sorted(self._held.items()))
         if isinstance(blob.source, Path):
             return written
-        return replace(blob, lies_at=written.lies_at, begins=written.begins, syncing=written.syncing)
+        return replace(blob, lies_at=written.lies_at)
 
     def remember(self, call: int, blob: Blob | None = None) -> None:
         """Sets aside ``blob``, or a copy of what was held when ``call`` began; the two newest copies stay.
