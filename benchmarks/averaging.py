@@ -22,11 +22,12 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.results import publish
-from sheaf.compare import run_or_resume
-from sheaf.config import Experiment, load_experiment
-from sheaf.record import Result
+from sheaf.core.recipe import Share
+from sheaf.core.types import CLOUD
+from sheaf.experiments.compare import run_or_resume
+from sheaf.experiments.config import Experiment, load_experiment
 from sheaf.report.live import Live
-from sheaf.types import CLOUD, Share
+from sheaf.runtime.result import Result
 
 CONSOLE = Console(width=100)
 DIRICHLET = ("partition.name=dirichlet", "partition.edges=10", "partition.alpha=0.3")
@@ -109,7 +110,7 @@ def changes(study: Study, folder: Path) -> tuple[str, ...]:
     if study.pretrained:
         experiment = load_experiment("ecavg-cifar10", (f"data.name={source(B)}", *PRETRAINING))
         done = run_or_resume(
-            experiment, folder / "pre-training", watch=Live(CONSOLE, "pre-training", rows=False)
+            experiment, folder / "pre-training", observer=Live(CONSOLE, "pre-training", rows=False)
         )
         sets += (f"model.weights={folder / 'pre-training' / done.weights[CLOUD]}",)
     return sets
@@ -190,7 +191,7 @@ def main() -> None:
                 folder = given / slug(f"{name}-{method}-{seed}")
                 if name in asked:
                     watch = Live(CONSOLE, f"{name}: {method}, seed {seed}", rows=False)
-                    run_or_resume(replace(experiment, seed=seed), folder, watch=watch)
+                    run_or_resume(replace(experiment, seed=seed), folder, observer=watch)
                 if not (folder / "result.json").exists():
                     continue
                 results[method] = Result.read(folder)

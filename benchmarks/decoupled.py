@@ -22,11 +22,11 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.results import FOLDER, publish
-from sheaf.compare import run_or_resume, summarise
-from sheaf.config import Experiment, load_experiment
-from sheaf.record import Result
+from sheaf.core.types import CLOUD
+from sheaf.experiments.compare import run_or_resume, summarise
+from sheaf.experiments.config import Experiment, load_experiment
 from sheaf.report.live import Live
-from sheaf.types import CLOUD
+from sheaf.runtime.result import Result
 
 SEEDS = "0,1,2"
 EPOCHS = 20
@@ -170,7 +170,7 @@ def main() -> None:
                     continue
                 folder = given / f"{name}-{step}-{seed}".replace("/", "-").replace(" ", "_")
                 watch = Live(console, f"{name}: {step}, seed {seed}", rows=False)
-                result = run_or_resume(replace(experiment, seed=seed), folder, watch=watch)
+                result = run_or_resume(replace(experiment, seed=seed), folder, observer=watch)
                 central = central or result
                 settings[f"{name}: {step}"] = result.provenance["settings"]
                 data |= result.provenance["data"]

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import publish
-from sheaf.compare import run_or_resume
-from sheaf.config import load_experiment
-from sheaf.merges.aligned import Aligned
-from sheaf.record import Result
-from sheaf.types import CLOUD, Recipe
+from sheaf.core.recipe import Recipe
+from sheaf.core.types import CLOUD
+from sheaf.experiments.compare import run_or_resume
+from sheaf.experiments.config import load_experiment
+from sheaf.merges.rules.aligned import Aligned
+from sheaf.runtime.result import Result
 
 SEEDS = 3
 FINETUNES = {

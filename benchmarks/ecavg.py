@@ -18,12 +18,12 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.results import publish
-from sheaf.compare import compare
-from sheaf.config import load_experiment
-from sheaf.record import Result
+from sheaf.core.types import CLOUD
+from sheaf.experiments.compare import compare
+from sheaf.experiments.config import load_experiment
 from sheaf.report.live import Live
 from sheaf.report.tables import comparison_table
-from sheaf.types import CLOUD
+from sheaf.runtime.result import Result
 
 METHODS = ("ecavg", "fedavg", "local", "central")
 SEEDS = 3
@@ -45,7 +45,9 @@ def main() -> None:
         for name, changes in EXPERIMENTS.items():
             experiment = load_experiment(name, changes)
             folder = (given or Path(scratch)) / name
-            summaries = compare(experiment, METHODS, SEEDS, folder, watch=partial(Live, console, rows=False))
+            summaries = compare(
+                experiment, METHODS, SEEDS, folder, observer=partial(Live, console, rows=False)
+            )
             console.print(name, comparison_table(summaries))
             for method in METHODS:
                 for seed in range(experiment.seed, experiment.seed + SEEDS):

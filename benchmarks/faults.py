@@ -31,13 +31,13 @@ import psutil
 import torch
 
 from benchmarks.results import FOLDER, publish
-from sheaf import rehearsal
-from sheaf.config import load_experiment
-from sheaf.engines import provision
-from sheaf.errors import FleetError
-from sheaf.prepared import prepare
-from sheaf.provenance import provenance
-from sheaf.record import Result
+from sheaf.core.errors import FleetError
+from sheaf.experiments import rehearse as rehearsal
+from sheaf.experiments.config import load_experiment
+from sheaf.experiments.provenance import provenance
+from sheaf.experiments.setup import prepare
+from sheaf.fleets.nvflare import provision
+from sheaf.runtime.result import Result
 
 EDGES = ("edge-1", "edge-2", "edge-3")
 SETTINGS = (

@@ -29,18 +29,21 @@ import torch
 
 from benchmarks.fleet_echo import RESULT
 from benchmarks.results import FOLDER, publish
-from sheaf import models, rehearsal
-from sheaf.blob import Blob
-from sheaf.config import load_experiment
-from sheaf.coverage import average
-from sheaf.engines import flare_process, nvflare, provision
-from sheaf.engines.flare_site import EDGE, RELAY
-from sheaf.engines.freed import tidy
-from sheaf.engines.messages import DataForm, Setup
-from sheaf.engines.remote import RemoteFleet
-from sheaf.models import ModelSettings
-from sheaf.prepared import prepare
-from sheaf.types import Recipe, Share, Task, Update
+from sheaf.core.recipe import Recipe, Share
+from sheaf.core.task import Task, Update
+from sheaf.core.tensor_file import Blob
+from sheaf.experiments import rehearse as rehearsal
+from sheaf.experiments.config import load_experiment
+from sheaf.experiments.setup import prepare
+from sheaf.fleets.nvflare import link as nvflare
+from sheaf.fleets.nvflare import processes as flare_process
+from sheaf.fleets.nvflare import provision
+from sheaf.fleets.nvflare.site_config import EDGE, RELAY
+from sheaf.fleets.remote.fleet import RemoteFleet
+from sheaf.fleets.remote.memory_trim import tidy
+from sheaf.fleets.remote.messages import DataForm, Setup
+from sheaf.merges.average import average
+from sheaf.models.build import ModelSettings, build_model
 
 EDGES = 3
 MB = 1_000_000
@@ -64,7 +67,7 @@ def stage(folder: Path) -> Iterator[tuple[Path, list[int]]]:
     processes = [flare_process.start_cloud(workspace, path | {"SHEAF_FLEET": str(fleet)})]
     try:
         rehearsal.wait_for_cloud(fleet)
-        from sheaf.engines.joining import get_ready
+        from sheaf.fleets.nvflare.join import get_ready
 
         for edge in rehearsal.write_edges(prepared, folder):
             place = folder / edge
@@ -111,7 +114,7 @@ def floor(link: nvflare.FlareLink, folder: Path, sites: list[str]) -> dict[str, 
 def remote(link: nvflare.FlareLink, folder: Path, hidden: int) -> tuple[RemoteFleet, dict[str, torch.Tensor]]:
     """Our fleet over the same devices, and a model of so many hidden units."""
     settings = ModelSettings(name="mlp", options={"hidden": hidden})
-    theta = models.build(settings, 10, (1, 8, 8), 0).state_dict()
+    theta = build_model(settings, 10, (1, 8, 8), 0).state_dict()
     setup = Setup(
         run=uuid.uuid4().hex,
         seed=0,
@@ -224,7 +227,7 @@ def idle() -> list[dict[str, Any]]:
             joined = [
                 process
                 for process in psutil.Process().children()
-                if "sheaf.engines.waiting" in process.cmdline()
+                if "sheaf.fleets.nvflare.wait" in process.cmdline()
             ]
             each = [
                 pss(process.pid) + sum(pss(below.pid) for below in process.children(recursive=True))

@@ -22,14 +22,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.results import publish
-from sheaf import models
-from sheaf.blob import Blob
-from sheaf.datasets import DataSettings, load_dataset
-from sheaf.models import ModelSettings
-from sheaf.network import Network
-from sheaf.seeds import seed_for
-from sheaf.types import Dataset, Recipe, Task
-from sheaf.worker import Worker
+from sheaf.core.dataset import Dataset
+from sheaf.core.recipe import Recipe
+from sheaf.core.seeds import seed_for
+from sheaf.core.task import Task
+from sheaf.core.tensor_file import Blob
+from sheaf.data.load import DataSettings, load_dataset
+from sheaf.models.build import ModelSettings, build_model
+from sheaf.runtime.worker import Worker
+from sheaf.training.network import Network
 
 SEED = 0
 JOBS = {
@@ -65,7 +66,7 @@ def pair(job: str) -> list[tuple[float, float]]:
     """Seconds of (bare, sheaf) for each pair of one job."""
     model_name, data_name, images, epochs, pairs = JOBS[job]
     data = load_dataset(DataSettings(name=data_name, limit=images, limit_test=100))
-    model = models.build(ModelSettings(name=model_name), len(data.classes), data.shape, SEED)
+    model = build_model(ModelSettings(name=model_name), len(data.classes), data.shape, SEED)
     recipe = Recipe(epochs=epochs, precision="float32")
     start = Blob.of(model.state_dict())
     seconds = []

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from sheaf.provenance import provenance
+from sheaf.experiments.provenance import provenance
 
 FOLDER = Path(__file__).parent / "results"
 

@@ -43,22 +43,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.results import FOLDER, publish
-from sheaf import runs
-from sheaf.addition import WORTH
-from sheaf.blob import Blob
-from sheaf.config import Experiment, FleetSettings
-from sheaf.coverage import average
-from sheaf.datasets import DataSettings
-from sheaf.journal import Journal
-from sheaf.memory import PeakMemory
+from sheaf.core.recipe import Recipe
+from sheaf.core.task import Task, Update
+from sheaf.core.tensor_file import Blob
+from sheaf.core.types import CLOUD
+from sheaf.data.load import DataSettings
+from sheaf.data.partitions.iid import IID
+from sheaf.experiments import run as runs
+from sheaf.experiments.config import Experiment, FleetSettings
+from sheaf.experiments.provenance import provenance
+from sheaf.experiments.setup import Prepared, prepare
+from sheaf.merges.addition import WORTH
+from sheaf.merges.average import average
 from sheaf.methods.fedavg import FedAvg
-from sheaf.models import ModelSettings
-from sheaf.partitions.iid import IID
-from sheaf.prepared import Prepared, prepare
-from sheaf.provenance import provenance
-from sheaf.record import Row
-from sheaf.types import CLOUD, Recipe, Task, Update
-from sheaf.watch import Quiet
+from sheaf.models.build import ModelSettings
+from sheaf.runtime.journal import Journal
+from sheaf.runtime.observer import NullObserver
+from sheaf.runtime.result import Row
+from sheaf.training.peak_memory import PeakMemory
 
 SEED = 0
 FLOWER = "flwr[simulation]==1.41.0"
@@ -144,7 +146,7 @@ def small_cnn(num_classes: int, in_shape: tuple[int, int, int]) -> nn.Module:
     )
 
 
-class Rounds(Quiet):
+class Rounds(NullObserver):
     """Takes the time at the end of each round."""
 
     def __init__(self) -> None:
@@ -161,7 +163,9 @@ def sheaf(job: Job, device: str, together: str = "auto", threads: int = 0) -> di
     usual, rounds = torch.get_num_threads(), Rounds()
     with tempfile.TemporaryDirectory() as folder, PeakMemory(torch.device(device)) as peak:
         began = time.perf_counter()
-        result = runs.run(job.experiment(device, together, threads), out=Path(folder) / "run", watch=rounds)
+        result = runs.run(
+            job.experiment(device, together, threads), out=Path(folder) / "run", observer=rounds
+        )
         seconds = time.perf_counter() - began
         final = result.final(CLOUD)
     torch.set_num_threads(usual)

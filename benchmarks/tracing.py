@@ -18,12 +18,11 @@ import torch
 from rich.progress import track
 
 from benchmarks.results import publish
-from sheaf import models
-from sheaf.cut import SiteNeeds
-from sheaf.cuts.prefix import Prefix
-from sheaf.memory import PeakMemory
-from sheaf.models import ModelSettings
-from sheaf.network import Network
+from sheaf.models.build import ModelSettings, build_model
+from sheaf.submodels.cut import SiteNeeds
+from sheaf.submodels.schemes.prefix import Prefix
+from sheaf.training.network import Network
+from sheaf.training.peak_memory import PeakMemory
 
 COLOUR, PHOTO = (3, 32, 32), (3, 224, 224)
 JOBS = {
@@ -49,14 +48,14 @@ REPEATS = 3
 def measure(name: str) -> dict[str, Any]:
     """One trace and one quarter cut."""
     in_shape, classes = JOBS[name]
-    module = models.build(ModelSettings(name=name), classes, in_shape, 0)
+    module = build_model(ModelSettings(name=name), classes, in_shape, 0)
     weak = SiteNeeds("weak", tuple(range(classes)), 0.25)
     network, before = Network(module, in_shape), psutil.Process().memory_info().rss
     with PeakMemory(torch.device("cpu")) as peak:
         began = time.perf_counter()
-        anatomy = network.anatomy
+        structure = network.structure
         traced = time.perf_counter()
-        network.of(Prefix()(anatomy, [weak], 0)["weak"])
+        network.of(Prefix()(structure, [weak], 0)["weak"])
         cut = time.perf_counter()
     return {"traced": traced - began, "cut": cut - traced, "memory": peak.bytes - before}
 

@@ -1,6 +1,7 @@
 """Train one model across edge devices and the cloud.
 
-``sheaf.run("ecavg-digits")`` runs an experiment; ``ECAvg``, ``Worker``, ``LocalFleet`` are pieces to compose.
+``sheaf.run("ecavg-digits")`` runs an experiment. The other names are the pieces that methods, merges and
+fleets of your own are made of.
 """
 
 from __future__ import annotations
@@ -9,32 +10,92 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sheaf.config import Experiment as Experiment
-    from sheaf.config import load_experiment as load_experiment
-    from sheaf.engines.local import LocalFleet as LocalFleet
+    from sheaf.core.cut import Cut as Cut
+    from sheaf.core.dataset import Dataset as Dataset
+    from sheaf.core.dataset import Samples as Samples
+    from sheaf.core.errors import SheafError as SheafError
+    from sheaf.core.recipe import Recipe as Recipe
+    from sheaf.core.recipe import Ridge as Ridge
+    from sheaf.core.recipe import Share as Share
+    from sheaf.core.recipe import Statistic as Statistic
+    from sheaf.core.settings import settings as settings
+    from sheaf.core.task import Absence as Absence
+    from sheaf.core.task import Cost as Cost
+    from sheaf.core.task import Fleet as Fleet
+    from sheaf.core.task import Task as Task
+    from sheaf.core.task import Update as Update
+    from sheaf.core.tensor_file import Blob as Blob
+    from sheaf.core.types import CLOUD as CLOUD
+    from sheaf.core.types import Params as Params
+    from sheaf.data.load import load_dataset as load_dataset
+    from sheaf.data.settings import DataSettings as DataSettings
+    from sheaf.experiments.compare import compare as compare
+    from sheaf.experiments.config import Experiment as Experiment
+    from sheaf.experiments.config import load_experiment as load_experiment
+    from sheaf.experiments.run import resume as resume
+    from sheaf.experiments.run import run as run
+    from sheaf.fleets.local.fleet import LocalFleet as LocalFleet
+    from sheaf.methods._training_budget import TrainingBudget as TrainingBudget
     from sheaf.methods.ecavg import ECAvg as ECAvg
-    from sheaf.record import Result as Result
-    from sheaf.runs import resume as resume
-    from sheaf.runs import run as run
-    from sheaf.types import Recipe as Recipe
-    from sheaf.worker import Worker as Worker
+    from sheaf.models.build import ModelSettings as ModelSettings
+    from sheaf.models.build import build_model as build_model
+    from sheaf.runtime.cloud import Cloud as Cloud
+    from sheaf.runtime.edges import Edges as Edges
+    from sheaf.runtime.result import Log as Log
+    from sheaf.runtime.result import Result as Result
+    from sheaf.runtime.worker import Worker as Worker
+    from sheaf.training.network import Network as Network
 
 _PUBLIC = {
+    "CLOUD": "core.types",
+    "Absence": "core.task",
+    "Blob": "core.tensor_file",
+    "Cloud": "runtime.cloud",
+    "Cost": "core.task",
+    "Cut": "core.cut",
+    "DataSettings": "data.settings",
+    "Dataset": "core.dataset",
     "ECAvg": "methods.ecavg",
-    "Experiment": "config",
-    "LocalFleet": "engines.local",
-    "Recipe": "types",
-    "Result": "record",
-    "Worker": "worker",
-    "load_experiment": "config",
-    "resume": "runs",
-    "run": "runs",
+    "Edges": "runtime.edges",
+    "Experiment": "experiments.config",
+    "Fleet": "core.task",
+    "LocalFleet": "fleets.local.fleet",
+    "Log": "runtime.result",
+    "ModelSettings": "models.build",
+    "Network": "training.network",
+    "Params": "core.types",
+    "Recipe": "core.recipe",
+    "Result": "runtime.result",
+    "Ridge": "core.recipe",
+    "Samples": "core.dataset",
+    "Share": "core.recipe",
+    "SheafError": "core.errors",
+    "Statistic": "core.recipe",
+    "Task": "core.task",
+    "TrainingBudget": "methods._training_budget",
+    "Update": "core.task",
+    "Worker": "runtime.worker",
+    "build_model": "models.build",
+    "compare": "experiments.compare",
+    "load_dataset": "data.load",
+    "load_experiment": "experiments.config",
+    "resume": "experiments.run",
+    "run": "experiments.run",
+    "settings": "core.settings",
 }
-__all__ = list(_PUBLIC)
+"""Public name -> the module that defines it, below ``sheaf``."""
+
+__all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
     # Importing torch takes seconds; `import sheaf` and `sheaf list` need none of it.
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("sheaf")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'sheaf' has no attribute {name!r}")
     return getattr(importlib.import_module(f"sheaf.{_PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

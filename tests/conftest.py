@@ -12,7 +12,7 @@ import pytest
 import torch
 from support import QUICK, command
 
-from sheaf.config import Experiment, load_experiment
+from sheaf.experiments.config import Experiment, load_experiment
 
 hypothesis.settings.register_profile("sheaf", deadline=None)  # a disk's fsync takes as long as it takes
 hypothesis.settings.load_profile("sheaf")

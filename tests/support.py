@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sheaf.errors import SheafError
-from sheaf.journal import Journal
-from sheaf.types import settings
+from sheaf.core.errors import SheafError
+from sheaf.core.settings import settings
+from sheaf.runtime.journal import Journal
 
 QUICK = (
     "data.limit=400",

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmarks.sections._tables import Rows, table
+from sheaf.core.types import CLOUD
 from sheaf.report.papers import known
 from sheaf.report.tables import count, size, spread
-from sheaf.types import CLOUD
 
 PAPER = {
     (device, setup): accuracy

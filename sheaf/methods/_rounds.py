@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
-from sheaf.budget import Budget
-from sheaf.cut import bind
-from sheaf.record import Log
-from sheaf.schema import Scheme
-from sheaf.sites import Cloud, Edges
-from sheaf.types import Params, Recipe
+from sheaf.core.recipe import Recipe
+from sheaf.core.types import Params
+from sheaf.merges.average import bind
+from sheaf.methods._training_budget import TrainingBudget
+from sheaf.runtime.cloud import Cloud
+from sheaf.runtime.edges import Edges
+from sheaf.runtime.result import Log
+from sheaf.submodels.scheme import Scheme
 
 
 class Rounds(Protocol):
@@ -55,11 +57,11 @@ def average_parts(self: RoundsOfParts, theta: Params, fleet: Edges, cloud: Cloud
     return theta
 
 
-def budget_of_rounds(self: Rounds) -> Budget:
+def budget_of_rounds(self: Rounds) -> TrainingBudget:
     """What a run trains."""
-    return Budget(recipe=self.local, edge_epochs=self.rounds * self.local.epochs, cloud_epochs=0)
+    return TrainingBudget(recipe=self.local, edge_epochs=self.rounds * self.local.epochs, cloud_epochs=0)
 
 
-def rounds_within(cls: type[_R], budget: Budget) -> _R:
+def rounds_within(cls: type[_R], budget: TrainingBudget) -> _R:
     """As many rounds of one epoch as there are edge epochs."""
     return cls(rounds=budget.edge_epochs, local=replace(budget.recipe, epochs=1))  # type: ignore[call-arg]

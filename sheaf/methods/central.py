@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sheaf.budget import Budget
-from sheaf.record import Log
-from sheaf.sites import Cloud, Edges
-from sheaf.types import Params, Recipe, Share, settings
+from sheaf.core.recipe import Recipe, Share
+from sheaf.core.settings import settings
+from sheaf.core.types import Params
+from sheaf.methods._training_budget import TrainingBudget
+from sheaf.runtime.cloud import Cloud
+from sheaf.runtime.edges import Edges
+from sheaf.runtime.result import Log
 
 
 @settings
@@ -32,11 +35,11 @@ class Central:
         return theta
 
     @property
-    def budget(self) -> Budget:
+    def budget(self) -> TrainingBudget:
         """What a run trains."""
-        return Budget(recipe=self.train, edge_epochs=0, cloud_epochs=self.train.epochs)
+        return TrainingBudget(recipe=self.train, edge_epochs=0, cloud_epochs=self.train.epochs)
 
     @classmethod
-    def within(cls, budget: Budget) -> Central:
+    def within(cls, budget: TrainingBudget) -> Central:
         """As many passes over the data as edges and cloud make together."""
         return cls(train=replace(budget.recipe, epochs=budget.edge_epochs + budget.cloud_epochs))

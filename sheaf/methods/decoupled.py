@@ -14,13 +14,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sheaf.budget import Budget
-from sheaf.cut import bind
-from sheaf.cuts.by_class import ByClass
-from sheaf.record import Log
-from sheaf.schema import Scheme
-from sheaf.sites import Cloud, Edges
-from sheaf.types import Params, Recipe, Ridge, Share, settings
+from sheaf.core.recipe import Recipe, Ridge, Share
+from sheaf.core.settings import settings
+from sheaf.core.types import Params
+from sheaf.merges.average import bind
+from sheaf.methods._training_budget import TrainingBudget
+from sheaf.runtime.cloud import Cloud
+from sheaf.runtime.edges import Edges
+from sheaf.runtime.result import Log
+from sheaf.submodels.scheme import Scheme
+from sheaf.submodels.schemes.by_class import ByClass
 
 
 @settings
@@ -102,17 +105,17 @@ class Decoupled:
         return theta
 
     @property
-    def budget(self) -> Budget:
+    def budget(self) -> TrainingBudget:
         """What a run trains."""
         retrained = self.retrain.epochs if self.retrain else 0
         finetuned = self.finetune.epochs if self.finetune else 0
-        return Budget(
+        return TrainingBudget(
             recipe=self.train,
             edge_epochs=self.train.epochs + self.rounds * retrained,
             cloud_epochs=self.rounds * finetuned,
         )
 
     @classmethod
-    def within(cls, budget: Budget) -> Decoupled:
+    def within(cls, budget: TrainingBudget) -> Decoupled:
         """The same edge epochs, in one go, and no work in the cloud."""
         return cls(train=replace(budget.recipe, epochs=budget.edge_epochs))

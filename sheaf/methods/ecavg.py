@@ -14,12 +14,15 @@ from typing import Annotated
 
 from pydantic import Field
 
-from sheaf.budget import Budget
-from sheaf.merges.mean import Mean
-from sheaf.record import Log
-from sheaf.schema import Merge, statistic_of
-from sheaf.sites import Cloud, Edges
-from sheaf.types import Params, Recipe, Share, settings
+from sheaf.core.recipe import Recipe, Share
+from sheaf.core.settings import settings
+from sheaf.core.types import Params
+from sheaf.merges.merge import Merge, statistic_of
+from sheaf.merges.rules.mean import Mean
+from sheaf.methods._training_budget import TrainingBudget
+from sheaf.runtime.cloud import Cloud
+from sheaf.runtime.edges import Edges
+from sheaf.runtime.result import Log
 
 
 @settings
@@ -68,16 +71,16 @@ class ECAvg:
         return theta
 
     @property
-    def budget(self) -> Budget:
+    def budget(self) -> TrainingBudget:
         """What a run trains."""
-        return Budget(
+        return TrainingBudget(
             recipe=self.pretrain,
             edge_epochs=self.pretrain.epochs + self.rounds * self.retrain.epochs,
             cloud_epochs=self.rounds * self.finetune.epochs,
         )
 
     @classmethod
-    def within(cls, budget: Budget) -> ECAvg:
+    def within(cls, budget: TrainingBudget) -> ECAvg:
         """One round of the same edge and cloud epochs, half of the edges' before the update."""
         retrain = budget.edge_epochs // 2
         return cls(

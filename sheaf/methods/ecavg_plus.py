@@ -16,12 +16,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sheaf.budget import Budget
-from sheaf.merges.mean import Mean
-from sheaf.record import Log
-from sheaf.schema import Merge, statistic_of
-from sheaf.sites import Cloud, Edges
-from sheaf.types import Params, Recipe, Ridge, Share, Update, settings
+from sheaf.core.recipe import Recipe, Ridge, Share
+from sheaf.core.settings import settings
+from sheaf.core.task import Update
+from sheaf.core.types import Params
+from sheaf.merges.merge import Merge, statistic_of
+from sheaf.merges.rules.mean import Mean
+from sheaf.methods._training_budget import TrainingBudget
+from sheaf.runtime.cloud import Cloud
+from sheaf.runtime.edges import Edges
+from sheaf.runtime.result import Log
 
 Mixture = Annotated[float, Field(gt=0, le=1)]
 
@@ -99,16 +103,16 @@ class ECAvgPlus:
         return theta_avg
 
     @property
-    def budget(self) -> Budget:
+    def budget(self) -> TrainingBudget:
         """What a run trains."""
-        return Budget(
+        return TrainingBudget(
             recipe=self.pretrain,
             edge_epochs=self.pretrain.epochs + self.rounds * self.retrain.epochs,
             cloud_epochs=self.rounds * self.finetune.epochs,
         )
 
     @classmethod
-    def within(cls, budget: Budget) -> ECAvgPlus:
+    def within(cls, budget: TrainingBudget) -> ECAvgPlus:
         """One round of the same cloud epochs and one edge epoch less, three tenths of them before the update.
 
         With a tenth held out, what the guard runs forward is less work than the epoch that is left out. Where

@@ -13,14 +13,17 @@ from typing import Annotated
 
 from pydantic import Field
 
-from sheaf.budget import Budget
-from sheaf.errors import PartitionError
-from sheaf.merges.weighted_mean import WeightedMean
+from sheaf.core.errors import PartitionError
+from sheaf.core.recipe import Recipe
+from sheaf.core.settings import settings
+from sheaf.core.types import Params
+from sheaf.merges.merge import Merge, statistic_of
+from sheaf.merges.rules.weighted_mean import WeightedMean
 from sheaf.methods._rounds import budget_of_rounds, rounds_within
-from sheaf.record import Log
-from sheaf.schema import Merge, statistic_of
-from sheaf.sites import Cloud, Edges
-from sheaf.types import Params, Recipe, settings
+from sheaf.methods._training_budget import TrainingBudget
+from sheaf.runtime.cloud import Cloud
+from sheaf.runtime.edges import Edges
+from sheaf.runtime.result import Log
 
 
 @settings
@@ -31,7 +34,7 @@ class FedAvg:
         rounds: how often the edges train and are averaged.
         local: how each edge trains in a round.
         merge: how the cloud averages.
-        only_strong: leave out the edges that cannot carry the whole model (``fleet.shares`` below 1), which
+        only_strong: leave out the edges that cannot carry the whole model (``fleet.widths`` below 1), which
             at times beats giving them a part of it.
         sample: the share of the edges (C in the paper) that trains in a round, drawn anew for each.
     """
@@ -48,9 +51,9 @@ class FedAvg:
         Raises:
             PartitionError: only strong edges are asked for, and there are none.
         """
-        asked = [site.name for site in fleet.needs if site.share == 1 or not self.only_strong]
+        asked = [site.name for site in fleet.needs if site.width == 1 or not self.only_strong]
         if not asked:
-            raise PartitionError("method.only_strong leaves no edge: fleet.shares has all below 1")
+            raise PartitionError("method.only_strong leaves no edge: fleet.widths has all below 1")
         for n in range(1, self.rounds + 1):
             drawn = asked if self.sample == 1 else fleet.sample(asked, self.sample)
             local = fleet.train(theta, self.local, only=drawn, statistic=statistic_of(self.merge))
@@ -61,12 +64,12 @@ class FedAvg:
         return theta
 
     @property
-    def budget(self) -> Budget:
+    def budget(self) -> TrainingBudget:
         """What a run trains: of a sample, what an edge trains on average, to the next whole epoch."""
         every = budget_of_rounds(self)
         return replace(every, edge_epochs=ceil(every.edge_epochs * self.sample))
 
     @classmethod
-    def within(cls, budget: Budget) -> FedAvg:
+    def within(cls, budget: TrainingBudget) -> FedAvg:
         """As many rounds of one epoch as there are edge epochs."""
         return rounds_within(cls, budget)

@@ -10,16 +10,17 @@ from typing import Annotated
 
 from pydantic import Field
 
-from sheaf.budget import Budget
-from sheaf.cuts.rolling import Rolling
+from sheaf.core.recipe import Recipe
+from sheaf.core.settings import settings
 from sheaf.methods._rounds import average_parts, budget_of_rounds, rounds_within
-from sheaf.schema import Scheme
-from sheaf.types import Recipe, settings
+from sheaf.methods._training_budget import TrainingBudget
+from sheaf.submodels.scheme import Scheme
+from sheaf.submodels.schemes.rolling import Rolling
 
 
 @settings
 class FedRolex:
-    """Settings of FedRolex; how much each edge can carry is ``fleet.shares``.
+    """Settings of FedRolex; how much each edge can carry is ``fleet.widths``.
 
     Attributes:
         rounds: how often the edges train and are averaged.
@@ -35,6 +36,6 @@ class FedRolex:
     budget = property(budget_of_rounds)
 
     @classmethod
-    def within(cls, budget: Budget) -> FedRolex:
+    def within(cls, budget: TrainingBudget) -> FedRolex:
         """As many rounds of one epoch as there are edge epochs."""
         return rounds_within(cls, budget)

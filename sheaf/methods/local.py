@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sheaf.budget import Budget
-from sheaf.record import Log
-from sheaf.sites import Cloud, Edges
-from sheaf.types import Params, Recipe, settings
+from sheaf.core.recipe import Recipe
+from sheaf.core.settings import settings
+from sheaf.core.types import Params
+from sheaf.methods._training_budget import TrainingBudget
+from sheaf.runtime.cloud import Cloud
+from sheaf.runtime.edges import Edges
+from sheaf.runtime.result import Log
 
 
 @settings
@@ -22,11 +25,11 @@ class Local:
         log("alone", fleet.evaluate())
 
     @property
-    def budget(self) -> Budget:
+    def budget(self) -> TrainingBudget:
         """What a run trains."""
-        return Budget(recipe=self.train, edge_epochs=self.train.epochs, cloud_epochs=0)
+        return TrainingBudget(recipe=self.train, edge_epochs=self.train.epochs, cloud_epochs=0)
 
     @classmethod
-    def within(cls, budget: Budget) -> Local:
+    def within(cls, budget: TrainingBudget) -> Local:
         """The same edge epochs."""
         return cls(train=replace(budget.recipe, epochs=budget.edge_epochs))

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from sheaf.errors import RunFolderError
-from sheaf.record import Result
+from sheaf.core.errors import RunFolderError
+from sheaf.core.types import CLOUD
 from sheaf.report.document import Page, Section, Table
 from sheaf.report.gather import Run
 from sheaf.report.intervals import half_interval, with_interval
@@ -21,7 +21,7 @@ from sheaf.report.pictures.methods import methods
 from sheaf.report.stages import ways
 from sheaf.report.tables import count, size
 from sheaf.report.words import listed, percent, some, times
-from sheaf.types import CLOUD
+from sheaf.runtime.result import Result
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sheaf.errors import RunFolderError
-from sheaf.record import Result
+from sheaf.core.errors import RunFolderError
+from sheaf.runtime.result import Result
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sheaf.record import Row
 from sheaf.report.tables import MANY, row_line
+from sheaf.runtime.result import Row
 
 DOING = {
     "train": "training",

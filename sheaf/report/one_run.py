@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
-from sheaf.record import Curve, Result, Row, SiteRecord
+from sheaf.core.types import CLOUD
 from sheaf.report.document import Page, Section, Table
 from sheaf.report.gather import Run
 from sheaf.report.origin import commit, data_name, flattened, made, setting
@@ -21,7 +21,7 @@ from sheaf.report.pictures.steps import steps
 from sheaf.report.stages import Way, cloud_rows, groups_of_classes, ways
 from sheaf.report.tables import MANY, count, size
 from sheaf.report.words import listed, percent, points, some, times
-from sheaf.types import CLOUD
+from sheaf.runtime.result import Curve, Result, Row, SiteRecord
 
 
 def one_run(run: Run) -> Page:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sheaf.record import Result
+from sheaf.runtime.result import Result
 
 
 def made(result: Result, *path: str) -> Any:

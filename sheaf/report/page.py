@@ -17,8 +17,8 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from sheaf.blob import write_durably
-from sheaf.errors import RunFolderError
+from sheaf.core.atomic_io import write_durably
+from sheaf.core.errors import RunFolderError
 from sheaf.report.comparison import comparison
 from sheaf.report.document import Page, Picture
 from sheaf.report.gather import gather

@@ -9,12 +9,12 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from sheaf.record import Result, Row
 from sheaf.report.document import Section, Table
 from sheaf.report.intervals import with_interval
 from sheaf.report.origin import data_name, setting
 from sheaf.report.pictures.paper import paper
 from sheaf.report.words import points, some
+from sheaf.runtime.result import Result, Row
 
 Key = tuple[str, str]
 """A device and a step."""

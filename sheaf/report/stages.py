@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sheaf.record import Result, Row
-from sheaf.types import CLOUD
+from sheaf.core.types import CLOUD
+from sheaf.runtime.result import Result, Row
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from sheaf.compare import Summary
-from sheaf.ledger import SiteCost
-from sheaf.plan import Planned
-from sheaf.record import Result, Row, SiteRecord
-from sheaf.types import CLOUD
+from sheaf.core.types import CLOUD
+from sheaf.experiments.compare import Summary
+from sheaf.experiments.plan import Planned
+from sheaf.runtime.costs import SiteCost
+from sheaf.runtime.result import Result, Row, SiteRecord
 
 MANY = 20
 """With more edges than this, a table shows their mean and the ends instead of each."""
@@ -120,7 +120,7 @@ def _saved_table(summaries: Sequence[Summary]) -> Group:
 
 def plan_table(planned: Sequence[Planned]) -> Group:
     """Each device's part: how wide, what it takes, and which budget keeps it from being wider."""
-    figures = ("classes", "share", "mult-adds", "saved", "parameters", "memory", "s/epoch")
+    figures = ("classes", "width", "mult-adds", "saved", "parameters", "memory", "s/epoch")
     table = _table(["device"], figures)
     table.add_column("limit")
     for part in planned:
@@ -128,7 +128,7 @@ def plan_table(planned: Sequence[Planned]) -> Group:
         table.add_row(
             part.site,
             str(part.classes),
-            f"{part.share:.3f}",
+            f"{part.width:.3f}",
             count(needs.macs),
             f"{part.saved:.1f}x",
             count(needs.parameters),

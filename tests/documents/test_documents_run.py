@@ -56,7 +56,7 @@ def test_links_lead_somewhere() -> None:
 def test_every_key_of_a_result_is_documented() -> None:
     from pydantic import TypeAdapter
 
-    from sheaf.record import Result
+    from sheaf.runtime.result import Result
 
     text = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
     schema = TypeAdapter(Result).json_schema()

@@ -12,10 +12,11 @@ import pytest
 from support import QUICK, command
 
 import sheaf
-from sheaf import deployed, rehearsal
-from sheaf.config import Experiment, load_experiment
-from sheaf.engines.pool import Pool
-from sheaf.prepared import prepare
+from sheaf.experiments import rehearse as rehearsal
+from sheaf.experiments import run_on_fleet as deployed
+from sheaf.experiments.config import Experiment, load_experiment
+from sheaf.experiments.setup import prepare
+from sheaf.fleets.remote.sample_pool import Pool
 
 ONE_THREAD = (*QUICK, "fleet.threads=1")
 

@@ -12,13 +12,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from sheaf import runs
-from sheaf.config import Experiment, load_experiment
+from sheaf.core.cut import Cut
+from sheaf.core.recipe import Recipe
+from sheaf.core.types import CLOUD
+from sheaf.experiments import run as runs
+from sheaf.experiments.config import Experiment, load_experiment
+from sheaf.experiments.setup import prepare
 from sheaf.methods.fedavg import FedAvg
 from sheaf.methods.fedrolex import FedRolex
 from sheaf.methods.heterofl import HeteroFL
-from sheaf.prepared import prepare
-from sheaf.types import CLOUD, Cut, Recipe
 
 RECIPE = Recipe(batch_size=32)
 PARTS = [HeteroFL, FedRolex]
@@ -58,7 +60,7 @@ def test_with_equal_shares_it_ends_with_the_bits_of_fedavg(
 
 @pytest.mark.parametrize("kind", PARTS)
 def test_a_weak_edge_trains_and_sends_less(kind: Any, tmp_path: Path) -> None:
-    given = experiment(kind(rounds=3, local=RECIPE), "fleet.shares.edge-2=0.25")
+    given = experiment(kind(rounds=3, local=RECIPE), "fleet.widths.edge-2=0.25")
     result = runs.run(given, out=tmp_path / "run")
     strong, weak = result.cost["edge-1"], result.cost["edge-2"]
     assert weak.macs_per_example < 0.15 * strong.macs_per_example
@@ -71,12 +73,12 @@ def test_a_weak_edge_trains_and_sends_less(kind: Any, tmp_path: Path) -> None:
     assert weak.train_macs == 3 * sum(result.split["edge-2"]) * prepared.network.macs(cut).train
     held = load_file(tmp_path / "run" / result.weights["edge-2"])
     whole = load_file(tmp_path / "run" / result.weights[CLOUD])
-    taken = prepared.network.part(cut).take(whole)
+    taken = prepared.network.submodel(cut).take(whole)
     assert all(torch.equal(value, held[name]) for name, value in taken.items()), "its part of the average"
 
 
 def test_heterofl_never_trains_what_nobody_holds_and_fedrolex_all(tmp_path: Path) -> None:
-    shares = ("fleet.shares.edge-1=0.5", "fleet.shares.edge-2=0.25")
+    shares = ("fleet.widths.edge-1=0.5", "fleet.widths.edge-2=0.25")
     touched = {}
     for kind in PARTS:
         given = experiment(kind(rounds=8, local=RECIPE), *shares)
@@ -89,7 +91,7 @@ def test_heterofl_never_trains_what_nobody_holds_and_fedrolex_all(tmp_path: Path
 
 
 def test_fedavg_of_the_strong_alone(tmp_path: Path) -> None:
-    edges = ("partition.edges=3", "fleet.shares.edge-2=0.5")
+    edges = ("partition.edges=3", "fleet.widths.edge-2=0.5")
     given = experiment(FedAvg(rounds=2, local=RECIPE, only_strong=True), *edges)
     result = runs.run(given, out=tmp_path / "run")
     everyone = runs.run(experiment(FedAvg(rounds=2, local=RECIPE), *edges), out=tmp_path / "all")

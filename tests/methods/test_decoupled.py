@@ -15,19 +15,22 @@ from safetensors.torch import load_file
 from support import one_line
 from torch import Tensor
 
-from sheaf import runs
-from sheaf.blob import Blob
-from sheaf.config import Experiment, load_experiment
-from sheaf.cut import Part
-from sheaf.cuts.by_class import ByClass
-from sheaf.engines.local import LocalFleet
-from sheaf.errors import SettingError
+from sheaf.core.cut import Cut
+from sheaf.core.errors import SettingError
+from sheaf.core.recipe import Recipe, Share
+from sheaf.core.task import Task, Update
+from sheaf.core.tensor_file import Blob
+from sheaf.core.types import CLOUD, Params
+from sheaf.core.wire_format import decode_samples
+from sheaf.experiments import run as runs
+from sheaf.experiments.config import Experiment, load_experiment
+from sheaf.experiments.setup import prepare
+from sheaf.fleets.local.fleet import LocalFleet
 from sheaf.methods.decoupled import Decoupled
-from sheaf.prepared import prepare
-from sheaf.record import Result
-from sheaf.tracing import trace
-from sheaf.types import CLOUD, Cut, Params, Recipe, Share, Task, Update
-from sheaf.wire import decode_samples
+from sheaf.runtime.result import Result
+from sheaf.submodels.cut import SubModel
+from sheaf.submodels.dependency_graph import trace
+from sheaf.submodels.schemes.by_class import ByClass
 
 RECIPE = Recipe(epochs=3, batch_size=32)
 SHORT = Recipe(epochs=1, batch_size=32)
@@ -40,11 +43,11 @@ def experiment(model: str = "mlp", changes: tuple[str, ...] = (), **settings: An
     return replace(load_experiment("ecavg-digits", digits), method=method)
 
 
-def part_of(folder: Path, site: str, prepared: runs.Prepared) -> Part:
+def part_of(folder: Path, site: str, prepared: runs.Prepared) -> SubModel:
     """What the site ended with, read from its file alone."""
     with safe_open(folder / "weights" / f"{site}.safetensors", "pt") as file:
         cut = Cut.of(json.loads(file.metadata()["cut"]))
-    return trace(prepared.network.model, prepared.dataset.shape).part(cut)
+    return trace(prepared.network.model, prepared.dataset.shape).submodel(cut)
 
 
 def logits(module: torch.nn.Module, params: Params, x: Tensor) -> Tensor:
@@ -73,7 +76,7 @@ def test_nothing_is_lost_in_the_harvest(
     for site, counts in result.split.items():
         part = part_of(tmp_path / "run", site, prepared)
         assert part.classes == tuple(k for k, count in enumerate(counts) if count)
-        own = logits(part.submodel(), load_file(tmp_path / "run" / result.weights[site]), images)
+        own = logits(part.module(), load_file(tmp_path / "run" / result.weights[site]), images)
         if negatives != "none":
             own = own[:, :-1] - own[:, -1:]
         off = (bound[:, part.classes] - own).abs().max() / own.abs().max()
@@ -228,8 +231,8 @@ def unequal(result: Result) -> list[float]:
 
 
 def test_unequal_shares_make_unequal_parts(tmp_path: Path) -> None:
-    shares = ("fleet.shares.edge-1=0.25", "fleet.shares.edge-2=0.75")
-    given = experiment("toys:DigitsCNN", shares, cut=ByClass(by="share"))
+    shares = ("fleet.widths.edge-1=0.25", "fleet.widths.edge-2=0.75")
+    given = experiment("toys:DigitsCNN", shares, cut=ByClass(by="width"))
     result = runs.run(given, out=tmp_path / "run")
     weak, strong = unequal(result)
     assert weak < 0.15 < 0.5 < strong

@@ -8,19 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from sheaf import runs
-from sheaf.budget import Budget
-from sheaf.config import Experiment
-from sheaf.engines.local import LocalFleet
-from sheaf.errors import SettingError
-from sheaf.merges.aligned import Aligned
-from sheaf.merges.mean import Mean
+from sheaf.core.errors import SettingError
+from sheaf.core.recipe import Recipe, Ridge
+from sheaf.core.task import Absence, Task, Update
+from sheaf.core.types import CLOUD
+from sheaf.experiments import run as runs
+from sheaf.experiments.config import Experiment
+from sheaf.experiments.setup import prepare
+from sheaf.fleets.local.fleet import LocalFleet
+from sheaf.merges.rules.aligned import Aligned
+from sheaf.merges.rules.mean import Mean
+from sheaf.methods._training_budget import TrainingBudget
 from sheaf.methods.ecavg import ECAvg
 from sheaf.methods.ecavg_plus import ECAvgPlus
-from sheaf.prepared import prepare
-from sheaf.record import Result
-from sheaf.types import CLOUD, Absence, Recipe, Ridge, Task, Update
-from sheaf.watch import Quiet
+from sheaf.runtime.observer import NullObserver
+from sheaf.runtime.result import Result
 
 STEP = Recipe(epochs=2, batch_size=32)
 PLAIN = ECAvgPlus(
@@ -99,8 +101,8 @@ def test_a_guarded_edge_that_is_away_now_and_then_chooses_from_what_it_has(
             prepared,
             tmp_path / str(missed),
             {},
-            Quiet(),
-            lambda prepared, folder, watch: Away(prepared.edges(folder / "sites"), watch.step),
+            NullObserver(),
+            lambda prepared, folder, observer: Away(prepared.edges(folder / "sites"), observer.step),
         )
         assert {(refusal.site, refusal.why) for refusal in result.refused} <= {("edge-1", "away")}
         rows = {row.site: row for row in result.rows if row.stage == "after retraining"}
@@ -134,7 +136,7 @@ def test_a_guarded_edge_never_ends_worse_on_what_it_held_out(quick: Experiment, 
 
 
 def test_the_guard_is_paid_for_with_an_epoch() -> None:
-    budget = Budget(recipe=STEP, edge_epochs=10, cloud_epochs=5)
+    budget = TrainingBudget(recipe=STEP, edge_epochs=10, cloud_epochs=5)
     method = ECAvgPlus.within(budget)
     assert (method.pretrain.epochs, method.finetune.epochs, method.retrain.epochs) == (3, 5, 6)
     assert (method.pretrain.tail, method.finetune.tail, method.retrain.tail) == (0, 0.25, 0.25)

@@ -13,24 +13,28 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from support import lose
 
-from sheaf import plugins, runs
-from sheaf.config import Experiment
-from sheaf.cuts.rolling import Rolling
-from sheaf.journal import Journal
-from sheaf.merges.fisher import Fisher
-from sheaf.merges.regmean import Regmean
+from sheaf.core import registry
+from sheaf.core.cut import Cut
+from sheaf.core.recipe import Recipe, Share
+from sheaf.core.task import Task, Update
+from sheaf.core.types import CLOUD
+from sheaf.experiments import run as runs
+from sheaf.experiments.config import Experiment
+from sheaf.experiments.setup import prepare
+from sheaf.merges.rules.fisher import Fisher
+from sheaf.merges.rules.regmean import Regmean
 from sheaf.methods.decoupled import Decoupled
 from sheaf.methods.ecavg import ECAvg
 from sheaf.methods.fedavg import FedAvg
 from sheaf.methods.heterofl import HeteroFL
-from sheaf.models import ModelSettings
-from sheaf.prepared import prepare
-from sheaf.record import Result
-from sheaf.types import CLOUD, Cut, Recipe, Share, Task, Update
+from sheaf.models.build import ModelSettings
+from sheaf.runtime.journal import Journal
+from sheaf.runtime.result import Result
+from sheaf.submodels.schemes.rolling import Rolling
 
-METHODS = list(plugins.describe("methods"))
+METHODS = list(registry.describe("methods"))
 WHOLE = ["central", "ecavg", "ecavg_plus", "fedavg", "fedrolex", "heterofl", "local"]
-"""Those whose edges hold the whole model where ``fleet.shares`` says nothing."""
+"""Those whose edges hold the whole model where ``fleet.widths`` says nothing."""
 
 STEP = Recipe(epochs=1, batch_size=32)
 CUT = {
@@ -61,7 +65,7 @@ def made(name: str, quick: Experiment) -> Experiment:
     """The method under the quick experiment's budget, or one of ``CUT`` or ``WEIGHED``."""
     if name not in CUT | WEIGHED:
         return quick.with_method(name)
-    fleet = replace(quick.fleet, shares={"edge-2": 0.5})
+    fleet = replace(quick.fleet, widths={"edge-2": 0.5})
     model = ModelSettings(name="toys:DigitsCNN")
     return replace(quick, method=(CUT | WEIGHED)[name], fleet=fleet, model=model)
 
@@ -128,11 +132,11 @@ def test_unplugged_after_any_answer_it_ends_with_the_same_bits(
     for answers in range(1, len(journal) - 1, max(3, len(journal) // 8)):
         stopped = tmp_path / f"stopped-{answers}"
         with monkeypatch.context() as patch:
-            patch.setattr("sheaf.journal.TOGETHER", 1000.0)  # lost is what nobody waits for
+            patch.setattr("sheaf.runtime.journal.TOGETHER", 1000.0)  # lost is what nobody waits for
             patch.setattr(Journal, "record", settling_at(answers // 2))
             patch.setattr(Journal, "__exit__", lose)
             with pytest.raises(UnpluggedError):
-                runs.run(experiment, out=stopped, watch=PullsThePlug(answers))
+                runs.run(experiment, out=stopped, observer=PullsThePlug(answers))
         resumed = runs.resume(stopped)
         assert resumed.rows == whole.rows
         for file in whole.weights.values():

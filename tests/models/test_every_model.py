@@ -7,12 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from sheaf import models
-from sheaf.cost import macs_per_example
-from sheaf.errors import SettingError, SheafError, UnknownNameError, WeightsError
-from sheaf.models import ModelSettings
+from sheaf.core.errors import SettingError, SheafError, UnknownNameError, WeightsError
+from sheaf.models.build import ModelSettings, build_model, build_skeleton, model_names
+from sheaf.models.flops import macs_per_example
 
-EVERY = sorted(models.names())
+EVERY = sorted(model_names())
 SHAPES = {"alexnet": (3, 64, 64), "kws_cnn": (1, 40, 61)}
 
 
@@ -24,8 +23,8 @@ def shape_of(name: str) -> tuple[int, int, int]:
 def test_every_model_repeats_and_trains(name):
     settings, shape = ModelSettings(name=name), shape_of(name)
     before = torch.random.get_rng_state()
-    model = models.build(settings, 7, shape, seed=1)
-    again = models.build(settings, 7, shape, seed=1).state_dict()
+    model = build_model(settings, 7, shape, seed=1)
+    again = build_model(settings, 7, shape, seed=1).state_dict()
     assert torch.equal(torch.random.get_rng_state(), before)
     state = model.state_dict()
     assert list(state) == list(again)
@@ -44,7 +43,7 @@ def test_every_model_repeats_and_trains(name):
 @pytest.mark.parametrize("name", EVERY)
 def test_every_skeleton_has_the_names_and_ends_in_the_classifier(name):
     settings = ModelSettings(name=name)
-    model = models.skeleton(settings, 7, shape_of(name))
+    model = build_skeleton(settings, 7, shape_of(name))
     assert all(tensor.is_meta for tensor in model.state_dict().values())
     last = list(model.modules())[-1]
     assert isinstance(last, nn.Linear)
@@ -58,12 +57,12 @@ LEAVES = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"
 @pytest.mark.parametrize("name", EVERY)
 def test_every_model_takes_grey_inputs(name):
     _, height, width = shape_of(name)
-    models.skeleton(ModelSettings(name=name), 7, (1, height, width))
+    build_skeleton(ModelSettings(name=name), 7, (1, height, width))
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_every_model_can_be_traced(name):
-    torch.fx.symbolic_trace(models.skeleton(ModelSettings(name=name), 7, shape_of(name)))
+    torch.fx.symbolic_trace(build_skeleton(ModelSettings(name=name), 7, shape_of(name)))
 
 
 @pytest.mark.parametrize(
@@ -80,23 +79,23 @@ def test_every_model_can_be_traced(name):
 )
 def test_multiply_adds_at_32x32(name, classes, millions):
     shape = (3, 32, 32)
-    model = models.skeleton(ModelSettings(name=name), classes, shape)
+    model = build_skeleton(ModelSettings(name=name), classes, shape)
     assert f"{macs_per_example(model, shape) / 1e6:.1f}" == millions
 
 
 def test_another_seed_draws_other_parameters():
-    one, two = (models.build(ModelSettings(name="mlp"), 3, (1, 4, 4), seed) for seed in (1, 2))
+    one, two = (build_model(ModelSettings(name="mlp"), 3, (1, 4, 4), seed) for seed in (1, 2))
     assert not torch.equal(one.fc1.weight, two.fc1.weight)
 
 
 @pytest.mark.parametrize("frames", [8, 61, 98, 300])
 def test_spectrograms_may_have_any_length(frames):
-    models.skeleton(ModelSettings(name="kws_cnn"), 12, (1, 40, frames))
+    build_skeleton(ModelSettings(name="kws_cnn"), 12, (1, 40, frames))
 
 
 def test_options_reach_the_builder():
     settings = ModelSettings(name="mobilenet_v2", options={"width_mult": 2})
-    assert models.skeleton(settings, 7, (3, 32, 32)).features[0][0].out_channels == 64
+    assert build_skeleton(settings, 7, (3, 32, 32)).features[0][0].out_channels == 64
 
 
 @pytest.mark.parametrize(
@@ -116,7 +115,7 @@ def test_options_reach_the_builder():
 )
 def test_wrong_settings_say_what_is_right(name, options, shape, says):
     with pytest.raises(SettingError) as error:
-        models.build(ModelSettings(name=name, options=options), 10, shape, seed=0)
+        build_model(ModelSettings(name=name, options=options), 10, shape, seed=0)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -127,14 +126,14 @@ def test_wrong_settings_say_what_is_right(name, options, shape, says):
 )
 def test_unknown_names_list_the_known(name, near):
     with pytest.raises(UnknownNameError, match=r"mobilenet_v2@32") as error:
-        models.build(ModelSettings(name=name, weights="imagenet"), 10, (3, 32, 32), seed=0)
+        build_model(ModelSettings(name=name, weights="imagenet"), 10, (3, 32, 32), seed=0)
     assert near in str(error.value)
 
 
 def test_no_imagenet_weights_for_this_variant():
     settings = ModelSettings(name="vgg16@32", weights="imagenet")
     with pytest.raises(WeightsError, match=r"there are for: alexnet, .*vgg16@bn"):
-        models.build(settings, 10, (3, 32, 32), seed=0)
+        build_model(settings, 10, (3, 32, 32), seed=0)
 
 
 def flat(num_classes: int, bias: bool = True) -> nn.Module:
@@ -163,9 +162,9 @@ def own(monkeypatch):
 
     def make(name, num_classes=5, **options):
         settings = ModelSettings(name=f"their_models:{name}", options=options)
-        skeleton = models.skeleton(settings, num_classes, (3, 2, 2))
+        skeleton = build_skeleton(settings, num_classes, (3, 2, 2))
         assert all(p.is_meta for p in skeleton.parameters())
-        return models.build(settings, num_classes, (3, 2, 2), seed=3)
+        return build_model(settings, num_classes, (3, 2, 2), seed=3)
 
     return make
 
@@ -195,7 +194,7 @@ def test_own_models_that_are_none(own, name, classes, says):
 def test_absent_libraries_are_named(monkeypatch, library):
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(SettingError, match=f"needs {library}, which is not installed"):
-        models.build(ModelSettings(name=f"{library}:resnet18"), 10, (3, 32, 32), seed=0)
+        build_model(ModelSettings(name=f"{library}:resnet18"), 10, (3, 32, 32), seed=0)
 
 
 def test_torchvision_models_come_from_its_registry(monkeypatch):
@@ -204,7 +203,7 @@ def test_torchvision_models_come_from_its_registry(monkeypatch):
     registry.get_model_builder = lambda name: lambda *, weights=None, num_classes=0: flat(num_classes)
     monkeypatch.setitem(sys.modules, "torchvision", types.ModuleType("torchvision"))
     monkeypatch.setitem(sys.modules, "torchvision.models", registry)
-    model = models.build(ModelSettings(name="torchvision:flat"), 4, (3, 2, 2), seed=0)
+    model = build_model(ModelSettings(name="torchvision:flat"), 4, (3, 2, 2), seed=0)
     assert model[1].out_features == 4
     with pytest.raises(UnknownNameError, match=r"no torchvision model is named 'flap'.*'flat'"):
-        models.build(ModelSettings(name="torchvision:flap"), 4, (3, 2, 2), seed=0)
+        build_model(ModelSettings(name="torchvision:flap"), 4, (3, 2, 2), seed=0)

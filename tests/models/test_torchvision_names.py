@@ -2,9 +2,8 @@
 
 import pytest
 
-from sheaf import models
-from sheaf.cost import macs_per_example
-from sheaf.models import ModelSettings
+from sheaf.models.build import ModelSettings, build_skeleton
+from sheaf.models.flops import macs_per_example
 
 SHAPE = (3, 224, 224)
 
@@ -68,21 +67,21 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("name", sorted(DOCUMENTED))
 def test_parameters_and_multiply_adds_are_those_documented(name):
-    model = models.skeleton(ModelSettings(name=name), 1000, SHAPE)
+    model = build_skeleton(ModelSettings(name=name), 1000, SHAPE)
     count = sum(parameter.numel() for parameter in model.parameters())
     assert (count, f"{macs_per_example(model, SHAPE) / 1e9:.2f}") == DOCUMENTED[name]
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_names_are_those_of_the_published_files(name):
-    state = models.skeleton(ModelSettings(name=name), 1000, SHAPE).state_dict()
+    state = build_skeleton(ModelSettings(name=name), 1000, SHAPE).state_dict()
     found = {key: tuple(state[key].shape) for key in PUBLISHED[name] if key in state}
     assert found == PUBLISHED[name]
 
 
 def test_vgg16_at_32_has_the_feature_names_of_vgg16_bn():
     small, full = (
-        models.skeleton(ModelSettings(name=name), 10, (3, 32, 32)).features.state_dict()
+        build_skeleton(ModelSettings(name=name), 10, (3, 32, 32)).features.state_dict()
         for name in ("vgg16@32", "vgg16@bn")
     )
     assert list(small) == list(full)

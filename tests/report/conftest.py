@@ -13,8 +13,8 @@ from made_up import rewritten, strange
 from support import QUICK
 
 import sheaf
-from sheaf.compare import compare
-from sheaf.config import load_experiment
+from sheaf.experiments.compare import compare
+from sheaf.experiments.config import load_experiment
 
 LEAST = (
     "data.limit=1200",

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from sheaf.record import Row
 from sheaf.report import live
 from sheaf.report.live import Live
+from sheaf.runtime.result import Row
 
 
 def row(site: str, stage: str, accuracy: float) -> Row:

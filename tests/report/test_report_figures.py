@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from sheaf.record import Result
 from sheaf.report.comparison import contenders
 from sheaf.report.gather import Run, gather
 from sheaf.report.intervals import half_interval, with_interval
@@ -24,6 +23,7 @@ from sheaf.report.pictures.frontier import Point, on_the_frontier
 from sheaf.report.stages import groups_of_classes, ways
 from sheaf.report.style import drawable
 from sheaf.report.words import listed, percent, points, some
+from sheaf.runtime.result import Result
 
 SHARES = st.floats(0, 1, allow_nan=False)
 PRICES = st.floats(0, 1e12, allow_nan=False)

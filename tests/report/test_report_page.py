@@ -14,10 +14,10 @@ from made_up import rewritten
 from PIL import Image
 from support import one_line
 
-from sheaf.errors import RunFolderError
-from sheaf.record import CutsRecord, PartRecord, Result
+from sheaf.core.errors import RunFolderError
+from sheaf.core.types import CLOUD
 from sheaf.report.page import report
-from sheaf.types import CLOUD
+from sheaf.runtime.result import CutsRecord, PartRecord, Result
 
 LIMIT = 3_000_000
 """Bytes of a page."""

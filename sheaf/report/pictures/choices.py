@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from sheaf.record import Choice, Row
 from sheaf.report.document import Picture
 from sheaf.report.style import BLUE, FAINT, GREY, INK, drawable, sheet
 from sheaf.report.tables import MANY
+from sheaf.runtime.result import Choice, Row
 
 
 def choices(rows: Sequence[Row]) -> Picture:

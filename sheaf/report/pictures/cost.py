@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from sheaf.record import SiteRecord, WholeModel
 from sheaf.report.document import Picture
 from sheaf.report.style import BLUE, INK, ORANGE, drawable, sheet
 from sheaf.report.tables import count, size
+from sheaf.runtime.result import SiteRecord, WholeModel
 
 
 def cost(shown: Mapping[str, SiteRecord], whole: WholeModel, cloud: str) -> Picture:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from sheaf.record import Curve
+from sheaf.core.types import CLOUD
 from sheaf.report.document import Picture
 from sheaf.report.style import (
     BLUE,
@@ -25,7 +25,7 @@ from sheaf.report.style import (
     sheet,
     whole_numbers,
 )
-from sheaf.types import CLOUD
+from sheaf.runtime.result import Curve
 
 NAMED = 6
 """With more calls than this there is no room to name what each led to."""

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from sheaf.record import CutsRecord, PartRecord
 from sheaf.report.document import Picture
 from sheaf.report.style import COLOURS, DISTINCT, HATCHES, drawable, sheet
+from sheaf.runtime.result import CutsRecord, PartRecord
 
 STEPS = 256
 """In so many steps the width of a layer is drawn where the holders of its channels are counted."""

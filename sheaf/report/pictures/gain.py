@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from sheaf.record import Row
 from sheaf.report.document import Picture
 from sheaf.report.stages import Way
 from sheaf.report.style import (
@@ -26,6 +25,7 @@ from sheaf.report.style import (
 )
 from sheaf.report.tables import MANY
 from sheaf.report.words import points
+from sheaf.runtime.result import Row
 
 Score = Callable[[Row], float]
 PANELS: tuple[tuple[str, Score], ...] = (

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from sheaf.record import Result
 from sheaf.report.document import Picture
 from sheaf.report.style import BLUE, FAINT, GREY, WIDTH, drawable, sheet
 from sheaf.report.tables import MANY
+from sheaf.runtime.result import Result
 
 Counts = NDArray[np.int64]
 SQUARES = 40

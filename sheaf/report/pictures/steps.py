@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from sheaf.record import Row
 from sheaf.report.document import Picture
 from sheaf.report.style import (
     BLUE,
@@ -19,6 +18,7 @@ from sheaf.report.style import (
     sheet,
     whole_numbers,
 )
+from sheaf.runtime.result import Row
 
 
 def steps(rows: Sequence[Row]) -> Picture:

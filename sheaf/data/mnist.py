@@ -1,5 +1,0 @@
-"""MNIST: 70,000 handwritten digits, 28x28 grey, 10 classes (LeCun, Cortes, Burges, 1998)."""
-
-from sheaf.readers.hub import HubSet
-
-MNIST = HubSet(repo="ylecun/mnist", folder="mnist/mnist", mean=(0.1307,), std=(0.3081,))

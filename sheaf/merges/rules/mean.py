@@ -1,0 +1,20 @@
+"""Plain mean of the sites' parameters, as ECAvg averages its edges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sheaf.core.settings import settings
+from sheaf.core.task import Update
+from sheaf.core.types import Params
+from sheaf.merges.average import average
+from sheaf.training.network import Network
+
+
+@settings
+class Mean:
+    """theta_avg = sum_k theta_k / M over the M sites (Mih et al. 2023, section III)."""
+
+    def __call__(self, theta: Params, updates: Sequence[Update], network: Network) -> Params:
+        """Merges the updates; see ``coverage.average``."""
+        return average(theta, ((update.params, 1.0) for update in updates))

@@ -1,0 +1,26 @@
+"""The first channels of every layer, as many as the site can carry: HeteroFL.
+
+HeteroFL: Computation and Communication Efficient Federated Learning for Heterogeneous Clients. Diao,
+Ding, Tarokh. ICLR 2021. arXiv:2010.01264
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sheaf.core.cut import Cut
+from sheaf.core.settings import settings
+from sheaf.submodels.cut import ChannelStructure, SiteNeeds
+from sheaf.submodels.schemes._common import window
+
+
+@settings
+class Prefix:
+    """The first ``ceil(share * width)`` channels of every group, and all classes' rows."""
+
+    def __call__(self, structure: ChannelStructure, sites: Sequence[SiteNeeds], round: int) -> dict[str, Cut]:
+        """Site -> its cut, the same in every round. A share of 1 is the whole model."""
+        return {
+            site.name: structure.cut({group.name: window(group, site.width, 0) for group in structure.groups})
+            for site in sites
+        }

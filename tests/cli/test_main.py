@@ -1,0 +1,235 @@
+"""The command line as a user meets it: what it prints, and one line and exit code 2 for every mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from support import QUICK
+
+from sheaf.cli import main
+
+Sheaf = Callable[..., "subprocess.CompletedProcess[str]"]
+SETS = [word for change in QUICK for word in ("--set", change)]
+
+
+def test_run_ends_with_the_tables_and_the_folder(sheaf: Sheaf, tmp_path: Path) -> None:
+    done = sheaf("run", *SETS, "--out", "r")
+    assert done.returncode == 0, done.stderr
+    for shown in ("before update", "averaged weights", "after retraining", "peak memory", "folder: r"):
+        assert shown in done.stdout
+    again = sheaf("show", "r")
+    assert again.stdout in done.stdout
+    assert json.loads((tmp_path / "r" / "result.json").read_text())["method"] == "ecavg"
+    assert all(len(line) <= 100 for line in done.stdout.splitlines())
+
+
+def test_dry_run_shows_and_leaves_nothing(sheaf: Sheaf, tmp_path: Path) -> None:
+    done = sheaf("run", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    for shown in ("[method.pretrain]", "epochs = 20", "edge-2", "in training"):
+        assert shown in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_compare_prints_one_table_and_reuses_what_is_finished(sheaf: Sheaf, tmp_path: Path) -> None:
+    arguments = ("compare", *SETS, "--methods", "ecavg,local", "--seeds", "2", "--out", "c")
+    done = sheaf(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "±" in done.stdout
+    first = (tmp_path / "c" / "ecavg-1" / "result.json").stat().st_mtime_ns
+    again = sheaf(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "c" / "ecavg-1" / "result.json").stat().st_mtime_ns == first
+    summaries = json.loads((tmp_path / "c" / "compare.json").read_text())
+    assert [(s["method"], s["seeds"]) for s in summaries] == [("ecavg", 2), ("local", 2)]
+    other = sheaf(*arguments, "--set", "method.rounds=2")
+    assert other.returncode == 2
+    assert "other settings" in other.stderr
+
+
+def test_list_names_everything_with_one_line(sheaf: Sheaf) -> None:
+    done = sheaf("list")
+    assert done.returncode == 0, done.stderr
+    for name in ("ecavg-mnist", "fedavg", "mobilenet_v2@32", "speech_commands", "weighted_mean", "dirichlet"):
+        assert name in done.stdout
+
+
+@pytest.mark.parametrize("sub", ["run", "compare", "plan", "list", "show", "report", "export", "predict"])
+def test_help_has_an_example(sub: str, sheaf: Sheaf) -> None:
+    done = sheaf(sub, "--help")
+    assert done.returncode == 0
+    assert f"Example: sheaf {sub}" in done.stdout
+
+
+MISTAKES = {
+    "an unknown experiment": (["run", "ecavg-minst"], "did you mean 'ecavg-mnist'?"),
+    "an unknown key": (["run", "--set", "method.pretain.epochs=3"], "did you mean 'pretrain'?"),
+    "a wrong type": (["run", "--set", "method.pretrain.epochs=many"], "method.pretrain.epochs = 'many'"),
+    "out of range": (["run", "--set", "method.share.fraction=1.5"], "less than or equal to 1"),
+    "an unknown choice": (["run", "--set", "method.pretrain.optimizer=adm"], "'sgd', 'adam' or 'adamw'"),
+    "a sweep without values": (["compare", "--sweep", "method.share.fraction"], "write KEY=V1,V2"),
+    "a guard with nothing to go by": (
+        ["run", "--set", "method=ecavg_plus", "--set", "data.held_out=0"],
+        "set data.held_out above 0",
+    ),
+    "a change without value": (["run", "--set", "seed"], "write key=value"),
+    "an unknown method": (["run", "--set", "method=ecavgg"], "did you mean 'ecavg'?"),
+    "an unknown merge": (["run", "--set", "method.merge=maen"], "did you mean 'mean'?"),
+    "an unknown model": (["run", "--set", "model.name=mlpp"], "did you mean 'mlp'?"),
+    "an unknown variant": (["run", "--set", "model.name=vgg16@64"], "vgg16@32"),
+    "an unknown model option": (["run", "--set", "model.options.hiden=3"], "did you mean 'hidden'?"),
+    "a model that is not there": (["run", "--set", "model.name=no_such:net"], "cannot be imported"),
+    "data that is not there": (["run", "--set", "data.name=no/such/folder"], "no/such/folder"),
+    "too small images": (["run", "--set", "model.name=vgg16@32"], "vgg16@32"),
+    "more edges than classes": (["run", "--set", "partition.edges=11"], "11"),
+    "an edge left empty": (
+        ["run", "--set", "partition.name=iid", "--set", "partition.edges=2000"],
+        "edge-",
+    ),
+    "a site name that is a path": (
+        ["run", "--set", 'partition.edges={"../x"=[0,1,2,3,4],b=[5,6,7,8,9]}'],
+        "../x",
+    ),
+    "a site name that is a path, from a user's own partition": (
+        ["run", "--set", "partition=support:Paths"],
+        "an edge cannot be named '../x'",
+    ),
+    "an edge named cloud": (["run", "--set", "partition.edges={cloud=[0,1,2,3,4],b=[5,6,7,8,9]}"], "cloud"),
+    "a share for an edge that is not there": (
+        ["run", "--set", "fleet.widths.edg-1=0.5"],
+        "no edge is named 'edg-1' (did you mean 'edge-1'?)",
+    ),
+    "a step that needs a pool without one": (
+        ["run", "--set", "method=decoupled", "--set", "method.restat=true"],
+        "method: restat needs a pool of samples: set share",
+    ),
+    "a model that cannot be cut": (
+        ["run", "--set", "method=decoupled", "--set", "model={name='toys:Uncuttable'}"],
+        "the model cannot be cut: a part's logits are off",
+    ),
+    "too few channels for the edges": (
+        [
+            *("run", "--set", "method=decoupled"),
+            *("--set", "partition.edges=10", "--set", "model.options.hidden=8"),
+        ],
+        "the 8 channels of 'fc1' that can be chosen are too few for 10 sites",
+    ),
+    "no edge that is strong enough": (
+        [
+            *("run", "--set", "method=fedavg", "--set", "method.only_strong=true"),
+            *("--set", "fleet.widths={edge-1=0.5,edge-2=0.5}"),
+        ],
+        "method.only_strong leaves no edge",
+    ),
+    "weights that are not there": (["run", "--set", "model.weights=no.safetensors"], "no.safetensors"),
+    "no run to show": (["show", "nowhere"], "holds no finished run"),
+    "no run to resume": (["run", "--resume", "nowhere"], "holds no run"),
+    "resuming with changes": (["run", "--resume", "nowhere", "--set", "seed=1"], "--set cannot change it"),
+    "a list of nothing": (["list", "modles"], "did you mean 'models'?"),
+    "a plan without budgets": (
+        ["plan", "ecavg-digits", "--set", "method=decoupled"],
+        "fleet.budgets is empty",
+    ),
+    "a plan for a method without cuts": (["plan", "ecavg-digits"], "method has no cut to plan"),
+    "a budget for no edge": (
+        ["plan", "ecavg-digits", "--set", "method=decoupled", "--set", "fleet.budgets.edge-9.macs=1"],
+        "there is no such edge; there are: edge-1, edge-2",
+    ),
+    "a budget that nothing fits": (
+        ["plan", "ecavg-digits", "--set", "method=decoupled", "--set", "fleet.budgets.edge-1.macs=10"],
+        "edge-1: even the narrowest part takes",
+    ),
+    "quiet and not": (["run", "--quiet", "--json"], "--quiet and --json exclude each other"),
+    "a rehearsal for programs": (["run", "--dry-run", "--json"], "--dry-run runs nothing that"),
+    "no run to export": (["export", "nowhere"], "holds no finished run"),
+    "a format that is none": (["export", "nowhere", "--to", "onxn"], "did you mean 'onnx'?"),
+    "no model to predict with": (["predict", "no.onnx", "no.png"], "there is no model 'no.onnx'"),
+    "no run to predict with": (["predict", ".", "no.png"], "holds no finished run"),
+    "an MLflow store that is none": (["run", "--mlflow", "nonsense://x"], "--mlflow nonsense://x cannot be"),
+    "no methods": (["compare", "--methods", ","], "--methods names no method"),
+    "an unknown method to compare": (["compare", "--methods", "fedavgg"], "did you mean 'fedavg'?"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_line_and_nothing_is_left(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert_refused(arguments, said, tmp_path, monkeypatch, capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def assert_refused(
+    arguments: list[str],
+    said: str,
+    cwd: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(cwd)
+    monkeypatch.setattr(sys, "argv", ["sheaf", *arguments])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(SystemExit) as stopped:
+        main.main()
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2, error
+    assert said in error
+    assert error.count("\n") == 1, f"more than one line: {error}"
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"title = ", "mine.toml cannot be read as TOML"),
+        (b"\xff\xfe", "mine.toml cannot be read as TOML"),
+        (b"seed = 1", "data is missing"),
+        (b"seed = 1\nlr = 3", "is missing"),
+    ],
+)
+def test_a_broken_experiment_file(
+    content: bytes,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "mine.toml").write_bytes(content)
+    assert_refused(["run", "mine.toml"], said, tmp_path, monkeypatch, capsys)
+
+
+def test_a_folder_in_use_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "experiment.toml").touch()
+    with FileLock(tmp_path / "r" / "lock"):
+        assert_refused(["run", "--resume", "r"], "in use by another run", tmp_path, monkeypatch, capsys)
+    assert_refused(["run", "--out", "r"], "r is not empty", tmp_path, monkeypatch, capsys)
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_after(sheaf: Sheaf, tmp_path: Path) -> None:
+    limit = "ulimit -f 40; "  # blocks of 1 KiB: the journal's samples do not fit
+    done = subprocess.run(
+        ["bash", "-c", f"{limit} trap '' XFSZ; exec {Path(sys.executable).with_name('sheaf')} run --out r"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=os.environ,
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "File too large" in done.stderr
+    assert "sheaf run --resume r" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert sheaf("run", "--resume", "r").returncode == 0

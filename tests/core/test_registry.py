@@ -1,0 +1,97 @@
+"""From names to objects and back, for everything in the folders and for a user's own."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import one_line
+
+from sheaf.core import registry
+from sheaf.core.errors import SheafError, UnknownNameError
+
+EVERY = [(kind, name) for kind in registry.KINDS for name in registry.describe(kind)]
+
+
+@pytest.mark.parametrize(("kind", "name"), EVERY)
+def test_every_file_offers_one_object_under_its_name_and_says_what_it_is(kind: str, name: str) -> None:
+    thing = registry.load(kind, name)
+    assert callable(thing)
+    if kind != "data":  # the known sets are objects, not classes of their own
+        assert thing.__module__ == f"{registry.KINDS[kind].package}.{name}"
+        assert thing.__name__.lower().replace("_", "") == name.replace("_", "")
+    line = registry.describe(kind)[name]
+    assert 10 < len(line) <= 110, f"one line for sheaf list: {line!r}"
+    assert re.search(r"[.:]$", line)
+
+
+@pytest.mark.parametrize("kind", sorted({kind for kind, _ in EVERY}))
+def test_an_unknown_name_is_answered_with_the_list_and_the_nearest(kind: str) -> None:
+    known = list(registry.describe(kind))
+    assert known == sorted(known)
+    with pytest.raises(UnknownNameError) as error:
+        registry.load(kind, known[0] + "x")
+    assert one_line(error) == (
+        f"no {registry.KINDS[kind].noun} is named '{known[0]}x' (did you mean '{known[0]}'?); "
+        f"there are: {', '.join(known)}"
+    )
+    with pytest.raises(UnknownNameError) as error:
+        registry.load(kind, "!")
+    assert "did you mean" not in one_line(error)
+
+
+@pytest.mark.parametrize("name", ["_common", "__init__", "../errors", "", "Mean", "mean.py"])
+def test_what_is_no_plugin_has_no_name(name: str) -> None:
+    for kind in registry.KINDS:
+        with pytest.raises(UnknownNameError):
+            registry.load(kind, name)
+
+
+def test_describing_imports_nothing() -> None:
+    code = (
+        "import sys; from sheaf.core import registry as r; r.describe('merges'), r.describe('models');"
+        "print([name for name in sys.modules if name.startswith(('sheaf.merges.', 'sheaf.models.zoo.'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+class Shelf:
+    """Holds a class, as a user's module may."""
+
+    class Own:
+        pass
+
+
+def test_a_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pkg_of_a_user").mkdir()
+    (tmp_path / "pkg_of_a_user" / "merging.py").write_text("class Own:\n    class Inner: ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    own = registry.load("merges", "pkg_of_a_user.merging:Own")
+    assert registry.name_of(own()) == "pkg_of_a_user.merging:Own"
+    assert registry.load("merges", registry.name_of(own.Inner()) or "") is own.Inner
+    assert registry.load("merges", f"{__name__}:Shelf.Own") is Shelf.Own
+
+
+def test_names_of_what_is_shipped() -> None:
+    assert registry.name_of(registry.load("merges", "weighted_mean")()) == "weighted_mean"
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("no_such_package.x:Own", "No module named 'no_such_package'"),
+        ("json:Own", "module 'json' has no attribute 'Own'"),
+        ("json:dumps.nothing", "has no attribute 'nothing'"),
+        ("json:", "has no attribute ''"),
+        (":Own", "Empty module name"),
+        (".json:Own", "relative import"),
+    ],
+)
+def test_what_cannot_be_imported(name: str, why: str) -> None:
+    with pytest.raises(SheafError, match=f"merge '{name}' cannot be imported: .*it must be pack") as error:
+        registry.load("merges", name)
+    assert why in one_line(error)

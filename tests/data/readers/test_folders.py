@@ -1,0 +1,120 @@
+"""A user's folder: one folder a class."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from sheaf.core.errors import DataError
+from sheaf.data.readers.any_folder import read_any_folder
+from sheaf.data.settings import DataSettings
+
+Png = Callable[..., bytes]
+
+
+def read(folder: Path, share: float = 0.2):
+    return read_any_folder(folder, DataSettings(name="x", test_share=share))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, png: Png) -> Path:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(50):
+            (tmp_path / name / f"{name}{number}.PNG").write_bytes(png(number))
+    return tmp_path
+
+
+def names(part) -> set[str]:
+    return {where for where, _ in part.items(np.arange(len(part.labels)))}
+
+
+def test_a_share_of_the_files_is_for_testing(folder: Path) -> None:
+    encoded = read(folder)
+    assert encoded.classes == ("cat", "dog")
+    assert encoded.kind == "image"
+    assert len(encoded.train.labels) + len(encoded.test.labels) == 100
+    assert 8 <= len(encoded.test.labels) <= 32
+    assert not names(encoded.train) & names(encoded.test)
+
+
+def test_adding_files_moves_none(folder: Path, png: Png) -> None:
+    before = read(folder)
+    for number in range(50, 80):
+        (folder / "cat" / f"cat{number}.png").write_bytes(png())
+    after = read(folder)
+    assert names(before.test) <= names(after.test)
+    assert names(before.train) <= names(after.train)
+
+
+def test_train_and_test_above(folder: Path, png: Png) -> None:
+    for part in ("train", "test"):
+        (folder / part).mkdir()
+    for name in ("cat", "dog"):
+        (folder / name).rename(folder / "train" / name)
+        (folder / "test" / name).mkdir()
+        (folder / "test" / name / "one.png").write_bytes(png())
+    encoded = read(folder)
+    assert len(encoded.train.labels) == 100
+    assert encoded.test.labels.tolist() == [0, 1]
+    (folder / "test" / "owl").mkdir()
+    with pytest.raises(DataError, match=r"classes that .*train has not: 'owl'"):
+        read(folder)
+
+
+def test_sounds(tmp_path: Path) -> None:
+    for name in ("no", "yes"):
+        (tmp_path / name).mkdir()
+        soundfile.write(tmp_path / name / "1.wav", np.zeros(8000), 8000)
+    assert read(tmp_path).kind == "sound"
+
+
+def test_dotfiles_are_passed_over(folder: Path) -> None:
+    (folder / "cat" / ".DS_Store").write_bytes(b"")
+    (folder / ".git").mkdir()
+    (folder / "README.md").write_text("about")
+    assert read(folder).classes == ("cat", "dog")
+
+
+def test_strangers_in_a_class_are_refused(folder: Path) -> None:
+    (folder / "cat" / "notes.txt").write_text("about")
+    with pytest.raises(DataError, match=r"cat/notes.txt is not an image file"):
+        read(folder)
+    (folder / "cat" / "notes.txt").unlink()
+    (folder / "cat" / "more").mkdir()
+    with pytest.raises(DataError, match=r"cat/more is not an image file"):
+        read(folder)
+
+
+def test_an_image_of_no_class_is_refused(folder: Path, png: Png) -> None:
+    (folder / "lost.png").write_bytes(png())
+    with pytest.raises(DataError, match=r"lost.png lies in no class's folder"):
+        read(folder)
+
+
+def test_an_empty_class_is_refused(folder: Path) -> None:
+    (folder / "owl").mkdir()
+    with pytest.raises(DataError, match="owl is empty"):
+        read(folder)
+
+
+def test_train_without_test_is_refused(folder: Path) -> None:
+    (folder / "train").mkdir()
+    with pytest.raises(DataError, match="must hold train and test"):
+        read(folder)
+
+
+def test_nothing_that_can_be_read(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no file"):
+        read(tmp_path)
+    (tmp_path / "a.txt").write_text("a")
+    with pytest.raises(DataError, match=r"only files that end in '.txt'"):
+        read(tmp_path)
+
+
+def test_images_and_sounds_together_are_refused(folder: Path) -> None:
+    soundfile.write(folder / "cat" / "1.wav", np.zeros(80), 8000)
+    with pytest.raises(DataError, match="both images and sounds"):
+        read(folder)

@@ -1,0 +1,75 @@
+"""Sounds become log-mel spectrograms."""
+
+import io
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from sheaf.core.errors import DataError
+from sheaf.data.readers.logmel import FLOOR, decode_sound, fit, log_mel
+
+
+def wav(samples: np.ndarray, rate: int = 8000, subtype: str = "PCM_16") -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format="WAV", subtype=subtype)
+    return file.getvalue()
+
+
+def tone(hz: float, rate: int = 8000, seconds: float = 1.0) -> np.ndarray:
+    return 0.5 * np.sin(2 * np.pi * hz * np.arange(round(rate * seconds)) / rate)
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+def test_a_second_has_about_63_frames_at_any_rate(rate: int) -> None:
+    features = log_mel(torch.zeros(2, rate), rate)
+    assert features.dtype == torch.float32
+    assert features.shape[:3] == (2, 1, 40)
+    assert features.shape[3] in (63, 64)
+    assert torch.allclose(features, torch.tensor(FLOOR).log())
+
+
+def test_a_higher_tone_is_loudest_in_a_higher_band() -> None:
+    bands = [
+        int(log_mel(torch.from_numpy(tone(hz)).float()[None], 8000)[0, 0, :, 30].argmax())
+        for hz in (200, 500, 1000, 2000, 3500)
+    ]
+    assert bands == sorted(set(bands))
+
+
+def test_a_tone_peaks_in_the_band_around_it() -> None:
+    # Band centres lie evenly between mel(20) and mel(4000): 1000 Hz is 1000 mel, so the 19th of 40 gaps.
+    step = (2595 * np.log10(1 + 4000 / 700) - 2595 * np.log10(1 + 20 / 700)) / 41
+    expected = round((1000.0 - 2595 * np.log10(1 + 20 / 700)) / step) - 1
+    features = log_mel(torch.from_numpy(tone(1000)).float()[None], 8000)
+    assert int(features[0, 0, :, 30].argmax()) == expected
+
+
+def test_stereo_is_averaged() -> None:
+    left = tone(440)
+    samples, rate = decode_sound("a", wav(np.stack([left, -left], axis=1)))
+    assert rate == 8000
+    assert np.abs(samples).max() < 1e-4
+
+
+def test_fit_cuts_pads_and_resamples() -> None:
+    ones = np.ones(100, np.float32)
+    assert fit(ones, 100, 100, 0.5).shape == (50,)
+    assert fit(ones, 100, 100, 2.0).tolist() == [1.0] * 100 + [0.0] * 100
+    long = tone(440, 16000, 3.0).astype(np.float32)
+    assert np.allclose(fit(long, 16000, 8000, 1.0)[100:-100], tone(440)[100:-100], atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"no sound", "u/1.wav cannot be read"),
+        (wav(np.zeros(0)), "u/1.wav holds no sound"),
+        (wav(np.array([0.0, np.nan]), subtype="FLOAT"), "u/1.wav holds samples that are not finite"),
+    ],
+    ids=["no sound", "empty", "not finite"],  # a float file holds the second it was written in
+)
+def test_what_is_no_sound_is_named(data: bytes, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        decode_sound("u/1.wav", data)

@@ -1,0 +1,150 @@
+"""The hub's parquet layout, and what may be wrong with it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from sheaf.core.errors import DataError
+from sheaf.data.readers.parquet import read_parquet
+
+Shard = Callable[..., Path]
+NAMES = ["cat", "dog"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, shard: Shard) -> Path:
+    shard(tmp_path / "data/train-00000-of-00002.parquet", [0, 1, 0, 1, 1], NAMES, row_group_size=2)
+    shard(tmp_path / "data/train-00001-of-00002.parquet", [1, 0], NAMES)
+    shard(tmp_path / "data/test-00000-of-00001.parquet", [1, 0], NAMES)
+    return tmp_path
+
+
+def test_shards_in_order_columns_by_type_names_from_metadata(folder: Path) -> None:
+    read = read_parquet(folder)
+    assert read.kind == "image"
+    assert read.classes == ("cat", "dog")
+    assert read.train.labels.tolist() == [0, 1, 0, 1, 1, 1, 0]
+    assert read.test.labels.tolist() == [1, 0]
+
+
+def test_only_wanted_rows_are_read_and_named(folder: Path) -> None:
+    items = list(read_parquet(folder).train.items(np.array([1, 4, 6])))
+    assert [where.rpartition("/")[0].split(" ")[1] for where, _ in items] == ["1", "4", "1"]
+    assert items[2][0].endswith("train-00001-of-00002.parquet")
+    every = [data for _, data in read_parquet(folder).train.items(np.arange(7))]
+    assert [data for _, data in items] == [every[1], every[4], every[6]]
+
+
+def test_folders_may_say_the_split(tmp_path: Path, shard: Shard) -> None:
+    shard(tmp_path / "v1/train/0000.parquet", [0, 1])
+    shard(tmp_path / "v1/validation/0000.parquet", [1, 0, 0])
+    read = read_parquet(tmp_path)
+    assert read.classes == ("0", "1")
+    assert read.test.labels.tolist() == [1, 0, 0]
+
+
+def test_the_only_class_label_stands_for_label(tmp_path: Path, shard: Shard) -> None:
+    for split in ("train", "test"):
+        shard(tmp_path / f"{split}.parquet", [0, 1], NAMES, label="fine_label")
+    assert read_parquet(tmp_path).classes == ("cat", "dog")
+    assert read_parquet(tmp_path, label="fine_label").train.labels.tolist() == [0, 1]
+
+
+def test_a_class_can_be_left_out(folder: Path) -> None:
+    read = read_parquet(folder, without=["cat"])
+    assert read.classes == ("dog",)
+    assert read.train.labels.tolist() == [0] * 4
+    assert next(read.train.items(np.array([0])))[0].startswith("row 1 ")
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([0, -1, -1], r"row 1 of .*train-1.parquet: label is -1, .*unlabelled.*2 of 3 rows"),
+        ([0, 1, 7], r"row 2 of .*label is 7, must be 0 to 1; 1 of 3"),
+        ([0, None, 1], r"row 1 of .*has no label"),
+    ],
+)
+def test_bad_labels_are_named(tmp_path: Path, shard: Shard, labels: list[int | None], said: str) -> None:
+    shard(tmp_path / "train-1.parquet", labels, NAMES)
+    shard(tmp_path / "test-1.parquet", [0, 1], NAMES)
+    with pytest.raises(DataError, match=said):
+        read_parquet(tmp_path)
+
+
+def test_the_row_is_counted_within_its_shard(folder: Path, shard: Shard) -> None:
+    shard(folder / "data/train-00001-of-00002.parquet", [1, 5], NAMES)
+    with pytest.raises(DataError, match=r"row 1 of .*train-00001"):
+        read_parquet(folder)
+
+
+def test_a_row_without_bytes_is_named(tmp_path: Path, shard: Shard, png: Callable[..., bytes]) -> None:
+    shard(tmp_path / "train-0.parquet", [0, 1], NAMES, images=[png(), None])
+    shard(tmp_path / "test-0.parquet", [0, 1], NAMES)
+    with pytest.raises(DataError, match=r"row 1 of .*train-0.parquet holds no bytes"):
+        list(read_parquet(tmp_path).train.items(np.arange(2)))
+
+
+def test_labels_that_are_no_integers(tmp_path: Path, shard: Shard) -> None:
+    for split in ("train", "test"):
+        shard(tmp_path / f"{split}-0.parquet", [0, 1], kind=pa.float64())
+    with pytest.raises(DataError, match="must hold integers and holds double"):
+        read_parquet(tmp_path)
+
+
+def test_no_label_column(tmp_path: Path, shard: Shard) -> None:
+    for split in ("train", "test"):
+        shard(tmp_path / f"{split}-0.parquet", [0, 1], label="target")
+    with pytest.raises(DataError, match="has no column 'label', only 'id', 'picture', 'target'"):
+        read_parquet(tmp_path)
+
+
+def test_a_missing_shard(folder: Path) -> None:
+    (folder / "data/train-00001-of-00002.parquet").unlink()
+    with pytest.raises(DataError, match="has 1 of 2 train shards"):
+        read_parquet(folder)
+
+
+def test_no_test_part(folder: Path) -> None:
+    (folder / "data/test-00000-of-00001.parquet").unlink()
+    with pytest.raises(DataError, match=r"has no test-\*\.parquet, only 'train'"):
+        read_parquet(folder)
+
+
+def test_two_sets_in_one_folder(folder: Path, shard: Shard) -> None:
+    shard(folder / "other/train-0.parquet", [0, 1])
+    with pytest.raises(DataError, match="several sets"):
+        read_parquet(folder)
+
+
+def test_a_shard_of_no_split(folder: Path, shard: Shard) -> None:
+    shard(folder / "data/extra.parquet", [0, 1])
+    with pytest.raises(DataError, match=r"extra.parquet says neither train"):
+        read_parquet(folder)
+
+
+def test_classes_must_agree(folder: Path, shard: Shard) -> None:
+    shard(folder / "data/test-00000-of-00001.parquet", [0, 1], NAMES[::-1])
+    with pytest.raises(DataError, match="do not name the same classes"):
+        read_parquet(folder)
+
+
+@pytest.mark.parametrize("keep", [0, 10, -20])
+def test_a_damaged_file_is_named(folder: Path, keep: int) -> None:
+    path = folder / "data/test-00000-of-00001.parquet"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(DataError, match=r"test-00000-of-00001.parquet is damaged"):
+        read_parquet(folder)
+
+
+def test_damaged_pages_are_named(tmp_path: Path, shard: Shard) -> None:
+    for split in ("train", "test"):
+        path = shard(tmp_path / f"{split}-0.parquet", [0, 1] * 50, NAMES)
+    data = bytearray(path.read_bytes())
+    data[4:1500] = b"\xff" * 1496
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"test-0.parquet is damaged"):
+        list(read_parquet(tmp_path).test.items(np.arange(100)))

@@ -1,0 +1,188 @@
+"""A dataset as a user asks for it: limits, conversion, statistics, fingerprint, errors."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+
+from sheaf.core.dataset import Dataset, Samples
+from sheaf.core.errors import DataError, SheafError, UnknownNameError
+from sheaf.data.load import DataSettings, load_dataset
+
+needs_data = pytest.mark.skipif(not os.environ.get("SHEAF_DATA"), reason="SHEAF_DATA is not set")
+
+Make = Callable[..., Path]
+
+
+def write(folder: Path, name: str, size: tuple[int, int] = (4, 6), mode: str = "L", value: int = 5) -> None:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    colour = value if mode == "L" else (value, 0, 2 * value)
+    Image.new(mode, size, colour).save(folder / name)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for part, count in (("train", 6), ("test", 3)):
+        for label, name in enumerate(("cat", "dog", "owl")):
+            for number in range(count):
+                write(tmp_path, f"{part}/{name}/{number}.png", value=40 * label + number)
+    return tmp_path
+
+
+def load(folder: Path, **keys: object) -> Dataset:
+    return load_dataset(DataSettings(name=str(folder), **keys))
+
+
+def own() -> Dataset:
+    inputs = torch.arange(4 * 2 * 2, dtype=torch.float32).view(4, 1, 2, 2)
+    part = Samples.of(inputs, torch.tensor([0, 1, 0, 1]))
+    return Dataset("mine", part, part.select(torch.tensor([0, 3])), ("a", "b"), (), (), "made up")
+
+
+def own_unlabelled() -> Dataset:
+    part = Samples.of(torch.zeros(2, 1, 2, 2), torch.tensor([0, -1]))
+    return Dataset("mine", part, part, ("a", "b"), (), (), "")
+
+
+def test_a_folder_becomes_tensors(folder: Path) -> None:
+    dataset = load(folder)
+    assert dataset.classes == ("cat", "dog", "owl")
+    assert dataset.shape == (1, 6, 4)
+    assert dataset.train.inputs.dtype == torch.uint8
+    assert dataset.train.labels.tolist() == [0] * 6 + [1] * 6 + [2] * 6
+    assert dataset.train.inputs[:, 0, 0, 0].tolist() == [40 * k + n for k in range(3) for n in range(6)]
+
+
+def test_the_same_settings_give_the_same_object(folder: Path) -> None:
+    assert load(folder) is load(folder)
+
+
+def test_limits_take_the_first_of_each_class(folder: Path) -> None:
+    dataset = load(folder, limit=7, limit_test=3)
+    assert dataset.train.inputs[:, 0, 0, 0].tolist() == [0, 1, 2, 40, 41, 80, 81]
+    assert dataset.test.labels.tolist() == [0, 1, 2]
+    with pytest.raises(DataError, match=r"data.limit = 2 leaves classes without"):
+        load(folder, limit=2)
+
+
+def test_statistics_are_exact(folder: Path) -> None:
+    dataset = load(folder, channels=3)
+    pixels = dataset.train.inputs.double() / 255
+    assert torch.allclose(torch.tensor(dataset.mean).double(), pixels.mean((0, 2, 3)))
+    assert torch.allclose(torch.tensor(dataset.std).double(), pixels.std((0, 2, 3), correction=0))
+
+
+def test_statistics_can_be_set(folder: Path) -> None:
+    assert load(folder, mean=(0.5,)).mean == (0.5,)
+    assert load(folder, std=(0.25,)).std == (0.25,)
+    with pytest.raises(DataError, match=r"data.mean has 3 values and .* 1 channels"):
+        load(folder, mean=(0.5, 0.5, 0.5))
+
+
+def test_an_unvarying_channel_has_deviation_one(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        write(tmp_path, f"{part}/a/0.png", value=9)
+    assert load(tmp_path).std == (1.0,)
+
+
+def test_the_fingerprint_is_that_of_the_contents(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    whole = load(folder).fingerprint
+    assert len(whole) == 64
+    assert load(folder, mean=(0.1,)).fingerprint == whole
+    assert load(folder, limit=17).fingerprint != whole
+    write(folder, "train/cat/0.png", value=99)
+    assert load(folder, std=(0.1,)).fingerprint != whole
+
+
+def test_mixed_images_are_named_and_made_alike(folder: Path) -> None:
+    write(folder, "train/dog/3.png", size=(5, 6))
+    write(folder, "test/owl/0.png", mode="RGB")
+    with pytest.raises(
+        DataError, match=r"2 of 27 images are not 6x4 grey .*dog/3.png is 6x5 grey; data.size"
+    ):
+        load(folder)
+    assert load(folder, size=(8, 8), channels=1).shape == (1, 8, 8)
+
+
+def test_a_broken_image_is_named(folder: Path) -> None:
+    (folder / "train/dog/3.png").write_bytes(b"no")
+    with pytest.raises(DataError, match=r"train/dog/3.png cannot be read"):
+        load(folder)
+
+
+def test_a_class_without_test_images_is_named(folder: Path) -> None:
+    (folder / "train/yak").mkdir()
+    write(folder, "train/yak/0.png")
+    with pytest.raises(DataError, match="the test part has no image of class 'yak'"):
+        load(folder)
+
+
+def test_settings_for_another_kind_are_refused(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"data.rate is for sounds"):
+        load(folder, rate=8000)
+
+
+def test_sounds(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for label, name in enumerate(("low", "high")):
+            (tmp_path / part / name).mkdir(parents=True)
+            tone = np.sin(np.arange(4000) * (0.1 + label))
+            soundfile.write(tmp_path / part / name / "0.wav", tone, 8000)
+    dataset = load(tmp_path)
+    assert dataset.shape == (1, 40, 63)
+    assert dataset.train.inputs.dtype == torch.float32
+    assert load(tmp_path, seconds=0.5).shape == (1, 40, 32)
+    soundfile.write(tmp_path / "test/low/1.wav", np.zeros(16000), 16000)
+    with pytest.raises(
+        DataError, match=r"1 of 5 sounds .* 8000 .*test/low/1.wav has 16000; data.rate = 8000"
+    ):
+        load(tmp_path, seconds=0.6)
+    assert load(tmp_path, rate=16000).shape == (1, 40, 63)
+    with pytest.raises(DataError, match=r"data.size and data.channels are for images"):
+        load(tmp_path, channels=1)
+
+
+def test_a_callable_of_the_users_own() -> None:
+    dataset = load_dataset(DataSettings(name="test_datasets:own", limit=2))
+    assert dataset.train.labels.tolist() == [0, 1]
+    assert dataset.mean == (3.5,)
+    assert len(dataset.fingerprint) == 64
+    with pytest.raises(DataError, match="labels outside of 0 to 1"):
+        load_dataset(DataSettings(name="test_datasets:own_unlabelled"))
+    with pytest.raises(DataError, match=r"must return a sheaf.Dataset"):
+        load_dataset(DataSettings(name="builtins:dict"))
+    with pytest.raises(SheafError, match="cannot be imported"):
+        load_dataset(DataSettings(name="no.such:thing"))
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'mnist'"):
+        load_dataset(DataSettings(name="mnits"))
+    with pytest.raises(DataError, match="no folder /nowhere/at/all"):
+        load_dataset(DataSettings(name="/nowhere/at/all"))
+
+
+def test_root_is_where_relative_folders_lie(folder: Path) -> None:
+    settings = DataSettings(name=folder.name)
+    assert load_dataset(settings, folder.parent).classes == ("cat", "dog", "owl")
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("name", "shape", "classes"), [("fsdd", (1, 40, 63), 10), ("tinyimagenet32-a", (3, 32, 32), 100)]
+)
+def test_real_folders(name: str, shape: tuple[int, int, int], classes: int) -> None:
+    path = Path(os.environ["SHEAF_DATA"]) / name
+    if not path.is_dir():
+        pytest.skip(f"{path} is absent")
+    dataset = load(path, limit=300, limit_test=100)
+    assert dataset.shape == shape
+    assert len(dataset.classes) == classes
+    assert len(dataset.train) == 300

@@ -1,0 +1,42 @@
+"""Results of real runs, changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from sheaf.runtime.result import RefusalRecord, Result
+
+STRANGE = (
+    "<script>alert(1)</script>",
+    '" onerror="alert(2)',
+    "$5^{x",
+    "a\nb\t c",
+    "班级 五",
+    "&amp;",
+    "x" * 300,
+    "",
+    "_",
+    "'",
+)
+"""Names of ten classes, as they may come from anywhere."""
+
+
+def rewritten(source: Path, target: Path, change: Callable[[Result], Result]) -> Path:
+    """Writes a changed copy of a run's result to a folder of its own."""
+    target.mkdir()
+    change(Result.read(source)).write(target)
+    return target
+
+
+def strange(result: Result) -> Result:
+    """The same with names that a page could trip over, and an answer that was refused."""
+    edge = next(iter(result.split))
+    why = "w has values that are not finite: <img src=x onerror=alert(3)>"
+    return replace(
+        result,
+        classes=list(STRANGE),
+        refused=[RefusalRecord(call=result.curves[-2].call, site=edge, why=why)],
+        provenance=result.provenance | {"settings": {"title": "</title><script>alert(4)</script>"}},
+    )

@@ -1,0 +1,239 @@
+"""Weights files: what is taken, what is refused, and that a model is all or nothing."""
+
+import logging
+import os
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from sheaf.core import tensor_file
+from sheaf.core.errors import WeightsError
+from sheaf.models.build import ModelSettings, build_model
+from sheaf.models.checkpoints import load_weights, save_weights
+
+
+def network(classes: int = 4, width: int = 5) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3),
+        nn.BatchNorm2d(width),
+        nn.Flatten(),
+        nn.Linear(4 * width, classes),
+    )
+
+
+def same(one, two) -> bool:
+    return all(torch.equal(one[key], two[key]) for key in one.keys() | two.keys())
+
+
+def params(classes: int = 4, width: int = 5):
+    model = network(classes, width)
+    model[1].num_batches_tracked += 3
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "w.pt"])
+def test_what_was_saved_is_loaded(tmp_path, name):
+    theirs, path = params(), tmp_path / name
+    if path.suffix == ".safetensors":
+        save_weights(path, theirs, {"run": "7"})
+    else:
+        torch.save(theirs, path)
+    model = network()
+    assert load_weights(model, str(path)) == []
+    assert same(model.state_dict(), theirs)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_checkpoints_and_old_formats(tmp_path, zipped):
+    theirs, path = params(), tmp_path / "w.pth"
+    checkpoint = {"epoch": 3, "state_dict": theirs}
+    torch.save(checkpoint, path, _use_new_zipfile_serialization=zipped)
+    model = network()
+    load_weights(model, str(path))
+    assert same(model.state_dict(), theirs)
+
+
+def test_halves_are_widened_and_counters_may_lack(tmp_path):
+    theirs, path = params(), tmp_path / "w.pth"
+    del theirs["1.num_batches_tracked"]
+    torch.save({key: value.half() for key, value in theirs.items()}, path)
+    model = network()
+    load_weights(model, str(path))
+    assert torch.equal(model[0].weight, theirs["0.weight"].half().float())
+
+
+def test_a_head_of_other_classes_starts_afresh(tmp_path):
+    theirs, path = params(classes=9), tmp_path / "w.safetensors"
+    save_weights(path, theirs, {})
+    model = network()
+    fresh = model[3].weight.clone()
+    (note,) = load_weights(model, str(path))
+    assert note == (
+        "w.safetensors is for 9 classes, the model for 4: its classifier (3.weight, 3.bias) starts afresh"
+    )
+    assert torch.equal(model[3].weight, fresh)
+    assert torch.equal(model[0].weight, theirs["0.weight"])
+
+
+def lack(theirs):
+    del theirs["0.weight"]
+
+
+def have_more(theirs):
+    theirs["extra"] = torch.zeros(1)
+
+
+def be_wider(theirs):
+    theirs.update(params(width=6))
+
+
+def be_infinite(theirs):
+    theirs["1.running_var"][2] = float("inf")
+
+
+def be_integer(theirs):
+    theirs["0.bias"] = theirs["0.bias"].long()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lack, r"they lack 0\.weight$"),
+        (have_more, "they have unknown extra"),
+        (be_wider, r"0\.weight is 6.* not 5"),
+        (be_infinite, r"not finite: see 1\.running_var"),
+        (be_integer, r"0\.bias is torch\.int64, not torch\.float32"),
+    ],
+)
+def test_weights_of_another_model_change_nothing(tmp_path, spoil, says):
+    theirs, path = params(), tmp_path / "w.safetensors"
+    spoil(theirs)
+    save_weights(path, theirs, {})
+    model = network()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(WeightsError, match=says) as error:
+        load_weights(model, str(path))
+    assert "\n" not in str(error.value)
+    assert same(model.state_dict(), before)
+
+
+class Trap:
+    """Runs a command where it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, ("trapped",)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_nothing_in_a_file_is_executed(tmp_path, monkeypatch, zipped):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": Trap()}, "w.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(WeightsError, match="nothing in a file is executed"):
+        load_weights(network(), "w.pth")
+    assert not (tmp_path / "trapped").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("w.pth", None, "there is no weights file"),
+        ("w.pth", b"", "cannot read weights"),
+        ("w.pth", b"PK\x03\x04 and then rubbish", "cannot read weights"),
+        ("w.pth", b"rubbish", "cannot read weights"),
+        ("w.safetensors", b"", "cannot read weights"),
+        ("w.safetensors", b"\xff" * 40, "cannot read weights"),
+        ("w.bin", b"x", "must be .safetensors, .pth or .pt"),
+    ],
+)
+def test_unreadable_files(tmp_path, name, content, says):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(WeightsError, match=says) as error:
+        load_weights(network(), str(path))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {3: torch.zeros(1)}])
+def test_files_without_a_state_dict(tmp_path, content):
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="hold no state_dict"):
+        load_weights(network(), str(tmp_path / "w.pth"))
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    return tmp_path / "hub" / "checkpoints"
+
+
+def test_imagenet_weights_come_from_the_hub_cache(hub):
+    hub.mkdir(parents=True)
+    torch.save(params(), hub / "net-01234567.pth")
+    model = network()
+    assert load_weights(model, "imagenet", "https://example.invalid/net-01234567.pth") == []
+
+
+def test_without_a_network_the_file_and_its_place_are_named(hub, monkeypatch):
+    def unreachable(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "urlopen", unreachable)
+    url = "https://example.invalid/net-01234567.pth"
+    with pytest.raises(WeightsError) as error:
+        load_weights(network(), "imagenet", url)
+    assert str(error.value) == (
+        f"cannot download {url}: no route to host; put the file at {str(hub / 'net-01234567.pth')!r}"
+    )
+
+
+def test_downloads_are_checked_against_their_hash(hub, tmp_path):
+    torch.save(params(), tmp_path / "net-01234567.pth")
+    url = (tmp_path / "net-01234567.pth").as_uri()
+    with pytest.raises(WeightsError, match="invalid hash"):
+        load_weights(network(), "imagenet", url)
+    assert list(hub.iterdir()) == []
+
+
+def test_no_imagenet_weights():
+    with pytest.raises(WeightsError, match="no ImageNet weights"):
+        load_weights(network(), "imagenet")
+
+
+def test_saving_keeps_metadata_and_separates_shared_memory(tmp_path):
+    path, stack = tmp_path / "new" / "w.safetensors", torch.randn(2, 3)
+    save_weights(path, {"a": stack[0], "b": stack[1], "c": stack.t()}, {"seed": "7"})
+    with safe_open(path, "pt") as file:
+        assert file.metadata() == {"seed": "7"}
+        assert torch.equal(file.get_tensor("b"), stack[1])
+        assert torch.equal(file.get_tensor("c"), stack.t())
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "w.safetensors"
+    save_weights(path, {"a": torch.ones(1)}, {})
+
+    def full(_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(tensor_file.os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        save_weights(path, {"a": torch.zeros(1)}, {})
+    with safe_open(path, "pt") as file:
+        assert file.get_tensor("a").item() == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_build_loads_and_logs(tmp_path, caplog):
+    first = build_model(ModelSettings(name="mlp"), 6, (1, 4, 4), seed=1)
+    save_weights(tmp_path / "w.safetensors", first.state_dict(), {})
+    settings = ModelSettings(name="mlp", weights=str(tmp_path / "w.safetensors"))
+    with caplog.at_level(logging.INFO, "sheaf"):
+        second = build_model(settings, 3, (1, 4, 4), seed=2)
+    assert torch.equal(first.fc1.weight, second.fc1.weight)
+    assert caplog.messages == [
+        "mlp: w.safetensors is for 6 classes, the model for 3: "
+        "its classifier (fc2.weight, fc2.bias) starts afresh"
+    ]

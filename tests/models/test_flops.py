@@ -1,0 +1,110 @@
+"""Multiply-adds against counts by hand."""
+
+import pytest
+import torch
+from torch import nn
+
+from sheaf.models import flops
+from sheaf.models.flops import macs_per_example, train_macs_per_example
+
+SHAPE = (3, 8, 8)
+
+
+@pytest.fixture(autouse=True, params=["numbers", "shapes"])
+def counted_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Small networks are run; large ones on the meta device, which comes to the same."""
+    if request.param == "shapes":
+        monkeypatch.setattr(flops, "FEW_PARAMETERS", 0)
+    return str(request.param)
+
+
+CONV = 8 * 8 * 3 * 9 * 6  # 8x8 positions, 3x3 window over 3 channels, 6 channels out
+DEPTHWISE = 4 * 4 * 9 * 6  # stride 2; each channel sees itself alone
+LINEAR = 6 * 4 * 4 * 10
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(6, 6, 3, stride=2, padding=1, groups=6),
+        nn.Flatten(),
+        nn.Linear(96, 10),
+    )
+
+
+def test_forward():
+    assert macs_per_example(network(), SHAPE) == CONV + DEPTHWISE + LINEAR
+
+
+def test_training_skips_the_gradient_of_the_inputs():
+    assert train_macs_per_example(network(), SHAPE) == 2 * CONV + 3 * DEPTHWISE + 3 * LINEAR
+
+
+def test_frozen_parameters_cost_no_weight_gradient():
+    model = network()
+    model[0].requires_grad_(False)
+    model[1].requires_grad_(False)
+    assert train_macs_per_example(model, SHAPE) == CONV + 2 * DEPTHWISE + 3 * LINEAR
+    model.requires_grad_(False)
+    assert train_macs_per_example(model, SHAPE) == CONV + DEPTHWISE + LINEAR
+
+
+def test_transposed_and_grouped_convolutions():
+    model = nn.Sequential(nn.ConvTranspose2d(4, 6, 2, stride=2, groups=2), nn.Flatten())
+    model.append(nn.Linear(6 * 36, 1))
+    up = 9 * 4 * 3 * 4  # 3x3 positions of 4 channels, each to 3 channels of a 2x2 window
+    assert macs_per_example(model, (4, 3, 3)) == up + 216
+    assert train_macs_per_example(model, (4, 3, 3)) == 2 * up + 3 * 216
+
+
+def test_the_model_is_left_alone():
+    model = network().eval()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    train_macs_per_example(model, SHAPE)
+    assert not model.training
+    assert all(p.grad is None and p.device.type == "cpu" for p in model.parameters())
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+def test_a_skeleton_costs_the_same():
+    assert train_macs_per_example(network().to("meta"), SHAPE) == train_macs_per_example(network(), SHAPE)
+
+
+def test_batch_normalisation_over_a_single_position():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.BatchNorm1d(4))
+    assert train_macs_per_example(model, SHAPE) == 2 * 192 * 4
+
+
+class Scaled(nn.Module):
+    """Holds a tensor that is neither parameter nor buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.full((1,), 2.0)
+        self.drop = nn.Dropout()
+        self.head = nn.Linear(192, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.drop(x.flatten(1) * self.scale))
+
+
+@pytest.mark.parametrize(("count", "times"), [(macs_per_example, 1), (train_macs_per_example, 2)])
+def test_models_that_cannot_run_on_meta(count, times):
+    model, before = Scaled(), torch.random.get_rng_state()
+    assert count(model, SHAPE) == times * 192 * 4
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("side", [8, 128])
+def test_only_a_small_network_on_small_inputs_is_run(side: int, counted_by: str) -> None:
+    met = []
+
+    class Watching(nn.Flatten):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            met.append(x.device.type)
+            return super().forward(x)
+
+    macs_per_example(nn.Sequential(Watching(), nn.Linear(3 * side * side, 2)), (3, side, side))
+    assert met == ["cpu" if counted_by == "numbers" and side == 8 else "meta"]

@@ -1,0 +1,129 @@
+"""What is replayed is what the function would have returned, or it is not replayed."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn import functional as F
+
+from sheaf.training.cpu_graph import CpuGraphFunction, _Replay
+
+
+def replays(repeated: CpuGraphFunction) -> bool:
+    return all(isinstance(known, _Replay) for known in repeated._known.values())
+
+
+def stepper(model: nn.Module, sites: int = 0):
+    """Losses and gradients of a network, or of a stack of them."""
+    leaves = {
+        name: (torch.stack([value] * sites) if sites else value).detach().clone().requires_grad_()
+        for name, value in model.named_parameters()
+    }
+    others = {
+        name: torch.stack([value] * sites) if sites else value.clone()
+        for name, value in model.named_buffers()
+    }
+
+    def loss(leaves: dict[str, Tensor], others: dict[str, Tensor], x: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(functional_call(model, (leaves, others), (x,)), labels)
+
+    def step(x: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        losses = (vmap(loss) if sites else loss)(leaves, others, x, labels)
+        found = torch.autograd.grad(losses.sum(), list(leaves.values()))
+        with torch.no_grad():
+            for leaf, gradient in zip(leaves.values(), found, strict=True):
+                leaf.sub_(gradient, alpha=0.1)
+        return losses.detach(), *found, *(value.clone() for value in others.values())
+
+    return step
+
+
+def linear() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(inplace=True), nn.Linear(16, 4))
+
+
+def convolutional() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 3, bias=False),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(24, 4),
+    )
+
+
+@pytest.mark.parametrize("sites", [0, 3])
+@pytest.mark.parametrize("make", [linear, convolutional])
+def test_a_replay_has_the_bits_of_the_function(make, sites: int) -> None:
+    torch.manual_seed(0)
+    model = make()
+    plain, repeated = stepper(model, sites), CpuGraphFunction(stepper(model, sites))
+    for step in range(8):
+        for batch in (5, 3):  # replays of two shapes side by side
+            shape = (sites, batch) if sites else (batch,)
+            x, labels = torch.randn(*shape, 1, 8, 8), torch.randint(4, shape)
+            before = x.clone()
+            for found, expected in zip(repeated(x, labels), plain(x, labels), strict=True):
+                assert torch.equal(found, expected), step
+            assert torch.equal(x, before)
+    assert replays(repeated)
+
+
+def looks(x: Tensor) -> tuple[Tensor, ...]:
+    return (x * 2 if x.sum().item() > 0 else x,)
+
+
+def picks(x: Tensor) -> tuple[Tensor, ...]:
+    return (x[x > 0],)
+
+
+def drops(x: Tensor) -> tuple[Tensor, ...]:
+    return (F.dropout(x),)
+
+
+def many(x: Tensor) -> tuple[Tensor, ...]:
+    return (x.expand(2**22, 5).clone().sum(0, keepdim=True),)
+
+
+@pytest.mark.parametrize("function", [looks, picks, drops, many])
+def test_what_differs_from_call_to_call_is_not_replayed(function) -> None:
+    repeated = CpuGraphFunction(function)
+    for k in range(6):
+        x = torch.randn(1, 5) - (k % 2)
+        torch.manual_seed(k)
+        (found,) = repeated(x)
+        torch.manual_seed(k)
+        assert torch.equal(found, function(x)[0])
+    assert not replays(repeated)
+
+
+def test_a_function_that_changes_its_mind_is_not_replayed() -> None:
+    calls = 0
+
+    def changes(x: Tensor) -> tuple[Tensor, ...]:
+        nonlocal calls
+        calls += 1
+        return (x * calls,)
+
+    repeated = CpuGraphFunction(changes)
+    assert [repeated(torch.ones(1))[0].item() for _ in range(6)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_torchscript_is_as_it_was_after_replays_side_by_side() -> None:
+    was = torch._C._get_graph_executor_optimize()
+
+    def train(_: int) -> bool:
+        repeated = CpuGraphFunction(stepper(linear()))
+        for _ in range(50):
+            repeated(torch.ones(5, 1, 8, 8), torch.zeros(5, dtype=torch.long))
+        return replays(repeated)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(train, range(8)))
+    assert torch._C._get_graph_executor_optimize() == was

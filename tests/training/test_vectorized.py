@@ -1,0 +1,184 @@
+"""Sites trained as one end with what they end with alone, but for the order of floating-point sums."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+import toys
+from torch import Tensor, nn
+from toy_training import CPU, UNEQUAL, Twice, assert_alike, both, convolutional, linear, parts, prepare
+
+from sheaf.core import registry
+from sheaf.core.recipe import Recipe
+from sheaf.models.build import ModelSettings, build_model
+from sheaf.training import loop, vectorized
+from sheaf.training.seeded_dropout import drops
+from sheaf.training.vectorized import Job
+
+RECIPES = [
+    Recipe(
+        epochs=2,
+        batch_size=8,
+        optimizer=optimizer,
+        schedule=schedule,
+        lr=0.01,
+        weight_decay=0.01,
+        augment=augment,
+        tail=tail,
+    )
+    for optimizer, schedule, (augment, tail) in itertools.product(
+        ("sgd", "adam", "adamw"), ("constant", "cosine", "onecycle"), (((), 0.0), (("flip", "crop"), 0.4))
+    )
+]
+
+
+@pytest.mark.parametrize(
+    "recipe", RECIPES, ids=lambda r: f"{r.optimizer}-{r.schedule}{'-'.join(('', *r.augment))}"
+)
+@pytest.mark.parametrize("make", [linear, convolutional, Twice])
+def test_every_recipe_in_float64(make, recipe: Recipe) -> None:
+    # What has to be equal is told by ``together``: all examples for batch norm, all steps for a schedule.
+    sizes = (
+        (33, 33, 33) if make is convolutional else UNEQUAL if recipe.schedule == "constant" else (37, 34, 40)
+    )
+    keys = {vectorized.together(make(), n, recipe) for n in sizes}
+    assert len(keys) == 1
+    assert_alike(*both(make(), parts(sizes, (1, 8, 8)), recipe, torch.float64), 1e-9)
+
+
+@pytest.mark.parametrize("make", [linear, convolutional, Twice])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_every_optimizer_in_float32(make, optimizer: str) -> None:
+    recipe = Recipe(epochs=1, batch_size=8, optimizer=optimizer, lr=0.001)
+    sizes = (33, 33, 33) if make is convolutional else UNEQUAL
+    assert_alike(*both(make(), parts(sizes, (1, 8, 8)), recipe, torch.float32), 1e-4)
+
+
+@pytest.mark.parametrize("make", toys.EVERY)
+def test_every_way_of_coupling(make) -> None:
+    model = make()
+    for layer in model.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.p = 0.0
+    recipe = Recipe(epochs=1, batch_size=8, optimizer="sgd", lr=0.01)
+    own = parts((20, 20, 20), toys.SHAPE, 5)
+    assert_alike(*both(model, own, recipe, torch.float64, channels=3), 1e-9)
+
+
+@pytest.mark.parametrize("name", list(registry.describe("models")))
+def test_every_model(name: str) -> None:
+    """In float64; without dropout, with which it would not be stacked."""
+    side = 64 if name in ("alexnet", "mobilenet_v2", "resnet50") else 32  # these end in 1x1 maps of 32x32
+    shape = (1 if name == "kws_cnn" else 3, side, side)
+    model = build_model(ModelSettings(name=name), 4, shape, 0)
+    assert not vectorized.draws(model, shape)
+    assert vectorized.can_stack(model, shape) == (not drops(model))
+    for layer in model.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.p = 0.0
+    model.double()
+    start = {key: value.clone() for key, value in model.state_dict().items()}
+    recipe = Recipe(epochs=1, batch_size=3, optimizer="sgd", lr=1e-4, momentum=0.5)
+    jobs = [Job(start, samples, k) for k, samples in enumerate(parts((3, 3), shape))]
+    together = vectorized.train(model, jobs, recipe, prepare(torch.float64, shape[0]))
+    alone = []
+    for job in jobs:
+        model.load_state_dict(start)
+        losses = loop.train(model, job.samples, recipe, prepare(torch.float64, shape[0]), job.seed)
+        alone.append(({key: value.clone() for key, value in model.state_dict().items()}, losses))
+    assert_alike(together, alone, 1e-9)
+
+
+def test_a_site_that_is_done_moves_no_more() -> None:
+    """Weight decay and momentum would move it, a batch norm's statistics too."""
+    recipe = Recipe(epochs=2, batch_size=8, optimizer="sgd", lr=0.01, weight_decay=0.1)
+    own = parts((8, 80), (1, 8, 8))
+    (short, long), alone = both(linear(), own, recipe, torch.float64)
+    assert_alike([short, long], alone, 1e-9)
+    assert len(short[1]) == len(long[1]) == 2
+
+
+def test_progress_tells_of_every_sites_last_step() -> None:
+    told: dict[int, tuple[int, int]] = {}
+    model = linear()
+    jobs = [Job(model.state_dict(), samples, 0) for samples in parts(UNEQUAL, (1, 8, 8))]
+    stack = vectorized.Stack(model, len(jobs), Recipe(batch_size=8), CPU)
+    stack.train(jobs, prepare(torch.float32), lambda k, *step: told.update({k: step[:2]}))
+    assert told == {k: (len(loop.batch_sizes(n, 8)),) * 2 for k, n in enumerate(UNEQUAL)}
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 4)
+        self.b.weight = self.a.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(self.b(self.a(x.flatten(1)).relu()))
+
+
+class LooksAtValues(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(64, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.fc(x.flatten(1))
+        return y * 2 if y.sum().item() > 0 else y
+
+
+def test_what_cannot_be_stacked_is_told() -> None:
+    assert vectorized.can_stack(linear(), (1, 8, 8))
+    assert vectorized.can_stack(convolutional(), (1, 8, 8))
+    for model in (Tied(), LooksAtValues(), nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(64, 4))):
+        assert not vectorized.can_stack(model, (1, 8, 8))
+
+
+def test_the_network_and_the_global_generator_are_left_alone() -> None:
+    model = convolutional()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    jobs = [Job(before, samples, 0) for samples in parts((8, 8), (1, 8, 8))]
+    recipe = Recipe(augment=("flip", "crop"))
+    first = vectorized.train(model, jobs, recipe, prepare(torch.float32))
+    again = vectorized.train(model, jobs, recipe, prepare(torch.float32))
+    assert vectorized.draws(nn.Sequential(nn.AlphaDropout(), nn.Flatten()), (1, 8, 8))
+    assert not vectorized.draws(nn.Sequential(nn.Dropout(), nn.Flatten()), (1, 8, 8))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    for (one, _), (other, _) in zip(first, again, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("make", [linear, convolutional])
+def test_a_stack_is_used_for_one_set_of_sites_after_another(make) -> None:
+    recipe = Recipe(epochs=2, batch_size=8, optimizer="adam", lr=0.01)
+    stack = vectorized.Stack(make(), 3, recipe, CPU)
+    for seed in range(3):
+        start = toys.randomised(make(), seed).state_dict()
+        jobs = [Job(start, own, seed + k) for k, own in enumerate(parts((40, 40, 40), (1, 8, 8)))]
+        found = stack.train(jobs, prepare(torch.float32))
+        anew = vectorized.train(make(), jobs, recipe, prepare(torch.float32))
+        for (one, losses), (other, expected) in zip(found, anew, strict=True):
+            assert losses == expected
+            assert all(torch.equal(one[name], other[name]) for name in other)
+
+
+def test_sites_with_labels_of_their_own() -> None:
+    """A part's outputs are for its site's classes, so each site reads the same image by other labels."""
+    own = parts((20, 20), (1, 8, 8))
+    own[1] = replace(own[1], targets=(own[1].targets + 1) % 4)
+    assert_alike(*both(linear(), own, Recipe(batch_size=8), torch.float64), 1e-9)
+
+
+@pytest.mark.parametrize("make", [linear, convolutional, Twice])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_stack_of_one_ends_with_the_same_bits(make, optimizer: str) -> None:
+    recipe = Recipe(epochs=3, batch_size=8, optimizer=optimizer, lr=0.01, augment=("flip",), tail=0.4)
+    together, alone = both(make(), parts((37,), (1, 8, 8)), recipe, torch.float32)
+    assert together[0][1] == alone[0][1]
+    for name, value in together[0][0].items():
+        assert torch.equal(value, alone[0][0][name]), name
