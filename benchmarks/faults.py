@@ -51,7 +51,7 @@ SETTINGS = (
     "fleet.threads=1",
     "fleet.quorum=0.5",
 )
-SHEAF = (sys.executable, "-c", "from sheaf.cli import main; main()")
+SHEAF = (sys.executable, "-c", "from sheaf.cli.main import main; main()")
 
 
 class Stage:

@@ -133,7 +133,7 @@ def free_port() -> int:
 def _sheaf(*arguments: str, log: Path) -> subprocess.Popen[bytes]:
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-c", "from sheaf.cli import main; main()", *arguments],
+            [sys.executable, "-c", "from sheaf.cli.main import main; main()", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
