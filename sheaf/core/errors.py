@@ -84,5 +84,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, on one line."""
-    return str(error).partition("\n")[0] or type(error).__name__
+    """Return the first line of an error's message, or the name of its type if the message is empty."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

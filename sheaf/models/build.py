@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import nn
 
 from sheaf.core import registry
-from sheaf.core.errors import SettingError, UnknownNameError, WeightsError, nearest
+from sheaf.core.errors import SettingError, UnknownNameError, WeightsError, first_line, nearest
 from sheaf.core.seeds import global_draws_from
 from sheaf.core.settings import settings
 from sheaf.models.checkpoints import IMAGENET, load_weights
@@ -108,7 +108,7 @@ def _make(settings: ModelSettings, num_classes: int, in_shape: Shape) -> nn.Modu
     except (RuntimeError, ValueError, TypeError, ZeroDivisionError) as error:
         raise SettingError(
             f"model {settings.name!r} cannot be built for {num_classes} classes and inputs of "
-            f"{_size(in_shape)}{_with(settings.options)}: {_first_line(error)}"
+            f"{_size(in_shape)}{_with(settings.options)}: {first_line(error)}"
         ) from error
     if not isinstance(model, nn.Module):
         raise SettingError(
@@ -186,7 +186,7 @@ def _check(model: nn.Module, name: str, num_classes: int, in_shape: Shape, devic
             output = model.eval()(torch.zeros(2, *in_shape, device=device))
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise SettingError(
-            f"model {name!r} does not take inputs of {_size(in_shape)}: {_first_line(error)}"
+            f"model {name!r} does not take inputs of {_size(in_shape)}: {first_line(error)}"
         ) from error
     model.train(training)
     if not isinstance(output, torch.Tensor) or output.shape != (2, num_classes):
@@ -239,7 +239,3 @@ def _size(in_shape: Shape) -> str:
 
 def _with(options: Mapping[str, Option]) -> str:
     return " with " + ", ".join(f"{key} = {value!r}" for key, value in options.items()) if options else ""
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sheaf.core.atomic_io import write_durably
-from sheaf.core.errors import WeightsError
+from sheaf.core.errors import WeightsError, first_line
 from sheaf.core.tensor_file import encode
 from sheaf.core.types import Params
 
@@ -76,7 +76,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             return safetensors.torch.load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # rubbish trips the unpickler anywhere
-        why = str(error).partition("\n")[0] or type(error).__name__
+        why = first_line(error)
         if "Weights only load failed" in why:
             why = "it holds more than tensors by name, and nothing in a file is executed"
         raise WeightsError(f"cannot read weights {str(path)!r}: {why}") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from sheaf.core.errors import DataError
+from sheaf.core.errors import DataError, first_line
 from sheaf.data.readers.encoded import Encoded
 from sheaf.data.readers.parquet import find_shards, read_parquet
 from sheaf.data.settings import DataSettings
@@ -86,7 +86,7 @@ class HubSet:
                 partial.rename(whole)
                 return None
         except Exception as error:  # the hub's client lets through what several libraries raise
-            return str(error).strip().partition("\n")[0] or type(error).__name__
+            return first_line(error)
 
 
 def cache() -> Path:

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sheaf.core.errors import DataError
+from sheaf.core.errors import DataError, first_line
 from sheaf.data.readers.encoded import Encoded, Ints, Kind, Part, some
 
 SPLITS = ("train", "test", "validation")
@@ -133,8 +133,7 @@ def _guard(path: Path, read: Callable[[], Any]) -> Any:
     try:
         return read()
     except (pa.ArrowException, OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise DataError(f"{path} is damaged or no parquet file: {reason}") from error
+        raise DataError(f"{path} is damaged or no parquet file: {first_line(error)}") from error
 
 
 def _encoded_column(shard: Shard) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sheaf.core.errors import ModelFileError
+from sheaf.core.errors import ModelFileError, first_line
 from sheaf.models.card import Card
 
 
@@ -64,8 +64,3 @@ def unheard() -> Iterator[None]:
             yield
     finally:
         log.setLevel(level)
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, on one line."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__

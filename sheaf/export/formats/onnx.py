@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sheaf.core.errors import ModelFileError
+from sheaf.core.errors import ModelFileError, first_line
 from sheaf.core.optional_imports import extra
-from sheaf.export.formats._graph import first_line, graph, unheard
+from sheaf.export.formats._graph import graph, unheard
 from sheaf.export.model_file import Opened
 from sheaf.models.card import Card
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sheaf.core.errors import ModelFileError
-from sheaf.export.formats._graph import first_line, graph, unheard
+from sheaf.core.errors import ModelFileError, first_line
+from sheaf.export.formats._graph import graph, unheard
 from sheaf.export.model_file import Opened
 from sheaf.models.card import Card
 

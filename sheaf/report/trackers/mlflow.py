@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sheaf.core.errors import SheafError
+from sheaf.core.errors import SheafError, first_line
 from sheaf.core.optional_imports import extra
 from sheaf.report.trackers._axis import Axis
 from sheaf.runtime.result import Row
@@ -61,8 +61,7 @@ class MLflow:
                 self._client = self._library.MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
                 self._run = self._started()
             except Exception as error:  # of the store's, the network's or MLflow's own
-                why = str(error).partition("\n")[0]
-                raise SheafError(f"--mlflow {self._uri} cannot be written to: {why}") from error
+                raise SheafError(f"--mlflow {self._uri} cannot be written to: {first_line(error)}") from error
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -144,8 +143,8 @@ class MLflow:
                 call()
         except Exception as error:  # the store's, the network's or MLflow's own: the run matters more
             self._lost = True
-            why = str(error).partition("\n")[0]
-            logger.warning("MLflow at %s is lost, the run goes on without it: %s", self._uri, why)
+            reason = first_line(error)
+            logger.warning("MLflow at %s is lost, the run goes on without it: %s", self._uri, reason)
 
 
 def _flat(table: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
