@@ -1,7 +1,7 @@
 """Train one model across edge devices and the cloud.
 
-``sheaf.run("ecavg-digits")`` runs an experiment. The other names are the pieces that methods, merges and
-fleets of your own are made of.
+``sheaf.run("ecavg-digits")`` runs an experiment. The other names are the building blocks of your own methods,
+merges, partitions, models and datasets. Import them from here: the modules below are private and may move.
 """
 
 from __future__ import annotations
@@ -29,27 +29,35 @@ if TYPE_CHECKING:
     from sheaf.core.types import Params as Params
     from sheaf.data.load import load_dataset as load_dataset
     from sheaf.data.settings import DataSettings as DataSettings
+    from sheaf.experiments.compare import Summary as Summary
     from sheaf.experiments.compare import compare as compare
     from sheaf.experiments.config import Experiment as Experiment
     from sheaf.experiments.config import load_experiment as load_experiment
     from sheaf.experiments.run import resume as resume
     from sheaf.experiments.run import run as run
     from sheaf.fleets.local.fleet import LocalFleet as LocalFleet
+    from sheaf.merges.merge import Merge as Merge
     from sheaf.methods._training_budget import TrainingBudget as TrainingBudget
     from sheaf.methods.ecavg import ECAvg as ECAvg
     from sheaf.models.build import ModelSettings as ModelSettings
     from sheaf.models.build import build_model as build_model
+    from sheaf.report.page import write_report as write_report
     from sheaf.runtime.cloud import Cloud as Cloud
     from sheaf.runtime.edges import Edges as Edges
+    from sheaf.runtime.observer import Observer as Observer
     from sheaf.runtime.result import Log as Log
     from sheaf.runtime.result import Result as Result
     from sheaf.runtime.worker import Worker as Worker
+    from sheaf.submodels.cut import ChannelStructure as ChannelStructure
+    from sheaf.submodels.cut import SiteNeeds as SiteNeeds
+    from sheaf.submodels.scheme import Scheme as Scheme
     from sheaf.training.network import Network as Network
 
 _PUBLIC = {
     "CLOUD": "core.types",
     "Absence": "core.task",
     "Blob": "core.tensor_file",
+    "ChannelStructure": "submodels.cut",
     "Cloud": "runtime.cloud",
     "Cost": "core.task",
     "Cut": "core.cut",
@@ -61,16 +69,21 @@ _PUBLIC = {
     "Fleet": "core.task",
     "LocalFleet": "fleets.local.fleet",
     "Log": "runtime.result",
+    "Merge": "merges.merge",
     "ModelSettings": "models.build",
     "Network": "training.network",
+    "Observer": "runtime.observer",
     "Params": "core.types",
     "Recipe": "core.recipe",
     "Result": "runtime.result",
     "Ridge": "core.recipe",
     "Samples": "core.dataset",
+    "Scheme": "submodels.scheme",
     "Share": "core.recipe",
     "SheafError": "core.errors",
+    "SiteNeeds": "submodels.cut",
     "Statistic": "core.recipe",
+    "Summary": "experiments.compare",
     "Task": "core.task",
     "TrainingBudget": "methods._training_budget",
     "Update": "core.task",
@@ -82,14 +95,15 @@ _PUBLIC = {
     "resume": "experiments.run",
     "run": "experiments.run",
     "settings": "core.settings",
+    "write_report": "report.page",
 }
-"""Public name -> the module that defines it, below ``sheaf``."""
+"""Public name -> the module below ``sheaf`` that defines it."""
 
 __all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
-    # Importing torch takes seconds; `import sheaf` and `sheaf list` need none of it.
+    # Names are imported on first use: importing torch takes seconds, and `sheaf list` needs none of it.
     if name == "__version__":
         return importlib.import_module("importlib.metadata").version("sheaf")
     if name not in _PUBLIC:

@@ -295,7 +295,7 @@ def report(
     ] = None,
 ) -> None:
     """Write one HTML page of a run, or of several beside each other, with its pictures as PNG and SVG."""
-    from sheaf.report.page import report as write_report
+    from sheaf.report.page import write_report
 
     place = write_report(folders, out)
     terminal().print(f"report: {place}", highlight=False, soft_wrap=True)

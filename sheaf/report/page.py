@@ -10,7 +10,7 @@ import base64
 import hashlib
 import io
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from importlib.resources import files
 from pathlib import Path
 
@@ -30,7 +30,7 @@ PIXELS = 96
 """CSS pixels an inch."""
 
 
-def report(folders: Sequence[Path], out: Path | None = None) -> Path:
+def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
     """Writes the report of these runs and returns where it is.
 
     Args:
@@ -76,7 +76,7 @@ def _html(page: Page, drawn: dict[str, str], figures: str) -> str:
         style=Markup(HERE.joinpath("page.css").read_text(encoding="utf-8")),
         script=Markup(script),
         policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'",
-        written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        written=f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
     )
 
 

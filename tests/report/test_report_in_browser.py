@@ -13,7 +13,7 @@ from made_up import STRANGE
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
-from sheaf.report.page import report
+from sheaf.report.page import write_report
 
 WIDTHS = (1280, 700)
 SECTIONS = {
@@ -55,7 +55,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 @pytest.fixture(scope="module")
 def pages(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
-    return {name: report([runs / name], folder / f"{name}.html") for name in SECTIONS}
+    return {name: write_report([runs / name], folder / f"{name}.html") for name in SECTIONS}
 
 
 def opened(browser: webdriver.Chrome, page: Path, width: int) -> webdriver.Chrome:

@@ -16,7 +16,7 @@ from support import one_line
 
 from sheaf.core.errors import RunFolderError
 from sheaf.core.types import CLOUD
-from sheaf.report.page import report
+from sheaf.report.page import write_report
 from sheaf.runtime.result import CutsRecord, PartRecord, Result
 
 LIMIT = 3_000_000
@@ -27,7 +27,7 @@ ONE = ("gain", "steps", "confusion", "split", "curves", "cost", "refused", "sett
 
 
 def test_one_run(runs: Path, tmp_path: Path) -> None:
-    place = report([runs / "ecavg"], tmp_path / "page.html")
+    place = write_report([runs / "ecavg"], tmp_path / "page.html")
     text = unescape(place.read_text())
     assert [f'id="{name}"' in text for name in ONE] == [True] * len(ONE)
     assert 'id="cuts"' not in text, "every edge holds the whole model"
@@ -42,7 +42,7 @@ def test_one_run(runs: Path, tmp_path: Path) -> None:
 
 
 def test_figures_lie_beside_the_page(runs: Path, tmp_path: Path) -> None:
-    place = report([runs / "decoupled"], tmp_path / "page.html")
+    place = write_report([runs / "decoupled"], tmp_path / "page.html")
     folder = tmp_path / "page-figures"
     names = {path.stem for path in folder.iterdir()}
     assert names == {"gain", "steps", "confusion", "split", "cuts", "curves", "cost"}
@@ -59,14 +59,14 @@ def test_the_page_lies_in_the_run_unless_told(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert report([runs / "several" / "ecavg-0", runs / "several" / "fedavg-0"]) == Path("report.html")
-    assert report([runs / "several"]) == runs / "several" / "report.html"
-    assert report([runs / "several"]) == runs / "several" / "report.html", "once more, over the old one"
+    assert write_report([runs / "several" / "ecavg-0", runs / "several" / "fedavg-0"]) == Path("report.html")
+    assert write_report([runs / "several"]) == runs / "several" / "report.html"
+    assert write_report([runs / "several"]) == runs / "several" / "report.html", "once more, over the old one"
 
 
 def test_the_same_run_gives_the_same_pictures(runs: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        report([runs / "decoupled"], tmp_path / name / "page.html")
+        write_report([runs / "decoupled"], tmp_path / name / "page.html")
     for path in (tmp_path / "a" / "page-figures").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / "page-figures" / path.name).read_bytes()
 
@@ -77,7 +77,7 @@ def test_it_stays_small_whatever_the_number_of_edges(
 ) -> None:
     folder = of_many(edges)
     started = time.perf_counter()
-    place = report([folder], tmp_path / "page.html")
+    place = write_report([folder], tmp_path / "page.html")
     print(f"{edges} edges: {place.stat().st_size:,} bytes, {time.perf_counter() - started:.1f} s")
     assert place.stat().st_size < LIMIT
     text = place.read_text()
@@ -112,12 +112,12 @@ def test_it_stays_small_with_many_classes_and_parts(of_many: Callable[[int], Pat
             cuts=CutsRecord(groups={f"layer{n}": 128 for n in range(30)}, parts=parts),
         )
 
-    place = report([rewritten(of_many(1000), tmp_path / "wide", widen)], tmp_path / "page.html")
+    place = write_report([rewritten(of_many(1000), tmp_path / "wide", widen)], tmp_path / "page.html")
     assert place.stat().st_size < LIMIT
 
 
 def test_several_runs(runs: Path, tmp_path: Path) -> None:
-    text = unescape(report([runs / "several"], tmp_path / "page.html").read_text())
+    text = unescape(write_report([runs / "several"], tmp_path / "page.html").read_text())
     for name in ("methods", "frontier", "runs"):
         assert f'id="{name}"' in text
     for method in ("ecavg", "fedavg", "decoupled"):
@@ -134,7 +134,7 @@ def test_a_stopped_run_among_several_is_named_and_left_out(runs: Path, tmp_path:
         (tmp_path / name / "experiment.toml").touch()
     (tmp_path / "fedavg-0").mkdir()
     (tmp_path / "fedavg-0" / "experiment.toml").touch()
-    text = report([tmp_path]).read_text()
+    text = write_report([tmp_path]).read_text()
     assert "Left out, as not finished" in text
     assert "fedavg-0" in text
 
@@ -156,7 +156,7 @@ def test_what_cannot_be_reported_is_one_line(runs: Path, tmp_path: Path) -> None
         ([ecavg, twice], "are the same experiment with the same seed (0)"),
     ):
         with pytest.raises(RunFolderError, match=_literally(said)) as error:
-            report(folders, tmp_path / "page.html")
+            write_report(folders, tmp_path / "page.html")
         one_line(error)
         assert not (tmp_path / "page.html").exists()
 
@@ -164,7 +164,7 @@ def test_what_cannot_be_reported_is_one_line(runs: Path, tmp_path: Path) -> None
 def test_a_place_that_cannot_be_written_is_one_line(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunFolderError, match="Not a directory") as error:
-        report([runs / "ecavg"], tmp_path / "file" / "page.html")
+        write_report([runs / "ecavg"], tmp_path / "file" / "page.html")
     one_line(error)
 
 
