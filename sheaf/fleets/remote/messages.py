@@ -125,7 +125,8 @@ def check(model: type[_M], header: Any) -> _M:
         FleetError: it is none; says which key is wrong.
     """
     try:
-        return model.model_validate_json(encode_header(header) if isinstance(header, dict) else b"null")
+        text = encode_header(header) if isinstance(header, dict) else b"null"
+        return model.model_validate_json(text, strict=True)  # nested settings too
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the message"

@@ -88,6 +88,9 @@ def test_every_field_of_a_task_is_checked(name: str) -> None:
         {"kind": "exec"},
         {"path": "/etc/passwd"},
         {"recipe": {"epochs": 1, "shell": "x"}},
+        {"recipe": {"epochs": True}},
+        {"recipe": {"lr": "0.1"}},
+        {"share": {"count": 1.0}},
         {"cut": {"kept": 3}},
     ],
 )
