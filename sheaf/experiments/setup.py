@@ -11,16 +11,17 @@ from pathlib import Path
 import torch
 
 from sheaf.core.dataset import Dataset, Samples
-from sheaf.core.errors import PartitionError, SettingError, UnknownNameError
-from sheaf.core.seeds import generator, seed_for
+from sheaf.core.errors import DataError, PartitionError, SettingError, UnknownNameError
+from sheaf.core.seeds import seed_for
 from sheaf.core.types import CLOUD, Params, check_edge_name
+from sheaf.data.held_out import hold_out
 from sheaf.data.load import load_dataset
 from sheaf.experiments.config import Experiment
 from sheaf.models.build import build_model
 from sheaf.runtime.costs import Ledger
 from sheaf.runtime.result import WholeModel
 from sheaf.runtime.worker import Worker
-from sheaf.submodels.cut import SiteNeeds
+from sheaf.submodels.scheme import SiteNeeds
 from sheaf.training.loop import pick_device
 from sheaf.training.network import Network
 
@@ -172,16 +173,11 @@ def split(experiment: Experiment, dataset: Dataset) -> dict[str, tuple[Samples, 
     parts = {}
     for site, own in positions.items():
         check_edge_name(site)
-        order = own[
-            torch.randperm(len(own), generator=generator(seed_for(experiment.seed, "held out", site)))
-        ]
-        kept = round(experiment.data.held_out * len(own))
-        if len(own) - kept == 0:
-            raise PartitionError(
-                f"the split leaves {site} nothing to train on ({len(own)} images, {kept} held out)"
-            )
-        held_out, train = order[:kept].sort().values, order[kept:].sort().values
-        parts[site] = dataset.train.select(train), dataset.train.select(held_out)
+        seed = seed_for(experiment.seed, "held out", site)
+        try:
+            parts[site] = hold_out(dataset.train.select(own), experiment.data.held_out, seed)
+        except DataError as error:
+            raise PartitionError(f"{site}: {error}") from error
     return parts
 
 
