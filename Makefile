@@ -6,7 +6,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := run
 
 .venv/ready: pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] <= (3, 13) else "sheaf needs Python 3.11 to 3.13; name one: make run PYTHON=python3.12")'
+	$(PYTHON) -c 'import sys; sys.exit(None if (3, 10) <= sys.version_info[:2] <= (3, 13) else "sheaf needs Python 3.10 to 3.13; name one: make run PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@

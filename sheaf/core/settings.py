@@ -7,10 +7,11 @@ import json
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import Any, TypeVar, cast, dataclass_transform
+from typing import Any, TypeVar, cast
 
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError, ValidationInfo
 from pydantic.dataclasses import dataclass as checked_dataclass
+from typing_extensions import dataclass_transform
 
 from sheaf.core import registry
 from sheaf.core.errors import SettingError, nearest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import Field
 
-from sheaf.core import registry
+from sheaf.core import registry, toml
 from sheaf.core.errors import SettingError, UnknownNameError
 from sheaf.core.settings import make_plugin, parse, plain, plugin_field, settings
 from sheaf.data.load import DataSettings
@@ -124,7 +123,7 @@ class Experiment:
 def shipped() -> dict[str, str]:
     """The experiments that come with sheaf: name -> title."""
     files = sorted(SHIPPED.glob("*.toml"))
-    return {path.stem: tomllib.loads(path.read_text(encoding="utf-8"))["title"] for path in files}
+    return {path.stem: toml.loads(path.read_text(encoding="utf-8"))["title"] for path in files}
 
 
 def load_experiment(source: str | Path, changes: Iterable[str] = ()) -> Experiment:
@@ -147,10 +146,10 @@ def load_experiment(source: str | Path, changes: Iterable[str] = ()) -> Experime
 def _read(source: str | Path) -> dict[str, Any]:
     path = SHIPPED / f"{source}.toml" if str(source) in shipped() else Path(source)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return toml.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UnknownNameError("experiment", str(source), shipped()) from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, toml.DecodeError) as error:
         raise SettingError(f"{path} cannot be read as TOML: {error}") from error
 
 
@@ -160,8 +159,8 @@ def _apply(table: dict[str, Any], change: str) -> None:
     if not equals or not all(key.split(".")):
         raise SettingError(f"--set {change}: write key=value, such as method.pretrain.epochs=3")
     try:
-        value = tomllib.loads(f"value = {text or 0}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = toml.loads(f"value = {text or 0}")["value"]
+    except toml.DecodeError:
         value = text
     *parents, last = key.split(".")
     for name in parents:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from dataclasses import field, fields
 from typing import Any
 
@@ -14,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import one_line
 
-from sheaf.core import registry
+from sheaf.core import registry, toml
 from sheaf.core.errors import SettingError, UnknownNameError
 from sheaf.core.recipe import Recipe, Ridge, Share
 from sheaf.core.settings import make_plugin, parse, plain, settings
@@ -107,7 +106,7 @@ def any_of(kind: str) -> st.SearchStrategy[Any]:
 
 
 def through_toml(table: dict[str, Any]) -> dict[str, Any]:
-    return tomllib.loads(tomli_w.dumps(table))
+    return toml.loads(tomli_w.dumps(table))
 
 
 @pytest.mark.parametrize(("kind", "name"), PLUGINS)
@@ -153,13 +152,13 @@ experiments = st.builds(
 @given(experiments)
 def test_an_experiment_comes_back_from_its_file(experiment: Experiment) -> None:
     assert parse(Experiment, plain(experiment)) == experiment
-    assert parse(Experiment, tomllib.loads(experiment.toml())) == experiment
+    assert parse(Experiment, toml.loads(experiment.toml())) == experiment
 
 
 @pytest.mark.parametrize("name", list(shipped()))
 def test_every_shipped_experiment_comes_back(name: str) -> None:
     experiment = load_experiment(name)
-    assert parse(Experiment, tomllib.loads(experiment.toml())) == experiment
+    assert parse(Experiment, toml.loads(experiment.toml())) == experiment
     for method in registry.describe("methods"):
         other = experiment.with_method(method)
         assert plain(other.method)["name"] == method

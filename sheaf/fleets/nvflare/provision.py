@@ -10,7 +10,6 @@ import json
 import shutil
 import subprocess
 import sys
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +17,7 @@ from typing import Annotated
 import tomli_w
 from pydantic import Field
 
+from sheaf.core import toml
 from sheaf.core.errors import FleetError, PartitionError
 from sheaf.core.settings import parse, plain, settings
 from sheaf.core.types import check_edge_name
@@ -77,8 +77,8 @@ def read(folder: Path) -> FleetFile:
         SettingError: its file is damaged.
     """
     try:
-        return parse(FleetFile, tomllib.loads((folder / "fleet.toml").read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return parse(FleetFile, toml.loads((folder / "fleet.toml").read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, toml.DecodeError) as error:
         raise FleetError(f"{folder} holds no fleet; make one with: sheaf cloud init {folder}") from error
 
 

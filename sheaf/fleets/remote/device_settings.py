@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from sheaf.core import toml
 from sheaf.core.errors import SettingError
 from sheaf.core.settings import parse, settings
 
@@ -70,7 +70,7 @@ def read_edge_file(path: Path) -> EdgeFile:
         SettingError: it cannot be read as TOML, or a key or value is wrong.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        table = toml.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, toml.DecodeError) as error:
         raise SettingError(f"{path} cannot be read as TOML: {error}") from error
     return parse(EdgeFile, table)

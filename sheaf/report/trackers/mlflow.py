@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import time
-import tomllib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sheaf.core import toml
 from sheaf.core.errors import SheafError, first_line
 from sheaf.core.optional_imports import extra
 from sheaf.report.trackers._axis import Axis
@@ -119,7 +119,7 @@ class MLflow:
         there = self._client.get_experiment_by_name(EXPERIMENT)
         filed = there.experiment_id if there else self._client.create_experiment(EXPERIMENT)
         run = self._client.create_run(filed, run_name=self._folder.resolve().name).info.run_id
-        table = tomllib.loads((self._folder / "experiment.toml").read_text(encoding="utf-8"))
+        table = toml.loads((self._folder / "experiment.toml").read_text(encoding="utf-8"))
         entities = self._library.entities
         params = [entities.Param(key, str(value)[:6000]) for key, value in _flat(table)]
         for start in range(0, len(params), 100):  # as many as one request may hold
