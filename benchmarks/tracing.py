@@ -19,7 +19,7 @@ from rich.progress import track
 
 from benchmarks.results import publish
 from sheaf.models.build import ModelSettings, build_model
-from sheaf.submodels.cut import SiteNeeds
+from sheaf.submodels.scheme import SiteNeeds
 from sheaf.submodels.schemes.prefix import Prefix
 from sheaf.training.network import Network
 from sheaf.training.peak_memory import PeakMemory

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from sheaf.runtime.result import Log as Log
     from sheaf.runtime.result import Result as Result
     from sheaf.runtime.worker import Worker as Worker
-    from sheaf.submodels.cut import ChannelStructure as ChannelStructure
-    from sheaf.submodels.cut import SiteNeeds as SiteNeeds
+    from sheaf.submodels.structure import ChannelStructure as ChannelStructure
+    from sheaf.submodels.scheme import SiteNeeds as SiteNeeds
     from sheaf.submodels.scheme import Scheme as Scheme
     from sheaf.training.network import Network as Network
 
@@ -57,7 +57,7 @@ _PUBLIC = {
     "CLOUD": "core.types",
     "Absence": "core.task",
     "Blob": "core.tensor_file",
-    "ChannelStructure": "submodels.cut",
+    "ChannelStructure": "submodels.structure",
     "Cloud": "runtime.cloud",
     "Cost": "core.task",
     "Cut": "core.cut",
@@ -81,7 +81,7 @@ _PUBLIC = {
     "Scheme": "submodels.scheme",
     "Share": "core.recipe",
     "SheafError": "core.errors",
-    "SiteNeeds": "submodels.cut",
+    "SiteNeeds": "submodels.scheme",
     "Statistic": "core.recipe",
     "Summary": "experiments.compare",
     "Task": "core.task",

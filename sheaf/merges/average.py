@@ -14,7 +14,7 @@ from torch import Tensor
 from sheaf.core.thread_pool import side_by_side
 from sheaf.core.types import Params
 from sheaf.merges.addition import Add, addition
-from sheaf.submodels.cut import SubModel
+from sheaf.submodels.submodel import SubModel
 
 
 def average(theta: Params, weighted: Iterable[tuple[Params, float]]) -> dict[str, Tensor]:

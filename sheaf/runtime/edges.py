@@ -19,7 +19,8 @@ from sheaf.core.wire_format import encode_samples
 from sheaf.merges.average import misfit
 from sheaf.merges.merge import Merge
 from sheaf.runtime.calls import Calls, check_quorum
-from sheaf.submodels.cut import SiteNeeds, SubModel
+from sheaf.submodels.scheme import SiteNeeds
+from sheaf.submodels.submodel import SubModel
 from sheaf.submodels.scheme import Scheme
 from sheaf.training.merge_statistics import blank
 from sheaf.training.network import Network

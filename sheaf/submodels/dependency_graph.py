@@ -1,40 +1,30 @@
-"""Finds what can be cut of a model: its groups of coupled channels, and its classifier.
+"""Trace a model: find its groups of coupled channels and its classifier.
+
+The dependency graph comes from autograd's graph of one forward pass on the meta device, which computes shapes
+only. Torch-Pruning assumes that an operation which it does not know leaves channels in their places; a check
+on random numbers then finds the cases where that is wrong.
 
 DepGraph: Towards Any Structural Pruning. Fang, Ma, Song, Mi, Wang. CVPR 2023. arXiv:2301.12900
-
-The graph is autograd's of one forward pass on the meta device, where shapes are computed and numbers are
-not. Operations that Torch-Pruning does not know it takes to leave channels where they are; whether that
-was right is then checked on numbers.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from math import lcm, prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_pruning import DependencyGraph, ops
 
 from sheaf.core.errors import CutError, first_line
 from sheaf.models.flops import copy_to
-from sheaf.submodels.cut import Channel, ChannelGroup, ChannelStructure, LayerSide, SubModel
-
-UNDERSTOOD = (
-    ops.TORCH_CONV,
-    ops.TORCH_LINEAR,
-    ops.TORCH_BATCHNORM,
-    ops.TORCH_INSTANCENORM,
-    ops.TORCH_GROUPNORM,
-    ops.TORCH_PRELU,
-)
-"""The layers with parameters that can be cut."""
+from sheaf.submodels.pruning import CONVOLUTIONS, MAKERS, PRUNABLE, Couplings, blocks_of
+from sheaf.submodels.structure import Channel, ChannelGroup, ChannelStructure, Port
+from sheaf.submodels.submodel import SubModel
 
 INPUTS = "(the inputs)"
-"""Stands for a layer that makes the inputs; no layer of a model can have that name."""
-
-MAKERS = (ops.TORCH_CONV, ops.TORCH_LINEAR)
+"""The name of the layer in front of the model; no layer of a model can have that name."""
 
 # fmt: off
 HARMLESS = frozenset({
@@ -45,34 +35,38 @@ HARMLESS = frozenset({
     "UnsafeView", "ReshapeAlias", "Cat", "Addmm", "T", "Alias",
 })
 # fmt: on
-"""Operations that treat every channel alike and by itself; no failure is put down to them."""
+"""Operations that treat every channel alike and independently; error messages do not blame them."""
 
 
 def trace(model: nn.Module, in_shape: tuple[int, int, int]) -> ChannelStructure:
-    """The structure of a model that turns (N, C, H, W) into (N, K) logits. The model is left as it is.
+    """Return the structure of a model that maps (N, C, H, W) to (N, K) logits. The model stays unchanged.
 
     Raises:
         CutError: the model cannot be traced or cut; names the operation or the layer.
     """
     _refuse(model)
     try:
-        graph, order = _graph(torch.device("meta"), model, in_shape)
+        couplings, names, order = _trace_on(torch.device("meta"), model, in_shape)
     except CutError:
-        # A user's model may hold tensors of its own or look at values; numbers then have to be.
-        graph, order = _graph(torch.device("cpu"), model, in_shape)
+        # A user's model may hold tensors of its own or read values, which needs a real device.
+        couplings, names, order = _trace_on(torch.device("cpu"), model, in_shape)
     try:
-        structure = _structure(graph, order, model, in_shape)
+        structure = _structure(couplings, names, order, model, in_shape)
         _check_on_numbers(structure)
     except CutError as error:
-        suspects = ", ".join(_suspects(graph))
+        suspects = ", ".join(sorted(couplings.operations() - HARMLESS))
         hint = f"; it uses {suspects}, which may not leave channels in their places" if suspects else ""
         raise CutError(f"the model cannot be cut: {error}{hint}") from error
     return structure
 
 
 def _refuse(model: nn.Module) -> None:
-    """Refuses what would be cut wrongly: tied weights, and parameters of layers that are not understood."""
-    if isinstance(model, UNDERSTOOD):
+    """Check for models that would be cut wrongly: tied weights, parameters in unknown layers.
+
+    Raises:
+        CutError: the model has such parameters, or is a single layer.
+    """
+    if isinstance(model, PRUNABLE):
         raise CutError(f"a model of a single layer ({type(model).__name__}) cannot be cut")
     first: dict[int, str] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -80,8 +74,8 @@ def _refuse(model: nn.Module) -> None:
             raise CutError(f"{first[id(parameter)]} and {name} are one parameter; tied weights cannot be cut")
         first[id(parameter)] = name
     for name, layer in model.named_modules():
-        if any(p.numel() > 1 for p in layer.parameters(recurse=False)) and not isinstance(layer, UNDERSTOOD):
-            known = ", ".join(kind.__name__.strip("_") for kind in UNDERSTOOD)
+        if any(p.numel() > 1 for p in layer.parameters(recurse=False)) and not isinstance(layer, PRUNABLE):
+            known = ", ".join(kind.__name__.strip("_") for kind in PRUNABLE)
             raise CutError(
                 f"{name or 'the model'} ({type(layer).__name__}) has parameters and cannot be cut; "
                 f"layers that can: {known}"
@@ -89,7 +83,7 @@ def _refuse(model: nn.Module) -> None:
 
 
 class _Probe(nn.Module):
-    """The model behind a layer that stands for its inputs, so that what is coupled to them shows."""
+    """The model behind a 1x1 convolution in place of its inputs, which shows the channels coupled to them."""
 
     def __init__(self, model: nn.Module, in_channels: int, device: torch.device) -> None:
         super().__init__()
@@ -102,150 +96,133 @@ class _Probe(nn.Module):
         return self.model(self.inputs(x))
 
 
-def _graph(
+def _trace_on(
     device: torch.device, model: nn.Module, in_shape: tuple[int, int, int]
-) -> tuple[Any, list[tuple[str, nn.Module]]]:
-    """The dependency graph, and the layers that make channels in the order of the forward pass.
+) -> tuple[Couplings, dict[nn.Module, str], dict[nn.Module, str]]:
+    """Return the couplings, the names of all layers, and those that make channels in forward order.
 
     Raises:
         CutError: the model does not run on this device, or Torch-Pruning cannot trace it.
     """
     probe = _Probe(copy_to(device, model), in_shape[0], device).eval()
     x = torch.zeros(2, *in_shape, device=device)
-    names = {layer: name for name, layer in probe.named_modules() if isinstance(layer, MAKERS)}
+    names = {layer: _own_name(name) for name, layer in probe.named_modules()}
     order: dict[nn.Module, str] = {}
 
-    def reached(layer: nn.Module, _: Any) -> None:
+    def enter(layer: nn.Module, _: Any) -> None:
         order.setdefault(layer, names[layer])
 
     for layer in names:
-        layer.register_forward_pre_hook(reached)
+        if isinstance(layer, MAKERS):
+            layer.register_forward_pre_hook(enter)
     try:
         with torch.enable_grad():
-            graph = DependencyGraph().build_dependency(
-                probe.requires_grad_(), x, forward_fn=lambda model, x: model(x), verbose=False
-            )
-    except Exception as error:  # whatever the model or Torch-Pruning trips over
+            couplings = Couplings(probe.requires_grad_(), x)
+    except Exception as error:  # a user's model, and Torch-Pruning, raise errors of any type
         raise CutError(f"the model cannot be traced: {first_line(error)}") from error
-    return graph, [(_own_name(name), layer) for layer, name in order.items()]
+    return couplings, names, order
 
 
 def _own_name(name: str) -> str:
-    """A layer's name in the model, from its name in the probe."""
+    """Return a layer's name in the model, from its name in the probe."""
     return name.removeprefix("model.") if name.startswith("model.") else INPUTS
 
 
 def _structure(
-    graph: Any, order: list[tuple[str, nn.Module]], model: nn.Module, in_shape: tuple[int, int, int]
+    couplings: Couplings,
+    names: Mapping[nn.Module, str],
+    order: Mapping[nn.Module, str],
+    model: nn.Module,
+    in_shape: tuple[int, int, int],
 ) -> ChannelStructure:
-    """Reads the groups off the graph, one layer after the other, each channel once."""
-    names = {layer: _own_name(name) for name, layer in graph.model.named_modules()}
-    output = next(iter(graph.module2node.values()))
-    makers = dict(order)
-    seen: dict[str, set[int]] = {name: set() for name in makers}
-    ports: dict[LayerSide, list[Channel | None]] = {}
+    """Read the groups off the graph, one layer after another, each channel once.
+
+    Args:
+        names: the names of all layers.
+        order: the names of the layers that make channels, in the order of the forward pass.
+    """
+    seen: dict[str, set[int]] = {name: set() for name in order.values()}
+    ports: dict[Port, list[Channel | None]] = {}
     groups: list[ChannelGroup] = []
     classifier: ChannelGroup | None = None
-    for root_name, root in order:
-        pruner = graph.get_pruner_of_module(root)
-        channels = [c for c in range(pruner.get_out_channels(root)) if c not in seen[root_name]]
-        if root not in graph.module2node or not channels:
+    for root, root_name in order.items():
+        channels = [c for c in range(couplings.out_channels(root)) if c not in seen[root_name]]
+        if root not in couplings or not channels:
             continue
         number = {channel: position for position, channel in enumerate(channels)}
-        layers, blocks, makes_output = set(), 1, False
-        for item in graph.get_pruning_group(root, pruner.prune_out_channels, channels):
-            node, layer = item.dep.target, item.dep.target.module
-            own = graph.get_pruner_of_module(layer)
-            out = item.dep.handler == own.prune_out_channels
-            makes_output |= node is output and out
-            if not isinstance(layer, UNDERSTOOD):
+        makers, blocks, makes_output = set(), 1, False
+        for end in couplings.of(root, channels):
+            makes_output |= end.output
+            if not isinstance(end.layer, PRUNABLE):
                 continue
-            name = names[layer]
-            if out and isinstance(layer, MAKERS):
-                seen[name].update(item.idxs)
-                layers.add(name)
-            blocks = lcm(blocks, _runs_of_its_own(layer))
-            width = own.get_out_channels(layer) if out else own.get_in_channels(layer)
-            if root_name != INPUTS and width is not None:
-                port = ports.setdefault((name, "out" if out else "in"), [None] * width)
-                if item.idxs and max(item.idxs) >= width:
-                    raise CutError(f"{name} does not take the channels of {root_name} as they are made")
-                for position, channel in zip(item.idxs, item.root_idxs, strict=True):
-                    port[position] = (root_name, number[channel])
+            name = names[end.layer]
+            if end.side == "out" and isinstance(end.layer, MAKERS):
+                seen[name].update(end.positions)
+                makers.add(name)
+            blocks = lcm(blocks, blocks_of(end.layer))
+            if root_name == INPUTS or end.width is None:
+                continue
+            port = ports.setdefault((name, end.side), [None] * end.width)
+            if end.positions and max(end.positions) >= end.width:
+                raise CutError(f"{name} does not take the channels of {root_name} as they are made")
+            for position, channel in zip(end.positions, end.roots, strict=True):
+                port[position] = (root_name, number[channel])
         if root_name == INPUTS:
             continue
-        # Runs that do not fit the width (after a concatenation) leave nothing to choose.
+        # Blocks that do not divide the width (after a concatenation) leave nothing to choose.
         blocks = blocks if len(channels) % blocks == 0 else len(channels)
-        group = ChannelGroup(
-            root_name, len(channels), blocks, tuple(name for name in makers if name in layers)
-        )
+        layers = tuple(name for name in order.values() if name in makers)
+        group = ChannelGroup(root_name, len(channels), blocks, layers)
         if makes_output:
             classifier = group
         else:
             groups.append(group)
     if classifier is None or classifier.blocks != 1:
         raise CutError("its outputs are not made, class by class, by one of its layers")
-    convolutions = [name for name, layer in order if isinstance(layer, ops.TORCH_CONV) and name != INPUTS]
+    convolutions = [
+        name for layer, name in order.items() if isinstance(layer, CONVOLUTIONS) and name != INPUTS
+    ]
     return ChannelStructure(model, in_shape, groups, classifier, convolutions, ports)
 
 
-def _runs_of_its_own(layer: nn.Module) -> int:
-    """In how many equal runs a layer's channels have to be kept."""
-    if isinstance(layer, nn.GroupNorm):
-        return layer.num_groups
-    if isinstance(layer, ops.TORCH_CONV) and ops.module2type(layer) == ops.OPTYPE.CONV:
-        return int(layer.groups)
-    return 1
-
-
-def _suspects(graph: Any) -> list[str]:
-    """Operations that Torch-Pruning may have understood wrongly, for a message."""
-    found = {
-        node.grad_fn.name().partition("Backward")[0]
-        for node in graph.module2node.values()
-        if type(node.module).__module__ == ops.__name__ and hasattr(node.grad_fn, "name")
-    }
-    return sorted(found - HARMLESS)
-
-
 def _check_on_numbers(structure: ChannelStructure) -> None:
-    """Cuts a part at random from every group: among zeros it must give the logits it gives by itself.
+    """Check that a random sub-model computes the same logits alone and inside a network of zeros.
 
-    In the whole model the part's channels take nothing from the others, whose weights to them are zeros;
-    so an operation that mixes or moves channels in a way that the graph does not show comes to light.
-    ChannelGroup normalisation does mix a group's channels, and openly: it is left out of the comparison.
+    In the whole network the weights from all other channels to the sub-model's are zeros. So an operation
+    that mixes or moves channels unseen by the graph changes the logits. Group normalisation mixes the
+    channels of a group by definition; both networks run without it.
 
     Raises:
-        CutError: the two disagree.
+        CutError: the logits differ.
     """
     draw, generator = random.Random(0), torch.Generator().manual_seed(0)
-    kept = {group.name: group.channels(_some(group.units, draw)) for group in structure.groups}
-    part = structure.submodel(structure.cut(kept, _some(structure.num_classes, draw)))
+    kept = {group.name: group.channels(_window(group.units, draw)) for group in structure.groups}
+    submodel = structure.submodel(structure.cut(kept, _window(structure.num_classes, draw)))
     whole = structure.submodel(structure.cut())
     x = torch.randn(4, *structure.in_shape, generator=generator)
-    params = _random_params(part, generator)
+    params = _random_params(submodel, generator)
     among_zeros = whole.module()
-    part.place(among_zeros.state_dict(), params)
-    inside = _logits(among_zeros, x)[:, list(part.classes)]
+    submodel.place(among_zeros.state_dict(), params)
+    inside = _logits(among_zeros, x)[:, list(submodel.classes)]
     del among_zeros
-    alone_model = part.module()
+    alone_model = submodel.module()
     alone_model.load_state_dict(params, assign=True)
     alone = _logits(alone_model, x)
     off = (inside - alone).abs().max() / (alone - alone.mean(0)).std()
     if not off < 1e-2:
-        raise CutError(f"a part's logits are off by {off:.1g} of their spread among zeros")
+        raise CutError(f"a sub-model's logits inside the network are off by {off:.1g} of their spread")
 
 
-def _some(count: int, draw: random.Random) -> list[int]:
-    """A window over a third to a half of ``range(count)``, at random: uncoupled groups will not agree."""
+def _window(count: int, draw: random.Random) -> list[int]:
+    """Draw a window over a third to a half of ``range(count)``; those of two groups rarely agree."""
     start, length = draw.randrange(count), draw.randint(max(1, count // 3), max(1, count // 2))
     return [(start + step) % count for step in range(length)]
 
 
-def _random_params(part: SubModel, generator: torch.Generator) -> dict[str, Tensor]:
-    """Numbers that keep signals of one size from layer to layer, and statistics that are no identity."""
+def _random_params(submodel: SubModel, generator: torch.Generator) -> dict[str, Tensor]:
+    """Draw parameters that keep the scale of signals from layer to layer, and non-trivial statistics."""
     params = {}
-    for name, value in part.module().state_dict().items():
+    for name, value in submodel.module().state_dict().items():
         if not value.is_floating_point():
             params[name] = value
         elif value.dim() > 1:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sheaf.core.errors import CutError
 from sheaf.core.types import Params
 from sheaf.models.flops import copy_to
-from sheaf.submodels.cut import Axis, ChannelGroup, ChannelStructure
+from sheaf.submodels.structure import Axis, ChannelGroup, ChannelStructure
 
 SWEEPS = 100
 """Over all groups, at most; every change makes the networks more alike, so few are needed."""

@@ -13,7 +13,8 @@ from sheaf.core.cut import Cut
 from sheaf.core.errors import CutError
 from sheaf.core.recipe import StatisticKind
 from sheaf.models import flops
-from sheaf.submodels.cut import ChannelStructure, SubModel
+from sheaf.submodels.structure import ChannelStructure
+from sheaf.submodels.submodel import SubModel
 from sheaf.submodels.dependency_graph import trace
 from sheaf.training import vectorized
 from sheaf.training.merge_statistics import gram_macs_per_example

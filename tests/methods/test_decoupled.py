@@ -28,7 +28,7 @@ from sheaf.experiments.setup import prepare
 from sheaf.fleets.local.fleet import LocalFleet
 from sheaf.methods.decoupled import Decoupled
 from sheaf.runtime.result import Result
-from sheaf.submodels.cut import SubModel
+from sheaf.submodels.submodel import SubModel
 from sheaf.submodels.dependency_graph import trace
 from sheaf.submodels.schemes.by_class import ByClass
 

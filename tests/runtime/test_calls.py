@@ -33,7 +33,7 @@ from sheaf.runtime.edges import Edges
 from sheaf.runtime.journal import Journal
 from sheaf.runtime.observer import NullObserver
 from sheaf.runtime.worker import Worker
-from sheaf.submodels.cut import SiteNeeds
+from sheaf.submodels.scheme import SiteNeeds
 from sheaf.submodels.schemes.by_class import ByClass
 from sheaf.submodels.schemes.prefix import Prefix
 from sheaf.training.network import Network

@@ -17,7 +17,8 @@ from sheaf.core.cut import Cut
 from sheaf.core.errors import CutError
 from sheaf.merges.average import average, bind
 from sheaf.models.flops import macs_per_example
-from sheaf.submodels.cut import ChannelStructure, SiteNeeds
+from sheaf.submodels.scheme import SiteNeeds
+from sheaf.submodels.structure import ChannelStructure
 from sheaf.submodels.dependency_graph import trace
 
 quick = settings(max_examples=25, deadline=None)
@@ -325,10 +326,10 @@ def test_what_cannot_be_cut_says_why(model, says):
     [
         ({"9": [0]}, None, "no group '9'.*it has: 0, 2, 5"),
         ({"5": [6]}, None, "the channels of '5' must be from 0 to 5"),
-        ({"5": []}, None, "the channels of '5' cannot all be left out"),
-        ({"2": [0, 1]}, None, "same positions in each of 2 runs of 6"),
+        ({"5": []}, None, "the channels of '5' cannot all be removed"),
+        ({"2": [0, 1]}, None, "same positions in each of 2 blocks of 6"),
         ({}, [5], "the classes must be different numbers from 0 to 4"),
-        ({}, [], "the classes cannot all be left out"),
+        ({}, [], "the classes cannot all be removed"),
     ],
 )
 def test_cuts_that_do_not_fit(kept, classes, says):
@@ -350,7 +351,7 @@ def test_a_cut_from_the_wire_is_checked(runs):
         anatomy_of(toys.Grouped).submodel(Cut.of(header))
 
 
-@pytest.mark.parametrize("share", [0.0, 1.5])
-def test_a_share_is_a_fraction(share):
-    with pytest.raises(CutError, match="a's share is"):
-        SiteNeeds("a", (0,), share)
+@pytest.mark.parametrize("width", [0.0, 1.5])
+def test_a_width_is_a_fraction(width):
+    with pytest.raises(CutError, match="a's width is"):
+        SiteNeeds("a", (0,), width)

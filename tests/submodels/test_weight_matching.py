@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sheaf.core.errors import CutError
 from sheaf.models.build import ModelSettings, build_model
-from sheaf.submodels.cut import ChannelStructure
+from sheaf.submodels.structure import ChannelStructure
 from sheaf.submodels.dependency_graph import trace
 from sheaf.submodels.weight_matching import align, check_same_function, permute, places
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from sheaf.submodels.cut import ChannelGroup
+from sheaf.submodels.structure import ChannelGroup
 
 
 def part_of(count: int, share: float) -> int:

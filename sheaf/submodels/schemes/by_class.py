@@ -14,8 +14,9 @@ from pydantic import Field
 from sheaf.core.cut import Cut
 from sheaf.core.errors import CutError
 from sheaf.core.settings import settings
-from sheaf.submodels.cut import ChannelGroup, ChannelStructure, SiteNeeds
+from sheaf.submodels.scheme import SiteNeeds
 from sheaf.submodels.schemes._common import part_of
+from sheaf.submodels.structure import ChannelGroup, ChannelStructure
 
 
 @settings

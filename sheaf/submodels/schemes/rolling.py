@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from sheaf.core.cut import Cut
 from sheaf.core.settings import settings
-from sheaf.submodels.cut import ChannelStructure, SiteNeeds
+from sheaf.submodels.scheme import SiteNeeds
 from sheaf.submodels.schemes._common import window
+from sheaf.submodels.structure import ChannelStructure
 
 
 @settings

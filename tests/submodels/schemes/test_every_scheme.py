@@ -16,7 +16,8 @@ from sheaf.core.cut import Cut
 from sheaf.core.errors import CutError
 from sheaf.merges.average import bind
 from sheaf.models.build import ModelSettings, build_model, model_names
-from sheaf.submodels.cut import ChannelGroup, ChannelStructure, SiteNeeds
+from sheaf.submodels.scheme import SiteNeeds
+from sheaf.submodels.structure import ChannelGroup, ChannelStructure
 from sheaf.submodels.dependency_graph import trace
 from sheaf.submodels.schemes.by_class import ByClass
 from sheaf.submodels.schemes.rolling import Rolling
