@@ -40,9 +40,9 @@ from sheaf.fleets.nvflare import processes as flare_process
 from sheaf.fleets.nvflare import provision
 from sheaf.fleets.nvflare.site_config import EDGE, RELAY
 from sheaf.fleets.remote.fleet import RemoteFleet
-from sheaf.fleets.remote.memory_trim import tidy
+from sheaf.fleets.remote.memory_trim import collect_and_trim
 from sheaf.fleets.remote.messages import DataForm, Setup
-from sheaf.merges.average import average
+from sheaf.merges.average import Contribution, average
 from sheaf.models.build import ModelSettings, build_model
 
 EDGES = 3
@@ -160,7 +160,7 @@ def rounds() -> list[dict[str, Any]]:
             call = 0
             for name, (size, repeats) in SIZES.items():
                 fleet, theta = remote(link, folder, hidden_of(size))
-                fleet.present()
+                fleet.devices()
                 seconds = []
                 for _ in range(repeats):
                     call += 1
@@ -200,9 +200,9 @@ def memory() -> list[dict[str, Any]]:
             fleet, theta = remote(link, folder, hidden_of(100 * MB))
             for call in range(1, 41):
                 answers = ask(fleet, Task("train", call, 0, Blob.of(theta), Recipe(epochs=0)))
-                theta = average(theta, ((answer.params, 1.0) for answer in answers))
+                theta = average(theta, (Contribution(answer.params, 1.0) for answer in answers))
                 del answers
-                tidy()
+                collect_and_trim()
                 server = psutil.Process(pids[0])
                 rows.append(
                     {

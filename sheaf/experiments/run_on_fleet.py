@@ -24,7 +24,7 @@ from sheaf.experiments import run as runs
 from sheaf.experiments.config import Experiment, load_experiment
 from sheaf.experiments.setup import Prepared, prepare
 from sheaf.fleets.remote.fleet import RemoteFleet
-from sheaf.fleets.remote.messages import DataForm, Present, Setup
+from sheaf.fleets.remote.messages import DataForm, DeviceInfo, Setup
 from sheaf.fleets.remote.sample_pool import Pool
 from sheaf.runtime.calls import check_quorum
 from sheaf.runtime.observer import NullObserver, Observer
@@ -68,9 +68,9 @@ def run(
     folder = out or runs.new_folder(name)
     with open_link(fleet) as link:
         _wait_for(link, edges, wait)
-        told = _remote(prepared, link, command["run"], folder, None, edges).present()
+        told = _remote(prepared, link, command["run"], folder, None, edges).devices()
         absent = [answer for answer in told.values() if isinstance(answer, Absence)]
-        there = {edge: answer for edge, answer in told.items() if isinstance(answer, Present)}
+        there = {edge: answer for edge, answer in told.items() if isinstance(answer, DeviceInfo)}
         check_quorum(len(there), len(edges), resolved.fleet.quorum, "are there", absent)
         command["counts"], command["widths"] = _roster(edges, there, len(prepared.dataset.classes))
         prepared = _with_roster(resolved, data, command)
@@ -130,7 +130,7 @@ def _wait_for(link: FlareLink, edges: Collection[str], seconds: float) -> None:
 
 
 def _roster(
-    edges: Iterable[str], there: dict[str, Present], classes: int
+    edges: Iterable[str], there: dict[str, DeviceInfo], classes: int
 ) -> tuple[dict[str, list[int]], dict[str, float]]:
     """Counts of each device, none of one that is not there, and widths of those that carry less than all."""
     counts = {edge: there[edge].counts if edge in there else [0] * classes for edge in edges}
@@ -201,5 +201,5 @@ def _remote(
         experiment.fleet.deadline,
         folder / "incoming",
         None if observer is None else observer.step,
-        pool.take,
+        pool.add,
     )

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from nvflare.collab import collab
 
 from sheaf.fleets.remote.device import EdgeSite
-from sheaf.fleets.remote.memory_trim import Cycles
+from sheaf.fleets.remote.memory_trim import MessageCollector
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -28,7 +28,7 @@ class Edge:
     def set_up(self) -> None:
         """Once a job, before the first message."""
         self._site = EdgeSite.at(Path(os.environ[EDGE]))
-        self._cycles = Cycles()
+        self._cycles = MessageCollector()
 
     @collab.publish  # type: ignore[untyped-decorator]
     def ask(self, what: str, header: bytes, payload: Bytes) -> list[bytes]:
@@ -39,5 +39,5 @@ class Edge:
             raise TypeError("a message is a word, a byte string and an array of bytes")
         if payload.dtype != np.uint8 or payload.ndim != 1:
             raise TypeError("a message's array holds bytes")
-        self._cycles.message()
+        self._cycles.count()
         return list(self._site.handle(what, header, payload.data))

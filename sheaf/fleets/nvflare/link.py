@@ -38,8 +38,8 @@ from sheaf.fleets.nvflare.kits import write_private
 from sheaf.fleets.nvflare.processes import HEARTBEAT
 from sheaf.fleets.nvflare.site_config import ADMIN, CONTROLLER, EDGE, EXECUTOR, RELAY
 from sheaf.fleets.nvflare.socket_pipe import Pipe
-from sheaf.fleets.remote.fleet import LinkDownError, LinkError
-from sheaf.fleets.remote.hashed_file import Piece
+from sheaf.fleets.remote.hashed_file import Bytes
+from sheaf.fleets.remote.link import LinkDownError, LinkError
 
 logger = logging.getLogger("sheaf")
 
@@ -143,8 +143,8 @@ class FlareLink:
         raise FleetError(f"FLARE does not start a job; see {self._folder}/server/log.txt")
 
     def call(
-        self, site: str, what: str, header: Mapping[str, Any], payload: Piece, timeout: float
-    ) -> tuple[dict[str, Any], Piece]:
+        self, site: str, what: str, header: Mapping[str, Any], payload: Bytes, timeout: float
+    ) -> tuple[dict[str, Any], Bytes]:
         """Sends one message through the job; see ``Link.call``."""
         if self._job is None:
             raise LinkDownError("no job runs")
@@ -239,16 +239,16 @@ class _Job:
         self.sites = sites
         self.is_up = True
         self._pipe = pipe
-        self._waiting: dict[int, Future[tuple[dict[str, Any], Piece]]] = {}
+        self._waiting: dict[int, Future[tuple[dict[str, Any], Bytes]]] = {}
         self._numbers = itertools.count(1)
         threading.Thread(target=self._read, daemon=True).start()
 
     def call(
-        self, site: str, what: str, header: bytes, payload: Piece, timeout: float
-    ) -> tuple[dict[str, Any], Piece]:
+        self, site: str, what: str, header: bytes, payload: Bytes, timeout: float
+    ) -> tuple[dict[str, Any], Bytes]:
         if site not in self.sites:
             raise LinkError("it is not in the running job")
-        answer: Future[tuple[dict[str, Any], Piece]] = Future()
+        answer: Future[tuple[dict[str, Any], Bytes]] = Future()
         number = next(self._numbers)
         self._waiting[number] = answer
         try:
@@ -278,7 +278,7 @@ class _Job:
                 if not waiting.done():
                     waiting.set_exception(LinkDownError("the job's process on the cloud is gone"))
 
-    def _settle(self, about: dict[str, Any], header: bytes, payload: Piece) -> None:
+    def _settle(self, about: dict[str, Any], header: bytes, payload: Bytes) -> None:
         waiting = self._waiting.get(about["number"])
         if waiting is None:
             return  # it came too late

@@ -21,7 +21,7 @@ from nvflare.collab.api.context import get_call_context, set_call_context
 from nvflare.collab.api.exceptions import CollabCallError
 
 from sheaf.fleets.nvflare.socket_pipe import Pipe
-from sheaf.fleets.remote.memory_trim import Cycles
+from sheaf.fleets.remote.memory_trim import MessageCollector
 
 FLEET = "SHEAF_FLEET"
 """The environment variable that tells the job's process where the fleet's folder is."""
@@ -39,7 +39,7 @@ class Relay:
         sites = {proxy.name: proxy for proxy in collab.clients}
         context = get_call_context()
         run = Pipe(Client(bridge["address"], "AF_UNIX", authkey=bytes.fromhex(bridge["secret"])))
-        cycles = Cycles()
+        cycles = MessageCollector()
         with ThreadPoolExecutor(THREADS) as pool:
             self._send(run, {"job": bridge["job"], "sites": list(sites)})
             while not collab.is_aborted:
@@ -49,7 +49,7 @@ class Relay:
                     asked, header, payload = run.receive()
                 except ConnectionError:
                     break
-                cycles.message()
+                cycles.count()
                 pool.submit(self._pass_on, run, sites[asked["site"]], asked, header, payload, context)
 
     def _pass_on(

@@ -8,7 +8,7 @@ import time
 
 from nvflare.apis.fl_component import FLComponent
 
-from sheaf.fleets.remote.memory_trim import tidy
+from sheaf.fleets.remote.memory_trim import collect_and_trim
 
 EVERY = 5.0
 """Seconds."""
@@ -25,4 +25,4 @@ class GivesBack(FLComponent):  # type: ignore[misc]  # nvflare is untyped
     def _run(self) -> None:
         while True:
             time.sleep(EVERY)
-            tidy()
+            collect_and_trim()

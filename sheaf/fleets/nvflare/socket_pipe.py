@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from sheaf.core.wire_format import encode_header
-from sheaf.fleets.remote.hashed_file import Piece
+from sheaf.fleets.remote.hashed_file import Bytes
 
 _LENGTHS = struct.Struct("!III")
 _LARGEST = 1 << 28  # bytes of one part of a message; what both sides send is far below
@@ -35,7 +35,7 @@ class Pipe:
         connection.close()
         self._sending = threading.Lock()
 
-    def send(self, about: Mapping[str, Any], header: bytes = b"", payload: Piece = b"") -> None:
+    def send(self, about: Mapping[str, Any], header: bytes = b"", payload: Bytes = b"") -> None:
         """Sends one message.
 
         Raises:

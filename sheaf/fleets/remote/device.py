@@ -1,8 +1,8 @@
 """A device's message handler: it validates each message of the cloud, runs tasks, and returns updates.
 
 Each message is answered within seconds. ``begin`` starts an operation in a thread and ``poll`` reports its
-state, so that the cloud can tell a slow device from a dead one. Tensors are transferred in chunks. Requests that
-exceed the device's own ``edge.toml`` are refused (``device_limits.py``).
+state, so that the cloud can tell a slow device from a dead one. Tensors are transferred in chunks. Requests
+that exceed the device's own ``edge.toml`` are refused (``device_limits.py``).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ import torch
 from safetensors import SafetensorError
 
 from sheaf.core.dataset import Dataset
-from sheaf.core.errors import DataError, FleetError, SheafError
+from sheaf.core.errors import DataError, FleetError, SheafError, first_line
 from sheaf.core.seeds import seed_for
 from sheaf.core.settings import parse
 from sheaf.core.task import Update
 from sheaf.core.tensor_file import Blob
 from sheaf.core.wire_format import encode_header
+from sheaf.data.device_data import load_device_data
 from sheaf.data.held_out import hold_out
-from sheaf.data.load import load_own
 from sheaf.data.settings import DataSettings
 from sheaf.fleets.remote import device_limits
 from sheaf.fleets.remote.blob_receiver import BlobReceiver
@@ -117,7 +117,7 @@ class EdgeSite:
         return cls(joined["edge"], Path(joined["data"]), parse(EdgeFile, joined["file"]), folder)
 
     def handle(self, kind: str, header: bytes, payload: Bytes) -> tuple[bytes, bytes]:
-        """Return the reply to one message: a JSON header, with the key ``error`` on failure, and a payload."""
+        """Return the reply to one message: a JSON header, with a key ``error`` on failure, and a payload."""
         handlers: dict[str, Callable[[Any, Bytes], tuple[dict[str, Any], bytes]]] = {
             "begin": self._begin,
             "poll": self._poll,
@@ -201,7 +201,7 @@ class EdgeSite:
         if setup != self._setup:
             self._setup = None
             device_limits.check_plugin("model", setup.model, self._own.edge)
-            own = load_own(
+            own = load_device_data(
                 DataSettings(name=str(self._data), **setup.form.model_dump()), tuple(setup.classes)
             )
             dataset = replace(own, mean=tuple(setup.mean), std=tuple(setup.std))
@@ -273,13 +273,13 @@ def describe(update: Update, content: bytes) -> BlobHeader:
     return BlobHeader(sha256=update.blob.sha256, size=len(content), chunks=chunks)
 
 
-def error_line(error: BaseException) -> str:
+def error_line(error: Exception) -> str:
     """Return an error on one line of at most 300 characters, for the cloud's log."""
     if isinstance(error, OSError):
         return f"{error.filename or 'disk'}: {error.strerror or error}"
     if isinstance(error, MemoryError):
         return "out of memory"
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    return first_line(error)[:300]
 
 
 def _read(blob: Blob | None) -> bytes:

@@ -1,4 +1,4 @@
-"""The device's own file, ``edge.toml``: what the device allows, whatever the cloud asks for."""
+"""The device's own settings, ``edge.toml``: limits that no request of the cloud can exceed."""
 
 from __future__ import annotations
 
@@ -12,43 +12,46 @@ from sheaf.core import toml
 from sheaf.core.errors import SettingError
 from sheaf.core.settings import parse, settings
 
-Amount = Annotated[float, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
 
 
 @settings
 class EdgeSettings:
-    """The keys under ``[edge]``.
+    """The keys of ``[edge]``.
 
     Attributes:
-        width: the fraction of the model's width that the device can carry; what cuts go by.
-        macs: multiply-adds of one example, forward, that it trains at most; nothing said is no limit.
-        parameters: numbers that it holds at most.
-        device: where it computes.
-        threads: how many threads torch computes with; 0 leaves that to torch.
-        held_out: share of its data that it keeps back for its own decisions; unset: as the experiment says.
-        allow: names ``package.module:object`` of models that it loads when the cloud names them.
-        max_epochs: passes over its data that one task may ask for.
-        max_mb: size of the largest message that it takes, in megabytes.
+        width: fraction of the model's channels that the device can train, in (0, 1]; cuts depend on it.
+        macs: maximum multiply-adds of one forward pass per example; unset: no limit.
+        parameters: maximum number of parameters of a trained model; unset: no limit.
+        device: torch device for training.
+        threads: number of torch threads; 0: torch's default.
+        held_out: fraction of the data that the device does not train on, in [0, 1), for its own decisions;
+            unset: as the experiment says.
+        allow: names ``package.module:object`` of models and losses that are not shipped with sheaf and that
+            the device imports when the cloud requests them. Importing executes their code; all other names
+            with a colon are refused.
+        max_epochs: maximum number of epochs of one task, at least 1.
+        max_mb: maximum size of a received tensor file, and of a model, in megabytes.
     """
 
     width: Annotated[float, Field(gt=0, le=1)] = 1.0
-    macs: Amount | None = None
-    parameters: Amount | None = None
+    macs: PositiveFloat | None = None
+    parameters: PositiveFloat | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
     held_out: Annotated[float, Field(ge=0, lt=1)] | None = None
     allow: tuple[str, ...] = ()
     max_epochs: Annotated[int, Field(ge=1)] = 1000
-    max_mb: Amount = 2000.0
+    max_mb: PositiveFloat = 2000.0
 
 
 @settings
 class ShareSettings:
-    """The keys under ``[share]``: how much of its data may ever leave the device; nothing, if not said.
+    """The keys of ``[share]``: limits on the samples that leave the device over all runs; by default, none.
 
     Attributes:
-        max_fraction: of its training samples, over all runs together.
-        max_mb: in megabytes, over all runs together; nothing said is no limit beyond the fraction.
+        max_fraction: maximum fraction of the training samples, in [0, 1].
+        max_mb: maximum size in megabytes; unset: no limit beyond the fraction.
     """
 
     max_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -57,17 +60,22 @@ class ShareSettings:
 
 @settings
 class EdgeFile:
-    """All of ``edge.toml``."""
+    """The tables of ``edge.toml``.
+
+    Attributes:
+        edge: ``[edge]``.
+        share: ``[share]``.
+    """
 
     edge: EdgeSettings = field(default_factory=EdgeSettings)
     share: ShareSettings = field(default_factory=ShareSettings)
 
 
 def read_edge_file(path: Path) -> EdgeFile:
-    """Reads a device's own file.
+    """Read an ``edge.toml``.
 
     Raises:
-        SettingError: it cannot be read as TOML, or a key or value is wrong.
+        SettingError: the file is not TOML, or a key or value is wrong.
     """
     try:
         table = toml.loads(path.read_text(encoding="utf-8"))

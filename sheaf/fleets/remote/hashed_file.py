@@ -1,4 +1,4 @@
-"""Tensors on their way into a file, hashed as they come: nothing is read again to be checked."""
+"""Writing a received file while hashing it, so that verification needs no second read."""
 
 from __future__ import annotations
 
@@ -8,49 +8,49 @@ from pathlib import Path
 
 from sheaf.core.tensor_file import Blob
 
-Piece = bytes | bytearray | memoryview
+Bytes = bytes | bytearray | memoryview
 
 
-class Arriving:
-    """A file that is written from its first byte to its last.
+class HashedFile:
+    """A file that is appended to and hashed at the same time.
 
     Args:
-        path: a file that lies there already is written over, which is faster than taking new room.
-        size: how many bytes at its beginning came before.
+        path: the file. An existing file is overwritten in place, which is faster than allocating new blocks.
+        size: number of bytes at its start that are valid already; they are read and hashed.
 
     Attributes:
-        size: how many bytes came.
+        size: number of bytes written.
     """
 
     def __init__(self, path: Path, size: int = 0) -> None:
         self.path = path
         self.size = 0
-        self._digest = hashlib.sha256()
+        self._hash = hashlib.sha256()
         path.touch()
         with path.open("rb") as file:
-            while self.size < size and (piece := file.read(min(1 << 20, size - self.size))):
-                self._digest.update(piece)
-                self.size += len(piece)
+            while self.size < size and (content := file.read(min(1 << 20, size - self.size))):
+                self._hash.update(content)
+                self.size += len(content)
 
-    def add(self, piece: Piece) -> None:
-        """Appends a piece."""
+    def append(self, content: Bytes) -> None:
+        """Write ``content`` after the bytes written so far."""
         with self.path.open("r+b") as file:
             file.seek(self.size)
-            file.write(piece)
-        self._digest.update(piece)
-        self.size += len(piece)
+            file.write(content)
+        self._hash.update(content)
+        self.size += len(content)
 
     def rename(self, path: Path) -> None:
-        """The file has another name from now on."""
+        """Rename the file."""
         self.path = self.path.replace(path)
 
     def finish(self, sha256: str, *, synced: bool = False) -> Blob | None:
-        """What came, or None, and no file, where it is not what ``sha256`` says.
+        """Return the file as a ``Blob``; delete it and return None if its hash is not ``sha256``.
 
         Args:
-            synced: whether it must be there after a power failure too.
+            synced: call fsync on the file first.
         """
-        if self._digest.hexdigest() != sha256:
+        if self._hash.hexdigest() != sha256:
             self.path.unlink()
             return None
         with self.path.open("r+b") as file:

@@ -1,6 +1,6 @@
-"""Memory that is free, given back: tensors come and go by the megabyte, and leave gaps and cycles behind.
+"""Returning free heap memory to the system: messages of megabytes leave reference cycles and holes.
 
-Imported by FLARE's processes: nothing here imports torch.
+FLARE's processes import this module; it does not import torch.
 """
 
 from __future__ import annotations
@@ -9,34 +9,34 @@ import ctypes
 import gc
 import itertools
 
-EVERY = 32
-"""Messages between two collections."""
+MESSAGES_PER_COLLECTION = 32
 
 
-def give_back() -> None:
-    """Has glibc give the system what lies free between what is in use; other libraries do as they do."""
+def trim_heap() -> None:
+    """Return free heap memory to the system (glibc's ``malloc_trim``; other C libraries: no effect)."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
-def tidy() -> None:
-    """Collects what ended in cycles, and gives back what is free then."""
+def collect_and_trim() -> None:
+    """Run the garbage collector, then return free memory to the system."""
     gc.collect()
-    give_back()
+    trim_heap()
 
 
-class Cycles:
-    """Collects now and then what FLARE's messages end in: each is a cycle that holds its megabyte.
+class MessageCollector:
+    """A garbage collection every ``MESSAGES_PER_COLLECTION`` messages.
 
-    Made when all is loaded, which no collection looks at then: that takes long.
+    Each message of FLARE ends in a reference cycle that keeps its megabytes alive. Create the collector after
+    all imports: it freezes the existing objects, so that collections skip them.
     """
 
     def __init__(self) -> None:
         gc.freeze()
         self._messages = itertools.count(1)
 
-    def message(self) -> None:
-        """One more message has passed."""
-        if next(self._messages) % EVERY == 0:
-            tidy()
+    def count(self) -> None:
+        """Count one message, and collect if it is due."""
+        if next(self._messages) % MESSAGES_PER_COLLECTION == 0:
+            collect_and_trim()

@@ -1,7 +1,7 @@
-"""What comes over a real wire, checked before anything is done with it.
+"""The messages between cloud and device, and their strict validation.
 
-Headers are JSON, and read strictly: an unknown key, another type or a value out of range is refused. Nothing
-is unpickled.
+Headers are JSON. An unknown key, a wrong type or a value out of range raises ``FleetError``. Nothing is
+unpickled.
 """
 
 from __future__ import annotations
@@ -18,123 +18,130 @@ from sheaf.core.task import Task, TaskKind, Update
 from sheaf.core.tensor_file import Blob
 from sheaf.core.wire_format import encode_header
 
-Whole = Annotated[int, Field(ge=0, lt=2**63)]
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+NonNegativeInt = Annotated[int, Field(ge=0, lt=2**63)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 STRICT = ConfigDict(extra="forbid", strict=True)
 
-NARROWED: dict[str, Any] = {
+CHUNK = 1 << 18
+"""Size of a chunk, in bytes."""
+
+MAX_CHUNKS = 128
+"""Maximum number of chunks in one message."""
+
+RANGES: dict[str, Any] = {
     "call": Annotated[int, Field(ge=1, lt=10**6)],
-    "seed": Whole,
+    "seed": NonNegativeInt,
     "cut": dict[str, Any] | None,
     "since": Annotated[int, Field(ge=0, lt=10**6)],
     "baseline": Annotated[int, Field(ge=0, lt=10**6)],
-    "mixtures": Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(max_length=1000)],
+    "mixtures": Annotated[tuple[Fraction, ...], Field(max_length=1000)],
     "outliers": Annotated[float, Field(ge=0, le=100)],
 }
-"""Fields of a task whose range says more than their type."""
+"""Field of ``Task`` -> its type with the allowed range, where the type alone is too wide."""
 
-_TASK: dict[str, Any] = {
+_TASK_FIELDS: dict[str, Any] = {
     name: hint for name, hint in typing.get_type_hints(Task).items() if name != "blob"
-} | NARROWED
-TaskHeader: Any = create_model(  # type: ignore[call-overload]  # its fields are those of Task
+} | RANGES
+TaskHeader: Any = create_model(  # type: ignore[call-overload]  # the fields of Task
     "TaskHeader",
     __config__=ConfigDict(**STRICT, allow_inf_nan=False),
-    **{name: (hint, ...) for name, hint in _TASK.items()},
+    **{name: (hint, ...) for name, hint in _TASK_FIELDS.items()},
 )
 
 
 class Metrics(BaseModel):
-    """What a site may have measured; a loss may be no number, a count may not."""
+    """The metrics of an update; losses may be infinite or NaN, counts may not."""
 
     model_config = STRICT
     losses: list[float] | None = None
-    confusion: list[list[Whole]] | None = None
+    confusion: list[list[NonNegativeInt]] | None = None
     loss: float | None = None
-    held_out: Whole | Annotated[float, Field(ge=0, le=1)] | None = None
+    held_out: NonNegativeInt | Fraction | None = None
     mixture: float | None = None
     mixtures: list[float] | None = None
-    accuracies: list[Annotated[float, Field(ge=0, le=1)]] | None = None
+    accuracies: list[Fraction] | None = None
 
 
 class CostHeader(BaseModel):
     """A ``Cost``."""
 
     model_config = STRICT
-    train_macs: Whole
-    seconds: Amount
-    peak_memory_bytes: Whole
-    macs_per_example: Whole
-    parameters: Whole
+    train_macs: NonNegativeInt
+    seconds: NonNegativeFloat
+    peak_memory_bytes: NonNegativeInt
+    macs_per_example: NonNegativeInt
+    parameters: NonNegativeInt
 
 
 class UpdateHeader(BaseModel):
-    """An ``Update``, but for its tensors."""
+    """An ``Update`` without its tensors."""
 
     model_config = STRICT
     site: str
     kind: str
-    counts: list[Whole]
+    counts: list[NonNegativeInt]
     metrics: Metrics
     cost: CostHeader
 
 
-def decode_task(header: Any, blob: Blob | None) -> Task:
-    """The task whose ``header()`` came over the wire, with its parameters.
+_Model = typing.TypeVar("_Model", bound=BaseModel)
+
+
+def validate(model: type[_Model], header: Any) -> _Model:
+    """Return the decoded JSON ``header`` as an instance of ``model``.
 
     Raises:
-        FleetError: a key is unknown or missing, or a value is of another type or out of range.
-    """
-    read = check(TaskHeader, header)
-    given = {field.name: getattr(read, field.name) for field in fields(Task) if field.name in _TASK}
-    try:
-        cut = None if given["cut"] is None else Cut.of(given["cut"])
-    except CutError as error:
-        raise FleetError(str(error)) from error
-    return Task(**(given | {"blob": blob, "cut": cut}))
-
-
-def decode_update(header: Any, blob: Blob | None, site: str, kind: TaskKind, classes: int) -> Update:
-    """What ``site`` answered to a task of ``kind``, whose ``header()`` came over the wire.
-
-    Raises:
-        FleetError: it is no answer of that site to such a task, over so many classes.
-    """
-    read = check(UpdateHeader, header)
-    if (read.site, read.kind) != (site, kind):
-        raise FleetError(f"it answered as {read.site!r} to {read.kind!r} and was asked to {kind}")
-    if len(read.counts) != classes:
-        raise FleetError(f"it counted {len(read.counts)} classes of {classes}")
-    if kind == "evaluate":
-        confusion = read.metrics.confusion or []
-        if len(confusion) != classes or any(len(row) != classes for row in confusion):
-            raise FleetError(f"its confusion matrix is not {classes} x {classes}")
-        if read.metrics.loss is None:
-            raise FleetError("it measured no loss")
-    plain = read.model_dump(exclude_none=True)
-    return Update.of(plain, blob)
-
-
-_M = typing.TypeVar("_M", bound=BaseModel)
-
-
-def check(model: type[_M], header: Any) -> _M:
-    """``header``, what JSON holds, as a ``model``.
-
-    Raises:
-        FleetError: it is none; says which key is wrong.
+        FleetError: the header does not fit the model; the message contains the wrong key.
     """
     try:
         text = encode_header(header) if isinstance(header, dict) else b"null"
         return model.model_validate_json(text, strict=True)  # nested settings too
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the message"
-        raise FleetError(f"malformed message: {where}: {first['msg']}") from error
+        key = ".".join(map(str, first["loc"])) or "the message"
+        raise FleetError(f"malformed message: {key}: {first['msg']}") from error
+
+
+def decode_task(header: Any, blob: Blob | None) -> Task:
+    """Return the task with this ``header()`` and these parameters.
+
+    Raises:
+        FleetError: a key is unknown or missing, or a value has a wrong type or is out of range.
+    """
+    parsed = validate(TaskHeader, header)
+    values = {field.name: getattr(parsed, field.name) for field in fields(Task) if field.name in _TASK_FIELDS}
+    try:
+        cut = None if values["cut"] is None else Cut.of(values["cut"])
+    except CutError as error:
+        raise FleetError(str(error)) from error
+    return Task(**(values | {"blob": blob, "cut": cut}))
+
+
+def decode_update(header: Any, blob: Blob | None, site: str, kind: TaskKind, classes: int) -> Update:
+    """Return the update with this ``header()`` and these tensors.
+
+    Raises:
+        FleetError: the header is malformed, or is not an update of ``site`` for a task of ``kind`` over
+            ``classes`` classes.
+    """
+    parsed = validate(UpdateHeader, header)
+    if (parsed.site, parsed.kind) != (site, kind):
+        raise FleetError(f"update is of {parsed.site!r} for {parsed.kind!r}, expected {site!r} for {kind!r}")
+    if len(parsed.counts) != classes:
+        raise FleetError(f"update has counts of {len(parsed.counts)} classes, expected {classes}")
+    if kind == "evaluate":
+        confusion = parsed.metrics.confusion or []
+        if len(confusion) != classes or any(len(row) != classes for row in confusion):
+            raise FleetError(f"confusion matrix is not {classes} x {classes}")
+        if parsed.metrics.loss is None:
+            raise FleetError("evaluation has no loss")
+    return Update.of(parsed.model_dump(exclude_none=True), blob)
 
 
 class DataForm(BaseModel):
-    """How a device is to bring its data into the fleet's one shape; see ``DataSettings``."""
+    """The input format that a device converts its data to; see ``DataSettings`` for the fields."""
 
     model_config = STRICT
     size: tuple[Annotated[int, Field(ge=1, le=8192)], Annotated[int, Field(ge=1, le=8192)]] | None = None
@@ -145,33 +152,38 @@ class DataForm(BaseModel):
 
 
 class Setup(BaseModel):
-    """What a device is told of a run before its first task.
+    """The description of a run that a device receives before its first task.
 
     Attributes:
-        run: tells runs apart; what a device holds, it holds for one run.
-        seed: the run's, which decides what the device holds out.
+        run: identifier of the run, 32 hexadecimal digits; a device keeps its models per run.
+        seed: seed of the run; the held-out split of the device depends on it.
+        model, options: see ``ModelSettings``.
+        classes: class names; a label is an index into them.
         shape: (C, H, W) of one example.
+        mean, std: normalisation of each channel.
+        held_out: fraction of its examples that a device does not train on, in [0, 1).
+        form: input format.
     """
 
     model_config = STRICT
     run: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-    seed: Whole
+    seed: NonNegativeInt
     model: Annotated[str, Field(max_length=200)]
     options: dict[str, bool | int | float | str]
     classes: Annotated[list[Annotated[str, Field(max_length=1000)]], Field(min_length=1, max_length=100_000)]
-    shape: tuple[Whole, Whole, Whole]
+    shape: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt]
     mean: list[Annotated[float, Field(allow_inf_nan=False)]]
     std: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]]
     held_out: Annotated[float, Field(ge=0, lt=1)]
     form: DataForm
 
 
-class Present(BaseModel):
-    """What a device says of itself: counts and classes, no samples.
+class DeviceInfo(BaseModel):
+    """A device's reply to ``Setup``: counts, no samples.
 
     Attributes:
-        counts: training examples of each class.
-        width: the fraction of the model's width that it can carry.
+        counts: number of training examples of each class.
+        width: fraction of the model's channels that the device can train, in (0, 1].
     """
 
     model_config = STRICT
@@ -180,7 +192,13 @@ class Present(BaseModel):
 
 
 class BlobHeader(BaseModel):
-    """Tensors that lie at the device: their digest and, of shared samples, that of each chunk."""
+    """Tensors that a device has ready for download.
+
+    Attributes:
+        sha256: hash of the tensor file.
+        size: its size in bytes.
+        chunks: hash of each chunk, for samples only.
+    """
 
     model_config = STRICT
     sha256: Digest
@@ -189,54 +207,64 @@ class BlobHeader(BaseModel):
 
 
 class State(BaseModel):
-    """How far a device is with what it was asked last."""
+    """The state of a device's current operation, the reply to ``Begin`` and ``Poll``.
+
+    Attributes:
+        state: ``working``, ``done`` or ``refused``.
+        done, steps: training steps completed, and in total.
+        loss: loss of the last step.
+        examples: number of examples trained on so far.
+        reason: why the operation was refused.
+        answer: ``DeviceInfo`` after a ``Setup``, the header of the ``Update`` after a task.
+        blob: tensors of the update.
+    """
 
     model_config = STRICT
     state: typing.Literal["working", "done", "refused"]
-    done: Whole = 0
-    steps: Whole = 0
+    done: NonNegativeInt = 0
+    steps: NonNegativeInt = 0
     loss: float | None = None
-    examples: Whole = 0
-    why: Annotated[str, Field(max_length=1000)] = ""
+    examples: NonNegativeInt = 0
+    reason: Annotated[str, Field(max_length=1000)] = ""
     answer: dict[str, Any] | None = None
     blob: BlobHeader | None = None
 
 
-CHUNK = 1 << 18
-"""Bytes of a chunk."""
-
-MOST = 128
-"""Chunks in one message at most."""
-
-
 class Put(BaseModel):
-    """A piece of tensors on their way down, from byte ``at`` on."""
+    """An upload of one chunk of a tensor file to a device.
+
+    Attributes:
+        sha256, size: hash, and size in bytes, of the whole file.
+        offset: position of the chunk in the file, in bytes.
+    """
 
     model_config = STRICT
     sha256: Digest
     size: Annotated[int, Field(ge=1)]
-    at: Whole
+    offset: NonNegativeInt
 
 
-class _Waiting(BaseModel):
-    """A message whose answer is the ``State`` of what was begun.
+class _LongPoll(BaseModel):
+    """A request for a ``State``, with the first bytes of the update's tensors as payload.
 
     Attributes:
-        wait: how many seconds the answer may wait for the end.
-        most: how many of the first bytes of the answer's tensors may come with it.
+        wait: time that the reply may block for the end of the operation, in [0, 5] seconds.
+        max_bytes: maximum size of the payload.
     """
 
     model_config = STRICT
     wait: Annotated[float, Field(ge=0, le=5)] = 0.0
-    most: Annotated[int, Field(ge=0, le=MOST * CHUNK)] = 0
+    max_bytes: Annotated[int, Field(ge=0, le=MAX_CHUNKS * CHUNK)] = 0
 
 
-class Begin(_Waiting):
-    """The cloud's order to begin something, answered as a ``Look`` at it.
+class Begin(_LongPoll):
+    """Starts an operation: either ``setup`` or ``task``.
 
     Attributes:
-        ticket: names it, so that asking twice does it once.
-        put: the tensors of the task, of which the last piece comes with this message.
+        ticket: identifier of the operation; a repeated ``Begin`` does not start it again.
+        setup: the run.
+        task: header of the ``Task``.
+        put: the parameters of the task; their last chunk is the payload of this message.
     """
 
     ticket: Annotated[str, Field(pattern=r"^[0-9a-z-]{1,100}$")]
@@ -245,17 +273,27 @@ class Begin(_Waiting):
     put: Put | None = None
 
 
-class Look(_Waiting):
-    """The cloud's question how far the device is."""
+class Poll(_LongPoll):
+    """A request for the state of an operation.
+
+    Attributes:
+        ticket: identifier of the operation.
+        cancel: whether the operation is to be cancelled.
+    """
 
     ticket: str
     cancel: bool = False
 
 
 class Get(BaseModel):
-    """The cloud's wish for bytes ``start`` up to ``stop`` (not included) of an answer's tensors."""
+    """A download of one range of an update's tensor file.
+
+    Attributes:
+        sha256: hash of the file.
+        start, stop: range in bytes; ``stop`` is exclusive.
+    """
 
     model_config = STRICT
     sha256: Digest
-    start: Whole
-    stop: Whole
+    start: NonNegativeInt
+    stop: NonNegativeInt

@@ -1,6 +1,6 @@
-"""The pool of samples that devices shared in a run: one parquet file for each device and call.
+"""The pool of samples that devices share in a run: one parquet file per device and call.
 
-Each row is one sample with its origin; shape and type of the samples are in the file's metadata.
+Each row contains one sample, its label and its device; shape and dtype are in the file's metadata.
 """
 
 from __future__ import annotations
@@ -19,8 +19,15 @@ from sheaf.core.wire_format import decode_samples
 
 
 @dataclass(frozen=True)
-class Pooled:
-    """One file of the pool: what one device shared in one call."""
+class PoolFile:
+    """One file of the pool.
+
+    Attributes:
+        path: the file.
+        edge: name of the device that shared the samples.
+        call: number of the call.
+        samples: number of samples.
+    """
 
     path: Path
     edge: str
@@ -29,17 +36,17 @@ class Pooled:
 
 
 class Pool:
-    """The pool in one run's folder.
+    """The sample pool of one run.
 
     Args:
-        folder: made when the first samples arrive.
+        folder: created with the first file.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def take(self, task: Task, update: Update) -> None:
-        """Keeps what a device shared; the same call again writes the same file."""
+    def add(self, task: Task, update: Update) -> None:
+        """Write the samples of an update to a file; the same call overwrites the same file."""
         assert update.blob is not None
         samples = decode_samples(update.blob)
         rows = [row.contiguous().numpy().tobytes() for row in samples.inputs]
@@ -50,7 +57,7 @@ class Pool:
                 "origin": pa.array([update.site] * len(rows)).dictionary_encode(),
             }
         )
-        about = {
+        metadata = {
             "edge": update.site,
             "call": task.call,
             "shape": list(samples.inputs.shape[1:]),
@@ -58,12 +65,12 @@ class Pool:
         }
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{task.call:06d}-{update.site}.parquet"
-        half = path.with_suffix(".part")
-        pq.write_table(table.replace_schema_metadata({"sheaf": json.dumps(about)}), half)
-        half.replace(path)
+        partial = path.with_suffix(".part")
+        pq.write_table(table.replace_schema_metadata({"sheaf": json.dumps(metadata)}), partial)
+        partial.replace(path)
 
-    def files(self) -> Iterator[Pooled]:
-        """What there is, in the order of calls.
+    def files(self) -> Iterator[PoolFile]:
+        """Yield the files in the order of calls.
 
         Raises:
             FleetError: a file is damaged.
@@ -71,31 +78,31 @@ class Pool:
         for path in sorted(self._folder.glob("*.parquet")):
             try:
                 footer = pq.read_metadata(path)
-                about = json.loads(footer.metadata[b"sheaf"])
-                yield Pooled(path, about["edge"], about["call"], footer.num_rows)
+                metadata = json.loads(footer.metadata[b"sheaf"])
+                yield PoolFile(path, metadata["edge"], metadata["call"], footer.num_rows)
             except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-                raise FleetError(f"{path} is damaged: {error}") from error
+                raise FleetError(f"{path} is damaged: {error}; delete it") from error
 
     def remove(self, edge: str) -> int:
-        """Deletes what came from a device; returns how many samples that were."""
-        found = [pooled for pooled in self.files() if pooled.edge == edge]
-        for pooled in found:
-            pooled.path.unlink()
-        return sum(pooled.samples for pooled in found)
+        """Delete the samples of a device and return their number."""
+        files = [file for file in self.files() if file.edge == edge]
+        for file in files:
+            file.path.unlink()
+        return sum(file.samples for file in files)
 
 
 def remove_from_run(run: Path, edge: str) -> int:
-    """Deletes what came from a device, from a run's pool and from the journal of one that is unfinished.
+    """Delete the samples of a device from a run's pool and journal; return their number.
 
-    An unfinished run cannot be resumed then: its journal misses what it went on from.
+    An unfinished run cannot be resumed afterwards: its journal lacks an update.
 
     Raises:
-        FleetError: nothing came from such a device.
+        FleetError: the run has no samples of this device.
     """
     pool = Pool(run / "pool")
-    found = [pooled for pooled in pool.files() if pooled.edge == edge]
-    if not found:
-        raise FleetError(f"{run} holds no samples of {edge!r}")
-    for pooled in found:
-        (run / "journal" / f"{pooled.call:06d}-{edge}.safetensors").unlink(missing_ok=True)
+    files = [file for file in pool.files() if file.edge == edge]
+    if not files:
+        raise FleetError(f"{run} holds no samples of {edge!r}; list them with: sheaf cloud pool ls {run}")
+    for file in files:
+        (run / "journal" / f"{file.call:06d}-{edge}.safetensors").unlink(missing_ok=True)
     return pool.remove(edge)

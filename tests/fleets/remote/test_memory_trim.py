@@ -1,31 +1,31 @@
-"""What ends in a cycle is let go of after so many messages, not when Python thinks of it."""
+"""The periodic garbage collection frees reference cycles after a fixed number of messages."""
 
 from __future__ import annotations
 
 import gc
 import weakref
 
-from sheaf.fleets.remote.memory_trim import EVERY, Cycles
+from sheaf.fleets.remote.memory_trim import MESSAGES_PER_COLLECTION, MessageCollector
 
 
 class Message:
-    """It keeps itself alive, as FLARE's do."""
+    """A reference cycle, as FLARE's messages are."""
 
     def __init__(self) -> None:
         self.itself = self
 
 
-def test_cycles_go_after_so_many_messages() -> None:
+def test_cycles_are_freed_after_a_number_of_messages() -> None:
     gc.collect()
-    gc.disable()  # Python's own collections must not do it here
+    gc.disable()  # no collection of Python's own
     try:
-        cycles = Cycles()
-        seen = weakref.ref(Message())
-        for _ in range(EVERY - 1):
-            cycles.message()
-        assert seen() is not None
-        cycles.message()
-        assert seen() is None
+        collector = MessageCollector()
+        reference = weakref.ref(Message())
+        for _ in range(MESSAGES_PER_COLLECTION - 1):
+            collector.count()
+        assert reference() is not None
+        collector.count()
+        assert reference() is None
     finally:
         gc.enable()
         gc.unfreeze()

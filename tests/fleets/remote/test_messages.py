@@ -1,4 +1,4 @@
-"""Headers over the wire: what a site says comes back as it was, and nothing else is let in."""
+"""Message headers: valid ones are decoded without loss, all others are refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sheaf.core.cut import Cut
 from sheaf.core.errors import FleetError
 from sheaf.core.recipe import Recipe, Ridge, Share
 from sheaf.core.task import Cost, Task, TaskKind, Update
-from sheaf.fleets.remote.messages import decode_task, decode_update
+from sheaf.fleets.remote.messages import RANGES, decode_task, decode_update
 
 recipes = st.builds(
     Recipe,
@@ -49,11 +49,11 @@ UPDATE = Update("edge-1", "train", None, (3, 0, 5), {"losses": [0.1, float("inf"
 
 
 @given(tasks)
-def test_a_task_comes_back_as_it_was(task: Task) -> None:
+def test_a_task_is_decoded_without_loss(task: Task) -> None:
     assert decode_task(task.header(), None) == task
 
 
-def test_an_update_comes_back_as_it_was() -> None:
+def test_an_update_is_decoded_without_loss() -> None:
     assert decode_update(UPDATE.header(), None, "edge-1", "train", 3) == UPDATE
     measured = replace(UPDATE, kind="evaluate", metrics={"confusion": [[1, 0], [0, 2]], "loss": 0.5})
     measured = replace(measured, counts=(1, 2))
@@ -106,33 +106,31 @@ def test_a_task_out_of_range_is_refused(change: dict[str, Any]) -> None:
         max_leaves=8,
     )
 )
-def test_whatever_else_comes_is_refused(header: Any) -> None:
+def test_any_other_json_is_refused(header: Any) -> None:
     with pytest.raises(FleetError):
         decode_task(header, None)
     with pytest.raises(FleetError):
         decode_update(header, None, "edge-1", "train", 3)
 
 
-def test_ranges_are_given_for_every_number_of_a_task() -> None:
-    """A field that is new in ``Task`` is checked for its type at once; a number also needs its range."""
-    from sheaf.fleets.remote.messages import NARROWED
-
+def test_every_number_of_a_task_has_a_range() -> None:
+    """The type of a new field of ``Task`` is checked automatically; a number also needs its range."""
     numbers = {name for name, hint in get_type_hints(Task).items() if hint in (int, float)}
-    assert numbers <= set(NARROWED)
+    assert numbers <= set(RANGES)
 
 
 @pytest.mark.parametrize(
-    ("metrics", "said"),
+    ("metrics", "message"),
     [
         ({}, "confusion matrix is not 3 x 3"),
         ({"confusion": [[1, 2], [3, 4]], "loss": 0.1}, "confusion matrix is not 3 x 3"),
-        ({"confusion": [[1, 2, 3]] * 3}, "no loss"),
+        ({"confusion": [[1, 2, 3]] * 3}, "has no loss"),
         ({"confusion": [[-1, 2, 3]] * 3, "loss": 0.1}, "metrics.confusion"),
         ({"confusion": [[1, 2, 3]] * 3, "loss": 0.1, "held_out": 1.5}, "metrics.held_out"),
         ({"confusion": [[1, 2, 3]] * 3, "loss": 0.1, "more": 1}, "metrics.more"),
     ],
 )
-def test_a_measurement_that_is_none_is_refused(metrics: dict[str, Any], said: str) -> None:
+def test_malformed_metrics_are_refused(metrics: dict[str, Any], message: str) -> None:
     update = replace(UPDATE, kind="evaluate", metrics=metrics)
-    with pytest.raises(FleetError, match=said):
+    with pytest.raises(FleetError, match=message):
         decode_update(update.header(), None, "edge-1", "evaluate", 3)

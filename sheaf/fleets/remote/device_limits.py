@@ -1,0 +1,121 @@
+"""A device's checks of the cloud's requests against its own ``edge.toml``; each raises ``FleetError``."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sheaf.core.atomic_io import write_durably
+from sheaf.core.errors import FleetError
+from sheaf.core.recipe import Share
+from sheaf.core.task import Task
+from sheaf.core.tensor_file import Blob
+from sheaf.core.wire_format import decode_samples
+from sheaf.fleets.remote.device_settings import EdgeSettings, ShareSettings
+from sheaf.runtime.worker import Worker
+
+
+def check_plugin(kind: str, name: str, edge: EdgeSettings) -> None:
+    """Refuse a ``package.module:object`` that ``[edge] allow`` does not list. Nothing is imported.
+
+    Args:
+        kind: kind of the plugin, for the error message.
+    """
+    if ":" in name and name not in edge.allow:
+        raise FleetError(f"{kind} {name!r} is not in [edge] allow; add it to edge.toml if you trust its code")
+
+
+def check_loss(header: dict[str, Any] | None, edge: EdgeSettings) -> None:
+    """Refuse a task header whose recipe has a loss that the device does not allow; see ``check_plugin``.
+
+    Call it before the header is decoded: decoding imports the loss. A header without a loss is valid.
+    """
+    recipe = (header or {}).get("recipe")
+    loss = recipe.get("loss") if isinstance(recipe, dict) else None
+    name = loss.get("name") if isinstance(loss, dict) else loss
+    if isinstance(name, str):
+        check_plugin("loss", name, edge)
+
+
+def check_message_size(size: int, edge: EdgeSettings) -> None:
+    """Refuse a tensor file of more than ``max_mb``."""
+    if size > edge.max_mb * 1e6:
+        raise FleetError(f"message of {size / 1e6:.4g} MB exceeds [edge] max_mb = {edge.max_mb:g}")
+
+
+def check_model_size(parameters: int, edge: EdgeSettings) -> None:
+    """Refuse a model whose float32 parameters exceed ``max_mb``."""
+    if 4 * parameters > edge.max_mb * 1e6:
+        raise FleetError(f"model of {4 * parameters / 1e6:.4g} MB exceeds [edge] max_mb = {edge.max_mb:g}")
+
+
+def check_task(task: Task, worker: Worker, edge: EdgeSettings, share: ShareSettings) -> None:
+    """Refuse a task that exceeds a limit or that the worker cannot do."""
+    if task.recipe is not None and task.recipe.epochs > edge.max_epochs:
+        raise FleetError(f"{task.recipe.epochs} epochs exceed [edge] max_epochs = {edge.max_epochs}")
+    if task.statistic is not None and (task.statistic.examples or 1) < 1:
+        raise FleetError(f"statistic of {task.statistic.examples} examples: at least 1 is needed")
+    if task.kind in ("train", "refit", "restat"):
+        cost = worker.cost_of(task)
+        if edge.macs is not None and cost.macs_per_example > edge.macs:
+            raise FleetError(f"{cost.macs_per_example} multiply-adds exceed [edge] macs = {edge.macs:g}")
+        if edge.parameters is not None and cost.parameters > edge.parameters:
+            raise FleetError(f"{cost.parameters} parameters exceed [edge] parameters = {edge.parameters:g}")
+    if task.kind == "share":
+        fraction = (task.share or Share()).fraction
+        if fraction > share.max_fraction:
+            raise FleetError(
+                f"sharing a fraction of {fraction:g} exceeds [share] max_fraction = {share.max_fraction:g}"
+            )
+    if task.kind == "lend" and task.blob is not None:
+        lent, own = decode_samples(task.blob).inputs, worker.data.train.inputs
+        if lent.shape[1:] != own.shape[1:] or lent.dtype != own.dtype:
+            raise FleetError(
+                f"lent samples are {tuple(lent.shape[1:])} {lent.dtype}, "
+                f"the device's are {tuple(own.shape[1:])} {own.dtype}"
+            )
+
+
+class SharedSamples:
+    """A durable record of the samples that have left the device, by hash, over all runs.
+
+    Args:
+        file: one hash per line.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._hashes = set(file.read_text().split()) if file.exists() else set()
+
+    def record(self, blob: Blob, examples: int, limits: ShareSettings) -> None:
+        """Record the samples of an update before it is sent.
+
+        Args:
+            examples: number of the device's training examples.
+
+        Raises:
+            FleetError: all samples recorded and these together exceed a limit; nothing is recorded.
+        """
+        samples = decode_samples(blob).inputs
+        hashes = self._hashes | {_hash(sample) for sample in samples}
+        most = round(limits.max_fraction * examples)  # a task of this fraction shares the same number
+        if len(hashes) > most:
+            raise FleetError(
+                f"{len(hashes)} of {examples} samples shared over all runs exceed "
+                f"[share] max_fraction = {limits.max_fraction:g} ({most} samples)"
+            )
+        megabytes = len(hashes) * (samples[0].nbytes + 8) / 1e6 if len(samples) else 0.0
+        if limits.max_mb is not None and megabytes > limits.max_mb:
+            raise FleetError(
+                f"{megabytes:.4g} MB of samples shared over all runs exceed "
+                f"[share] max_mb = {limits.max_mb:g}"
+            )
+        self._hashes = hashes
+        write_durably(self._file, "\n".join(sorted(hashes)).encode())
+
+
+def _hash(sample: Tensor) -> str:
+    return hashlib.blake2b(sample.contiguous().numpy().tobytes(), digest_size=16).hexdigest()

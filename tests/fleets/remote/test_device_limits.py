@@ -1,0 +1,98 @@
+"""A device's own edge.toml: the requests that it refuses."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from device_rig import SHARES_ALL, Rig, absent, train
+
+from sheaf.core.errors import FleetError
+from sheaf.core.recipe import Share
+from sheaf.core.task import Task, Update
+from sheaf.core.tensor_file import Blob
+from sheaf.fleets.remote.device_limits import check_loss
+from sheaf.fleets.remote.device_settings import EdgeFile, EdgeSettings, ShareSettings
+
+
+@pytest.mark.parametrize(
+    ("own", "task", "message"),
+    [
+        (EdgeFile(), Task("share", 1, 5, share=Share(fraction=0.1)), "exceeds [share] max_fraction = 0"),
+        (
+            EdgeFile(share=ShareSettings(max_fraction=0.2)),
+            Task("share", 1, 5, share=Share(fraction=0.5)),
+            "sharing a fraction of 0.5 exceeds [share] max_fraction = 0.2",
+        ),
+        (
+            EdgeFile(share=ShareSettings(max_fraction=1.0, max_mb=0.0001)),
+            Task("share", 1, 5, share=Share(fraction=1.0)),
+            "exceed [share] max_mb = 0.0001",
+        ),
+        (EdgeFile(edge=EdgeSettings(max_epochs=1)), train(), "2 epochs exceed [edge] max_epochs = 1"),
+        (EdgeFile(edge=EdgeSettings(macs=10)), train(), "multiply-adds exceed [edge] macs = 10"),
+        (EdgeFile(edge=EdgeSettings(parameters=10)), train(), "parameters exceed [edge] parameters = 10"),
+        (EdgeFile(edge=EdgeSettings(max_mb=0.0005)), train(), "exceeds [edge] max_mb = 0.0005"),
+        (SHARES_ALL, train(blob=None), "refused: "),
+        (SHARES_ALL, train(blob=Blob.of({"w": torch.ones(3)})), "Error(s) in loading state_dict"),
+    ],
+)
+def test_a_task_that_exceeds_a_limit_is_refused(
+    tmp_path: Path, own: EdgeFile, task: Task, message: str
+) -> None:
+    assert message in absent(Rig(tmp_path, {"left": own}).run(task)["left"])
+
+
+def test_shared_samples_are_counted_over_all_runs(tmp_path: Path) -> None:
+    own = {"left": EdgeFile(share=ShareSettings(max_fraction=0.5))}
+    half = Task("share", 1, 5, share=Share(fraction=0.5))
+    assert isinstance(Rig(tmp_path, own).run(half)["left"], Update)
+    again = Rig(tmp_path, own)
+    assert isinstance(again.run(half)["left"], Update), "samples shared before do not count twice"
+    others = absent(again.run(replace(half, call=2, seed=6))["left"])
+    assert "samples shared over all runs exceed [share] max_fraction = 0.5 (14 samples)" in others
+
+
+def test_a_model_that_is_not_shipped_needs_the_devices_permission(tmp_path: Path) -> None:
+    for name in ("toys:DigitsCNN", "os:system", "sheaf.core.tensor_file:Blob", "torchvision:resnet18"):
+        device = Rig(tmp_path, setup={"model": name, "options": {}}).fleet.devices()["left"]
+        assert f"model '{name}' is not in [edge] allow" in absent(device)
+
+
+@pytest.mark.parametrize("loss", [{"name": "os:system"}, {"name": "os:system", "alpha": 1.0}, "os:system"])
+def test_a_loss_that_is_not_shipped_is_refused_without_an_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: Any
+) -> None:
+    rig = Rig(tmp_path)
+    rig.fleet.devices()
+    header = train(blob=None).header()
+    header["recipe"]["loss"] = loss
+    begin = {"ticket": "one", "task": header, "wait": 5.0}
+    monkeypatch.setattr(importlib, "import_module", lambda name, *_: pytest.fail(f"{name} was imported"))
+    reply, _ = rig.link.sites["left"].handle("begin", json.dumps(begin).encode(), b"")
+    state = json.loads(reply)
+    assert state["state"] == "refused"
+    assert state["reason"].startswith("loss 'os:system' is not in [edge] allow")
+
+
+def test_a_loss_that_is_shipped_or_allowed_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed, modules = EdgeSettings(allow=("mine.losses:Focal",)), set(sys.modules)
+    for header in (
+        None,
+        {},
+        {"recipe": None},
+        {"recipe": {"epochs": 1}},
+        {"recipe": {"loss": None}},
+        {"recipe": {"loss": {"name": "cross_entropy"}}},
+        {"recipe": {"loss": {"name": "mine.losses:Focal"}}},
+    ):
+        check_loss(header, allowed)
+    with pytest.raises(FleetError, match=r"mine\.losses:Other"):
+        check_loss({"recipe": {"loss": {"name": "mine.losses:Other"}}}, allowed)
+    assert set(sys.modules) == modules
