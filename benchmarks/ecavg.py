@@ -22,7 +22,7 @@ from sheaf.core.types import CLOUD
 from sheaf.experiments.compare import compare
 from sheaf.experiments.config import load_experiment
 from sheaf.report.live import Live
-from sheaf.report.tables import comparison_table
+from sheaf.report.terminal_tables import comparison_table
 from sheaf.runtime.result import Result
 
 METHODS = ("ecavg", "fedavg", "local", "central")

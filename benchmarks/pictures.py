@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sheaf.report.style import BLUE, FAINT, INK, ORANGE, sheet, styled
+from sheaf.report.style import BLUE, FAINT, INK, ORANGE, new_figure, picture_style
 
 Rows = Sequence[Mapping[str, Any]]
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
@@ -17,8 +17,8 @@ COMPARED = {"ecavg": ORANGE, "ecavg_plus": BLUE}
 def gains(rows: Rows) -> None:
     """``gains.svg``: what each edge of every seed gained, faithful ECAvg above, ``ecavg_plus`` below."""
     experiments = list(dict.fromkeys(row["experiment"] for row in rows))
-    with styled():
-        figure, panels = sheet(0.95 * len(experiments) + 0.4, len(experiments), 1)
+    with picture_style():
+        figure, panels = new_figure(0.95 * len(experiments) + 0.4, len(experiments), 1)
         for axes, experiment in zip(panels, experiments, strict=True):
             for place, (method, colour) in enumerate(COMPARED.items()):
                 of = [row for row in rows if row["experiment"] == experiment and row["method"] == method]
@@ -45,8 +45,8 @@ def sharing(rows: Rows) -> None:
     runs = [[row for row in of if row["method"] == method] for method in {row["method"]: 0 for row in of}]
     runs.sort(key=lambda each: each[0]["bytes"])
     sent = [statistics.mean(row["bytes"] for row in each) / 1e6 for each in runs]
-    with styled():
-        figure, (axes,) = sheet(2.9)
+    with picture_style():
+        figure, (axes,) = new_figure(2.9)
         for key, name, colour, marker in (
             ("mean_edge", "edges, mean, own classes", BLUE, "o"),
             ("worst_edge", "worst edge, own classes", BLUE, "v"),

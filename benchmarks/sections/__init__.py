@@ -1,1 +1,1 @@
-"""The sections of docs/measurements.md, one for each result file: its rows -> Markdown."""
+"""The sections of docs/measurements.md: one function per result file, from its rows to Markdown."""

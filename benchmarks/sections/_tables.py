@@ -1,4 +1,4 @@
-"""What sections share: tables, ranges, and where rows come from."""
+"""Helpers of the sections: tables, ranges, commits."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def table(heading: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     rows = [heading, ["---"] * len(heading), *lines]
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
 
 def with_range(median: float, seconds: Sequence[float]) -> str:
-    """A median of seconds with the least and the most."""
+    """Return a median with minimum and maximum, in seconds."""
     return f"{median:.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
 
 
 def times(saved: float | None) -> str:
-    """How many times less; a dash where there is no such figure."""
+    """Return a factor such as ``2.0x``, or a dash for None."""
     return "-" if saved is None else f"{saved:.1f}x"
 
 
 def commits(named: Iterable[tuple[str, str]]) -> str:
-    """At which commit each was run, from (name, commit)."""
+    """Group names by commit, from pairs (name, commit)."""
     at: dict[str, dict[str, None]] = {}
     for name, commit in named:
         at.setdefault(commit[:12], {})[name] = None
@@ -33,5 +33,5 @@ def commits(named: Iterable[tuple[str, str]]) -> str:
 
 
 def with_seeds(name: str, runs: Rows, seeds: int) -> str:
-    """The name, and how many seeds it was run with where that is not all of them."""
+    """Return the name, with the number of seeds if it is not ``seeds``."""
     return name if len(runs) == seeds else f"{name} ({len(runs)} seed{'s' * (len(runs) > 1)})"

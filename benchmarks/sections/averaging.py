@@ -1,21 +1,23 @@
-"""What averaging does to each edge, and what helps."""
+"""How averaging affects each edge, and which remedies help."""
 
 from __future__ import annotations
 
 import statistics
 
 from benchmarks.sections._tables import Rows, commits, table, with_seeds
-from sheaf.report.tables import count, size, spread
+from sheaf.report.formatting import format_bytes, format_count, format_mean
 
 
 def averaging(rows: Rows) -> str:
-    """What averaging does to each edge, and what helps."""
+    """Return the section."""
     parts = [
-        "## When averaging hurts an edge\n\nAn edge's gain is what it ends with, less what ECAvg's edge has "
-        "before the update at the same seed; accuracies are on the test images of an edge's own classes. "
-        "`ended worse`: of all edges over all seeds, those that end below their own `before update` by more "
-        "than the standard error of their test set (methods without an update have none). `average` is the "
-        "cloud's accuracy before any fine-tuning step (after the refit where there is one)."
+        "## When averaging hurts an edge\n\n"
+        "- *least gain*: the gain of an edge is its final accuracy minus the accuracy of ECAvg's edge before "
+        "the update at the same seed. The column is the smallest gain of a run, averaged over the seeds.\n"
+        "- *ended worse*: the number of edges, over all seeds, whose final accuracy is below their own "
+        "`before update` by more than the standard error of their test set. Methods without an update have "
+        "no such number.\n"
+        "- *average*: the cloud's accuracy before fine-tuning (after the refit, if there is one)."
     ]
     for experiment in dict.fromkeys(row["experiment"] for row in rows):
         of = [row for row in rows if row["experiment"] == experiment]
@@ -28,15 +30,15 @@ def averaging(rows: Rows) -> str:
             lines.append(
                 (
                     with_seeds(method, runs, seeds),
-                    *(spread([row[key] for row in runs]) for key in ("mean_edge", "worst_edge")),
+                    *(format_mean([row[key] for row in runs]) for key in ("mean_edge", "worst_edge")),
                     f"{statistics.mean(row['worst_edge_gain'] for row in runs):+.4f}",
                     f"{sum(worse)} of {edges}" if worse else "-",
                     *(
-                        spread([row[key] for row in runs if row[key] is not None])
+                        format_mean([row[key] for row in runs if row[key] is not None])
                         for key in ("average", "cloud_accuracy")
                     ),
-                    size(runs[0]["bytes"]),
-                    count(runs[0]["edge_macs"]),
+                    format_bytes(runs[0]["bytes"]),
+                    format_count(runs[0]["edge_macs"]),
                 )
             )
         heading = (
@@ -55,14 +57,14 @@ def averaging(rows: Rows) -> str:
             + table(heading, lines)
         )
     at = commits((row["method"], row["commit"]) for row in rows)
-    parts.append(f"Each method at the last commit that it was run at: {at}.")
+    parts.append(f"Commits at which the methods were last run: {at}.")
     parts.append(
-        "### The gain of each edge\n\nA point for each edge of each seed.\n\n"
-        "![Gains of every edge, by ECAvg and by ecavg_plus, a panel for each experiment](pictures/gains.svg)"
+        "### The gain of each edge\n\nOne point per edge and seed.\n\n"
+        "![Gain of every edge with ECAvg and with ecavg_plus, one panel per experiment](pictures/gains.svg)"
     )
     parts.append(
         "### Accuracy against bytes\n\n`ecavg_plus` with 1, 5, 20 and 100 % of each edge's images shared; "
-        "bars are one standard deviation.\n\n"
-        "![Accuracy of the edges and of the cloud against the megabytes sent](pictures/sharing.svg)"
+        "error bars are one standard deviation.\n\n"
+        "![Accuracy of the edges and of the cloud against megabytes sent](pictures/sharing.svg)"
     )
     return "\n\n".join(parts)

@@ -1,13 +1,13 @@
-"""Each step of decoupled training beside its honest rivals."""
+"""The steps of decoupled training, compared with central training of equal work."""
 
 from __future__ import annotations
 
 from benchmarks.sections._tables import Rows, commits, table, times, with_seeds
-from sheaf.report.tables import size, spread
+from sheaf.report.formatting import format_bytes, format_mean
 
 
 def decoupled(rows: Rows) -> str:
-    """Each step of decoupled training beside its honest rivals."""
+    """Return the section."""
     parts = ["## Decoupled training, step by step"]
     for name in dict.fromkeys(row["name"] for row in rows):
         of = [row for row in rows if row["name"] == name]
@@ -19,13 +19,13 @@ def decoupled(rows: Rows) -> str:
             lines.append(
                 (
                     with_seeds(step, runs, seeds),
-                    spread([row["accuracy"] for row in runs]),
+                    format_mean([row["accuracy"] for row in runs]),
                     f"{100 * first['cloud_share']:.1f} %",
                     times(first["saved_least"]),
                     times(first["saved_weakest"]),
                     times(first["saved_sum"]),
                     times(first["saved_sum_with_cloud"]),
-                    size(first["bytes"]),
+                    format_bytes(first["bytes"]),
                 )
             )
         heading = (
@@ -39,11 +39,12 @@ def decoupled(rows: Rows) -> str:
             "sent",
         )
         parts.append(
-            f"### {name}\n\nMean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}. The cloud's work "
-            "is over that of `central`; `saved` is multiply-adds an image of the whole model over those of "
-            "the device's part, and for sums all training over that of the whole model on every device.\n\n"
-            + table(heading, lines)
+            f"### {name}\n\nMean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}. *cloud's work* "
+            "is relative to `central`. *saved* for the devices with the strongest and the weakest sub-model "
+            "is multiply-adds per image of the whole model divided by those of the sub-model. For the sums "
+            "it is the training work of the whole model on every device divided by the work actually "
+            "done.\n\n" + table(heading, lines)
         )
     at = commits((row["step"], row["commit"]) for row in rows)
-    parts.append(f"Each step at the last commit that it was run at: {at}.")
+    parts.append(f"Commits at which the steps were last run: {at}.")
     return "\n\n".join(parts)

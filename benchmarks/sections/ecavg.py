@@ -1,4 +1,4 @@
-"""ECAvg beside its baselines, and experiment 3 beside the paper."""
+"""ECAvg compared with its baselines and, for experiment 3, with the paper."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Any
 
 from benchmarks.sections._tables import Rows, table
 from sheaf.core.types import CLOUD
-from sheaf.report.papers import known
-from sheaf.report.tables import count, size, spread
+from sheaf.report.formatting import format_bytes, format_count, format_mean
+from sheaf.report.paper_results import paper_experiments
 
 PAPER = {
     (device, setup): accuracy
-    for experiment in known()
+    for experiment in paper_experiments()
     if experiment["data"] == "mnist"
     for device, setup, accuracy, *_ in experiment["rows"]
 }
-"""Mih et al. 2023, experiment 3."""
+"""(device, setup) -> accuracy in Mih et al. 2023, experiment 3."""
 
 
 def ecavg(rows: Rows) -> str:
-    """ECAvg beside its baselines, and experiment 3 beside the paper."""
-    parts = ["## ECAvg beside its baselines"]
+    """Return the section."""
+    parts = ["## ECAvg and its baselines"]
     for experiment in dict.fromkeys(row["experiment"] for row in rows):
         of = [row for row in rows if row["experiment"] == experiment]
         parts.append(f"### {experiment}\n\n{_methods(of)}")
         if experiment == "ecavg-mnist":
-            parts.append(f"Beside the paper's experiment 3 (accuracy):\n\n{_beside_paper(of)}")
+            parts.append(f"Comparison with the paper's experiment 3 (accuracy):\n\n{_beside_paper(of)}")
     return "\n\n".join(parts)
 
 
@@ -43,12 +43,12 @@ def _methods(rows: Rows) -> str:
         lines.append(
             (
                 method,
-                spread([statistics.mean(row["accuracy"] for row in run) for run in edges]),
-                spread([min(row["accuracy"] for row in run) for run in edges]),
-                spread([row["accuracy_all"] for row in clouds if row]),
-                size(runs[0][0]["bytes"]),
-                count(runs[0][0]["edge_macs"]),
-                count(runs[0][0]["cloud_macs"]),
+                format_mean([statistics.mean(row["accuracy"] for row in run) for run in edges]),
+                format_mean([min(row["accuracy"] for row in run) for run in edges]),
+                format_mean([row["accuracy_all"] for row in clouds if row]),
+                format_bytes(runs[0][0]["bytes"]),
+                format_count(runs[0][0]["edge_macs"]),
+                format_count(runs[0][0]["cloud_macs"]),
             )
         )
     seeds = len({row["seed"] for row in rows})
@@ -65,7 +65,7 @@ def _methods(rows: Rows) -> str:
 
 
 def _last(run: Rows, wanted: Callable[[str], bool]) -> dict[str, Mapping[str, Any]]:
-    """Each wanted site's last row, the paper's comparison left aside."""
+    """Return the last row of each selected site, without the paper's baseline."""
     return {row["site"]: row for row in run if wanted(row["site"]) and row["stage"] != "initial weights"}
 
 
@@ -79,5 +79,5 @@ def _beside_paper(rows: Rows) -> str:
             if (row["method"], row["site"], row["stage"]) == ("ecavg", site, stage)
         ]
         paper = PAPER.get((site, stage))
-        lines.append((site, stage, spread(ours), "-" if paper is None else f"{paper:.4f}"))
+        lines.append((site, stage, format_mean(ours), "-" if paper is None else f"{paper:.4f}"))
     return table(("device", "setup", "ours", "paper"), lines)

@@ -1,4 +1,4 @@
-"""Many edges on one machine, against others that simulate the same."""
+"""Simulating many edges on one machine, compared with other simulators."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.sections._tables import Rows, commits, table, times, with_range
-from sheaf.report.tables import size
+from sheaf.report.formatting import format_bytes
 
 
 def simulation(rows: Rows) -> str:
-    """Many edges on one machine, against others that simulate the same."""
+    """Return the section."""
     sides = {
         "sheaf": "sheaf",
         "one_by_one": "sheaf, one by one",
@@ -45,7 +45,7 @@ def simulation(rows: Rows) -> str:
             f"{1000 * row['round_s'] / row['edges']:.2f}",
             "-" if smaller is None else f"{_further(smaller, row):.2f}",
             f"{row['median_s']:.2f}",
-            size(row["memory_bytes"]),
+            format_bytes(row["memory_bytes"]),
         )
         for smaller, row in zip([None, *sizes], sizes, strict=False)
     ]
@@ -63,9 +63,9 @@ def simulation(rows: Rows) -> str:
         for row in rows
         if "vs_copy" in row
     ]
-    shares = [
+    fractions = [
         (
-            row["job"],
+            "the first job",
             f"{100 * row['share']:.1f} %",
             f"{100 * min(row['shares']):.1f} to {100 * max(row['shares']):.1f} %",
             with_range(statistics.median(row["seconds"]), row["seconds"]),
@@ -76,12 +76,12 @@ def simulation(rows: Rows) -> str:
         if "share" in row
     ]
     return (
-        "## Many edges on one machine\n\nSeconds of FedAvg over all edges, median (least to most) of the "
-        "repeats, and how many times faster sheaf is than Flower's simulation (its rounds alone, without its "
-        "start) and than the best of the bare loops. sheaf's seconds are of a whole run with its journal "
-        "and files.\n\n"
+        "## Many edges on one machine\n\nSeconds of FedAvg over all edges: median (minimum to maximum) of "
+        "the repetitions. The last columns are speed-ups of sheaf over Flower's simulation (rounds only, "
+        "without its start-up) and over the faster bare loop. sheaf's seconds are for a whole run with its "
+        "journal and files.\n\n"
         + table(("job", *sides.values(), "over Flower", "over bare"), lines)
-        + "\n\nFlower with its start: "
+        + "\n\nFlower including its start-up: "
         + "; ".join(
             f"{seconds:.1f} s, {seconds / row['sides']['sheaf']['median_s']:.1f}x ({row['job']})"
             for row in jobs
@@ -90,37 +90,38 @@ def simulation(rows: Rows) -> str:
         )
         + ".\n\nAccuracy of the last average:\n\n"
         + table(("job", *sides.values()), accuracies)
-        + "\n\nOne hidden layer on MNIST, all edges in each of 6 rounds, 60 images an edge to train with and "
-        "10 to measure the average with. Milliseconds of a round but the first, median (least to most):\n\n"
+        + "\n\nScaling with the number of edges: one hidden layer on MNIST, 6 rounds with all edges, 60 "
+        "training images per edge and 10 per edge to evaluate the average. Milliseconds per round without "
+        "the first, median (minimum to maximum):\n\n"
         + table(
-            ("edges", "a round, ms", "an edge, ms", "each further edge, ms", "the run, s", "peak memory"),
+            ("edges", "round, ms", "per edge, ms", "per additional edge, ms", "run, s", "peak memory"),
             growth,
         )
-        + "\n\nCores that processes beside the benchmark's own used meanwhile, Flower's among them, median "
-        "(least to most):\n\n"
+        + "\n\nCPU cores used by other processes during the measurement (including Flower's own), median "
+        "(minimum to maximum):\n\n"
         + table(("job", *sides.values()), others)
-        + "\n\nA merge in float64, after so many that a compiler pays, against a plain copy of the same "
-        "bytes, ms; from memory, and from files that are opened and read for it. A copy to one place writes "
-        "where the cache has what it wrote before; one to places apart writes as much memory as it reads:\n\n"
+        + "\n\nA merge in float64 compared with a plain copy of the same bytes, in ms. The merge reads "
+        "updates from memory or from files. One copy writes all updates to the same buffer, which stays in "
+        "the cache; the other writes each update to its own buffer:\n\n"
         + table(
             (
                 "job",
-                "copy to one place, 1 thread",
+                "copy to one buffer, 1 thread",
                 "2 threads",
-                "to places apart, 1 thread",
+                "to separate buffers, 1 thread",
                 "2 threads",
                 "merge",
                 "merge from files",
-                "of the one copy's speed",
-                "of the other's",
+                "speed relative to the first copy",
+                "to the second",
             ),
             merges,
         )
-        + "\n\nSeconds of journaling, those too in which others train, as a share of a run; and a run's "
-        "seconds with its journal and with one that keeps nothing, in turns; lost is the median of the "
-        "pairs:\n\n"
-        + table(("job", "share", "least to most", "with, s", "without, s", "lost"), shares)
-        + "\n\nAt the last commit that each was measured at: "
+        + "\n\nThe cost of the journal. *fraction* is the fraction of a run's time spent journaling, even if "
+        "other sites train meanwhile. *with* and *without* are seconds of runs with a journal and with one "
+        "that stores nothing, alternating; *lost* is the median over the pairs:\n\n"
+        + table(("job", "fraction", "minimum to maximum", "with, s", "without, s", "lost"), fractions)
+        + "\n\nCommits at which the jobs were last measured: "
         + commits((row["job"], row["commit"]) for row in rows)
         + "."
     )
@@ -133,7 +134,7 @@ def _seconds(side: Mapping[str, Any] | None) -> str:
 
 
 def _further(smaller: Mapping[str, Any], row: Mapping[str, Any]) -> float:
-    """Milliseconds a round of each edge that a larger fleet has more."""
+    """Return the additional milliseconds per round and additional edge."""
     return float(1000 * (row["round_s"] - smaller["round_s"]) / (row["edges"] - smaller["edges"]))
 
 

@@ -29,7 +29,7 @@ def errors() -> Console:
 
 def show(to: Console, folder: Path) -> None:
     """Prints the tables of a finished run."""
-    from sheaf.report.tables import accuracy_table, cost_table
+    from sheaf.report.terminal_tables import accuracy_table, cost_table
     from sheaf.runtime.result import Result
 
     result = Result.read(folder)

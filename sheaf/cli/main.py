@@ -74,7 +74,7 @@ def run(
     from sheaf.experiments import run as runs
     from sheaf.experiments.config import load_experiment
     from sheaf.experiments.setup import prepare
-    from sheaf.report.tables import cost_table, split_table
+    from sheaf.report.terminal_tables import cost_table, split_table
 
     console = terminal()
     observed_by = _observers(console, quiet, as_json, tensorboard, mlflow)
@@ -138,7 +138,7 @@ def compare(
     from sheaf.experiments import run as runs
     from sheaf.experiments.compare import compare as compare_methods
     from sheaf.experiments.config import load_experiment
-    from sheaf.report.tables import comparison_table
+    from sheaf.report.terminal_tables import comparison_table
 
     console = terminal()
     settings = load_experiment(experiment, changes or ())
@@ -188,7 +188,7 @@ def plan(
     from sheaf.core.atomic_io import write_durably
     from sheaf.experiments.config import load_experiment
     from sheaf.experiments.plan import plan as plan_cuts
-    from sheaf.report.tables import plan_table
+    from sheaf.report.terminal_tables import plan_table
 
     console = terminal()
     planned, rows = plan_cuts(load_experiment(experiment, changes or ()), data)

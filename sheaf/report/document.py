@@ -1,4 +1,4 @@
-"""What a page is made of."""
+"""The content of a report page, independent of HTML."""
 
 from __future__ import annotations
 
@@ -10,45 +10,51 @@ from matplotlib.figure import Figure
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with its words.
+    """A figure with its texts.
 
     Attributes:
-        name: of its files, without the suffix.
-        alt: what it shows, for who cannot see it.
-        reading: how it is to be read.
+        name: the name of its files, without suffix.
+        alt: the alternative text: what the figure shows, with its numbers.
+        caption: how to read the figure.
+        figure: the figure.
     """
 
     name: str
     alt: str
-    reading: str
+    caption: str
     figure: Figure
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text; the first cell of each is the row's name.
+    """A table of text cells.
 
     Attributes:
-        words: how many of the columns, from the left, hold words; the others hold numbers.
-        folded: whether it is shown only when asked for.
+        caption: the table's title.
+        headings: the title of each column.
+        rows: the cells; the first cell of a row is its title.
+        text_columns: number of columns, from the left, that contain text; the others contain numbers.
+        folded: whether the page shows the table only on demand.
     """
 
     caption: str
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
-    words: int = 1
+    text_columns: int = 1
     folded: bool = False
 
 
 @dataclass(frozen=True)
 class Section:
-    """One question and its answer.
+    """A section of a page.
 
     Attributes:
-        id: what links lead to.
-        title: what it is about.
-        finding: what was found, in a sentence.
-        notes: what else is to be known.
+        id: the target of links to the section.
+        title: the heading.
+        finding: the main result, in one sentence.
+        pictures: the figures.
+        tables: the tables, shown below the figures.
+        notes: further remarks.
     """
 
     id: str
@@ -61,7 +67,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A whole report; ``facts`` is (what, value), shown at its head."""
+    """A report.
+
+    Attributes:
+        title: the heading.
+        facts: (name, value) pairs below the heading.
+        sections: the sections in order.
+    """
 
     title: str
     facts: Sequence[tuple[str, str]]

@@ -1,4 +1,4 @@
-"""A mean over seeds, and how sure it is."""
+"""Confidence intervals of means over seeds."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from scipy.stats import t
 
 
 def half_interval(values: Sequence[float]) -> float:
-    """Half the width of the mean's 95 % interval by Student's t; 0 where there is one value."""
+    """Return half the width of the mean's 95 % confidence interval (Student's t); 0 for one value."""
     n = len(values)
     return float(t.ppf(0.975, n - 1)) * statistics.stdev(values) / n**0.5 if n > 1 else 0.0
 
 
-def with_interval(values: Sequence[float]) -> str:
-    """``0.9868 ± 0.0040``; the value alone where there is one, ``-`` where there is none."""
+def format_mean_interval(values: Sequence[float]) -> str:
+    """Return ``0.9868 ± 0.0040``; the value alone if there is one, ``-`` if there is none."""
     if not values:
         return "-"
     mean = statistics.mean(values)

@@ -1,4 +1,4 @@
-"""How a run goes, on the terminal: one table while it runs, a line for each measurement."""
+"""Show the progress of a run on the terminal: a live table, and a line for each measurement."""
 
 from __future__ import annotations
 
@@ -13,72 +13,81 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sheaf.report.tables import MANY, row_line
+from sheaf.report.formatting import MAX_LISTED
+from sheaf.report.stages import stage_label
+from sheaf.report.terminal_tables import row_line
 from sheaf.runtime.result import Row
 
-DOING = {
+ACTIVITY = {
     "train": "training",
-    "adopt": "handing the model to",
-    "evaluate": "measuring",
-    "share": "gathering samples from",
-    "lend": "lending samples to",
+    "adopt": "sending the model to",
+    "evaluate": "evaluating",
+    "share": "collecting samples from",
+    "lend": "sending samples to",
     "restat": "estimating statistics in",
     "refit": "refitting the classifier in",
-    "collect": "gathering the models of",
-    "remember": "keeping the models of",
-    "choose": "choosing in",
+    "collect": "collecting the models of",
+    "remember": "saving the models of",
+    "choose": "choosing a model in",
 }
-"""What a call does, said before the sites."""
+"""Kind of call -> its description, which precedes the sites."""
 
 WINDOW = 10.0
-"""Speed is measured over so many seconds."""
+"""Seconds over which speed is averaged."""
 
-PATIENCE = 30.0
-"""Where there is no terminal, training says how far it is every so many seconds."""
+LINE_INTERVAL = 30.0
+"""Without a terminal: seconds between two progress lines of a training."""
 
-DONE = ("done", "refused", "absent")
-"""States of a site of which nothing more is to come in a call."""
+FINISHED = ("done", "refused", "absent")
+"""States of a site that is finished with the current call."""
 
-BUSY = ("training", "refused", "absent")
-"""Where there is no room for all sites: those in these states, furthest from done first."""
+LISTED_FIRST = ("training", "refused", "absent")
+"""States of the sites that the table lists when not all sites fit."""
 
 
 @dataclass
 class _Site:
-    """What is known of a site: of its latest call, and over the last ``WINDOW`` seconds."""
+    """The progress of a site in its latest call.
+
+    Attributes:
+        state: idle, waiting, training, done, refused or absent.
+        done, steps: training steps done, and in total.
+        loss: of the latest step.
+        history: (time, steps done, examples done) over the last ``WINDOW`` seconds.
+    """
 
     state: str = "idle"
     done: int = 0
     steps: int = 0
     loss: float | None = None
-    told: deque[tuple[float, int, int]] = field(default_factory=deque)  # time, steps done, examples
+    history: deque[tuple[float, int, int]] = field(default_factory=deque)
 
     def step(self, done: int, steps: int, loss: float, examples: int, now: float) -> None:
         self.state, self.done, self.steps, self.loss = "training", done, steps, loss
-        if self.told and done <= self.told[-1][1]:
-            self.told.clear()  # it begins anew
-        self.told.append((now, done, examples))
-        while len(self.told) > 2 and now - self.told[1][0] > WINDOW:
-            self.told.popleft()
+        if self.history and done <= self.history[-1][1]:
+            self.history.clear()  # a new training
+        self.history.append((now, done, examples))
+        while len(self.history) > 2 and now - self.history[1][0] > WINDOW:
+            self.history.popleft()
 
     @property
     def speed(self) -> float | None:
-        """Examples a second."""
-        if len(self.told) < 2 or self.told[-1][0] == self.told[0][0]:
+        """Examples per second."""
+        if len(self.history) < 2 or self.history[-1][0] == self.history[0][0]:
             return None
-        (began, _, before), (now, _, after) = self.told[0], self.told[-1]
-        return (after - before) / (now - began)
+        (start, _, before), (now, _, after) = self.history[0], self.history[-1]
+        return (after - before) / (now - start)
 
     @property
     def seconds_left(self) -> float | None:
-        """Until its training is done, at its speed."""
+        """Estimated seconds until the training ends."""
         if self.speed is None:
             return None
-        (began, before, _), (now, after, _) = self.told[0], self.told[-1]
-        return (self.steps - self.done) * (now - began) / (after - before)
+        (start, before, _), (now, after, _) = self.history[0], self.history[-1]
+        return (self.steps - self.done) * (now - start) / (after - before)
 
     def cells(self) -> list[str]:
-        """State, step, loss, images a second, time left."""
+        """Return state, step, loss, images per second and time left, as text."""
         if not self.steps:
             return [self.state, "", "", "", ""]
         speed = "" if self.speed is None else f"{self.speed:,.0f}"
@@ -88,11 +97,12 @@ class _Site:
 
 
 class Live:
-    """Shows a run on ``console``; on what is no terminal, plain lines.
+    """An observer that prints a run's progress on a console; without a terminal it prints plain lines.
 
     Args:
-        title: said first.
-        rows: whether each measurement gets a line.
+        console: where to print.
+        title: the first line.
+        rows: whether to print a line for each measurement.
     """
 
     def __init__(self, console: Console, title: str, rows: bool = True) -> None:
@@ -102,10 +112,10 @@ class Live:
         self._measured: list[Row] = []
         self._sites: dict[str, _Site] = {}
         self._absent: set[str] = set()
-        self._asked: tuple[str, ...] = ()
-        self._doing = "starting"
-        self._began = self._spoke = time.monotonic()
-        # Drawn a few times a second, however often a site says something.
+        self._called: tuple[str, ...] = ()
+        self._activity = "starting"
+        self._began = self._last_line = time.monotonic()
+        # rich redraws a few times per second, independent of the number of events
         self._live = rich_live.Live(get_renderable=self._table, console=console, transient=True)
 
     def __enter__(self) -> Live:
@@ -115,70 +125,70 @@ class Live:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._show_measured()
+        self._print_measured()
         self._live.stop()
 
     def note(self, text: str) -> None:
-        """Prints it."""
+        """Print the note."""
         self._print(f"note: {text}")
 
     def began(self, kind: str, sites: Sequence[str]) -> None:
-        """The sites wait for their turn; where there is no terminal, training gets a line."""
-        self._show_measured()
-        self._doing = f"{DOING.get(kind, kind)} {_several(len(sites), sites[0])}"
-        self._began = self._spoke = time.monotonic()
+        """Show the called sites as waiting; without a terminal, print a line for a training."""
+        self._print_measured()
+        self._activity = f"{ACTIVITY.get(kind, kind)} {_site_or_number(sites)}"
+        self._began = self._last_line = time.monotonic()
         for name, site in self._sites.items():
             site.state = "absent" if name in self._absent else "idle"
         for name in sites:
             self._sites[name] = _Site("waiting")
-        self._asked = tuple(sites)  # only now: rich draws from a thread of its own
+        self._called = tuple(sites)  # last, as rich draws from another thread
         if kind == "train" and self._rows and not self._console.is_terminal:
-            self._print(self._doing)
+            self._print(self._activity)
 
     def step(self, site: str, done: int, steps: int, loss: float, examples: int) -> None:
-        """The site is that far."""
+        """Update the site's progress; without a terminal, print it every ``LINE_INTERVAL`` seconds."""
         now = time.monotonic()
         self._sites.setdefault(site, _Site()).step(done, steps, loss, examples, now)
-        if now - self._spoke > PATIENCE and self._rows and not self._console.is_terminal:
-            self._spoke = now
-            _, step, shown, speed, left = self._sites[site].cells()
+        if now - self._last_line > LINE_INTERVAL and self._rows and not self._console.is_terminal:
+            self._last_line = now
+            _, step, loss_text, speed, left = self._sites[site].cells()
             self._print(
-                f"{site:<12} step {step}, loss {shown}, {speed} images/s, {left} left; {self._progress()}"
+                f"{site:<12} step {step}, loss {loss_text}, {speed} images/s, {left} left; {self._progress()}"
             )
 
     def answered(self, site: str) -> None:
-        """The site is done."""
+        """Show the site as done."""
         self._absent.discard(site)
         self._sites.setdefault(site, _Site()).state = "done"
 
     def absent(self, site: str, why: str) -> None:
-        """Prints it, where that is news, and shows the site as absent until it answers again."""
+        """Show the site as absent until its next answer; print the reason once per absence."""
         self._sites.setdefault(site, _Site()).state = "absent"
         if site not in self._absent:
             self._print(f"absent: {site}: {why}")
         self._absent.add(site)
 
     def refused(self, site: str, why: str) -> None:
-        """Prints it."""
+        """Show the site as refused, and print the reason."""
         self._sites.setdefault(site, _Site()).state = "refused"
         self._print(f"refused: {site}: {why}")
 
     def row(self, row: Row) -> None:
-        """Prints a measurement, when those of all sites are there."""
+        """Collect a measurement; it is printed with those of the same stage."""
         if self._measured and (self._measured[0].stage, self._measured[0].round) != (row.stage, row.round):
-            self._show_measured()
+            self._print_measured()
         self._measured.append(row)
 
-    def _show_measured(self) -> None:
-        """A line for each site's measurement at one stage, or one for all where they are many."""
+    def _print_measured(self) -> None:
+        """Print a line for each site's measurement, or one summary line for many sites."""
         rows, self._measured = self._measured, []
         if not self._rows:
             return
-        if len(rows) > MANY:
+        if len(rows) > MAX_LISTED:
             mean = sum(row.accuracy for row in rows) / len(rows)
             worst = min(rows, key=lambda row: row.accuracy)
             self._print(
-                f"{len(rows):,} sites  {worst.stage}  accuracy {mean:.4f} mean, "
+                f"{len(rows):,} sites  {stage_label(worst.stage)}  accuracy {mean:.4f} mean, "
                 f"{worst.accuracy:.4f} worst ({worst.site})"
             )
             return
@@ -189,39 +199,39 @@ class Live:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _progress(self) -> str:
-        done = sum(self._sites[name].state in DONE for name in self._asked)
-        return f"{done:,} of {len(self._asked):,} done"
+        done = sum(self._sites[name].state in FINISHED for name in self._called)
+        return f"{done:,} of {len(self._called):,} done"
 
     def _table(self) -> Table:
         sites = list(self._sites.items())
-        title = f"{self._doing}, {self._progress()}, {_clock(time.monotonic() - self._began)}"
+        title = f"{self._activity}, {self._progress()}, {_clock(time.monotonic() - self._began)}"
         table = Table(box=box.SIMPLE_HEAD, title=Text(title), title_justify="left", pad_edge=False)
         table.caption_justify = "left"
         table.add_column("site")
         table.add_column("state")
         for heading in ("step", "loss", "images/s", "time left"):
             table.add_column(heading, justify="right", min_width=8)
-        room = min(MANY, max(1, self._console.height - 8))
+        room = min(MAX_LISTED, max(1, self._console.height - 8))
         if len(sites) > room:
-            busy = [(name, site) for name, site in sites if site.state in BUSY]
-            shown = sorted(busy, key=lambda item: item[1].done - item[1].steps)[:room]
+            first = [(name, site) for name, site in sites if site.state in LISTED_FIRST]
+            listed = sorted(first, key=lambda item: item[1].done - item[1].steps)[:room]
         else:
-            shown = sites
-        for name, site in shown:
+            listed = sites
+        for name, site in listed:
             table.add_row(name, *site.cells(), style="" if site.state == "training" else "dim")
-        names = {name for name, _ in shown}
+        names = {name for name, _ in listed}
         if hidden := Counter(site.state for name, site in sites if name not in names):
-            what = ", ".join(f"{count:,} {state}" for state, count in sorted(hidden.items()))
-            table.caption = Text(f"and {hidden.total():,} more: {what}")
+            states = ", ".join(f"{count:,} {state}" for state, count in sorted(hidden.items()))
+            table.caption = Text(f"and {hidden.total():,} more: {states}")
         return table
 
 
-def _several(count: int, one: str) -> str:
-    return one if count == 1 else f"{count:,} sites"
+def _site_or_number(sites: Sequence[str]) -> str:
+    return sites[0] if len(sites) == 1 else f"{len(sites):,} sites"
 
 
 def _clock(seconds: float | None) -> str:
-    """``1:02:03``, or ``2:03`` below an hour."""
+    """Return ``1:02:03``, or ``2:03`` below an hour."""
     if seconds is None:
         return ""
     minutes, rest = divmod(round(seconds), 60)

@@ -1,5 +1,5 @@
 "use strict";
-// "Copy table": tab-separated text, as spreadsheets take it. Without a clipboard the table is selected instead.
+// "Copy table" copies tab-separated text for spreadsheets. Without clipboard access it selects the table.
 for (const button of document.querySelectorAll("button.copy")) {
   const table = button.parentElement.querySelector("table");
   button.hidden = false;
@@ -10,11 +10,11 @@ for (const button of document.querySelectorAll("button.copy")) {
       button.textContent = "Copied";
     } catch {
       getSelection().selectAllChildren(table);
-      button.textContent = "Selected: now copy";
+      button.textContent = "Selected; press Ctrl+C";
     }
   });
 }
-// On paper everything is shown.
+// Prints show folded tables too.
 addEventListener("beforeprint", () => {
   for (const details of document.querySelectorAll("details")) details.open = true;
 });

@@ -1,7 +1,7 @@
-"""One HTML file for one run or several, and its pictures beside it as PNG and SVG.
+"""Write a report: one self-contained HTML file, and its pictures next to it as PNG and SVG.
 
-The file needs nothing but itself: pictures are inside, no address is ever asked for. Its content security
-policy says so to the browser too, and lets no script run but the page's own.
+The HTML file contains its pictures, style and script, and loads nothing. Its content security policy forbids
+other sources and other scripts.
 """
 
 from __future__ import annotations
@@ -19,67 +19,69 @@ from markupsafe import Markup
 
 from sheaf.core.atomic_io import write_durably
 from sheaf.core.errors import RunFolderError
-from sheaf.report.comparison import comparison
+from sheaf.report.comparison_page import comparison_page
 from sheaf.report.document import Page, Picture
-from sheaf.report.gather import gather
-from sheaf.report.one_run import one_run
-from sheaf.report.style import styled
+from sheaf.report.load_runs import load_runs
+from sheaf.report.run_page import run_page
+from sheaf.report.style import picture_style
 
-HERE = files("sheaf.report")
-PIXELS = 96
-"""CSS pixels an inch."""
+TEMPLATES = files("sheaf.report")
+PIXELS_PER_INCH = 96
+"""CSS pixels."""
 
 
 def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
-    """Writes the report of these runs and returns where it is.
+    """Write the report of these runs and return the HTML file's path.
 
     Args:
-        folders: of runs, or folders with runs in them.
-        out: the HTML file; by default ``report.html`` in the folder if there is one, else here. The pictures
-            go to a folder beside it: ``report-figures`` for ``report.html``.
+        folders: runs' folders, or folders that contain runs' folders.
+        out: the HTML file; by default ``report.html``, in the folder if there is one, else in the current
+            folder. The pictures go to a folder next to it: ``report-figures`` for ``report.html``.
 
     Raises:
-        RunFolderError: there is no finished run in a folder, or ``out`` cannot be written.
+        RunFolderError: a folder contains no finished run, or ``out`` cannot be written.
     """
-    runs, unfinished = gather(folders)
-    place = out or (folders[0] if len(folders) == 1 else Path()) / "report.html"
-    figures = place.with_name(f"{place.stem}-figures")
-    with styled():
-        page = one_run(runs[0]) if len(runs) == 1 else comparison(runs, unfinished)
+    runs, unfinished = load_runs(folders)
+    page_file = out or (folders[0] if len(folders) == 1 else Path()) / "report.html"
+    figures = page_file.with_name(f"{page_file.stem}-figures")
+    with picture_style():
+        page = run_page(runs[0]) if len(runs) == 1 else comparison_page(runs, unfinished)
         try:
             figures.mkdir(parents=True, exist_ok=True)
-            drawn = {p.name: _save(p, figures) for section in page.sections for p in section.pictures}
-            write_durably(place, _html(page, drawn, figures.name).encode())
+            urls = {p.name: _save(p, figures) for section in page.sections for p in section.pictures}
+            write_durably(page_file, _html(page, urls, figures.name).encode())
         except OSError as error:
-            raise RunFolderError(f"{error.filename or place}: {error.strerror or error}") from error
-    return place
+            raise RunFolderError(f"{error.filename or page_file}: {error.strerror or error}") from error
+    return page_file
 
 
 def _save(picture: Picture, folder: Path) -> str:
-    """Writes both files; returns the SVG as an address that holds all of it."""
+    """Write the picture as PNG and SVG, and return the SVG as a data URL."""
     picture.figure.savefig(folder / f"{picture.name}.png")
-    drawn = io.BytesIO()
-    picture.figure.savefig(drawn, format="svg", metadata={"Date": None})
-    (folder / f"{picture.name}.svg").write_bytes(drawn.getvalue())
-    return f"data:image/svg+xml;base64,{base64.b64encode(drawn.getvalue()).decode()}"
+    svg = io.BytesIO()
+    picture.figure.savefig(svg, format="svg", metadata={"Date": None})
+    (folder / f"{picture.name}.svg").write_bytes(svg.getvalue())
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.getvalue()).decode()}"
 
 
-def _html(page: Page, drawn: dict[str, str], figures: str) -> str:
-    script = HERE.joinpath("page.js").read_text(encoding="utf-8")
-    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+def _html(page: Page, urls: dict[str, str], figures: str) -> str:
+    script = TEMPLATES.joinpath("page.js").read_text(encoding="utf-8")
+    script_hash = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    return environment.from_string(HERE.joinpath("page.html.jinja").read_text(encoding="utf-8")).render(
+    template = environment.from_string(TEMPLATES.joinpath("page.html.jinja").read_text(encoding="utf-8"))
+    return template.render(
         page=page,
-        drawn=drawn,
+        urls=urls,
         sizes={p.name: _pixels(p) for section in page.sections for p in section.pictures},
         figures=figures,
-        style=Markup(HERE.joinpath("page.css").read_text(encoding="utf-8")),
+        style=Markup(TEMPLATES.joinpath("page.css").read_text(encoding="utf-8")),
         script=Markup(script),
-        policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'",
+        policy="default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{script_hash}'",
         written=f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
     )
 
 
 def _pixels(picture: Picture) -> tuple[int, int]:
     width, height = picture.figure.get_size_inches()
-    return round(width * PIXELS), round(height * PIXELS)
+    return round(width * PIXELS_PER_INCH), round(height * PIXELS_PER_INCH)

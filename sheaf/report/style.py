@@ -1,4 +1,7 @@
-"""How every picture looks: colours that the colour-blind can tell apart, and shapes that do so in grey."""
+"""The common style of all pictures.
+
+Colours are distinguishable for colour-blind readers. Markers and hatches differ too, for prints in grey.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,10 @@ COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION, BLACK, GREY)
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "++++", "||||")
 DISTINCT = len(COLOURS)
-"""So many things can be told apart by colour and shape."""
+"""Most series that colour and shape can distinguish."""
 
 WIDTH = 7.4
-"""Inches: the page shows a picture at 96 pixels an inch, and shrinks none of them on a laptop."""
+"""Width of a figure in inches. The page shows it at 96 pixels per inch, unscaled on a laptop's screen."""
 
 RC: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
@@ -46,39 +49,48 @@ RC: Any = {
     "figure.constrained_layout.h_pad": 0.07,
     "hatch.linewidth": 0.6,
     "savefig.dpi": 160,
-    "svg.fonttype": "path",  # looks the same where the font is missing
-    "svg.hashsalt": "sheaf",  # the same run gives the same file
-    "text.parse_math": False,  # a class may be named "$5"
+    "svg.fonttype": "path",  # independent of the fonts installed where the picture is shown
+    "svg.hashsalt": "sheaf",  # makes the SVG reproducible
+    "text.parse_math": False,  # a class name may contain "$"
 }
 
 
 @contextmanager
-def styled() -> Iterator[None]:
-    """Pictures are drawn and saved within."""
+def picture_style() -> Iterator[None]:
+    """Apply the style to the figures drawn and saved within the context."""
     with matplotlib.rc_context(RC):
         yield
 
 
-def sheet(height: float, rows: int = 1, columns: int = 1, **settings: Any) -> tuple[Figure, list[Axes]]:
-    """A figure of the page's width and so many inches of height, and its axes, row by row."""
+def new_figure(height: float, rows: int = 1, columns: int = 1, **settings: Any) -> tuple[Figure, list[Axes]]:
+    """Return a figure of the page's width and its axes, row by row.
+
+    Args:
+        height: in inches.
+        rows, columns: the grid of axes.
+        settings: passed to ``Figure.subplots``.
+    """
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **settings)
     return figure, list(axes.flat)
 
 
-def drawable(name: str, longest: int = 18) -> str:
-    """A name from outside as a picture can show it: one line, not too long, no sign that the font lacks."""
-    signs = "".join(sign if ord(sign) in _signs() else "?" for sign in " ".join(name.split()))
-    return signs if len(signs) <= longest else signs[: longest - 1] + "…"
+def printable_name(name: str, longest: int = 18) -> str:
+    """Return a user's name for a picture.
+
+    It is one line of at most ``longest`` characters; those missing in the font become ``?``.
+    """
+    text = "".join(c if ord(c) in _font_characters() else "?" for c in " ".join(name.split()))
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 @cache
-def _signs() -> frozenset[int]:
+def _font_characters() -> frozenset[int]:
     return frozenset(get_font(findfont(FontProperties(family=RC["font.family"]))).get_charmap())
 
 
 def legend_above(axes: Axes, columns: int = 4, **settings: Any) -> None:
-    """A legend over the top edge of ``axes``, at its left, out of the way of what is drawn."""
+    """Add a legend above the top left corner of ``axes``, where it covers no data."""
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(0, 1.0),
@@ -90,8 +102,14 @@ def legend_above(axes: Axes, columns: int = 4, **settings: Any) -> None:
     )
 
 
-def accuracies(axes: Axes, values: Sequence[float], after: float = 0.08) -> None:
-    """Fits the x axis to accuracies, with so much room (of their span) after them, and no tick above 1."""
+def set_accuracy_axis(axes: Axes, values: Sequence[float], after: float = 0.08) -> None:
+    """Set limits and ticks of the x axis for accuracies; no tick exceeds 1.
+
+    Args:
+        axes: the axes.
+        values: all accuracies to be drawn.
+        after: margin on the right, as a fraction of the values' range.
+    """
     low, high = min(values), max(values)
     span = max(high - low, 0.01)
     axes.set_xlim(low - 0.08 * span, high + after * span)
@@ -99,13 +117,13 @@ def accuracies(axes: Axes, values: Sequence[float], after: float = 0.08) -> None
     axes.set_xticks([tick for tick in ticks if low - 0.04 * span <= tick <= min(1, high + after * span)])
 
 
-def plain_numbers(axis: Axis) -> None:
-    """Ticks as plain numbers, on a logarithmic axis too."""
+def plain_ticks(axis: Axis) -> None:
+    """Label ticks with plain numbers, on a logarithmic axis too."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
-def whole_numbers(axis: Axis) -> None:
-    """Ticks at whole numbers only, with commas."""
+def integer_ticks(axis: Axis) -> None:
+    """Place ticks at integers only, and label them with thousands separators."""
     axis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

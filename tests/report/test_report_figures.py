@@ -1,4 +1,4 @@
-"""What the report works out: gains, groups, intervals, the frontier, what a paper's experiment is."""
+"""The report's figures: gains, class groups, intervals, Pareto frontier, comparison with a paper."""
 
 from __future__ import annotations
 
@@ -12,27 +12,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from sheaf.report.comparison import contenders
-from sheaf.report.gather import Run, gather
-from sheaf.report.intervals import half_interval, with_interval
-from sheaf.report.one_run import gain_in_words
-from sheaf.report.papers import beside_the_paper, differences, experiment_of, known
-from sheaf.report.pictures.confusion import within
-from sheaf.report.pictures.cuts import share
-from sheaf.report.pictures.frontier import Point, on_the_frontier
-from sheaf.report.stages import groups_of_classes, ways
-from sheaf.report.style import drawable
-from sheaf.report.words import listed, percent, points, some
+from sheaf.report.accuracy_sections import gain_sentence
+from sheaf.report.formatting import (
+    format_number_of,
+    format_percent,
+    format_points,
+    join_names,
+)
+from sheaf.report.history import class_groups, edge_histories
+from sheaf.report.intervals import format_mean_interval, half_interval
+from sheaf.report.load_runs import Run, load_runs
+from sheaf.report.method_groups import group_by_method
+from sheaf.report.paper_results import (
+    matching_experiment,
+    paper_experiments,
+    paper_section,
+    setup_differences,
+)
+from sheaf.report.pictures.confusion import errors_within_groups
+from sheaf.report.pictures.cuts import channel_fraction
+from sheaf.report.pictures.frontier import Point, pareto_frontier
+from sheaf.report.style import printable_name
 from sheaf.runtime.result import Result
 
-SHARES = st.floats(0, 1, allow_nan=False)
+FRACTIONS = st.floats(0, 1, allow_nan=False)
 PRICES = st.floats(0, 1e12, allow_nan=False)
 
 
-@given(st.lists(st.tuples(PRICES, SHARES), min_size=1, max_size=12))
-def test_the_frontier_is_what_nothing_beats(found: list[tuple[float, float]]) -> None:
+@given(st.lists(st.tuples(PRICES, FRACTIONS), min_size=1, max_size=12))
+def test_the_frontier_contains_exactly_the_undominated_points(found: list[tuple[float, float]]) -> None:
     points_ = [Point(str(n), price, price, [accuracy]) for n, (price, accuracy) in enumerate(found)]
-    kept = on_the_frontier(points_, lambda point: point.bytes)
+    kept = pareto_frontier(points_, lambda point: point.bytes)
     for point in points_:
         beaten = any(
             other.bytes <= point.bytes
@@ -45,18 +55,18 @@ def test_the_frontier_is_what_nothing_beats(found: list[tuple[float, float]]) ->
     assert [p.bytes for p in kept] == sorted(p.bytes for p in kept)
 
 
-def test_an_interval_is_students() -> None:
+def test_intervals_use_students_t() -> None:
     values = [0.97, 0.98, 0.985]
     half = 4.302652729911275 * statistics.stdev(values) / 3**0.5  # t for 2 degrees of freedom, 97.5 %
     assert half_interval(values) == pytest.approx(half)
-    assert with_interval(values) == f"{statistics.mean(values):.4f} ± {half:.4f}"
-    assert with_interval([0.5]) == "0.5000"
-    assert with_interval([]) == "-"
+    assert format_mean_interval(values) == f"{statistics.mean(values):.4f} ± {half:.4f}"
+    assert format_mean_interval([0.5]) == "0.5000"
+    assert format_mean_interval([]) == "-"
 
 
-def test_a_way_goes_from_the_first_measurement_to_the_last(runs: Path) -> None:
+def test_a_history_goes_from_the_first_measurement_to_the_last(runs: Path) -> None:
     result = Result.read(runs / "rounds")
-    for way in ways(result):
+    for way in edge_histories(result):
         assert [(row.stage, row.round) for row in way.rows] == [
             ("before update", 1),
             ("after update", 3),
@@ -76,11 +86,11 @@ def test_a_result_holds_the_cuts_of_the_weights_files(runs: Path) -> None:
             cut = json.loads(file.metadata()["cut"])
         kept = {name: [list(run) for run in spans] for name, spans in part.kept.items()}
         assert {"kept": kept, "classes": part.classes, "other": part.other} == cut
-        assert share(part, result.cuts.groups) == 0.5
+        assert channel_fraction(part, result.cuts.groups) == 0.5
     assert Result.read(runs / "ecavg").cuts is None
 
 
-def test_curves_are_what_the_journal_holds(runs: Path) -> None:
+def test_curves_equal_the_losses_in_the_journal(runs: Path) -> None:
     lines = (runs / "rounds" / "journal" / "journal.jsonl").read_text().splitlines()[1:]
     answers = [json.loads(line[9:]) for line in lines]
     journaled = {
@@ -100,34 +110,34 @@ def test_curves_are_what_the_journal_holds(runs: Path) -> None:
     }
 
 
-def test_losers_are_said_first(runs: Path) -> None:
-    found = ways(Result.read(runs / "ecavg"))
+def test_the_sentence_starts_with_edges_that_lost_accuracy(runs: Path) -> None:
+    found = edge_histories(Result.read(runs / "ecavg"))
     first, second = found
     lower = replace(first, rows=[replace(first.first, accuracy=0.9), replace(first.last, accuracy=0.877)])
     higher = replace(second, rows=[replace(second.first, accuracy=0.9), replace(second.last, accuracy=0.95)])
-    assert gain_in_words([lower, higher]).startswith(
+    assert gain_sentence([lower, higher]).startswith(
         "1 of 2 edges lost accuracy on its own classes: edge-1 (−2.3 points)"
     )
-    assert gain_in_words([higher]).startswith("No edge lost: +5.0 points")
+    assert gain_sentence([higher]).startswith("No edge lost accuracy on its own classes: +5.0 points")
 
 
-def test_classes_that_the_same_edges_hold_are_a_group(runs: Path) -> None:
+def test_classes_of_the_same_edges_form_a_group(runs: Path) -> None:
     result = Result.read(runs / "ecavg")
-    assert groups_of_classes(result) == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+    assert class_groups(result) == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
     mixed = replace(result, classes=["a", "b", "c"], split={"x": [1, 0, 1], "y": [0, 4, 2]})
-    assert groups_of_classes(mixed) == [[0], [1], [2]]
+    assert class_groups(mixed) == [[0], [1], [2]]
 
 
-def test_mistakes_within_a_group() -> None:
+def test_errors_within_a_group() -> None:
     counts = [[5, 2, 1], [3, 4, 0], [0, 6, 7]]
-    assert within(counts, [[0, 1], [2]]) == (5, 12)
-    assert within(counts, [[0, 1, 2]]) == (12, 12)
+    assert errors_within_groups(counts, [[0, 1], [2]]) == (5, 12)
+    assert errors_within_groups(counts, [[0, 1, 2]]) == (12, 12)
 
 
-def test_runs_are_grouped_by_all_but_the_seed(runs: Path) -> None:
-    found, unfinished = gather([runs / "several"])
+def test_runs_are_grouped_by_all_settings_but_the_seed(runs: Path) -> None:
+    found, unfinished = load_runs([runs / "several"])
     assert unfinished == []
-    assert {(group.label, len(group.runs)) for group in contenders(found)} == {
+    assert {(group.label, len(group.runs)) for group in group_by_method(found)} == {
         ("ecavg", 2),
         ("fedavg", 2),
         ("decoupled", 2),
@@ -139,27 +149,27 @@ def test_runs_are_grouped_by_all_but_the_seed(runs: Path) -> None:
         Path("other"),
         replace(first.result, provenance=first.result.provenance | {"settings": changed}),
     )
-    labels = {group.label for group in contenders([first, other])}
+    labels = {group.label for group in group_by_method([first, other])}
     assert len(labels) == 2
     assert all("rounds" in label for label in labels), labels
 
 
-def test_a_papers_experiment_is_known_by_its_settings(runs: Path) -> None:
+def test_a_papers_experiment_is_recognised_by_its_settings(runs: Path) -> None:
     result = Result.read(runs / "ecavg")
-    assert experiment_of(result) is None, "digits are in no paper"
+    assert matching_experiment(result) is None, "digits are in no paper"
     settings = result.provenance["settings"]
 
     def with_data(name: str, **more: object) -> Result:
         changed = settings | {"data": settings["data"] | {"name": name}} | more
         return replace(result, provenance=result.provenance | {"settings": changed})
 
-    experiment = experiment_of(with_data("mnist"))
+    experiment = matching_experiment(with_data("mnist"))
     assert experiment is not None
     assert experiment["experiment"].startswith("3")
-    said = " ".join(differences(with_data("mnist"), experiment))
+    said = " ".join(setup_differences(with_data("mnist"), experiment))
     for word in ("optimizer", "60,000 in the paper", "which classes form the two halves"):
         assert word in said
-    section = beside_the_paper([with_data("mnist")])
+    section = paper_section([with_data("mnist")])
     assert section is not None
     assert section.id == "paper"
     assert {row[:2] for row in section.tables[0].rows} >= {
@@ -167,41 +177,45 @@ def test_a_papers_experiment_is_known_by_its_settings(runs: Path) -> None:
         ("edge-2", "after update"),
     }
     shared = replace(with_data("mnist"), split={site: [1] * 10 for site in result.split})
-    assert experiment_of(shared) is None, "the paper's edges share no class"
+    assert matching_experiment(shared) is None, "the paper's edges share no class"
     stand_in = with_data("/data/tinyimagenet32-a", model={"name": "resnet50@32", "weights": ""})
-    experiment = experiment_of(stand_in)
+    experiment = matching_experiment(stand_in)
     assert experiment is not None
-    said = " ".join(differences(stand_in, experiment))
-    for word in ("it is not cifar100", "stem", "from drawn weights"):
+    said = " ".join(setup_differences(stand_in, experiment))
+    for word in ("it is not cifar100", "stem", "random weights here"):
         assert word in said
 
 
 def test_the_papers_recall_is_its_accuracy() -> None:
-    """As the paper's table has it in every row: a slip in typing it in would break that."""
-    for experiment in known():
+    """Every row of the paper's table has this property, so a typing error would break it."""
+    for experiment in paper_experiments():
         assert len(experiment["rows"]) == 6
         for _, _, accuracy, _, recall, _ in experiment["rows"]:
             assert accuracy == recall
 
 
-def test_words() -> None:
-    assert [points(x) for x in (0.013, -0.004, 0.0, 0.0001, -0.0001)] == [
+def test_formatting() -> None:
+    assert [format_points(x) for x in (0.013, -0.004, 0.0, 0.0001, -0.0001)] == [
         "+1.3",
         "−0.4",
         "±0",
         "+<0.1",
         "−<0.1",
     ]
-    assert percent(0.9731) == "97.3\N{NO-BREAK SPACE}%"
-    assert [some(1, "edge"), some(2000, "edge"), some(2, "class")] == ["1 edge", "2,000 edges", "2 classes"]
-    assert [listed(["a"]), listed(["a", "b"]), listed(list("abcdef"), 3)] == [
+    assert format_percent(0.9731) == "97.3\N{NO-BREAK SPACE}%"
+    assert [format_number_of(1, "edge"), format_number_of(2000, "edge"), format_number_of(2, "class")] == [
+        "1 edge",
+        "2,000 edges",
+        "2 classes",
+    ]
+    assert [join_names(["a"]), join_names(["a", "b"]), join_names(list("abcdef"), 3)] == [
         "a",
         "a and b",
         "a, b, c and 3 more",
     ]
 
 
-def test_a_picture_shows_of_a_name_what_its_font_has() -> None:
-    assert drawable("a\nb\t c") == "a b c"
-    assert drawable("班 5") == "? 5"
-    assert drawable("x" * 30) == "x" * 17 + "…"
+def test_a_picture_replaces_characters_that_its_font_lacks() -> None:
+    assert printable_name("a\nb\t c") == "a b c"
+    assert printable_name("班 5") == "? 5"
+    assert printable_name("x" * 30) == "x" * 17 + "…"

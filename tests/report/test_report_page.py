@@ -135,7 +135,7 @@ def test_a_stopped_run_among_several_is_named_and_left_out(runs: Path, tmp_path:
     (tmp_path / "fedavg-0").mkdir()
     (tmp_path / "fedavg-0" / "experiment.toml").touch()
     text = write_report([tmp_path]).read_text()
-    assert "Left out, as not finished" in text
+    assert "Unfinished runs, not included" in text
     assert "fedavg-0" in text
 
 
@@ -150,9 +150,9 @@ def test_what_cannot_be_reported_is_one_line(runs: Path, tmp_path: Path) -> None
     for folders, said in (
         ([tmp_path / "nowhere"], "holds no finished run"),
         ([tmp_path / "stopped"], "sheaf run --resume"),
-        ([ecavg, ecavg], "is named twice"),
-        ([ecavg, other], "is of other classes than"),
-        ([damaged], "is damaged: split does not fit the rest"),
+        ([ecavg, ecavg], "is given twice"),
+        ([ecavg, other], "has other classes than"),
+        ([damaged], "is damaged: split does not fit the other fields"),
         ([ecavg, twice], "are the same experiment with the same seed (0)"),
     ):
         with pytest.raises(RunFolderError, match=_literally(said)) as error:

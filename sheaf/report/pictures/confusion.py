@@ -1,4 +1,4 @@
-"""What the cloud's last model takes for what; classes that the same edges hold stand together, outlined."""
+"""Picture of a confusion matrix, with the classes of the same edges side by side and outlined."""
 
 from __future__ import annotations
 
@@ -11,32 +11,39 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from sheaf.report.document import Picture
-from sheaf.report.style import GREY, VERMILLION, drawable, sheet
-from sheaf.report.tables import MANY
+from sheaf.report.formatting import MAX_LISTED
+from sheaf.report.style import GREY, VERMILLION, new_figure, printable_name
 
-RIGHT = "#dcebf5"
-WRITTEN = 12
-"""Up to so many classes, each cell holds its count."""
+DIAGONAL = "#dcebf5"
+MAX_WITH_COUNTS = 12
+"""Most classes for which the cells contain their counts."""
 
 
-def confusion(
+def draw_confusion(
     counts: Sequence[Sequence[int]], names: Sequence[str], groups: Sequence[Sequence[int]], stage: str
 ) -> Picture:
-    """Args: (K, K) counts, rows the true classes; K names; the groups, which cover all classes; its step."""
+    """Draw the confusion matrix of the cloud's model.
+
+    Args:
+        counts: (K, K), rows are the true classes.
+        names: of the K classes.
+        groups: a partition of the classes.
+        stage: the stage at which the model was measured.
+    """
     order = [k for group in groups for k in group]
     table = np.array(counts)[np.ix_(order, order)]
-    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    mistakes = np.ma.array(shares, mask=np.eye(len(order), dtype=bool))
-    figure, (axes,) = sheet(5.6 if len(names) > 6 else 3.6)
-    darkest = max(float(mistakes.filled(0).max()), 0.01)
-    axes.set_facecolor(RIGHT)
-    image = axes.imshow(mistakes, cmap="Greys", vmin=0, vmax=darkest, interpolation="nearest")
-    if len(names) <= WRITTEN:
-        _numbers(axes, table, mistakes.filled(0) > 0.55 * darkest)
+    fractions = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    errors = np.ma.array(fractions, mask=np.eye(len(order), dtype=bool))
+    figure, (axes,) = new_figure(5.6 if len(names) > 6 else 3.6)
+    darkest = max(float(errors.filled(0).max()), 0.01)
+    axes.set_facecolor(DIAGONAL)
+    image = axes.imshow(errors, cmap="Greys", vmin=0, vmax=darkest, interpolation="nearest")
+    if len(names) <= MAX_WITH_COUNTS:
+        _write_counts(axes, table, errors.filled(0) > 0.55 * darkest)
     if outlined := 1 < len(groups) < len(names):
-        _outlines(axes, groups)
-    shown = [drawable(names[k], 14) for k in order]
-    if len(names) <= MANY:
+        _outline_groups(axes, groups)
+    shown = [printable_name(names[k], 14) for k in order]
+    if len(names) <= MAX_LISTED:
         axes.set_xticks(range(len(names)), shown, rotation=45 if max(map(len, shown)) > 2 else 0, ha="right")
         axes.set_yticks(range(len(names)), shown)
         if max(map(len, shown)) <= 2:
@@ -45,33 +52,38 @@ def confusion(
         axes.set_xticks([])
         axes.set_yticks([])
     axes.tick_params(length=0)
-    axes.set_xlabel("taken for")
-    axes.set_ylabel("is")
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
     for spine in axes.spines.values():
         spine.set_visible(True)
         spine.set_color(GREY)
     figure.colorbar(
-        image, ax=axes, label="mistaken, of the class's test images", shrink=0.7, format=PercentFormatter(1)
+        image,
+        ax=axes,
+        label="errors, fraction of the class's test images",
+        shrink=0.7,
+        format=PercentFormatter(1),
     )
+    inside, total = errors_within_groups(counts, groups)
     return Picture(
         "confusion",
         f"Confusion matrix of the cloud's model ({stage}) over {len(names)} classes; "
-        f"{within(counts, groups)[0]} of {within(counts, groups)[1]} errors stay within a group.",
-        f"The cloud's model after '{stage}', on all test images: rows are what they are, columns what they "
-        "are taken for; the darker, the more often. On the diagonal is what was right. "
-        + ("Outlined: classes that the same edges hold." if outlined else ""),
+        f"{inside} of {total} errors stay within a group.",
+        f"The cloud's model at the stage '{stage}', on all test images. Rows are true classes, columns are "
+        "predicted classes; darker cells contain more errors, the diagonal contains the correct predictions."
+        + (" Outlined: classes of the same edges." if outlined else ""),
         figure,
     )
 
 
-def within(counts: Sequence[Sequence[int]], groups: Sequence[Sequence[int]]) -> tuple[int, int]:
-    """(errors that stay within a group of classes, all errors)."""
+def errors_within_groups(counts: Sequence[Sequence[int]], groups: Sequence[Sequence[int]]) -> tuple[int, int]:
+    """Return (number of errors within a group of classes, number of all errors)."""
     table = np.array(counts)
     table = table - np.diag(np.diagonal(table))
     return int(sum(table[np.ix_(group, group)].sum() for group in groups)), int(table.sum())
 
 
-def _numbers(axes: Axes, table: NDArray[np.int64], dark: NDArray[np.bool_]) -> None:
+def _write_counts(axes: Axes, table: NDArray[np.int64], dark: NDArray[np.bool_]) -> None:
     for (row, column), count in np.ndenumerate(table):
         if count:
             axes.text(
@@ -80,7 +92,7 @@ def _numbers(axes: Axes, table: NDArray[np.int64], dark: NDArray[np.bool_]) -> N
             )  # fmt: skip
 
 
-def _outlines(axes: Axes, groups: Sequence[Sequence[int]]) -> None:
+def _outline_groups(axes: Axes, groups: Sequence[Sequence[int]]) -> None:
     start = 0
     for group in groups:
         size = len(group)

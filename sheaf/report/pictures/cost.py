@@ -1,30 +1,37 @@
-"""What each device spent, beside the whole model."""
+"""Picture of each device's cost, with the whole model's as reference."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
 from sheaf.report.document import Picture
-from sheaf.report.style import BLUE, INK, ORANGE, drawable, sheet
-from sheaf.report.tables import count, size
-from sheaf.runtime.result import SiteRecord, WholeModel
+from sheaf.report.formatting import format_bytes, format_count
+from sheaf.report.style import BLUE, INK, ORANGE, new_figure, printable_name
+from sheaf.runtime.costs import SiteCost
+from sheaf.runtime.result import WholeModel
 
 
-def cost(shown: Mapping[str, SiteRecord], whole: WholeModel, cloud: str) -> Picture:
-    """A bar for each device in each of six panels. ``shown`` is label -> what it spent, the cloud's last."""
-    labels = list(shown)
-    figure, panels = sheet(2 * (0.24 * len(labels) + 0.45), 2, 3, sharey=True)
-    kinds: Sequence[tuple[str, Callable[[SiteRecord], float], Callable[[float], str]]] = (
-        ("multiply-adds an image", lambda c: c.macs_per_example, count),
-        ("multiply-adds, training", lambda c: c.train_macs, count),
+def draw_cost(costs: Mapping[str, SiteCost], whole: WholeModel, cloud: str) -> Picture:
+    """Draw six panels with a bar for each device.
+
+    Args:
+        costs: label -> cost, the cloud's last.
+        whole: the whole model.
+        cloud: the cloud's label.
+    """
+    labels = list(costs)
+    figure, panels = new_figure(2 * (0.24 * len(labels) + 0.45), 2, 3, sharey=True)
+    kinds: Sequence[tuple[str, Callable[[SiteCost], float], Callable[[float], str]]] = (
+        ("multiply-adds per image", lambda c: c.macs_per_example, format_count),
+        ("multiply-adds in training", lambda c: c.train_macs, format_count),
         ("seconds", lambda c: c.seconds, lambda seconds: f"{seconds:.3g}"),
-        ("bytes sent", lambda c: c.bytes_sent, size),
-        ("bytes received", lambda c: c.bytes_received, size),
-        ("peak memory", lambda c: c.peak_memory_bytes, size),
+        ("bytes sent", lambda c: c.bytes_sent, format_bytes),
+        ("bytes received", lambda c: c.bytes_received, format_bytes),
+        ("peak memory", lambda c: c.peak_memory_bytes, format_bytes),
     )
-    for axes, (title, of, written) in zip(panels, kinds, strict=True):
-        values = [of(spent) for spent in shown.values()]
-        per_image = title == "multiply-adds an image"
+    for axes, (title, value_of, text_of) in zip(panels, kinds, strict=True):
+        values = [value_of(cost) for cost in costs.values()]
+        per_image = title == "multiply-adds per image"
         top = max([*values, whole.macs_per_example if per_image else 0]) or 1
         for y, (label, value) in enumerate(zip(labels, values, strict=True)):
             at_cloud = label == cloud
@@ -33,27 +40,29 @@ def cost(shown: Mapping[str, SiteRecord], whole: WholeModel, cloud: str) -> Pict
                 edgecolor=ORANGE if at_cloud else BLUE, hatch="////" if at_cloud else "",
             )  # fmt: skip
             axes.annotate(
-                written(value), (value, y), (3, 0), textcoords="offset points", va="center", fontsize=8.5
+                text_of(value), (value, y), (3, 0), textcoords="offset points", va="center", fontsize=8.5
             )
         if per_image:
             axes.axvline(whole.macs_per_example, color=INK, linewidth=1.2, linestyle=(0, (4, 2)))
         axes.set_title(title, fontsize=9.5)
         axes.set_xlim(0, 1.38 * top)
         axes.set_xticks([])
-        axes.set_yticks(range(len(labels)), [drawable(label, 22) for label in labels])
+        axes.set_yticks(range(len(labels)), [printable_name(label, 22) for label in labels])
         axes.set_ylim(len(labels) - 0.45, -0.55)
         axes.tick_params(axis="y", length=0)
         axes.spines["bottom"].set_visible(False)
-    told = "; ".join(
-        f"{label}: {count(c.macs_per_example)} an image, {count(c.train_macs)} in training, "
-        f"{size(c.bytes_sent)} sent, {size(c.bytes_received)} received, {c.seconds:.1f} s, "
-        f"{size(c.peak_memory_bytes)}"
-        for label, c in shown.items()
+    numbers = "; ".join(
+        f"{label}: {format_count(c.macs_per_example)} multiply-adds per image, "
+        f"{format_count(c.train_macs)} in training, "
+        f"{format_bytes(c.bytes_sent)} sent, {format_bytes(c.bytes_received)} received, {c.seconds:.1f} s, "
+        f"{format_bytes(c.peak_memory_bytes)}"
+        for label, c in costs.items()
     )
     return Picture(
         "cost",
-        f"Cost by device. {told}. The whole model takes {count(whole.macs_per_example)} an image.",
-        "Filled: devices; hatched: the cloud, whose bytes are the sums over all edges. The dashed line is "
-        "the whole model. In one process, peak memory is the process's, the same for all who shared it.",
+        f"Cost by device. {numbers}. Whole model: {format_count(whole.macs_per_example)} multiply-adds per "
+        "image.",
+        "Filled bars: devices. Hatched bars: the cloud, whose bytes are the sums over all edges. Dashed "
+        "line: the whole model. Devices simulated in one process have the same peak memory: the process's.",
         figure,
     )

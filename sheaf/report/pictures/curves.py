@@ -1,4 +1,4 @@
-"""Learning curves: the loss of each epoch, call by call."""
+"""Picture of learning curves: the loss of each epoch, one call after another."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 
 from sheaf.core.types import CLOUD
 from sheaf.report.document import Picture
+from sheaf.report.stages import stage_label
 from sheaf.report.style import (
     BLUE,
     COLOURS,
@@ -19,36 +20,37 @@ from sheaf.report.style import (
     GREY,
     INK,
     MARKERS,
-    drawable,
+    integer_ticks,
     legend_above,
-    plain_numbers,
-    sheet,
-    whole_numbers,
+    new_figure,
+    plain_ticks,
+    printable_name,
 )
 from sheaf.runtime.result import Curve
 
-NAMED = 6
-"""With more calls than this there is no room to name what each led to."""
+MAX_LABELLED = 6
+"""Most calls for which there is room for a label with the next stage."""
 
 Losses = Sequence[float | None]
 
 
-def curves(trained: Sequence[Curve]) -> Picture:
-    """The edges' losses, and the cloud's below them, over the epochs of the whole run."""
-    at_edges = [curve for curve in trained if CLOUD not in curve.losses]
-    at_cloud = [curve for curve in trained if CLOUD in curve.losses]
-    shown = [(title, part) for title, part in (("edges", at_edges), ("cloud", at_cloud)) if part]
-    figure, panels = sheet(2.5 * len(shown) + 0.2, len(shown), 1)
-    for axes, (title, part) in zip(panels, shown, strict=True):
+def draw_curves(curves: Sequence[Curve]) -> Picture:
+    """Draw the losses of the edges, and below them the cloud's, over the epochs of the run."""
+    at_edges = [curve for curve in curves if CLOUD not in curve.losses]
+    at_cloud = [curve for curve in curves if CLOUD in curve.losses]
+    panels = [(title, part) for title, part in (("edges", at_edges), ("cloud", at_cloud)) if part]
+    figure, all_axes = new_figure(2.5 * len(panels) + 0.2, len(panels), 1)
+    for axes, (title, part) in zip(all_axes, panels, strict=True):
         _panel(axes, part)
         axes.set_title(title, pad=24 if axes.get_legend() else 8)
+    summarised = any(curve.spread for curve in curves)
     return Picture(
         "curves",
-        "Mean training loss of each epoch. " + " ".join(_told(curve) for curve in trained[:6]),
-        "Mean loss of each epoch, one training after another; a dashed line marks where a new training "
-        "begins (none where each is one epoch), and the words there what was measured after it. "
-        + ("The line is the median edge, the band reaches from the lowest to the highest. " * _many(trained))
-        + "Losses over different sets of classes cannot be compared with each other.",
+        "Mean training loss of each epoch. " + " ".join(_describe(curve) for curve in curves[:6]),
+        "Mean training loss of each epoch. A dashed line marks the start of a training (omitted if each has "
+        "one epoch); its label is the stage measured after it. "
+        + "Line: the median edge; band: from the lowest to the highest edge. " * summarised
+        + "Losses over different sets of classes are not comparable.",
         figure,
     )
 
@@ -65,11 +67,11 @@ def _panel(axes: Axes, trained: Sequence[Curve]) -> None:
             values += _line(axes, losses, start, sites.index(site), len(sites), curve.reference)
         if len(trained) <= 40:
             axes.axvline(start + 0.5, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
-        if len(trained) <= NAMED and curve.stage:
+        if len(trained) <= MAX_LABELLED and curve.stage:
             axes.annotate(
-                f"{curve.stage}{' (compared with)' * curve.reference}", (start + 0.5, 1),
+                f"{stage_label(curve.stage)}{' (reference)' * curve.reference}", (start + 0.5, 1),
                 (4, -2), xycoords=("data", "axes fraction"), textcoords="offset points", va="top",
-                fontsize=8.5, color=INK, 
+                fontsize=8.5, color=INK,
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8},
             )  # fmt: skip
         start += _epochs(curve)
@@ -77,14 +79,14 @@ def _panel(axes: Axes, trained: Sequence[Curve]) -> None:
         axes.set_yscale("log")
     axes.set_xlim(0.5, start + 0.5)
     axes.margins(y=0.18)
-    whole_numbers(axes.xaxis)
-    plain_numbers(axes.yaxis)
+    integer_ticks(axes.xaxis)
+    plain_ticks(axes.yaxis)
     axes.set_xlabel("epochs trained")
     axes.set_ylabel("loss")
     axes.grid(axis="y", color=FAINT, linewidth=0.6)
     if 1 < len(sites) <= DISTINCT:
         handles = [
-            Line2D([], [], color=COLOURS[n], marker=MARKERS[n], markersize=4, label=drawable(site))
+            Line2D([], [], color=COLOURS[n], marker=MARKERS[n], markersize=4, label=printable_name(site))
             for n, site in enumerate(sites)
         ]
         legend_above(axes, handles=handles)
@@ -95,7 +97,7 @@ def _epochs(curve: Curve) -> int:
 
 
 def _joined(trained: Sequence[Curve]) -> Curve:
-    """Trainings of one epoch each as one: a point a round would be no curve."""
+    """Join trainings of one epoch each into one curve with a point for each."""
     sites = dict.fromkeys(site for curve in trained for site in curve.losses)
     return replace(
         trained[-1],
@@ -130,17 +132,13 @@ def _band(axes: Axes, curve: Curve, start: int) -> list[float]:
     return [value for value in (*low, *high) if not math.isnan(value)]
 
 
-def _many(trained: Sequence[Curve]) -> bool:
-    return any(curve.spread for curve in trained)
-
-
-def _told(curve: Curve) -> str:
+def _describe(curve: Curve) -> str:
     def ends(losses: Losses) -> str:
         return f"{losses[0]} to {losses[-1]}"
 
+    stage = stage_label(curve.stage)
     if curve.spread:
-        return f"{curve.sites} edges before {curve.stage!r}: median {ends([m for _, m, _ in curve.spread])}."
-    few: Mapping[str, Losses] = {site: losses for site, losses in curve.losses.items() if losses}
-    return (
-        f"Before {curve.stage!r}: " + ", ".join(f"{site} {ends(few[site])}" for site in list(few)[:4]) + "."
-    )
+        return f"{curve.sites} edges before {stage!r}: median {ends([m for _, m, _ in curve.spread])}."
+    by_site: Mapping[str, Losses] = {site: losses for site, losses in curve.losses.items() if losses}
+    losses = ", ".join(f"{site} {ends(by_site[site])}" for site in list(by_site)[:4])
+    return f"Before {stage!r}: {losses}."

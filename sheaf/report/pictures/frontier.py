@@ -1,4 +1,4 @@
-"""Accuracy against what it costs; a line joins what nothing beats in both."""
+"""Picture of accuracy against cost, with the Pareto frontier."""
 
 from __future__ import annotations
 
@@ -11,14 +11,21 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from sheaf.report.document import Picture
+from sheaf.report.formatting import format_bytes, format_count
 from sheaf.report.intervals import half_interval
-from sheaf.report.style import COLOURS, DISTINCT, FAINT, GREY, MARKERS, drawable, sheet
-from sheaf.report.tables import count, size
+from sheaf.report.style import COLOURS, DISTINCT, FAINT, GREY, MARKERS, new_figure, printable_name
 
 
 @dataclass(frozen=True)
 class Point:
-    """A method: bytes sent and multiply-adds (means over its seeds), accuracy for each seed."""
+    """A method's accuracy and cost.
+
+    Attributes:
+        label: the method.
+        bytes: sent by all sites, mean over the seeds.
+        macs: multiply-adds of all training, mean over the seeds.
+        accuracies: one for each seed.
+    """
 
     label: str
     bytes: float
@@ -31,84 +38,92 @@ class Point:
         return statistics.mean(self.accuracies)
 
 
-Price = Callable[[Point], float]
+Cost = Callable[[Point], float]
 
 
-def on_the_frontier(points: Sequence[Point], price: Price) -> list[Point]:
-    """Those for which no other is as good and cheaper, or as cheap and better; the cheapest first."""
-    ordered = sorted(points, key=lambda point: (price(point), -point.accuracy))
-    kept: list[Point] = []
+def pareto_frontier(points: Sequence[Point], cost: Cost) -> list[Point]:
+    """Return the points that no other point dominates in accuracy and cost, the cheapest first."""
+    ordered = sorted(points, key=lambda point: (cost(point), -point.accuracy))
+    frontier: list[Point] = []
     for point in ordered:
-        if not kept or point.accuracy > kept[-1].accuracy:
-            kept.append(point)
-    return kept
+        if not frontier or point.accuracy > frontier[-1].accuracy:
+            frontier.append(point)
+    return frontier
 
 
-def frontier(panels: Mapping[str, Sequence[Point]]) -> Picture:
-    """A row for each way to measure accuracy; bytes on the left, multiply-adds on the right."""
-    prices: Sequence[tuple[str, Price, Callable[[float], str]]] = (
-        ("bytes sent, all sites", lambda point: point.bytes, size),
-        ("multiply-adds of all training", lambda point: point.macs, count),
+def draw_frontier(panels: Mapping[str, Sequence[Point]]) -> Picture:
+    """Draw accuracy against bytes sent (left) and multiply-adds (right).
+
+    Args:
+        panels: title -> points; each entry is a row of two panels.
+    """
+    costs: Sequence[tuple[str, Cost, Callable[[float], str]]] = (
+        ("bytes sent, all sites", lambda point: point.bytes, format_bytes),
+        ("multiply-adds of all training", lambda point: point.macs, format_count),
     )
     labels = list(dict.fromkeys(point.label for points in panels.values() for point in points))
-    figure, axes = sheet(2.75 * len(panels) + 0.5, len(panels), 2, sharey="row")
+    figure, axes = new_figure(2.75 * len(panels) + 0.5, len(panels), 2, sharey="row")
     for row, (title, points) in enumerate(panels.items()):
-        for column, (what, price, written) in enumerate(prices):
-            here = axes[2 * row + column]
-            _panel(here, points, labels, price, written)
-            here.set_xlabel(what)
+        for column, (axis_label, cost, text_of) in enumerate(costs):
+            panel = axes[2 * row + column]
+            _panel(panel, points, labels, cost, text_of)
+            panel.set_xlabel(axis_label)
             if column == 0:
-                here.set_ylabel("accuracy")
-                here.set_title(title)
+                panel.set_ylabel("accuracy")
+                panel.set_title(title)
     handles = [
         Line2D([], [], linestyle="", marker=MARKERS[n % DISTINCT], color=COLOURS[n % DISTINCT], markersize=8,
-               label=drawable(label, 32))
+               label=printable_name(label, 32))
         for n, label in enumerate(labels)
     ]  # fmt: skip
     handles.append(Line2D([], [], color=GREY, linewidth=1.2, linestyle=(0, (4, 2)), label="frontier"))
     figure.legend(
         handles=handles, loc="outside upper left", ncols=min(len(handles), 6 if len(labels[0]) < 12 else 3)
     )
-    told = "; ".join(
+    numbers = "; ".join(
         f"{title}: "
-        + ", ".join(f"{p.label} {p.accuracy:.4f} for {size(p.bytes)} and {count(p.macs)}" for p in points)
+        + ", ".join(
+            f"{p.label} {p.accuracy:.4f} for {format_bytes(p.bytes)} and {format_count(p.macs)}"
+            for p in points
+        )
         for title, points in panels.items()
     )
     return Picture(
         "frontier",
-        f"Accuracy against bytes sent and against multiply-adds. {told}.",
-        "Higher is better, further left is cheaper. The dashed line joins the methods that no other beats in "
-        "both; below it, another is as good for less. Upright lines: 95 % intervals over the seeds.",
+        f"Accuracy against bytes sent and against multiply-adds. {numbers}.",
+        "Higher is better, further left is cheaper. The dashed line is the Pareto frontier: each method "
+        "below it has a better or cheaper alternative. Vertical bars: 95 % intervals over the seeds.",
         figure,
     )
 
 
 def _panel(
-    axes: Axes, points: Sequence[Point], labels: Sequence[str], price: Price, written: Callable[[float], str]
+    axes: Axes, points: Sequence[Point], labels: Sequence[str], cost: Cost, text_of: Callable[[float], str]
 ) -> None:
     for point in points:
         n = labels.index(point.label)
         axes.errorbar(
-            price(point), point.accuracy, yerr=half_interval(point.accuracies), fmt=MARKERS[n % DISTINCT],
+            cost(point), point.accuracy, yerr=half_interval(point.accuracies), fmt=MARKERS[n % DISTINCT],
             color=COLOURS[n % DISTINCT], markersize=8, capsize=3, zorder=3,
         )  # fmt: skip
-    best = on_the_frontier(points, price)
-    prices = [price(point) for point in points]
-    if min(prices) > 0 and max(prices) > 5 * min(prices):
+    frontier = pareto_frontier(points, cost)
+    costs = [cost(point) for point in points]
+    if min(costs) > 0 and max(costs) > 5 * min(costs):
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(numticks=5))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_xlim(min(prices) / 1.6, max(prices) * 1.6)
-        end = max(prices) * 1.6
+        axes.set_xlim(min(costs) / 1.6, max(costs) * 1.6)
+        end = max(costs) * 1.6
     else:
-        pad = 0.12 * (max(prices) - min(prices)) or 0.1 * max(prices) or 1
-        end = max(prices) + pad
-        axes.set_xlim(max(min(prices) - pad, -0.02 * end), end)
+        pad = 0.12 * (max(costs) - min(costs)) or 0.1 * max(costs) or 1
+        end = max(costs) + pad
+        axes.set_xlim(max(min(costs) - pad, -0.02 * end), end)
         axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.step(
-        [*(price(point) for point in best), end], [*(point.accuracy for point in best), best[-1].accuracy],
+        [*(cost(point) for point in frontier), end],
+        [*(point.accuracy for point in frontier), frontier[-1].accuracy],
         where="post", color=GREY, linewidth=1.2, linestyle=(0, (4, 2)), zorder=2,
     )  # fmt: skip
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: text_of(value)))
     axes.grid(color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)

@@ -1,4 +1,4 @@
-"""Methods side by side: a mean with its interval for each figure, and every seed as a point."""
+"""Picture of the accuracies of several methods: means with intervals, and each seed."""
 
 from __future__ import annotations
 
@@ -9,17 +9,30 @@ from matplotlib.lines import Line2D
 
 from sheaf.report.document import Picture
 from sheaf.report.intervals import half_interval
-from sheaf.report.style import BLUE, FAINT, GREEN, MARKERS, VERMILLION, accuracies, drawable, sheet
+from sheaf.report.style import (
+    BLUE,
+    FAINT,
+    GREEN,
+    MARKERS,
+    VERMILLION,
+    new_figure,
+    printable_name,
+    set_accuracy_axis,
+)
 
 STYLES = ((BLUE, MARKERS[0]), (VERMILLION, MARKERS[4]), (GREEN, MARKERS[2]))
 
 
-def methods(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
-    """``scores`` is method -> figure -> its value for each seed."""
-    figure, (axes,) = sheet(0.52 * len(scores) + 1.1)
+def draw_methods(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
+    """Draw the accuracies of each method.
+
+    Args:
+        scores: method -> kind of accuracy -> a value for each seed.
+    """
+    figure, (axes,) = new_figure(0.52 * len(scores) + 1.1)
     kinds = list(next(iter(scores.values())))
-    for y, of in enumerate(scores.values()):
-        for n, values in enumerate(of.values()):
+    for y, by_kind in enumerate(scores.values()):
+        for n, values in enumerate(by_kind.values()):
             if not values:
                 continue
             colour, marker = STYLES[n]
@@ -36,14 +49,14 @@ def methods(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
             axes.axhline(y - 0.5, color=FAINT, linewidth=0.6)
     ends = [
         value
-        for of in scores.values()
-        for values in of.values()
+        for by_kind in scores.values()
+        for values in by_kind.values()
         if values
         for half in [half_interval(values)]
         for value in (max(statistics.mean(values) - half, 0), min(statistics.mean(values) + half, 1), *values)
     ]
-    accuracies(axes, ends)
-    axes.set_yticks(range(len(scores)), [drawable(label, 32) for label in scores])
+    set_accuracy_axis(axes, ends)
+    axes.set_yticks(range(len(scores)), [printable_name(label, 32) for label in scores])
     axes.set_ylim(len(scores) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color=FAINT, linewidth=0.6)
@@ -54,14 +67,14 @@ def methods(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
         for kind, (colour, marker) in zip(kinds, STYLES, strict=True)
     ]
     figure.legend(handles=handles, loc="outside upper left", ncols=3)
-    told = "; ".join(
-        f"{label}: " + ", ".join(f"{k} {statistics.mean(v):.4f}" for k, v in of.items() if v)
-        for label, of in scores.items()
+    numbers = "; ".join(
+        f"{label}: " + ", ".join(f"{k} {statistics.mean(v):.4f}" for k, v in by_kind.items() if v)
+        for label, by_kind in scores.items()
     )
     return Picture(
         "methods",
-        f"Accuracy of each method. {told}.",
-        "A shape is the mean over the seeds, its line the 95 % interval of that mean, the small strokes are "
-        "the seeds. Edges are measured on their own classes, the cloud's model on all.",
+        f"Accuracy of each method. {numbers}.",
+        "Markers: means over the seeds. Bars: 95 % intervals of the means. Strokes: single seeds. Edges are "
+        "measured on their own classes, the cloud's model on all.",
         figure,
     )

@@ -1,4 +1,4 @@
-"""Who holds what: classes by edges, training images as area."""
+"""Picture of the split: training images of each class on each edge, as areas."""
 
 from __future__ import annotations
 
@@ -11,28 +11,32 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from sheaf.report.document import Picture
-from sheaf.report.style import BLUE, FAINT, GREY, WIDTH, drawable, sheet
-from sheaf.report.tables import MANY
+from sheaf.report.formatting import MAX_LISTED
+from sheaf.report.style import BLUE, FAINT, GREY, WIDTH, new_figure, printable_name
 from sheaf.runtime.result import Result
 
 Counts = NDArray[np.int64]
-SQUARES = 40
-"""Up to so many across, a square is drawn for each class of each edge; beyond, a bar."""
+MAX_SQUARES = 40
+"""Most edges or classes for which each cell is a square; above, it is a bar."""
 
-IN_PIXELS = 5_000
-"""With more cells than this, the bars are pixels in the SVG too, which stays small."""
+MAX_VECTOR_CELLS = 5_000
+"""Most cells that the SVG contains as vectors; more are rasterised to keep the file small."""
 
 
-def split(result: Result) -> Picture:
-    """Classes as rows and edges as columns, or the other way round where the classes are more."""
+def draw_split(result: Result) -> Picture:
+    """Draw classes as rows and edges as columns; the other way round if there are more classes."""
     sites = list(result.split)
     counts = np.array([result.split[site] for site in sites], dtype=np.int64).T  # (classes, edges)
-    many = len(sites) > MANY
+    many = len(sites) > MAX_LISTED
     if many:
         order = np.lexsort((-counts.max(axis=0), counts.argmax(axis=0)))
         counts = counts[:, order]
-    edges = ["edges, by their largest class"] if many else [drawable(site, 12) for site in sites]
-    classes = [drawable(name, 14) for name in result.classes] if len(result.classes) <= MANY else ["classes"]
+    edges = ["edges, sorted by largest class"] if many else [printable_name(site, 12) for site in sites]
+    classes = (
+        [printable_name(name, 14) for name in result.classes]
+        if len(result.classes) <= MAX_LISTED
+        else ["classes"]
+    )
     turned = counts.shape[0] > counts.shape[1]
     grid, across, down = (counts.T, classes, edges) if turned else (counts, edges, classes)
     figure = _draw(grid, across, down, counts.sum(axis=0), turned)
@@ -43,11 +47,11 @@ def split(result: Result) -> Picture:
         f"{(counts > 0).sum(axis=0).min()} to {(counts > 0).sum(axis=0).max()} of {len(counts)} classes.",
         (
             "The area of a square"
-            if max(grid.shape) <= SQUARES
-            else "Each edge is a column, and the height of its bar in a row"
+            if max(grid.shape) <= MAX_SQUARES
+            else "Each edge is a column; the height of its bar in a row"
         )
-        + f" is the number of training images of that class on that edge (most: {counts.max():,}). "
-        "Grey: each edge's images in all.",
+        + f" is the number of training images of that class on that edge (maximum: {counts.max():,}). "
+        "Grey: all images of each edge.",
         figure,
     )
 
@@ -57,17 +61,19 @@ def _draw(grid: Counts, across: Sequence[str], down: Sequence[str], totals: Coun
     upright = len(across) == columns and max(map(len, across)) * columns > 70
     labels = 0.075 * max(map(len, across)) if upright else 0  # inches
     cell = min(0.34, (WIDTH - 1.7) / columns)  # inches
-    height = max(cell * rows, 0.16 * rows if rows <= MANY else 1.2)
+    height = max(cell * rows, 0.16 * rows if rows <= MAX_LISTED else 1.2)
     if turned:
-        figure, (main, side) = sheet(height + 0.9 + labels, 1, 2, sharey=True, width_ratios=[6, 1])
+        figure, (main, side) = new_figure(height + 0.9 + labels, 1, 2, sharey=True, width_ratios=[6, 1])
         side.barh(range(rows), totals, color=GREY, height=0.7)
         side.set_xlabel("images")
         side.xaxis.set_major_locator(MaxNLocator(2))
         side.xaxis.set_major_formatter("{x:,.0f}")
         side.tick_params(axis="y", length=0)
     else:
-        figure, (side, main) = sheet(height + 1.5 + labels, 2, 1, sharex=True, height_ratios=[0.6, height])
-        if columns <= SQUARES:
+        figure, (side, main) = new_figure(
+            height + 1.5 + labels, 2, 1, sharex=True, height_ratios=[0.6, height]
+        )
+        if columns <= MAX_SQUARES:
             side.bar(range(columns), totals, color=GREY, width=0.7)
         else:
             side.stairs(totals, np.arange(columns + 1) - 0.5, fill=True, color=GREY)
@@ -76,7 +82,7 @@ def _draw(grid: Counts, across: Sequence[str], down: Sequence[str], totals: Coun
         side.yaxis.set_major_formatter("{x:,.0f}")
         side.tick_params(axis="x", length=0)
         side.spines["bottom"].set_visible(False)
-    if max(rows, columns) <= SQUARES:
+    if max(rows, columns) <= MAX_SQUARES:
         _squares(main, grid, cell)
     else:
         _bars(main, grid)
@@ -98,11 +104,11 @@ def _draw(grid: Counts, across: Sequence[str], down: Sequence[str], totals: Coun
 
 
 def _squares(axes: Axes, grid: Counts, cell: float) -> None:
-    """A square for each count, its area in proportion to it; the largest fills its cell."""
+    """Draw each count as a square of proportional area; the largest fills its cell."""
     y, x = np.nonzero(grid)
-    areas = grid[y, x] / max(grid.max(), 1) * (0.92 * 72 * cell) ** 2  # of markers: points, squared
+    areas = grid[y, x] / max(grid.max(), 1) * (0.92 * 72 * cell) ** 2  # marker areas, in points²
     axes.scatter(x, y, s=areas, marker="s", color=BLUE, linewidths=0)
-    if max(grid.shape) <= MANY:
+    if max(grid.shape) <= MAX_LISTED:
         axes.set_xticks(np.arange(grid.shape[1] + 1) - 0.5, minor=True)
         axes.set_yticks(np.arange(grid.shape[0] + 1) - 0.5, minor=True)
         axes.grid(which="minor", color=FAINT, linewidth=0.5)
@@ -110,12 +116,12 @@ def _squares(axes: Axes, grid: Counts, cell: float) -> None:
 
 
 def _bars(axes: Axes, grid: Counts) -> None:
-    """A row of bars for each line of the grid, on a line of its own; the highest fills the row."""
+    """Draw each row of the grid as bars on a baseline; the highest bar fills the row."""
     edges = np.arange(grid.shape[1] + 1) - 0.5
     for y, counts in enumerate(grid):
         heights = counts / max(grid.max(), 1) * 0.92
         axes.stairs(
             y + 0.46 - heights, edges, baseline=y + 0.46, fill=True, color=BLUE, linewidth=0,
-            rasterized=grid.size > IN_PIXELS,
+            rasterized=grid.size > MAX_VECTOR_CELLS,
         )  # fmt: skip
         axes.axhline(y + 0.46, color=FAINT, linewidth=0.5, zorder=0)

@@ -1,4 +1,4 @@
-"""The cloud's model at each step, beside what it is compared with."""
+"""Picture of the cloud model's accuracy at each stage, with its reference."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from sheaf.report.document import Picture
+from sheaf.report.stages import stage_label
 from sheaf.report.style import (
     BLUE,
     COLOURS,
@@ -14,30 +15,34 @@ from sheaf.report.style import (
     FAINT,
     GREY,
     MARKERS,
+    integer_ticks,
     legend_above,
-    sheet,
-    whole_numbers,
+    new_figure,
 )
 from sheaf.runtime.result import Row
 
 
-def steps(rows: Sequence[Row]) -> Picture:
-    """A line for each step; over the rounds where there are several."""
+def draw_steps(rows: Sequence[Row]) -> Picture:
+    """Draw a line for each stage; for several rounds, a curve over the rounds."""
     several = max(row.round for row in rows) > 1
     names = list(dict.fromkeys(row.stage for row in rows))
-    figure, (axes,) = sheet(3.0 if several else 0.36 * len(rows) + 0.75)
+    figure, (axes,) = new_figure(3.0 if several else 0.36 * len(rows) + 0.75)
     if several:
         _over_rounds(axes, rows, names)
     else:
         _one_by_one(axes, rows)
-    told = "; ".join(f"{row.stage}{f' ({row.round})' * several} {row.accuracy_all:.4f}" for row in rows[-12:])
+    numbers = "; ".join(
+        f"{stage_label(row.stage)}{f' ({row.round})' * several} {row.accuracy_all:.4f}" for row in rows[-12:]
+    )
     return Picture(
         "steps",
-        f"Accuracy of the cloud's model on all classes: {told}.",
-        "Accuracy on the test images of all classes after each step of the method"
+        f"Accuracy of the cloud's model on all classes: {numbers}.",
+        "Accuracy on the test images of all classes at each stage of the method"
         + (", in each round." if several else ", from top to bottom.")
         + (
-            " Hollow: what it is compared with, no step of its own." if any(r.reference for r in rows) else ""
+            " Hollow: the reference, which is not a stage of the method."
+            if any(r.reference for r in rows)
+            else ""
         ),
         figure,
     )
@@ -56,7 +61,9 @@ def _one_by_one(axes: Axes, rows: Sequence[Row]) -> None:
         axes.annotate(
             f"{row.accuracy_all:.4f}", (row.accuracy_all, y), (9, 0), textcoords="offset points", va="center"
         )
-    axes.set_yticks(range(len(rows)), [row.stage + " (compared with)" * row.reference for row in rows])
+    axes.set_yticks(
+        range(len(rows)), [stage_label(row.stage) + " (reference)" * row.reference for row in rows]
+    )
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(0, 1.1)
     axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
@@ -68,16 +75,17 @@ def _one_by_one(axes: Axes, rows: Sequence[Row]) -> None:
 
 def _over_rounds(axes: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
     for number, name in enumerate(names):
-        of = [row for row in rows if row.stage == name]
-        hollow = of[0].reference
+        stage_rows = [row for row in rows if row.stage == name]
+        reference = stage_rows[0].reference
         axes.plot(
-            [row.round for row in of], [row.accuracy_all for row in of],
-            color=GREY if hollow else COLOURS[number % DISTINCT], label=name + " (compared with)" * hollow,
-            marker=MARKERS[number % len(MARKERS)], markerfacecolor="white" if hollow else None,
-            markevery=max(1, len(of) // 20), linestyle=":" if hollow else "-",
+            [row.round for row in stage_rows], [row.accuracy_all for row in stage_rows],
+            color=GREY if reference else COLOURS[number % DISTINCT], 
+            label=stage_label(name) + " (reference)" * reference,
+            marker=MARKERS[number % len(MARKERS)], markerfacecolor="white" if reference else None,
+            markevery=max(1, len(stage_rows) // 20), linestyle=":" if reference else "-",
         )  # fmt: skip
     axes.set_xlabel("round")
     axes.set_ylabel("accuracy on all classes")
-    whole_numbers(axes.xaxis)
+    integer_ticks(axes.xaxis)
     axes.grid(color=FAINT, linewidth=0.6)
     legend_above(axes)

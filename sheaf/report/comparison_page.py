@@ -1,0 +1,198 @@
+"""The page of several runs: accuracy and cost of each method, over its seeds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sheaf.report.document import Page, Section, Table
+from sheaf.report.formatting import (
+    format_bytes,
+    format_count,
+    format_number_of,
+    format_percent,
+    format_ratio,
+    join_names,
+)
+from sheaf.report.intervals import format_mean_interval, half_interval
+from sheaf.report.load_runs import Run
+from sheaf.report.method_groups import MethodRuns, group_by_method
+from sheaf.report.paper_results import paper_section
+from sheaf.report.pictures.frontier import Point, draw_frontier, pareto_frontier
+from sheaf.report.pictures.methods import draw_methods
+from sheaf.report.provenance import commit_label, dataset_name, flatten, provenance_value, setting_value
+
+
+def comparison_page(runs: Sequence[Run], unfinished: Sequence[Path] = ()) -> Page:
+    """Return the page.
+
+    Args:
+        runs: finished runs on the same classes.
+        unfinished: folders of unfinished runs, which the page mentions.
+
+    Raises:
+        RunFolderError: the runs have different classes, or two have the same settings and seed.
+    """
+    methods = group_by_method(runs)
+    first = runs[0].result
+    papers = [section for method in methods if (section := paper_section(method.results)) is not None]
+    sections = [
+        methods_section(methods),
+        *frontier_section(methods),
+        *papers[:1],
+        runs_section(methods, unfinished),
+    ]
+    labels = [method.label for method in methods]
+    seeds = sorted({len(method.runs) for method in methods})
+    names = join_names(labels) if len(labels) < 4 else format_number_of(len(labels), "method")
+    return Page(
+        title=f"{names} on {dataset_name(first)}",
+        facts=(
+            ("experiment", str(setting_value(first, "title") or "-")),
+            ("runs", f"{len(runs)}: {format_number_of(len(methods), 'method')}, "
+             f"{' to '.join(map(str, seeds))} {'seed' if seeds == [1] else 'seeds'} each"),
+            ("data", f"{dataset_name(first)}, {format_number_of(len(first.classes), 'class')}"),
+            ("model", str(setting_value(first, "model", "name"))),
+            ("edges", join_names(sorted({f"{len(run.result.split):,}" for run in runs}))),
+            ("commit", join_names(sorted({commit_label(run.result) for run in runs}), 2)),
+        ),
+        sections=sections,
+    )  # fmt: skip
+
+
+def methods_section(methods: Sequence[MethodRuns]) -> Section:
+    """Return the section that compares accuracies and costs."""
+    rows = [
+        (method.label, str(len(method.runs)), format_mean_interval(method.mean_edge),
+         format_mean_interval(method.worst_edge), format_mean_interval(method.cloud),
+         format_bytes(method.bytes), format_count(method.edge_macs),
+         format_count(method.macs - method.edge_macs), format_ratio(method.saved))
+        for method in methods
+    ]  # fmt: skip
+    headings = (
+        "method", "seeds", "edges, mean", "worst edge", "cloud, all classes", "sent", "edges' work",
+        "cloud's work", "saved",
+    )  # fmt: skip
+    return Section(
+        id="methods",
+        title="Comparison of methods",
+        finding=_comparison_sentences(methods),
+        pictures=[
+            draw_methods(
+                {
+                    method.label: {
+                        "edges, mean": method.mean_edge,
+                        "worst edge": method.worst_edge,
+                        "cloud, all classes": method.cloud,
+                    }
+                    for method in methods
+                }
+            )
+        ],
+        tables=[Table("Accuracy and cost of each method", headings, rows)],
+        notes=[
+            "± is half of the mean's 95 % interval over the seeds (Student's t).",
+            "Edges: accuracy on the test images of each edge's own classes.",
+            "Sent: bytes sent by all devices and the cloud. Work: multiply-adds of all training. Saved: "
+            "multiply-adds per image, the whole model's divided by the smallest sub-model's.",
+        ],
+    )
+
+
+def _comparison_sentences(methods: Sequence[MethodRuns]) -> str:
+    """Return the best methods by the edges' mean, by the worst edge, and by the cloud's model."""
+    best = max(methods, key=lambda method: statistics.mean(method.mean_edge or [0]))
+    best_worst = max(methods, key=lambda method: statistics.mean(method.worst_edge or [0]))
+    similar = _not_distinguishable(best, methods)
+    sentences = [
+        f"Highest mean accuracy of the edges: {best.label} "
+        f"({format_percent(statistics.mean(best.mean_edge))}"
+        + (f"; with these seeds not distinguishable from {join_names(similar, 6)})" if similar else ")"),
+        f"Highest accuracy of the worst edge: {best_worst.label} "
+        f"({format_percent(statistics.mean(best_worst.worst_edge))})",
+    ]
+    if in_cloud := [method for method in methods if method.cloud]:
+        top = max(in_cloud, key=lambda method: statistics.mean(method.cloud))
+        sentences.append(
+            f"Highest accuracy of the cloud's model on all classes: {top.label} "
+            f"({format_percent(statistics.mean(top.cloud))})"
+        )
+    return "".join(f"{sentence}. " for sentence in sentences).strip()
+
+
+def _not_distinguishable(best: MethodRuns, methods: Sequence[MethodRuns]) -> list[str]:
+    """Return the methods whose interval of the mean overlaps the best one's, or is unknown (one seed)."""
+    high, half = statistics.mean(best.mean_edge), half_interval(best.mean_edge)
+    return [
+        method.label
+        for method in methods
+        if method is not best
+        and method.mean_edge
+        and (
+            len(method.runs) == 1
+            or len(best.runs) == 1
+            or high - half < statistics.mean(method.mean_edge) + half_interval(method.mean_edge)
+        )
+    ]
+
+
+def frontier_section(methods: Sequence[MethodRuns]) -> Iterator[Section]:
+    """Yield the section on accuracy against bytes and multiply-adds; nothing for a single method."""
+    edges = [Point(m.label, m.bytes, m.macs, m.mean_edge) for m in methods if m.mean_edge]
+    cloud = [Point(m.label, m.bytes, m.macs, m.cloud) for m in methods if m.cloud]
+    panels = {"edges, on their own classes": edges, "cloud's model, on all classes": cloud}
+    if len(methods) < 2:
+        return
+    by_bytes = join_names([p.label for p in pareto_frontier(edges, lambda p: p.bytes)], 6)
+    by_macs = join_names([p.label for p in pareto_frontier(edges, lambda p: p.macs)], 6)
+    yield Section(
+        id="frontier",
+        title="Accuracy against cost",
+        finding=f"Pareto-optimal for the edges' own classes: {by_bytes} by bytes sent, {by_macs} by "
+        "multiply-adds.",
+        pictures=[draw_frontier({title: points for title, points in panels.items() if points})],
+    )
+
+
+def runs_section(methods: Sequence[MethodRuns], unfinished: Sequence[Path]) -> Section:
+    """Return the section that lists every run with its provenance, and each method's settings."""
+    rows = [
+        (str(run.folder), method.label, str(provenance_value(run.result, "seed")), commit_label(run.result),
+         str(provenance_value(run.result, "finished") or "-")[:16], fingerprint[:12])
+        for method in methods for run in method.runs
+        for fingerprint in [
+            next((digest for _, digest in flatten(provenance_value(run.result, "data"))), "-")
+        ]
+    ]  # fmt: skip
+    notes = []
+    if len({row[-1] for row in rows}) > 1:
+        notes.append("The runs used different data: their fingerprints differ.")
+    if unfinished:
+        notes.append(
+            f"Unfinished runs, not included: {join_names([str(folder) for folder in unfinished], 6)}."
+        )
+    settings = [dict(flatten(setting_value(method.results[0]))) for method in methods]
+    keys = [
+        key for key in dict.fromkeys(key for each in settings for key in each) if key not in ("seed", "title")
+    ]
+    used_keys = [key for key in keys if any(each.get(key) for each in settings)]
+    return Section(
+        id="runs",
+        title="Runs and settings",
+        finding=f"{format_number_of(len(rows), 'run')} of {format_number_of(len(methods), 'method')}.",
+        tables=[
+            Table(
+                "Runs", ("run", "method", "seed", "commit", "finished", "data fingerprint"), rows,
+                text_columns=6,
+            ),
+            Table(
+                "Settings of each method",
+                ("setting", *(method.label for method in methods)),
+                [(key, *(each.get(key, "") for each in settings)) for key in used_keys],
+                text_columns=1 + len(methods),
+                folded=True,
+            ),
+        ],
+        notes=notes,
+    )  # fmt: skip

@@ -1,0 +1,67 @@
+"""The measurements of each edge and of the cloud, in order, from a result's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sheaf.core.types import CLOUD
+from sheaf.runtime.result import Result, Row
+
+
+@dataclass(frozen=True)
+class EdgeHistory:
+    """The measurements of one edge.
+
+    Attributes:
+        site: the edge's name.
+        rows: its first measurement, then the last measurement of each later stage.
+    """
+
+    site: str
+    rows: Sequence[Row]
+
+    @property
+    def first(self) -> Row:
+        """The first measurement."""
+        return self.rows[0]
+
+    @property
+    def last(self) -> Row:
+        """The last measurement."""
+        return self.rows[-1]
+
+    @property
+    def gain(self) -> float:
+        """Last minus first accuracy on the edge's own classes, -1 to 1."""
+        return self.last.accuracy - self.first.accuracy
+
+    @property
+    def gain_all(self) -> float:
+        """Last minus first accuracy on all classes, -1 to 1."""
+        return self.last.accuracy_all - self.first.accuracy_all
+
+
+def edge_histories(result: Result) -> list[EdgeHistory]:
+    """Return the history of each measured edge, in the order of the split."""
+    rows: dict[str, dict[str, Row]] = {site: {} for site in result.split}
+    for row in result.rows:
+        if row.site in rows and not row.reference:
+            by_stage = rows[row.site]
+            if row.stage not in by_stage or row.stage != next(iter(by_stage)):
+                by_stage[row.stage] = row
+    return [EdgeHistory(site, list(by_stage.values())) for site, by_stage in rows.items() if by_stage]
+
+
+def cloud_rows(result: Result) -> list[Row]:
+    """Return the cloud's measurements in order, references included."""
+    return [row for row in result.rows if row.site == CLOUD]
+
+
+def class_groups(result: Result) -> list[list[int]]:
+    """Group the classes by the set of edges that have training images of them, ordered by first class."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for k in range(len(result.classes)):
+        holders = tuple(site for site, counts in result.split.items() if counts[k])
+        groups.setdefault(holders, []).append(k)
+    return list(groups.values())
