@@ -1,4 +1,4 @@
-"""Writes docs/measurements.md from the result files: ``python -m benchmarks.document``."""
+"""Generate docs/measurements.md from the result files: ``python -m benchmarks.document``."""
 
 from __future__ import annotations
 
@@ -22,10 +22,15 @@ from benchmarks.sections.tracing import tracing
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "measurements.md"
 
-INTRODUCTION = """# What was measured
+INTRODUCTION = """# Measurements
 
-Made from `benchmarks/results/` by `python -m benchmarks.document`; each section names the command that made
-its result file, and the file holds every row with commit, settings, versions, hardware and data fingerprint.
+`python -m benchmarks.document` generates this page from `benchmarks/results/`. Each section ends with the
+command that produced its result file. The file contains every row, with commit, settings, versions, hardware
+and data fingerprint.
+
+Terms: *edges, mean* and *worst edge* are accuracies on the test images of the edge's own classes; *cloud* is
+the accuracy of the cloud's model on all classes; *work* is multiply-adds of training; *sent* is the bytes
+sent by all sites.
 """
 
 SECTIONS: dict[str, Callable[[Rows], str]] = {
@@ -42,7 +47,7 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
 
 
 def document() -> str:
-    """The whole page, from the result files that are there."""
+    """Return the page, with a section for each existing result file."""
     parts = [INTRODUCTION.rstrip()]
     for name, section in SECTIONS.items():
         file = FOLDER / f"{name}.json"
