@@ -48,9 +48,9 @@ if TYPE_CHECKING:
     from sheaf.runtime.result import Log as Log
     from sheaf.runtime.result import Result as Result
     from sheaf.runtime.worker import Worker as Worker
-    from sheaf.submodels.structure import ChannelStructure as ChannelStructure
-    from sheaf.submodels.scheme import SiteNeeds as SiteNeeds
     from sheaf.submodels.scheme import Scheme as Scheme
+    from sheaf.submodels.scheme import SiteNeeds as SiteNeeds
+    from sheaf.submodels.structure import ChannelStructure as ChannelStructure
     from sheaf.training.network import Network as Network
 
 _PUBLIC = {
