@@ -27,7 +27,8 @@ from sheaf.core.recipe import Recipe
 from sheaf.core.seeds import seed_for
 from sheaf.core.task import Task
 from sheaf.core.tensor_file import Blob
-from sheaf.data.load import DataSettings, load_dataset
+from sheaf.data.load import load_dataset
+from sheaf.data.settings import DataSettings
 from sheaf.models.build import ModelSettings, build_model
 from sheaf.runtime.worker import Worker
 from sheaf.training.network import Network

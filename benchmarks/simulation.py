@@ -47,14 +47,13 @@ from sheaf.core.recipe import Recipe
 from sheaf.core.task import Task, Update
 from sheaf.core.tensor_file import Blob
 from sheaf.core.types import CLOUD
-from sheaf.data.load import DataSettings
 from sheaf.data.partitions.iid import IID
+from sheaf.data.settings import DataSettings
 from sheaf.experiments import run as runs
 from sheaf.experiments.config import Experiment, FleetSettings
 from sheaf.experiments.provenance import provenance
 from sheaf.experiments.setup import Prepared, prepare
-from sheaf.merges.addition import WORTH
-from sheaf.merges.average import average
+from sheaf.merges.average import Contribution, average
 from sheaf.methods.fedavg import FedAvg
 from sheaf.models.build import ModelSettings
 from sheaf.runtime.journal import Journal
@@ -346,7 +345,7 @@ def merged() -> dict[str, Any]:
     """How fast updates are merged, against a plain copy of their bytes; from memory, and from files.
 
     A copy that writes each update to one and the same place, which stays in the cache, and one that writes
-    them all to places of their own. So much was merged before that a compiler is loaded (``sheaf.addition``).
+    them all to places of their own.
     """
     draws = torch.Generator().manual_seed(SEED)
     updates = [{"w": torch.randn(MERGED, generator=draws)} for _ in range(UPDATES)]
@@ -367,12 +366,10 @@ def merged() -> dict[str, Any]:
             "copy_2": partial(copied, 2, [room] * UPDATES),
             "apart_1": partial(copied, 1, rooms),
             "apart_2": partial(copied, 2, rooms),
-            "merge": lambda: average(theta, ((update, 1.0) for update in updates)),
-            "merge_files": lambda: average(theta, ((blob.open(), 1.0) for blob in blobs)),
+            "merge": lambda: average(theta, (Contribution(update, 1.0) for update in updates)),
+            "merge_files": lambda: average(theta, (Contribution(blob.open(), 1.0) for blob in blobs)),
         }
         seconds: dict[str, list[float]] = {side: [] for side in sides}
-        for _ in range(WORTH // (UPDATES * MERGED) + 1):
-            sides["merge"]()
         for _ in range(9):
             for side, work in sides.items():
                 began = time.perf_counter()

@@ -29,8 +29,8 @@ def hold_out(samples: Samples, fraction: float, seed: int) -> tuple[Samples, Sam
     count = round(fraction * len(samples))
     if count == len(samples):
         raise DataError(
-            f"held_out = {fraction:g} holds out {count} of {len(samples)} samples and leaves none to train on; "
-            "lower it or add samples"
+            f"held_out = {fraction:g} holds out {count} of {len(samples)} samples and "
+            "leaves none to train on; lower it or add samples"
         )
     training, held_out = order[count:].sort().values, order[:count].sort().values
     return replace(samples, positions=training), replace(samples, positions=held_out)

@@ -1,4 +1,4 @@
-"""What ``[data]`` says: which data, and how it is brought into one shape."""
+"""The settings of ``[data]``: the name of a data set, and how its examples are converted to one shape."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ class DataSettings:
     """The keys under ``[data]``.
 
     Attributes:
-        name: a set that sheaf knows (``sheaf list data``), the path of a folder (parquet shards, or
-            one folder of images or of WAV files per class), or ``package.module:callable``, which
-            is called without arguments and returns a ``sheaf.Dataset``. A folder named as a
-            known set is written ``./mnist``.
-        size: resize images to (rows, columns). Unset: they must all be of one size.
-        channels: 1 makes all images grey, 3 makes them colour. Unset: they must all be alike.
-        rate: resample sounds to so many samples a second. Unset: they must all be alike.
-        seconds: sounds are cut, or padded with silence at the end, to this length.
-        limit: train on at most so many images: the first ones of each class in the order of the
-            files, as equal a number of each as there is.
-        limit_test: the same for the test images.
-        mean: of each channel, images scaled to 0..1. Unset: what is usual for a known set,
-            otherwise computed from the training images.
-        std: the same, standard deviation.
-        test_share: of a folder without ``train/`` and ``test/``: how large a share of the files is
-            kept for testing. A file's name alone decides, so adding files moves none from one part
-            to the other.
-        held_out: share of each edge's own training part on which it bases its decisions.
+        name: one of three: a known data set (``sheaf list data``); the path of a folder with parquet
+            shards, or with one subfolder of images or sounds per class; or ``package.module:callable``,
+            which takes no argument and returns a ``sheaf.Dataset``. A known set has precedence over a
+            folder of the same name, which is written ``./mnist``.
+        size: images are resized to (rows, columns). Unset: all images must have the same size.
+        channels: images are converted to grey (1) or colour (3). Unset: all must have the same number of
+            channels.
+        rate: sounds are resampled to this rate, 2000 to 384000 Hz. Unset: all must have the same rate.
+        seconds: sounds are cut, or padded with silence at the end, to this length, 0.1 to 60 s.
+        limit: the maximum number of training examples: the first of each class in the order of the files, in
+            numbers as equal as possible. At least the number of classes. Unset: all.
+        limit_test: the same for the test examples.
+        mean: of each channel, with images scaled to 0..1. Unset: the published values of a known set,
+            otherwise those of the training examples.
+        std: the standard deviation, above 0, likewise.
+        test_share: the fraction of the files that form the test split of a folder without ``train/`` and
+            ``test/``, above 0 and below 1. A file's name alone decides, so adding files moves no other file.
+        held_out: the fraction of each edge's training examples that it holds out and bases its decisions on,
+            from 0 to below 1.
     """
 
     name: str

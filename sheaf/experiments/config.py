@@ -13,7 +13,7 @@ from pydantic import Field
 from sheaf.core import registry, toml
 from sheaf.core.errors import SettingError, UnknownNameError
 from sheaf.core.settings import make_plugin, parse, plain, plugin_field, settings
-from sheaf.data.load import DataSettings
+from sheaf.data.settings import DataSettings
 from sheaf.models.build import ModelSettings
 
 PLUGINS = {"method": "methods", "partition": "partitions", "merge": "merges", "cut": "cuts"}

@@ -22,7 +22,7 @@ import torch
 
 from sheaf.core.atomic_io import write_durably
 from sheaf.core.errors import FleetError
-from sheaf.data.load import save_own
+from sheaf.data.device_data import save_device_data
 from sheaf.experiments import run_on_fleet as deployed
 from sheaf.experiments.config import Experiment
 from sheaf.experiments.setup import Prepared, prepare
@@ -82,7 +82,7 @@ def write_edges(prepared: Prepared, folder: Path) -> list[str]:
         place.mkdir()
         positions = torch.cat([train.positions, held_out.positions]).sort().values
         own = replace(train, positions=positions)
-        save_own(place / "data.safetensors", own, prepared.dataset.test, prepared.dataset.classes)
+        save_device_data(place / "data.safetensors", own, prepared.dataset.test, prepared.dataset.classes)
         settings = prepared.experiment.fleet
         width = settings.widths.get(edge, 1.0)
         write_durably(

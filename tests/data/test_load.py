@@ -1,6 +1,8 @@
-"""A dataset as a user asks for it: limits, conversion, statistics, fingerprint, errors."""
+"""Loading of a data set: limits, conversion, statistics, fingerprint, errors."""
 
 import os
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,8 @@ from PIL import Image
 
 from sheaf.core.dataset import Dataset, Samples
 from sheaf.core.errors import DataError, SheafError, UnknownNameError
-from sheaf.data.load import DataSettings, load_dataset
+from sheaf.data.load import load_dataset
+from sheaf.data.settings import DataSettings
 
 needs_data = pytest.mark.skipif(not os.environ.get("SHEAF_DATA"), reason="SHEAF_DATA is not set")
 
@@ -44,7 +47,7 @@ def own() -> Dataset:
     return Dataset("mine", part, part.select(torch.tensor([0, 3])), ("a", "b"), (), (), "made up")
 
 
-def own_unlabelled() -> Dataset:
+def unlabelled() -> Dataset:
     part = Samples.of(torch.zeros(2, 1, 2, 2), torch.tensor([0, -1]))
     return Dataset("mine", part, part, ("a", "b"), (), (), "")
 
@@ -62,7 +65,7 @@ def test_the_same_settings_give_the_same_object(folder: Path) -> None:
     assert load(folder) is load(folder)
 
 
-def test_limits_take_the_first_of_each_class(folder: Path) -> None:
+def test_limits_keep_the_first_of_each_class(folder: Path) -> None:
     dataset = load(folder, limit=7, limit_test=3)
     assert dataset.train.inputs[:, 0, 0, 0].tolist() == [0, 1, 2, 40, 41, 80, 81]
     assert dataset.test.labels.tolist() == [0, 1, 2]
@@ -80,17 +83,17 @@ def test_statistics_are_exact(folder: Path) -> None:
 def test_statistics_can_be_set(folder: Path) -> None:
     assert load(folder, mean=(0.5,)).mean == (0.5,)
     assert load(folder, std=(0.25,)).std == (0.25,)
-    with pytest.raises(DataError, match=r"data.mean has 3 values and .* 1 channels"):
+    with pytest.raises(DataError, match=r"data.mean has 3 values, but .* has 1 channels"):
         load(folder, mean=(0.5, 0.5, 0.5))
 
 
-def test_an_unvarying_channel_has_deviation_one(tmp_path: Path) -> None:
+def test_a_constant_channel_has_standard_deviation_one(tmp_path: Path) -> None:
     for part in ("train", "test"):
         write(tmp_path, f"{part}/a/0.png", value=9)
     assert load(tmp_path).std == (1.0,)
 
 
-def test_the_fingerprint_is_that_of_the_contents(
+def test_the_fingerprint_depends_on_the_content(
     folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     whole = load(folder).fingerprint
@@ -101,30 +104,30 @@ def test_the_fingerprint_is_that_of_the_contents(
     assert load(folder, std=(0.1,)).fingerprint != whole
 
 
-def test_mixed_images_are_named_and_made_alike(folder: Path) -> None:
+def test_images_of_several_shapes_are_an_error_unless_converted(folder: Path) -> None:
     write(folder, "train/dog/3.png", size=(5, 6))
     write(folder, "test/owl/0.png", mode="RGB")
     with pytest.raises(
-        DataError, match=r"2 of 27 images are not 6x4 grey .*dog/3.png is 6x5 grey; data.size"
+        DataError, match=r"2 of 27 images are not 6x4 grey .*dog/3.png is 6x5 grey; set data.size"
     ):
         load(folder)
     assert load(folder, size=(8, 8), channels=1).shape == (1, 8, 8)
 
 
-def test_a_broken_image_is_named(folder: Path) -> None:
+def test_a_damaged_image_is_an_error(folder: Path) -> None:
     (folder / "train/dog/3.png").write_bytes(b"no")
     with pytest.raises(DataError, match=r"train/dog/3.png cannot be read"):
         load(folder)
 
 
-def test_a_class_without_test_images_is_named(folder: Path) -> None:
+def test_a_class_without_test_images_is_an_error(folder: Path) -> None:
     (folder / "train/yak").mkdir()
     write(folder, "train/yak/0.png")
-    with pytest.raises(DataError, match="the test part has no image of class 'yak'"):
+    with pytest.raises(DataError, match="the test split has no image of class 'yak'"):
         load(folder)
 
 
-def test_settings_for_another_kind_are_refused(folder: Path) -> None:
+def test_settings_for_another_kind_are_errors(folder: Path) -> None:
     with pytest.raises(DataError, match=r"data.rate is for sounds"):
         load(folder, rate=8000)
 
@@ -141,7 +144,7 @@ def test_sounds(tmp_path: Path) -> None:
     assert load(tmp_path, seconds=0.5).shape == (1, 40, 32)
     soundfile.write(tmp_path / "test/low/1.wav", np.zeros(16000), 16000)
     with pytest.raises(
-        DataError, match=r"1 of 5 sounds .* 8000 .*test/low/1.wav has 16000; data.rate = 8000"
+        DataError, match=r"1 of 5 sounds .* 8000 Hz .*test/low/1.wav has 16000 Hz; set data.rate = 8000"
     ):
         load(tmp_path, seconds=0.6)
     assert load(tmp_path, rate=16000).shape == (1, 40, 63)
@@ -149,27 +152,30 @@ def test_sounds(tmp_path: Path) -> None:
         load(tmp_path, channels=1)
 
 
-def test_a_callable_of_the_users_own() -> None:
-    dataset = load_dataset(DataSettings(name="test_datasets:own", limit=2))
+def test_a_callable_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("user_datasets")
+    vars(module).update(own=own, unlabelled=unlabelled)
+    monkeypatch.setitem(sys.modules, "user_datasets", module)
+    dataset = load_dataset(DataSettings(name="user_datasets:own", limit=2))
     assert dataset.train.labels.tolist() == [0, 1]
     assert dataset.mean == (3.5,)
     assert len(dataset.fingerprint) == 64
-    with pytest.raises(DataError, match="labels outside of 0 to 1"):
-        load_dataset(DataSettings(name="test_datasets:own_unlabelled"))
+    with pytest.raises(DataError, match="labels must be 0 to 1, and range from -1 to 0"):
+        load_dataset(DataSettings(name="user_datasets:unlabelled"))
     with pytest.raises(DataError, match=r"must return a sheaf.Dataset"):
         load_dataset(DataSettings(name="builtins:dict"))
     with pytest.raises(SheafError, match="cannot be imported"):
         load_dataset(DataSettings(name="no.such:thing"))
 
 
-def test_unknown_names() -> None:
+def test_unknown_names_are_errors() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'mnist'"):
         load_dataset(DataSettings(name="mnits"))
     with pytest.raises(DataError, match="no folder /nowhere/at/all"):
         load_dataset(DataSettings(name="/nowhere/at/all"))
 
 
-def test_root_is_where_relative_folders_lie(folder: Path) -> None:
+def test_relative_folders_are_looked_up_in_the_root(folder: Path) -> None:
     settings = DataSettings(name=folder.name)
     assert load_dataset(settings, folder.parent).classes == ("cat", "dog", "owl")
 

@@ -1,4 +1,4 @@
-"""Which samples go up: as many as the limits let, the same for the same seed, chosen as asked."""
+"""Selection of samples to send: exact limits, repeatable, by the chosen strategy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def samples(labels: list[int]) -> Samples:
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=200), limits, st.integers(0, 99))
-def test_no_limit_is_passed_and_none_is_missed(labels: list[int], share: Share, seed: int) -> None:
+def test_the_selection_is_as_large_as_the_limits_allow(labels: list[int], share: Share, seed: int) -> None:
     data = samples(labels)
     chosen = choose_samples(data, share, seed)
     assert chosen.tolist() == sorted(set(chosen.tolist())), "each at most once"
@@ -45,16 +45,16 @@ def test_no_limit_is_passed_and_none_is_missed(labels: list[int], share: Share, 
 
 
 @given(st.lists(st.integers(0, 5), min_size=6, max_size=200), st.integers(1, 200), st.integers(0, 99))
-def test_balanced_takes_of_each_class_as_far_as_it_goes(labels: list[int], count: int, seed: int) -> None:
+def test_balanced_takes_equal_numbers_of_each_class(labels: list[int], count: int, seed: int) -> None:
     data = samples(labels)
     chosen = choose_samples(data, Share(count=count, choose="balanced"), seed)
-    there, taken = data.counts(6), data.select(chosen).counts(6)
+    available, taken = data.counts(6), data.select(chosen).counts(6)
     assert int(taken.sum()) == min(count, len(data))
     for k in range(6):
-        assert taken[k] == there[k] or taken[k] >= taken.max() - 1, "a class that has more is not short"
+        assert taken[k] == available[k] or taken[k] >= taken.max() - 1, "a class that has more is not short"
 
 
-def test_uncertain_takes_those_that_the_model_is_least_decided_on() -> None:
+def test_uncertain_takes_the_samples_of_highest_entropy() -> None:
     data = samples([0, 1, 2, 0])
     logits = torch.tensor([[9.0, 0, 0], [1.0, 1, 1], [0, 3.0, 0], [0, 1.0, 0]])
     share = Share(count=2, choose="uncertain")

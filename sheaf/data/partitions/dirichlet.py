@@ -1,4 +1,4 @@
-"""Each class is spread over the edges by chance; ``alpha`` says how unevenly.
+"""Each class is divided among the edges at random; a smaller ``alpha`` is more uneven.
 
 Measuring the Effects of Non-Identical Data Distribution for Federated Visual Classification.
 Hsu, Qi, Brown, 2019. https://arxiv.org/abs/1909.06335
@@ -13,30 +13,31 @@ from pydantic import Field
 from torch import Tensor
 
 from sheaf.core.settings import settings
-from sheaf.data.partitions._common import Count, as_positions, deal, edge_names, shuffled_classes
+from sheaf.data.partitions._common import Count, deal, edge_names, merge_piles, shuffled_classes
 
 
 @settings
 class Dirichlet:
-    """Of each class, the edges' shares are drawn from a symmetric Dirichlet distribution.
+    """Partition by class fractions that are drawn from a symmetric Dirichlet distribution.
 
-    Every image is on one edge.
+    Every example is on one edge.
 
     Attributes:
-        edges: how many.
-        alpha: 100 is about even, 0.1 leaves most of a class to one or two edges.
+        edges: the number of edges, at least 1.
+        alpha: the concentration, at least 0.001: 100 is about even, and with 0.1 most of a class is on one
+            or two edges.
     """
 
     edges: Count = 2
     alpha: Annotated[float, Field(ge=1e-3)] = 0.5
 
     def __call__(self, labels: Tensor, classes: tuple[str, ...], seed: int) -> dict[str, Tensor]:
-        """Edge -> sorted int64 positions in ``labels``, which are (N,) int64 below K.
+        """Return the sorted int64 positions of each edge in ``labels``, (N,) int64 below K.
 
         Raises:
-            PartitionError: chance leaves an edge empty; a larger ``alpha`` or another seed may not.
+            PartitionError: an edge has no example; raise ``alpha`` or change the seed.
         """
         rng = np.random.default_rng(seed)
         piles = shuffled_classes(labels, classes, rng)
         dealt = [deal(pile, rng.dirichlet([self.alpha] * self.edges)) for pile in piles]
-        return as_positions(edge_names(self.edges), list(zip(*dealt, strict=True)))
+        return merge_piles(edge_names(self.edges), list(zip(*dealt, strict=True)))

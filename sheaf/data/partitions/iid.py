@@ -8,34 +8,34 @@ from torch import Tensor
 from sheaf.core.settings import settings
 from sheaf.data.partitions._common import (
     Count,
-    Share,
-    as_positions,
+    RelativeSize,
     deal,
     edge_names,
     equal_or,
+    merge_piles,
     shuffled_classes,
 )
 
 
 @settings
 class IID:
-    """Each class is shuffled and dealt out: every image is on one edge.
+    """Stratified random partition: each class is shuffled and divided. Every example is on one edge.
 
     Attributes:
-        edges: how many.
-        sizes: how large they are, one positive number for each; unset: all alike.
+        edges: the number of edges, at least 1.
+        sizes: the relative size of each edge, above 0. Unset: equal.
     """
 
     edges: Count = 2
-    sizes: tuple[Share, ...] | None = None
+    sizes: tuple[RelativeSize, ...] | None = None
 
     def __call__(self, labels: Tensor, classes: tuple[str, ...], seed: int) -> dict[str, Tensor]:
-        """Edge -> sorted int64 positions in ``labels``, which are (N,) int64 below K.
+        """Return the sorted int64 positions of each edge in ``labels``, (N,) int64 below K.
 
         Raises:
-            PartitionError: there are not as many sizes as edges, or an edge is left empty.
+            PartitionError: the number of sizes is not the number of edges, or an edge has no example.
         """
         sizes = equal_or(self.sizes, self.edges)
         piles = shuffled_classes(labels, classes, np.random.default_rng(seed))
         dealt = [deal(pile, sizes, turn) for turn, pile in enumerate(piles)]
-        return as_positions(edge_names(self.edges), list(zip(*dealt, strict=True)))
+        return merge_piles(edge_names(self.edges), list(zip(*dealt, strict=True)))

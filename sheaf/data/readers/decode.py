@@ -1,4 +1,4 @@
-"""From encoded files to one tensor: all examples are alike, or the first that is not is named."""
+"""Decoding of the files of a data set into one tensor per split."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from sheaf.core.dataset import Sound
 from sheaf.core.errors import DataError
 from sheaf.core.progress_bar import bar
-from sheaf.data.readers.encoded import Encoded, Part
+from sheaf.data.readers.encoded import Encoded, EncodedSplit
 from sheaf.data.readers.images import decode_image, describe_image
 from sheaf.data.readers.logmel import decode_sound, fit, log_mel
 from sheaf.data.settings import DataSettings
@@ -23,97 +23,104 @@ from sheaf.data.settings import DataSettings
 T = TypeVar("T")
 Advance = Callable[[int], None]
 
-BLOCK = 512  # so many encoded files are in memory at a time
+BLOCK = 512  # encoded files in memory at a time
 THREADS = min(8, os.cpu_count() or 1)
 
 
 def decode(name: str, encoded: Encoded, settings: DataSettings) -> tuple[Tensor, Tensor, Sound | None]:
-    """The inputs of the training and of the test part, and how sounds became them.
+    """Decode both splits.
 
     Returns:
-        (N, C, H, W) each, uint8 for images and float32 for sounds.
+        (training inputs, test inputs, conversion of sounds). The inputs are (N, C, H, W), uint8 for images
+        and float32 log-mel spectrograms for sounds.
 
     Raises:
-        DataError: a file or row cannot be read or is not like the others, or a setting does not
-            apply.
+        DataError: a file or row cannot be read or differs in shape or rate, or a setting does not apply.
     """
     if encoded.kind == "image" and settings.rate is not None:
-        raise DataError(f"data.rate is for sounds, and {name} holds images")
+        raise DataError(f"data.rate is for sounds, but {name} contains images; remove it")
     if encoded.kind == "sound" and (settings.size or settings.channels):
-        raise DataError(f"data.size and data.channels are for images, and {name} holds sounds")
+        raise DataError(
+            f"data.size and data.channels are for images, but {name} contains sounds; remove them"
+        )
     total = len(encoded.train.labels) + len(encoded.test.labels)
-    read = _images if encoded.kind == "image" else _sounds
+    decode_splits = _decode_images if encoded.kind == "image" else _decode_sounds
     with bar(f"reading {name}", total) as advance:
-        return read(name, encoded, settings, advance)
+        return decode_splits(name, encoded, settings, advance)
 
 
-def _images(
+def _decode_images(
     name: str, encoded: Encoded, settings: DataSettings, advance: Advance
 ) -> tuple[Tensor, Tensor, None]:
-    shape: tuple[int, ...] | None = None
-    odd: list[str] = []
+    shape: tuple[int, ...] | None = None  # of the first image
+    different: list[str] = []
 
-    def stack(part: Part) -> Tensor:
+    def stack(split: EncodedSplit) -> Tensor:
         nonlocal shape
         pixels = np.empty(0, np.uint8)
-        blocks = _decoded(part, lambda where, data: decode_image(where, data, settings), advance)
-        for at, (where, image) in enumerate(item for block in blocks for item in block):
+        blocks = _decoded_blocks(
+            split, lambda location, content: decode_image(location, content, settings), advance
+        )
+        for index, (location, image) in enumerate(item for block in blocks for item in block):
             shape = shape or image.shape
-            if at == 0:
-                pixels = np.empty((len(part.labels), *shape), np.uint8)
+            if index == 0:
+                pixels = np.empty((len(split.labels), *shape), np.uint8)
             if image.shape == shape:
-                pixels[at] = image
+                pixels[index] = image
             else:
-                odd.append(f"{where} is {describe_image(image.shape)}")
+                different.append(f"{location} is {describe_image(image.shape)}")
         return torch.from_numpy(pixels)
 
     train, test = stack(encoded.train), stack(encoded.test)
-    if odd and shape:
+    if different and shape:
         raise DataError(
-            f"{name}: {len(odd)} of {len(train) + len(test)} images are not "
-            f"{describe_image(shape)} as the first one is: {odd[0]}; "
-            "data.size = [rows, columns] and data.channels = 1 or 3 make them alike"
+            f"{name}: {len(different)} of {len(train) + len(test)} images are not {describe_image(shape)} "
+            f"like the first one: {different[0]}; "
+            "set data.size = [rows, columns] and data.channels = 1 or 3 to convert them"
         )
     return train, test, None
 
 
-def _sounds(
+def _decode_sounds(
     name: str, encoded: Encoded, settings: DataSettings, advance: Advance
 ) -> tuple[Tensor, Tensor, Sound]:
-    common: int | None = settings.rate
-    odd: list[str] = []
+    common_rate: int | None = settings.rate  # in Hz; unset: that of the first sound
+    different: list[str] = []
 
-    def stack(part: Part) -> Tensor:
-        nonlocal common
+    def stack(split: EncodedSplit) -> Tensor:
+        nonlocal common_rate
         features = []
-        for block in _decoded(part, decode_sound, advance):
+        for block in _decoded_blocks(split, decode_sound, advance):
             waves = []
-            for where, (wave, rate) in block:
-                common = common or rate
-                if rate != common and settings.rate is None:
-                    odd.append(f"{where} has {rate}")
-                waves.append(fit(wave, rate, common, settings.seconds))
-            features.append(log_mel(torch.from_numpy(np.stack(waves)), common or 0))
+            for location, (wave, rate) in block:
+                common_rate = common_rate or rate
+                if rate != common_rate and settings.rate is None:
+                    different.append(f"{location} has {rate} Hz")
+                waves.append(fit(wave, rate, common_rate, settings.seconds))
+            features.append(log_mel(torch.from_numpy(np.stack(waves)), common_rate or 0))
         return torch.cat(features)
 
     train, test = stack(encoded.train), stack(encoded.test)
-    if odd:
+    if different:
         raise DataError(
-            f"{name}: {len(odd)} of {len(train) + len(test)} sounds do not have {common} samples "
-            f"a second as the first one has: {odd[0]}; data.rate = {common} makes them alike"
+            f"{name}: {len(different)} of {len(train) + len(test)} sounds do not have {common_rate} Hz "
+            f"like the first one: {different[0]}; set data.rate = {common_rate} to resample them"
         )
-    return train, test, Sound(rate=common or 0, seconds=settings.seconds)
+    return train, test, Sound(rate=common_rate or 0, seconds=settings.seconds)
 
 
-def _decoded(
-    part: Part, decode_one: Callable[[str, bytes], T], advance: Advance
+def _decoded_blocks(
+    split: EncodedSplit, decode_one: Callable[[str, bytes], T], advance: Advance
 ) -> Iterator[list[tuple[str, T]]]:
-    """Blocks of (where, decoded), in order. Decoders let go of Python's lock, so threads help."""
-    items = part.items(np.arange(len(part.labels)))
-    share = -(-BLOCK // THREADS)
+    """Yield blocks of (location, decoded example), in order.
+
+    Decodes in threads: the decoders release Python's global interpreter lock.
+    """
+    items = split.items(np.arange(len(split.labels)))
+    per_thread = -(-BLOCK // THREADS)
     with ThreadPoolExecutor(THREADS) as pool:
         while block := list(islice(items, BLOCK)):
-            shares = [block[at : at + share] for at in range(0, len(block), share)]
-            done = pool.map(lambda share: [(item[0], decode_one(*item)) for item in share], shares)
-            yield [pair for decoded in done for pair in decoded]
+            pieces = [block[start : start + per_thread] for start in range(0, len(block), per_thread)]
+            decoded = pool.map(lambda piece: [(item[0], decode_one(*item)) for item in piece], pieces)
+            yield [pair for piece in decoded for pair in piece]
             advance(len(block))

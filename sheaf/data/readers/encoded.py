@@ -1,4 +1,4 @@
-"""What every reader returns: labels, and encoded files that are read when they are asked for."""
+"""The return type of every reader: labels in memory, and encoded files that are read on demand."""
 
 from __future__ import annotations
 
@@ -16,73 +16,59 @@ Kind = Literal["image", "sound"]
 
 
 @dataclass(frozen=True)
-class Part:
-    """The training or the test part, before anything is decoded.
+class EncodedSplit:
+    """The training or the test split of a data set before decoding.
 
     Attributes:
-        labels: (N,) int64.
-        items: given increasing positions, yields for each where it lies, for messages, and its
-            encoded bytes.
+        labels: (N,) int64 class indices.
+        items: takes increasing positions below N and yields for each (location, content): where the example
+            comes from, for error messages, and its encoded bytes.
     """
 
     labels: Ints
     items: Callable[[Ints], Iterator[tuple[str, bytes]]]
 
-    def select(self, positions: Ints) -> Part:
-        """The examples at increasing ``positions``."""
-        return Part(self.labels[positions], lambda which: self.items(positions[which]))
+    def select(self, positions: Ints) -> EncodedSplit:
+        """Return the examples at increasing ``positions``; no file is read."""
+        return EncodedSplit(self.labels[positions], lambda inner: self.items(positions[inner]))
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A set before anything is decoded: its labels are known, so a part of it is had for little.
+    """A data set before decoding.
 
     Attributes:
-        classes: the K class names; labels are below K.
-        mean, std: what is usual for a set that sheaf knows; None means computed.
+        kind: of all its files.
+        train: the training split.
+        test: the test split.
+        classes: the K class names; labels are indices into them.
+        mean: the published mean of each channel, with images scaled to 0..1; None: to be computed.
+        std: the published standard deviation, likewise.
     """
 
     kind: Kind
-    train: Part
-    test: Part
+    train: EncodedSplit
+    test: EncodedSplit
     classes: tuple[str, ...]
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
 
 def check_classes(name: str, encoded: Encoded) -> None:
-    """Every class must have something to train and to test on.
+    """Check that each split has an example of every class.
 
     Raises:
-        DataError: naming the classes that have not.
+        DataError: a class has none.
     """
-    counts = {
-        part: np.bincount(labels, minlength=len(encoded.classes))
-        for part, labels in (("train", encoded.train.labels), ("test", encoded.test.labels))
-    }
-    for part in ("train", "test"):
-        empty = [encoded.classes[i] for i in np.flatnonzero(counts[part] == 0)]
+    for split, labels in (("train", encoded.train.labels), ("test", encoded.test.labels)):
+        counts = np.bincount(labels, minlength=len(encoded.classes))
+        empty = [encoded.classes[label] for label in np.flatnonzero(counts == 0)]
         if empty:
-            raise DataError(f"{name}: the {part} part has no {encoded.kind} of class {some(empty)}")
+            raise DataError(f"{name}: the {split} split has no {encoded.kind} of class {abbreviate(empty)}")
 
 
-def take_first(labels: Ints, limit: int | None) -> Ints:
-    """Positions of at most ``limit`` examples: of each class the first, as evenly as there are any.
-
-    Returns:
-        increasing positions.
-    """
-    if limit is None or limit >= len(labels):
-        return np.arange(len(labels))
-    by_class = np.argsort(labels, kind="stable")
-    counts = np.bincount(labels)
-    rank = np.empty_like(labels)
-    rank[by_class] = np.concatenate([np.arange(count) for count in counts])
-    return np.sort(np.lexsort((labels, rank))[:limit])
-
-
-def some(names: Iterable[Any], most: int = 5) -> str:
-    """``'a', 'b' and 7 more``: as many names as a line bears."""
+def abbreviate(names: Iterable[Any], limit: int = 5) -> str:
+    """Return at most ``limit`` quoted names and the number of the others: ``'a', 'b' and 7 more``."""
     names = list(names)
-    shown = ", ".join(repr(str(name)) for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+    shown = ", ".join(repr(str(name)) for name in names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

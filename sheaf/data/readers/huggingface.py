@@ -1,4 +1,4 @@
-"""A set that lies on the Hugging Face hub: found on this machine, or downloaded once."""
+"""Reading of a data set of the Hugging Face Hub, from a folder, the cache, or by download."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from sheaf.data.settings import DataSettings
 
 @dataclass(frozen=True)
 class HubSet:
-    """Where a set lies on the hub, and what is usual with it. Called, it reads the set.
+    """A data set of the Hub. Calling it reads the data set.
 
     Attributes:
-        repo: the hub's name of it.
-        folder: where its shards lie, under the data folder and in the cache alike. What follows the
-            first ``/`` is their folder within the repository.
-        mean, std: the constants it is usually normalised by, images scaled to 0..1; unset:
-            computed.
-        revision: a branch of the repository.
-        test: the split that is the test part.
+        repo: the name of the repository.
+        folder: of the shards, below the data folder and below the cache. The path after the first ``/`` is
+            their folder in the repository.
+        mean: the published mean of each channel, with images scaled to 0..1. Unset: computed.
+        std: the published standard deviation, likewise.
+        revision: the branch of the repository.
+        test: the split that serves as the test split.
         label: the column of labels.
         without: classes that are left out.
     """
@@ -40,7 +40,7 @@ class HubSet:
     without: tuple[str, ...] = ()
 
     def __call__(self, settings: DataSettings, root: Path | None) -> Encoded:
-        """Looks under ``root``, then in the cache, then on the hub.
+        """Read the data set from ``root``, else from the cache, else download it into the cache.
 
         Raises:
             DataError: it is in none of them, or cannot be read.
@@ -49,22 +49,22 @@ class HubSet:
         return replace(encoded, mean=self.mean, std=self.std)
 
     def _find(self, root: Path | None) -> Path:
-        places = [place / self.folder for place in (root, cache()) if place is not None]
-        for place in places:
-            if find_shards(place):
-                return place
+        candidates = [place / self.folder for place in (root, cache()) if place is not None]
+        for candidate in candidates:
+            if find_shards(candidate):
+                return candidate
         problem = self._download()
         if problem is None:
-            return places[-1]
-        looked = " and ".join(str(place) for place in places)
+            return candidates[-1]
+        searched = " nor in ".join(map(str, candidates))
         raise DataError(
-            f"{self.repo} is neither in {looked}, nor can it be downloaded ({problem}); "
-            f"go online once, or name with --data or SHEAF_DATA the folder that holds {self.folder}"
+            f"{self.repo} is not in {searched}, and its download failed: {problem}; "
+            f"run once with a network, or point --data or SHEAF_DATA to a folder that contains {self.folder}"
         )
 
     def _download(self) -> str | None:
-        """Puts the set into the cache, all of it or nothing. Returns what prevented it."""
-        # Imported where it is used: it takes a second, and most runs download nothing.
+        """Download the data set into the cache, whole or not at all. Returns the problem, if any."""
+        # Imported here because it takes a second and most runs download nothing.
         from huggingface_hub import snapshot_download
 
         name, _, inside = self.folder.partition("/")
@@ -72,7 +72,7 @@ class HubSet:
         try:
             whole.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(cache() / f"{name}.lock"):
-                if whole.exists():  # another process was quicker
+                if whole.exists():  # another process has downloaded it meanwhile
                     return None
                 snapshot_download(
                     self.repo,
@@ -82,14 +82,14 @@ class HubSet:
                     local_dir=partial,
                 )
                 if not find_shards(partial / inside):
-                    return f"the hub has no {inside}/*.parquet in it"
+                    return f"the repository has no {inside}/*.parquet"
                 partial.rename(whole)
                 return None
-        except Exception as error:  # the hub's client lets through what several libraries raise
+        except Exception as error:  # the Hub's client raises the errors of several libraries
             return first_line(error)
 
 
 def cache() -> Path:
-    """Where downloads are kept: ``sheaf/data`` in ``$XDG_CACHE_HOME``, by default ``~/.cache``."""
+    """Return the folder of downloads: ``sheaf/data`` in ``$XDG_CACHE_HOME``, by default ``~/.cache``."""
     base = os.environ.get("XDG_CACHE_HOME")
     return Path(base or Path.home() / ".cache") / "sheaf" / "data"

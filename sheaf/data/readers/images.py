@@ -1,8 +1,8 @@
-"""Image files' bytes to tensors.
+"""Decoding of image files: PNG, JPEG, WebP, BMP, GIF, TIFF and PNM.
 
-Read are PNG, JPEG, WebP, BMP, GIF, TIFF and PNM. Sixteen-bit grey keeps its upper eight bits;
-palettes and CMYK become colour; what is transparent becomes white; a photograph is turned upright
-as its EXIF orientation says; of an animation the first picture counts.
+Images become 8-bit grey or colour. Sixteen-bit grey keeps its upper eight bits, palettes and CMYK become
+colour, transparent pixels become white, the EXIF orientation is applied, and an animation is represented by
+its first frame.
 """
 
 from __future__ import annotations
@@ -17,27 +17,33 @@ from PIL import Image, ImageOps
 from sheaf.core.errors import DataError
 from sheaf.data.settings import DataSettings
 
-# Named one by one: Pillow's other formats include EPS, for which it starts an interpreter.
+# An explicit list, because Pillow's other formats include EPS, for which it starts an interpreter.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 
 Pixels = npt.NDArray[np.uint8]
 
 
-def decode_image(where: str, data: bytes, settings: DataSettings) -> Pixels:
-    """One image as (C, H, W) uint8, with the size and channels that are set, otherwise its own.
+def decode_image(location: str, content: bytes, settings: DataSettings) -> Pixels:
+    """Return an image as (C, H, W) uint8, in the size and channels of ``settings`` where these are set.
+
+    Args:
+        location: where the image comes from, for messages.
+        content: the encoded file.
+        settings: ``size`` and ``channels``.
 
     Raises:
-        DataError: it cannot be read; ``where`` is named.
+        DataError: the image cannot be read.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a strange tag in a file is no matter of the user's
-            image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
+            warnings.simplefilter("ignore")  # Pillow warns of unusual but harmless tags
+            image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
             image = _grey_or_colour(ImageOps.exif_transpose(image) if image.info.get("exif") else image)
-    except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
-        reason = "it is not an image that sheaf reads" if "identify" in str(error) else error
-        raise DataError(f"{where} cannot be read: {reason}") from error
+    except Exception as error:  # Pillow's decoders raise many kinds of errors for damaged files
+        unidentified = "identify" in str(error)
+        reason = f"it is no image in a supported format ({', '.join(FORMATS)})" if unidentified else error
+        raise DataError(f"{location} cannot be read: {reason}") from error
     if settings.channels is not None:
         image = image.convert("L" if settings.channels == 1 else "RGB")
     if settings.size is not None and image.size != settings.size[::-1]:
@@ -47,7 +53,7 @@ def decode_image(where: str, data: bytes, settings: DataSettings) -> Pixels:
 
 
 def describe_image(shape: tuple[int, ...]) -> str:
-    """``32x32 colour``."""
+    """Return a description of (C, H, W) such as ``32x32 colour``."""
     channels, height, width = shape
     return f"{height}x{width} {'grey' if channels == 1 else 'colour'}"
 
@@ -61,13 +67,15 @@ def _grey_or_colour(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
-            raise ValueError("its values do not fit 16 bits")
+            raise ValueError(
+                f"its values range from {values.min()} to {values.max()}; they must fit into 16 bits"
+            )
         return Image.fromarray((values >> 8).astype(np.uint8))
     if image.mode == "F":
-        raise ValueError("its values are floating-point numbers, of which no range is known")
+        raise ValueError("its pixels are floating-point numbers of unknown range; convert it to 8 or 16 bits")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
-        paper = Image.new("RGBA", layer.size, "white")
+        background = Image.new("RGBA", layer.size, "white")
         mode = "L" if image.mode in ("LA", "La") else "RGB"
-        return Image.alpha_composite(paper, layer).convert(mode)
+        return Image.alpha_composite(background, layer).convert(mode)
     return image.convert("RGB")

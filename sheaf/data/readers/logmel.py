@@ -1,9 +1,8 @@
-"""Sound files' bytes to log-mel spectrograms, which a CNN reads as grey images.
+"""Decoding of sound files to log-mel spectrograms, which a CNN reads like grey images.
 
-Windows of 32 ms every 16 ms and 40 mel bands from 20 Hz to half the sampling rate: the sizes in
-which keyword spotting is done on small devices (Zhang et al., Hello Edge, 2017,
-https://arxiv.org/abs/1711.07128, use 40 ms and 20 ms). One second gives 63 frames at 8 kHz as at 16
-kHz. Stereo is averaged to mono.
+Windows of 32 ms every 16 ms; 40 mel bands from 20 Hz to half the sampling rate. These are about the sizes
+used for keyword spotting on small devices: Zhang et al., Hello Edge, 2017, https://arxiv.org/abs/1711.07128,
+use 40 ms and 20 ms. One second gives 63 frames at 8 kHz and at 16 kHz. Stereo is averaged to mono.
 """
 
 from __future__ import annotations
@@ -26,41 +25,51 @@ MELS = 40
 WINDOW_SECONDS = 0.032
 HOP_SECONDS = 0.016
 LOWEST_HZ = 20.0
-FLOOR = 1e-6  # added before the logarithm: silence is -13.8, not minus infinity
+FLOOR = 1e-6  # added before the logarithm, so that silence is -13.8, not minus infinity
 
 Wave = npt.NDArray[np.float32]
 
 
-def decode_sound(where: str, data: bytes) -> tuple[Wave, int]:
-    """The samples (N,) in -1..1 and how many make a second.
+def decode_sound(location: str, content: bytes) -> tuple[Wave, int]:
+    """Return the waveform, (L,) float32 in -1..1, and the sampling rate in Hz.
+
+    Args:
+        location: where the sound comes from, for messages.
+        content: the encoded file.
 
     Raises:
-        DataError: it cannot be read, is empty or not finite; ``where`` is named.
+        DataError: the sound cannot be read, is empty or is not finite.
     """
     try:
-        samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+        samples, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError) as error:
-        raise DataError(f"{where} cannot be read: it is not a sound that sheaf reads") from error
+        raise DataError(
+            f"{location} cannot be read: it is no sound in a supported format (WAV, FLAC)"
+        ) from error
     if len(samples) == 0:
-        raise DataError(f"{where} holds no sound: its length is 0")
+        raise DataError(f"{location} is empty: its length is 0; remove it")
     if not np.isfinite(samples).all():
-        raise DataError(f"{where} holds samples that are not finite")
+        raise DataError(f"{location} contains NaN or infinity; its samples must be finite")
     return samples.mean(axis=1, dtype=np.float32), int(rate)
 
 
 def fit(wave: Wave, rate: int, to_rate: int, seconds: float) -> Wave:
-    """Resampled, then cut or padded with silence: (round(seconds * to_rate),) float32."""
+    """Resample a waveform from ``rate`` to ``to_rate`` (Hz), then cut it or pad it with silence.
+
+    Returns:
+        (round(seconds * to_rate),) float32.
+    """
     length = round(seconds * to_rate)
     if rate != to_rate:
         common = math.gcd(rate, to_rate)
-        # No more is resampled than is kept; the margin lets the filter settle.
+        # Resample only what is used, plus a margin in which the filter settles.
         wave = wave[: math.ceil((seconds + 0.1) * rate)]
         wave = resample_poly(wave, to_rate // common, rate // common).astype(np.float32)
     return np.pad(wave[:length], (0, max(0, length - len(wave))))
 
 
 def log_mel(waves: Tensor, rate: int) -> Tensor:
-    """(N, L) float32 samples to (N, 1, 40, 1 + L // hop) float32."""
+    """Return the spectrograms, (N, 1, 40, 1 + L // hop) float32, of N waveforms (N, L) at ``rate`` Hz."""
     window = round(WINDOW_SECONDS * rate)
     hop = round(HOP_SECONDS * rate)
     size = 1 << (window - 1).bit_length()
@@ -79,7 +88,7 @@ def log_mel(waves: Tensor, rate: int) -> Tensor:
 
 @functools.lru_cache(maxsize=8)
 def _filters(rate: int, size: int) -> Tensor:
-    """(40, size // 2 + 1): triangles, evenly spaced on the mel scale, that each peak at 1."""
+    """Return the mel filter bank, (40, size // 2 + 1): triangles of height 1, evenly spaced in mel."""
     edges = _to_hz(torch.linspace(_to_mel(LOWEST_HZ), _to_mel(rate / 2), MELS + 2, dtype=torch.float64))
     left, centre, right = (edges[start : start + MELS, None] for start in range(3))
     hz = torch.linspace(0, rate / 2, size // 2 + 1, dtype=torch.float64)

@@ -1,7 +1,6 @@
-"""Digits: 1,797 handwritten digits, 8x8 grey, 10 classes; comes with scikit-learn.
+"""Digits: 1,797 handwritten digits, 8x8 grey, 10 classes; included in scikit-learn.
 
-Of each class, every fifth image in scikit-learn's order is a test image: 355 of them, always the
-same.
+The test split is every fifth image of each class in scikit-learn's order: 355 images, always the same.
 """
 
 from __future__ import annotations
@@ -14,26 +13,26 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from sheaf.data.readers.encoded import Encoded, Ints, Part
+from sheaf.data.class_balance import rank_in_class
+from sheaf.data.readers.encoded import Encoded, EncodedSplit, Ints
 from sheaf.data.settings import DataSettings
 
 
 def digits(settings: DataSettings, root: Path | None) -> Encoded:
-    """The set; neither argument matters to it."""
+    """Return the data set; ignores both arguments."""
     raw = load_digits()
-    pixels = np.rint(raw.images * (255 / 16)).astype(np.uint8)  # scikit-learn counts to 16
+    pixels = np.rint(raw.images * (255 / 16)).astype(np.uint8)  # scikit-learn's values are 0 to 16
     labels = raw.target.astype(np.int64)
-    rank = np.array([np.count_nonzero(labels[:at] == label) for at, label in enumerate(labels)])
 
-    def part(which: Ints) -> Part:
+    def split(members: Ints) -> EncodedSplit:
         def items(positions: Ints) -> Iterator[tuple[str, bytes]]:
-            for at in which[positions].tolist():
+            for image in members[positions].tolist():
                 file = io.BytesIO()
-                Image.fromarray(pixels[at]).save(file, "PNG")
-                yield f"image {at} of digits", file.getvalue()
+                Image.fromarray(pixels[image]).save(file, "PNG")
+                yield f"image {image} of digits", file.getvalue()
 
-        return Part(labels[which], items)
+        return EncodedSplit(labels[members], items)
 
-    is_test = rank % 5 == 4
+    is_test = rank_in_class(labels) % 5 == 4
     train, test = np.flatnonzero(~is_test), np.flatnonzero(is_test)
-    return Encoded("image", part(train), part(test), tuple("0123456789"))
+    return Encoded("image", split(train), split(test), tuple("0123456789"))

@@ -1,9 +1,9 @@
 """Speech Commands v0.02: 35 spoken words, 94,824 clips of one second at 16 kHz (Warden, 2018).
 
-The hub's own branch is a loading script, which sheaf does not execute; the parquet lies on the
-branch to which the hub converts. Its test part has no clips of most of the words, so the validation
-part, other speakers by the set's own list, is the test part here. The long recordings of background
-noise (``_silence_``) are left out.
+The parquet files are on the branch into which the Hub converts data sets, because the main branch is a
+loading script, which sheaf does not execute. The published test split lacks most of the words, so the
+validation split, which has other speakers than the training split, is the test split here. The long
+recordings of background noise (``_silence_``) are left out.
 """
 
 from sheaf.data.readers.huggingface import HubSet

@@ -1,4 +1,4 @@
-"""Small parquet sets and folders, written as they lie on the hub and with users."""
+"""Fixtures that write small images and parquet shards in the layout of the Hub."""
 
 import io
 import json

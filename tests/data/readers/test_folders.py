@@ -1,4 +1,4 @@
-"""A user's folder: one folder a class."""
+"""Folders of a user, with one subfolder per class."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +14,8 @@ from sheaf.data.settings import DataSettings
 Png = Callable[..., bytes]
 
 
-def read(folder: Path, share: float = 0.2):
-    return read_any_folder(folder, DataSettings(name="x", test_share=share))
+def read(folder: Path):
+    return read_any_folder(folder, DataSettings(name="x", test_share=0.2))
 
 
 @pytest.fixture
@@ -27,11 +27,11 @@ def folder(tmp_path: Path, png: Png) -> Path:
     return tmp_path
 
 
-def names(part) -> set[str]:
-    return {where for where, _ in part.items(np.arange(len(part.labels)))}
+def names(split) -> set[str]:
+    return {location for location, _ in split.items(np.arange(len(split.labels)))}
 
 
-def test_a_share_of_the_files_is_for_testing(folder: Path) -> None:
+def test_a_fraction_of_the_files_forms_the_test_split(folder: Path) -> None:
     encoded = read(folder)
     assert encoded.classes == ("cat", "dog")
     assert encoded.kind == "image"
@@ -40,7 +40,7 @@ def test_a_share_of_the_files_is_for_testing(folder: Path) -> None:
     assert not names(encoded.train) & names(encoded.test)
 
 
-def test_adding_files_moves_none(folder: Path, png: Png) -> None:
+def test_adding_files_does_not_move_others(folder: Path, png: Png) -> None:
     before = read(folder)
     for number in range(50, 80):
         (folder / "cat" / f"cat{number}.png").write_bytes(png())
@@ -49,7 +49,7 @@ def test_adding_files_moves_none(folder: Path, png: Png) -> None:
     assert names(before.train) <= names(after.train)
 
 
-def test_train_and_test_above(folder: Path, png: Png) -> None:
+def test_train_and_test_folders(folder: Path, png: Png) -> None:
     for part in ("train", "test"):
         (folder / part).mkdir()
     for name in ("cat", "dog"):
@@ -60,7 +60,7 @@ def test_train_and_test_above(folder: Path, png: Png) -> None:
     assert len(encoded.train.labels) == 100
     assert encoded.test.labels.tolist() == [0, 1]
     (folder / "test" / "owl").mkdir()
-    with pytest.raises(DataError, match=r"classes that .*train has not: 'owl'"):
+    with pytest.raises(DataError, match=r"classes that .*train does not have: 'owl'"):
         read(folder)
 
 
@@ -71,50 +71,50 @@ def test_sounds(tmp_path: Path) -> None:
     assert read(tmp_path).kind == "sound"
 
 
-def test_dotfiles_are_passed_over(folder: Path) -> None:
+def test_hidden_files_are_ignored(folder: Path) -> None:
     (folder / "cat" / ".DS_Store").write_bytes(b"")
     (folder / ".git").mkdir()
     (folder / "README.md").write_text("about")
     assert read(folder).classes == ("cat", "dog")
 
 
-def test_strangers_in_a_class_are_refused(folder: Path) -> None:
+def test_other_files_in_a_class_folder_are_errors(folder: Path) -> None:
     (folder / "cat" / "notes.txt").write_text("about")
-    with pytest.raises(DataError, match=r"cat/notes.txt is not an image file"):
+    with pytest.raises(DataError, match=r"cat/notes.txt is no image file"):
         read(folder)
     (folder / "cat" / "notes.txt").unlink()
     (folder / "cat" / "more").mkdir()
-    with pytest.raises(DataError, match=r"cat/more is not an image file"):
+    with pytest.raises(DataError, match=r"cat/more is no image file"):
         read(folder)
 
 
-def test_an_image_of_no_class_is_refused(folder: Path, png: Png) -> None:
+def test_an_image_outside_the_class_folders_is_an_error(folder: Path, png: Png) -> None:
     (folder / "lost.png").write_bytes(png())
-    with pytest.raises(DataError, match=r"lost.png lies in no class's folder"):
+    with pytest.raises(DataError, match=r"lost.png is in no class folder"):
         read(folder)
 
 
-def test_an_empty_class_is_refused(folder: Path) -> None:
+def test_an_empty_class_is_an_error(folder: Path) -> None:
     (folder / "owl").mkdir()
     with pytest.raises(DataError, match="owl is empty"):
         read(folder)
 
 
-def test_train_without_test_is_refused(folder: Path) -> None:
+def test_train_without_test_is_an_error(folder: Path) -> None:
     (folder / "train").mkdir()
-    with pytest.raises(DataError, match="must hold train and test"):
+    with pytest.raises(DataError, match="must contain either train and test"):
         read(folder)
 
 
-def test_nothing_that_can_be_read(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no file"):
+def test_a_folder_without_known_files_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="contains no file"):
         read(tmp_path)
     (tmp_path / "a.txt").write_text("a")
     with pytest.raises(DataError, match=r"only files that end in '.txt'"):
         read(tmp_path)
 
 
-def test_images_and_sounds_together_are_refused(folder: Path) -> None:
+def test_images_and_sounds_together_are_an_error(folder: Path) -> None:
     soundfile.write(folder / "cat" / "1.wav", np.zeros(80), 8000)
     with pytest.raises(DataError, match="both images and sounds"):
         read(folder)

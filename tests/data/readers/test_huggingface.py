@@ -1,4 +1,4 @@
-"""A set of the hub: found under the data folder, in the cache, or downloaded once and whole."""
+"""Data sets of the Hub: read from the data folder or the cache, or downloaded once and whole."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +37,9 @@ def put(shard: Shard, folder: Path) -> None:
         shard(folder / f"plain/{split}-00000-of-00001.parquet", [0, 1], ["cat", "dog"])
 
 
-def test_the_data_folder_comes_first(tmp_path: Path, shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_data_folder_has_precedence(
+    tmp_path: Path, shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(shard, tmp_path / "root/pets")
     calls = hub(monkeypatch, lambda folder: None)
     encoded = SET(SETTINGS, tmp_path / "root")
@@ -46,7 +48,7 @@ def test_the_data_folder_comes_first(tmp_path: Path, shard: Shard, monkeypatch: 
     assert calls == []
 
 
-def test_it_is_downloaded_once(tmp_path: Path, shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_set_is_downloaded_once(tmp_path: Path, shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = hub(monkeypatch, lambda folder: put(shard, folder))
     for _ in range(2):
         assert SET(SETTINGS, None).train.labels.tolist() == [0, 1]
@@ -57,19 +59,19 @@ def test_it_is_downloaded_once(tmp_path: Path, shard: Shard, monkeypatch: pytest
     assert (cache() / "pets/plain/train-00000-of-00001.parquet").is_file()
 
 
-def test_a_broken_off_download_is_taken_up_again(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_download_can_be_repeated(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
     def half(folder: Path) -> None:
         shard(folder / "plain/train-00000-of-00001.parquet", [0, 1])
         raise TimeoutError("the line is dead\nand more")
 
     hub(monkeypatch, half)
-    with pytest.raises(DataError, match=r"nor can it be downloaded \(the line is dead\)"):
+    with pytest.raises(DataError, match=r"its download failed: the line is dead;"):
         SET(SETTINGS, None)
     hub(monkeypatch, lambda folder: put(shard, folder))
     assert SET(SETTINGS, None).test.labels.tolist() == [0, 1]
 
 
-def test_a_repository_without_the_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repository_without_shards_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     hub(monkeypatch, lambda folder: folder.mkdir())
-    with pytest.raises(DataError, match=r"the hub has no plain/\*\.parquet in it"):
+    with pytest.raises(DataError, match=r"the repository has no plain/\*\.parquet"):
         SET(SETTINGS, None)

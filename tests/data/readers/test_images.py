@@ -1,4 +1,4 @@
-"""Image files of every sort become uint8 of one or three channels."""
+"""Image files of all formats are decoded to uint8 with one or three channels."""
 
 import io
 
@@ -33,7 +33,7 @@ def test_sixteen_bits_keep_the_upper_eight() -> None:
     assert decode_image("a", encoded(deep), PLAIN).tolist() == [[[0, 0, 1, 255]]]
 
 
-def test_transparent_is_white() -> None:
+def test_transparent_pixels_become_white() -> None:
     layer = Image.new("RGBA", (2, 1), (10, 20, 30, 255))
     layer.putpixel((1, 0), (10, 20, 30, 0))
     assert decode_image("a", encoded(layer), PLAIN)[:, 0].T.tolist() == [[10, 20, 30], [255, 255, 255]]
@@ -50,7 +50,7 @@ def test_black_and_white_becomes_grey() -> None:
     assert decode_image("a", encoded(Image.new("1", (2, 2), 1)), PLAIN).tolist() == [[[255, 255]] * 2]
 
 
-def test_photographs_are_turned_upright() -> None:
+def test_the_exif_orientation_is_applied() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encoded(Image.new("RGB", (4, 2)), "JPEG", exif=exif.tobytes())
@@ -63,12 +63,12 @@ def test_size_is_rows_then_columns() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"not an image", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"])
-def test_what_is_no_image_is_named(data: bytes) -> None:
+def test_an_unknown_format_is_an_error(data: bytes) -> None:
     with pytest.raises(DataError, match=r"cat/1.png cannot be read"):
         decode_image("cat/1.png", data, PLAIN)
 
 
-def test_a_cut_off_file_is_named() -> None:
+def test_a_truncated_file_is_an_error() -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
     for form in ("PNG", "JPEG"):
         data = encoded(noise, form)

@@ -1,4 +1,4 @@
-"""Sounds become log-mel spectrograms."""
+"""Sounds are decoded to log-mel spectrograms."""
 
 import io
 
@@ -39,7 +39,7 @@ def test_a_higher_tone_is_loudest_in_a_higher_band() -> None:
 
 
 def test_a_tone_peaks_in_the_band_around_it() -> None:
-    # Band centres lie evenly between mel(20) and mel(4000): 1000 Hz is 1000 mel, so the 19th of 40 gaps.
+    # Band centres are evenly spaced from mel(20) to mel(4000); 1000 Hz is 1000 mel, in the 19th of 40 gaps.
     step = (2595 * np.log10(1 + 4000 / 700) - 2595 * np.log10(1 + 20 / 700)) / 41
     expected = round((1000.0 - 2595 * np.log10(1 + 20 / 700)) / step) - 1
     features = log_mel(torch.from_numpy(tone(1000)).float()[None], 8000)
@@ -62,14 +62,14 @@ def test_fit_cuts_pads_and_resamples() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("content", "message"),
     [
         (b"no sound", "u/1.wav cannot be read"),
-        (wav(np.zeros(0)), "u/1.wav holds no sound"),
-        (wav(np.array([0.0, np.nan]), subtype="FLOAT"), "u/1.wav holds samples that are not finite"),
+        (wav(np.zeros(0)), "u/1.wav is empty"),
+        (wav(np.array([0.0, np.nan]), subtype="FLOAT"), "u/1.wav contains NaN or infinity"),
     ],
-    ids=["no sound", "empty", "not finite"],  # a float file holds the second it was written in
+    ids=["no sound", "empty", "not finite"],  # fixed ids: a float WAV file contains its time stamp
 )
-def test_what_is_no_sound_is_named(data: bytes, said: str) -> None:
-    with pytest.raises(DataError, match=said):
-        decode_sound("u/1.wav", data)
+def test_an_invalid_sound_is_an_error(content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        decode_sound("u/1.wav", content)

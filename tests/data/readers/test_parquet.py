@@ -1,4 +1,4 @@
-"""The hub's parquet layout, and what may be wrong with it."""
+"""Parquet shards in the layout of the Hub, and their possible defects."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ def folder(tmp_path: Path, shard: Shard) -> Path:
     return tmp_path
 
 
-def test_shards_in_order_columns_by_type_names_from_metadata(folder: Path) -> None:
+def test_a_set_of_several_shards(folder: Path) -> None:
     read = read_parquet(folder)
     assert read.kind == "image"
     assert read.classes == ("cat", "dog")
@@ -30,15 +30,15 @@ def test_shards_in_order_columns_by_type_names_from_metadata(folder: Path) -> No
     assert read.test.labels.tolist() == [1, 0]
 
 
-def test_only_wanted_rows_are_read_and_named(folder: Path) -> None:
+def test_selected_rows_come_with_their_locations(folder: Path) -> None:
     items = list(read_parquet(folder).train.items(np.array([1, 4, 6])))
-    assert [where.rpartition("/")[0].split(" ")[1] for where, _ in items] == ["1", "4", "1"]
+    assert [location.rpartition("/")[0].split(" ")[1] for location, _ in items] == ["1", "4", "1"]
     assert items[2][0].endswith("train-00001-of-00002.parquet")
     every = [data for _, data in read_parquet(folder).train.items(np.arange(7))]
     assert [data for _, data in items] == [every[1], every[4], every[6]]
 
 
-def test_folders_may_say_the_split(tmp_path: Path, shard: Shard) -> None:
+def test_folders_may_be_named_like_the_splits(tmp_path: Path, shard: Shard) -> None:
     shard(tmp_path / "v1/train/0000.parquet", [0, 1])
     shard(tmp_path / "v1/validation/0000.parquet", [1, 0, 0])
     read = read_parquet(tmp_path)
@@ -46,7 +46,7 @@ def test_folders_may_say_the_split(tmp_path: Path, shard: Shard) -> None:
     assert read.test.labels.tolist() == [1, 0, 0]
 
 
-def test_the_only_class_label_stands_for_label(tmp_path: Path, shard: Shard) -> None:
+def test_the_only_class_label_is_the_label_column(tmp_path: Path, shard: Shard) -> None:
     for split in ("train", "test"):
         shard(tmp_path / f"{split}.parquet", [0, 1], NAMES, label="fine_label")
     assert read_parquet(tmp_path).classes == ("cat", "dog")
@@ -61,86 +61,88 @@ def test_a_class_can_be_left_out(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"),
+    ("labels", "message"),
     [
         ([0, -1, -1], r"row 1 of .*train-1.parquet: label is -1, .*unlabelled.*2 of 3 rows"),
         ([0, 1, 7], r"row 2 of .*label is 7, must be 0 to 1; 1 of 3"),
         ([0, None, 1], r"row 1 of .*has no label"),
     ],
 )
-def test_bad_labels_are_named(tmp_path: Path, shard: Shard, labels: list[int | None], said: str) -> None:
+def test_invalid_labels_are_errors(
+    tmp_path: Path, shard: Shard, labels: list[int | None], message: str
+) -> None:
     shard(tmp_path / "train-1.parquet", labels, NAMES)
     shard(tmp_path / "test-1.parquet", [0, 1], NAMES)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         read_parquet(tmp_path)
 
 
-def test_the_row_is_counted_within_its_shard(folder: Path, shard: Shard) -> None:
+def test_the_row_in_a_message_is_counted_within_its_shard(folder: Path, shard: Shard) -> None:
     shard(folder / "data/train-00001-of-00002.parquet", [1, 5], NAMES)
     with pytest.raises(DataError, match=r"row 1 of .*train-00001"):
         read_parquet(folder)
 
 
-def test_a_row_without_bytes_is_named(tmp_path: Path, shard: Shard, png: Callable[..., bytes]) -> None:
+def test_a_row_without_bytes_is_an_error(tmp_path: Path, shard: Shard, png: Callable[..., bytes]) -> None:
     shard(tmp_path / "train-0.parquet", [0, 1], NAMES, images=[png(), None])
     shard(tmp_path / "test-0.parquet", [0, 1], NAMES)
-    with pytest.raises(DataError, match=r"row 1 of .*train-0.parquet holds no bytes"):
+    with pytest.raises(DataError, match=r"row 1 of .*train-0.parquet contains no bytes"):
         list(read_parquet(tmp_path).train.items(np.arange(2)))
 
 
-def test_labels_that_are_no_integers(tmp_path: Path, shard: Shard) -> None:
+def test_labels_must_be_integers(tmp_path: Path, shard: Shard) -> None:
     for split in ("train", "test"):
         shard(tmp_path / f"{split}-0.parquet", [0, 1], kind=pa.float64())
-    with pytest.raises(DataError, match="must hold integers and holds double"):
+    with pytest.raises(DataError, match="must contain integers, not double"):
         read_parquet(tmp_path)
 
 
-def test_no_label_column(tmp_path: Path, shard: Shard) -> None:
+def test_a_missing_label_column_is_an_error(tmp_path: Path, shard: Shard) -> None:
     for split in ("train", "test"):
         shard(tmp_path / f"{split}-0.parquet", [0, 1], label="target")
     with pytest.raises(DataError, match="has no column 'label', only 'id', 'picture', 'target'"):
         read_parquet(tmp_path)
 
 
-def test_a_missing_shard(folder: Path) -> None:
+def test_a_missing_shard_is_an_error(folder: Path) -> None:
     (folder / "data/train-00001-of-00002.parquet").unlink()
     with pytest.raises(DataError, match="has 1 of 2 train shards"):
         read_parquet(folder)
 
 
-def test_no_test_part(folder: Path) -> None:
+def test_a_missing_test_split_is_an_error(folder: Path) -> None:
     (folder / "data/test-00000-of-00001.parquet").unlink()
     with pytest.raises(DataError, match=r"has no test-\*\.parquet, only 'train'"):
         read_parquet(folder)
 
 
-def test_two_sets_in_one_folder(folder: Path, shard: Shard) -> None:
+def test_two_sets_in_one_folder_are_an_error(folder: Path, shard: Shard) -> None:
     shard(folder / "other/train-0.parquet", [0, 1])
-    with pytest.raises(DataError, match="several sets"):
+    with pytest.raises(DataError, match="several data sets"):
         read_parquet(folder)
 
 
-def test_a_shard_of_no_split(folder: Path, shard: Shard) -> None:
+def test_a_shard_of_no_split_is_an_error(folder: Path, shard: Shard) -> None:
     shard(folder / "data/extra.parquet", [0, 1])
-    with pytest.raises(DataError, match=r"extra.parquet says neither train"):
+    with pytest.raises(DataError, match=r"extra.parquet is of no split"):
         read_parquet(folder)
 
 
 def test_classes_must_agree(folder: Path, shard: Shard) -> None:
     shard(folder / "data/test-00000-of-00001.parquet", [0, 1], NAMES[::-1])
-    with pytest.raises(DataError, match="do not name the same classes"):
+    with pytest.raises(DataError, match="have different class names"):
         read_parquet(folder)
 
 
 @pytest.mark.parametrize("keep", [0, 10, -20])
-def test_a_damaged_file_is_named(folder: Path, keep: int) -> None:
+def test_a_damaged_file_is_an_error(folder: Path, keep: int) -> None:
     path = folder / "data/test-00000-of-00001.parquet"
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(DataError, match=r"test-00000-of-00001.parquet is damaged"):
         read_parquet(folder)
 
 
-def test_damaged_pages_are_named(tmp_path: Path, shard: Shard) -> None:
+def test_a_damaged_page_is_an_error(tmp_path: Path, shard: Shard) -> None:
     for split in ("train", "test"):
         path = shard(tmp_path / f"{split}-0.parquet", [0, 1] * 50, NAMES)
     data = bytearray(path.read_bytes())

@@ -1,0 +1,83 @@
+"""The data of a single device: a folder of files, or a file of tensors."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sheaf.core.dataset import Dataset, Samples
+from sheaf.core.errors import DataError
+from sheaf.data.readers.any_folder import read_any_folder
+from sheaf.data.readers.decode import decode
+from sheaf.data.readers.encoded import abbreviate
+from sheaf.data.settings import DataSettings
+from sheaf.data.validation import check_samples
+
+SPLITS = ("train", "test")
+
+
+def load_device_data(settings: DataSettings, classes: tuple[str, ...]) -> Dataset:
+    """Read one device's data and map its labels to the classes of the fleet.
+
+    Args:
+        settings: ``name`` is a folder, or a file that ``save_device_data`` wrote.
+        classes: the K class names of the fleet. A device may lack some of them.
+
+    Returns:
+        A data set without mean, standard deviation and fingerprint, which the fleet supplies.
+
+    Raises:
+        DataError: the data cannot be read, or has a class that is not among ``classes``.
+    """
+    path = Path(settings.name)
+    if path.is_dir():
+        encoded = read_any_folder(path, settings)
+        train, test, _ = decode(settings.name, encoded, settings)
+        names = encoded.classes
+        labels = torch.from_numpy(encoded.train.labels), torch.from_numpy(encoded.test.labels)
+    elif path.suffix == ".safetensors":
+        (train, test), labels, names = _read(path)
+    else:
+        raise DataError(f"{path} must be a folder or a .safetensors file")
+    splits = Samples.of(train, labels[0]), Samples.of(test, labels[1])
+    dataset = Dataset(path.name, *splits, names, (), (), "")
+    for name, samples in zip(SPLITS, splits, strict=True):
+        check_samples(f"{path}: the {name} split", samples, dataset)
+    present = sorted(set(torch.cat(labels).tolist()))
+    if unknown := [names[label] for label in present if names[label] not in classes]:
+        raise DataError(
+            f"{path} has classes that the fleet does not have: {abbreviate(unknown)}; "
+            f"the fleet has {abbreviate(classes)}"
+        )
+    new_label = torch.tensor([classes.index(name) if name in classes else -1 for name in names])
+    mapped_train, mapped_test = (Samples.of(samples.inputs, new_label[samples.labels]) for samples in splits)
+    return replace(dataset, train=mapped_train, test=mapped_test, classes=classes)
+
+
+def save_device_data(path: Path, train: Samples, test: Samples, classes: tuple[str, ...]) -> None:
+    """Write one device's decoded data as safetensors, for ``load_device_data``."""
+    tensors = {}
+    for name, samples in zip(SPLITS, (train, test), strict=True):
+        tensors[f"{name}.inputs"] = samples.inputs[samples.positions]
+        tensors[f"{name}.labels"] = samples.labels
+    save_file(tensors, path, {"classes": json.dumps(classes)})
+
+
+def _read(path: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], tuple[str, ...]]:
+    """Return (inputs of both splits, labels of both, class names) from a file of ``save_device_data``."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            names = tuple(str(name) for name in json.loads(file.metadata()["classes"]))
+            train, test = (
+                (file.get_tensor(f"{name}.inputs"), file.get_tensor(f"{name}.labels")) for name in SPLITS
+            )
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is damaged or does not contain a device's data: {error}") from error
+    return (train[0], test[0]), (train[1], test[1]), names
