@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import prod
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from sheaf.core.types import Params
+from sheaf.merges.average import Contribution, average
+from sheaf.submodels.submodel import SubModel
 
 SHAPE = (3, 9, 8)
 
@@ -156,3 +162,11 @@ def logits(model: nn.Module, params: dict[str, Tensor], x: Tensor) -> Tensor:
     model.load_state_dict(params, strict=True, assign=True)
     with torch.no_grad():
         return model.eval()(x)
+
+
+def bind(
+    theta: Params, submodels: Iterable[tuple[SubModel, Params, float]], unheld: Literal["keep", "zero"]
+) -> dict[str, Tensor]:
+    """Average sub-models, given as (sub-model, its parameters, weight)."""
+    contributions = (Contribution(params, weight, submodel) for submodel, params, weight in submodels)
+    return average(theta, contributions, unheld)

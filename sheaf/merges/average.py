@@ -1,216 +1,189 @@
-"""Merge by coverage: each coordinate of the global model is averaged over the sites that hold it."""
+"""Average models: each coordinate is averaged over the sites that hold it."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from sheaf.core.thread_pool import side_by_side
 from sheaf.core.types import Params
-from sheaf.merges.addition import Add, addition
 from sheaf.submodels.submodel import SubModel
 
+PIECE = 2**18
+"""Entries of a tensor that are summed at a time: 2 MiB in float64, which stays in a core's cache."""
 
-def average(theta: Params, weighted: Iterable[tuple[Params, float]]) -> dict[str, Tensor]:
-    """sum_k w_k theta_k / sum_k w_k for floating tensors; integer buffers are those of the first site.
+WINDOW_BYTES = 2**28
+"""Updates are read a few at a time, up to this size together; at least one."""
 
-    Sums run in float64 in the order given. However many updates there are, one model is held, and so many
-    updates at a time as fit ``AT_ONCE``, at least one. Integer buffers (batch norm's step counters) mean
-    nothing averaged, so they are taken, not averaged.
+SMALL, SMALL_TENSORS = 2_000_000, 30_000
+"""A model of at most this many entries, in all or on average a tensor, is summed on one core."""
+
+Count = float | Tensor
+"""The weight gathered by the coordinates of a tensor: one number, or float64 broadcast to its shape."""
+
+
+class Contribution(NamedTuple):
+    """One site's parameters and their weight in an average.
+
+    Attributes:
+        params: of the whole model, or of ``submodel``. Not modified.
+        weight: at least 0.
+        submodel: the sub-model that the parameters are of; None for the whole model.
+        entry_weights: tensor name -> weights that replace ``weight`` for its entries, broadcast to the
+            tensor's shape. Only for the whole model.
+    """
+
+    params: Params
+    weight: float
+    submodel: SubModel | None = None
+    entry_weights: Mapping[str, Tensor] = {}
+
+
+def average(
+    theta: Params, contributions: Iterable[Contribution], unheld: Literal["keep", "zero"] = "keep"
+) -> dict[str, Tensor]:
+    """Return theta[i] = sum_k w_k theta_k[i] / sum_k w_k, over the sites k that hold coordinate i.
+
+    Sums run in float64 in the order given: the bits depend neither on the number of cores nor on how many
+    updates are read at a time. Memory holds the sums and ``WINDOW_BYTES`` of updates, for any number of sites.
+    Integer buffers, such as the step counters of batch norm, are those of the first site.
 
     Args:
-        theta: what is being merged into: gives the names, shapes and types of the result.
-        weighted: each site's parameters with its weight, in the fixed order of sites.
+        theta: the model that is merged into; gives the names, shapes and types of the result.
+        contributions: one for each site, in the fixed order of sites. A sub-model's "other" row is folded
+            into the rows of its classes first (``SubModel.fold_other``).
+        unheld: coordinates of total weight 0 keep their value in ``theta`` (HeteroFL, FedRolex), or become 0
+            (the weights between the blocks of decoupled sub-models).
 
     Raises:
-        ValueError: there is nothing to merge, or the weights sum to nothing.
+        ValueError: there is nothing to merge, or the weights sum to 0.
     """
     floating = {name: value for name, value in theta.items() if value.is_floating_point()}
-    sums = {name: torch.empty(value.shape, dtype=torch.float64) for name, value in floating.items()}
-    merged: dict[str, Tensor] = {}
+    sums = {name: torch.zeros(value.shape, dtype=torch.float64) for name, value in floating.items()}
+    counts: dict[str, Count] = dict.fromkeys(floating, 0.0)
+    buffers: dict[str, Tensor] = {}
     total = 0.0
-    with _cores_for(theta) as cores:
-        for window in _windows(weighted, sum(value.nbytes for value in theta.values())):
-            begins = total == 0
-            total += sum(weight for _, weight in window)
-            beside = _beside(sums, [params for params, _ in window])
-            add = addition(len(window) * sum(value.numel() for value in sums.values()))
-            _dealt(cores, _add, beside, [weight for _, weight in window], begins, add)
-            for name in theta.keys() - sums.keys():
-                merged.setdefault(name, window[0][0][name])
-            window.clear()  # before the next ones come
+    with cores_for(theta) as cores:
+        for window in _windows(contributions, sum(value.nbytes for value in theta.values())):
+            total += sum(each.weight for each in window)
+            buffers = buffers or {name: window[0].params[name] for name in theta.keys() - floating.keys()}
+            _deal(cores, _add, _pieces(sums, window), [each.weight for each in window])
+            for each in window:
+                _add_by_entry(sums, counts, each)
+                _count(counts, sums, each)
+            window.clear()  # frees the updates before the next ones are read
         if total <= 0:
             raise ValueError("a merge needs at least one update of positive weight")
         means = {name: torch.empty(value.shape, dtype=value.dtype) for name, value in floating.items()}
-        _dealt(cores, _divide, _beside(sums, [means]), total)
-    return {name: means[name] if name in means else merged[name] for name in theta}
+        dense = [name for name in floating if isinstance(counts[name], float)]  # count: total
+        _deal(cores, _divide, [pair for name in dense for pair in _split(sums[name], [means[name]])], total)
+    for name, count in counts.items():
+        if isinstance(count, Tensor):
+            mean = sums.pop(name).div_(count).to(means[name].dtype)
+            means[name] = torch.where(
+                count > 0, mean, theta[name] if unheld == "keep" else mean.new_zeros(())
+            )
+    return {name: means[name] if name in means else buffers[name] for name in theta}
 
 
-_Beside = tuple[Tensor, tuple[Tensor, ...]]
-"""A piece of a tensor, and the same piece of others."""
+Piece = tuple[Tensor, Sequence[Tensor]]
+"""A view of a sum, and the same entries of several models."""
 
 
-def _beside(sums: Mapping[str, Tensor], others: Sequence[Params]) -> list[_Beside]:
-    """Every piece of the sums: what is added to it, of several updates, finds it in the cache."""
-    beside = []
-    for name, own in sums.items():
-        of_others = zip(*(_pieces(other[name]) for other in others), strict=True)
-        beside += list(zip(_pieces(own), of_others, strict=True))
-    return beside
-
-
-def _pieces(value: Tensor) -> Sequence[Tensor]:
-    return (value,) if value.numel() <= PIECE else torch.split(value.reshape(-1), PIECE)
-
-
-def _add(piece: _Beside, weights: Sequence[float], begins: bool, add: Add) -> None:
-    total, values = piece
-    if begins:
-        total.zero_()
-    add(total, values, weights)
-
-
-def _divide(piece: _Beside, by: float) -> None:
-    total, (mean,) = piece
-    mean.copy_(total.div_(by))
-
-
-def _windows(weighted: Iterable[tuple[Params, float]], size: int) -> Iterator[list[tuple[Params, float]]]:
-    """So many at a time as fit ``AT_ONCE``, of ``size`` bytes each."""
-    left = iter(weighted)
-    while window := list(islice(left, max(1, AT_ONCE // max(1, size)))):
+def _windows(contributions: Iterable[Contribution], size: int) -> Iterator[list[Contribution]]:
+    """Yield contributions of one sub-model, up to ``WINDOW_BYTES`` together at ``size`` bytes each."""
+    most = max(1, WINDOW_BYTES // max(1, size))
+    window: list[Contribution] = []
+    for each in contributions:
+        if window and each.submodel is not window[0].submodel:
+            yield window
+            window = []
+        window.append(_folded(each))
+        del each  # the consumer frees the window while the next update is read
+        if len(window) == most:
+            yield window
+            window = []
+    if window:
         yield window
 
 
-def _dealt(cores: int, do: Callable[..., None], pieces: Sequence[_Beside], *with_it: Any) -> None:
-    """Does it with every piece, dealt out to the cores; each is summed in one order on however many."""
+def _folded(each: Contribution) -> Contribution:
+    if each.submodel is None or not each.submodel.cut.other:
+        return each
+    return each._replace(params=each.submodel.fold_other(each.params))
+
+
+def _pieces(sums: Mapping[str, Tensor], window: Sequence[Contribution]) -> list[Piece]:
+    """Return every sum in pieces that fit a core's cache, each with its entries in the window's models."""
+    pieces: list[Piece] = []
+    submodel, by_entry = window[0].submodel, window[0].entry_weights
+    for name, total in sums.items():
+        values = [each.params[name] for each in window]
+        if submodel is not None:
+            for inside, own in submodel.blocks(name):
+                pieces.append((total[inside], [value[own] for value in values]))
+        elif name not in by_entry:
+            pieces += _split(total, values)
+    return pieces
+
+
+def _split(total: Tensor, values: Sequence[Tensor]) -> list[Piece]:
+    if total.numel() <= PIECE:
+        return [(total, values)]
+    flat = [torch.split(value.reshape(-1), PIECE) for value in (total, *values)]
+    return [(first, rest) for first, *rest in zip(*flat, strict=True)]
+
+
+def _deal(cores: int, function: Callable[..., None], pieces: Sequence[Piece], *arguments: Any) -> None:
+    """Call the function with every piece, spread over the cores."""
 
     def of_core(core: int) -> None:
         for piece in pieces[core::cores]:
-            do(piece, *with_it)
+            function(piece, *arguments)
 
     side_by_side(of_core, range(cores))
 
 
-def average_by_entry(
-    theta: Params, weighted: Iterable[tuple[Params, float, Mapping[str, Tensor]]]
-) -> dict[str, Tensor]:
-    """``average``, where the entries of some tensors have weights of their own.
-
-    Args:
-        theta: see ``average``; an entry whose own weights sum to nothing stays as it is here.
-        weighted: each site's parameters, their weight, and by name the weights of entries, of the tensor's
-            shape or broadcast to it: the same names from every site.
-
-    Raises:
-        ValueError: see ``average``.
-    """
-    sums: dict[str, Tensor] = {}
-    totals: dict[str, Tensor] = {}
-
-    def summed() -> Iterator[tuple[Params, float]]:
-        for params, weight, own in weighted:
-            for name, entries in own.items():
-                part = params[name].double().mul(entries)
-                sums[name] = sums[name].add_(part) if name in sums else part
-                totals[name] = totals[name].add_(entries) if name in totals else entries.double().clone()
-            yield params, weight
-
-    merged = average(theta, summed())
-    for name, total in totals.items():
-        value = theta[name]
-        merged[name] = torch.where(total > 0, sums.pop(name).div_(total).to(value.dtype), value)
-    return merged
+def _add(piece: Piece, weights: Sequence[float]) -> None:
+    total, values = piece
+    for value, weight in zip(values, weights, strict=True):
+        total.add_(value, alpha=weight)
 
 
-def misfit(theta: Params, params: Params) -> str | None:
-    """Why ``params`` cannot stand in for ``theta``: a name, a shape, a type, a value; None where it can."""
-    if missing := [name for name in theta if name not in params]:
-        return f"{missing[0]} is missing"
-    if foreign := [name for name in params if name not in theta]:
-        return f"{foreign[0]} is not a parameter of the model"
-    with _cores_for(theta):
-        for name, value in params.items():
-            expected = theta[name]
-            if value.shape != expected.shape:
-                return f"{name} has shape {tuple(value.shape)} instead of {tuple(expected.shape)}"
-            if value.dtype != expected.dtype:
-                return f"{name} is {value.dtype} instead of {expected.dtype}"
-            if value.is_floating_point() and not _is_finite(value):
-                return f"{name} has values that are not finite"
-    return None
+def _divide(piece: Piece, count: float) -> None:
+    total, (mean,) = piece
+    mean.copy_(total.div_(count))
 
 
-def _is_finite(value: Tensor) -> bool:
-    """A sum is a tenth of the work, and finite only if all is; where it is not, it may just be too large."""
-    return math.isfinite(value.sum().item()) or bool(value.isfinite().all())
+def _add_by_entry(sums: dict[str, Tensor], counts: dict[str, Count], each: Contribution) -> None:
+    for name, weights in each.entry_weights.items():
+        sums[name] += each.params[name].double().mul(weights)
+        counts[name] = weights.double() + counts[name]
 
 
-PIECE = 2**18
-"""How many numbers are added at a time: 2 MiB of float64, beside which starting an operation is little."""
-
-AT_ONCE = 2**28
-"""Bytes of updates that are added in one go over the sums."""
-
-SMALL, SMALL_TENSORS = 2_000_000, 30_000
-"""Up to so many numbers, or so many a tensor, a second core gains less than waiting for it can cost."""
+def _count(counts: dict[str, Count], sums: Mapping[str, Tensor], each: Contribution) -> None:
+    """Add the weight of a contribution to the counts of the coordinates that it holds."""
+    for name, count in counts.items():
+        if name in each.entry_weights:
+            continue
+        if each.submodel is None:
+            counts[name] = count + each.weight
+        else:
+            counts[name] = each.submodel.add_weight(name, count, sums[name].shape, each.weight)
 
 
 @contextmanager
-def _cores_for(theta: Params) -> Iterator[int]:
-    """One core for a small model: waiting for one that others use costs most of a merge of many updates."""
+def cores_for(theta: Params) -> Iterator[int]:
+    """Yield the number of cores to sum on: one for a small model, where starting more takes longer."""
     threads = torch.get_num_threads()
     try:
-        numbers = sum(value.numel() for value in theta.values())
-        if numbers <= max(SMALL, SMALL_TENSORS * len(theta)):
+        entries = sum(value.numel() for value in theta.values())
+        if entries <= max(SMALL, SMALL_TENSORS * len(theta)):
             torch.set_num_threads(1)
         yield torch.get_num_threads()
     finally:
         torch.set_num_threads(threads)
-
-
-def bind(
-    theta: Params, contributions: Iterable[tuple[SubModel, Params, float]], fill: Literal["zero", "keep"]
-) -> dict[str, Tensor]:
-    """The global model from the parts: each coordinate averaged over the parts that hold it.
-
-    theta[i] = sum_k w_k theta_k[i] / sum_k w_k over the parts k that hold i. Sums run in float64 in the
-    order given, and hold one model and one part at a time however many there are. Integer buffers (batch
-    norm's step counters) are those of the first. With whole parts this is ``coverage.average``.
-
-    Args:
-        theta: what is being merged into: gives the names, shapes and types of the result.
-        contributions: each site's part, its parameters and its weight, in the fixed order of sites.
-        fill: what no part holds becomes 0 (the weights between the blocks of decoupled parts), or
-            stays as it is in ``theta`` (HeteroFL, FedRolex).
-
-    Raises:
-        ValueError: there is nothing to merge, or the weights sum to nothing.
-    """
-    floating = {name: value for name, value in theta.items() if value.is_floating_point()}
-    sums = {name: torch.zeros(value.shape, dtype=torch.float64) for name, value in floating.items()}
-    counts = {name: torch.zeros([1] * value.dim(), dtype=torch.float64) for name, value in floating.items()}
-    taken: dict[str, Tensor] = {}
-    total = 0.0
-    for part, params, weight in contributions:
-        total += weight
-        part.put(sums, counts, params, weight)
-        taken = taken or {name: value for name, value in params.items() if name not in floating}
-    if total <= 0:
-        raise ValueError("a merge needs at least one update of positive weight")
-    merged = {}
-    for name, value in theta.items():
-        if name not in floating:
-            merged[name] = taken[name]
-            continue
-        count = counts.pop(name)
-        mean = sums.pop(name).div_(count).to(value.dtype)
-        unheld = value if fill == "keep" else torch.zeros((), dtype=value.dtype)
-        merged[name] = torch.where(count > 0, mean, unheld)
-    return merged

@@ -1,4 +1,4 @@
-"""What the robust merges share: a function of each coordinate's values over the edges."""
+"""Merge coordinate by coordinate: a function of the sorted values of all edges (median, trimmed mean)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from sheaf.core.task import Update
 from sheaf.core.types import Params
 
 ENTRIES = 2**22
-"""How many numbers are held at a time, over all updates: 32 MiB in float64."""
+"""Entries held at a time, over all updates: 32 MiB in float64."""
 
 
 def coordinatewise(
     theta: Params, updates: Sequence[Update], reduce: Callable[[Tensor], Tensor]
 ) -> dict[str, Tensor]:
-    """``reduce`` of every coordinate's values, sorted over the M updates; see ``coverage.average``.
+    """Return ``reduce`` of every coordinate's values, sorted over the M updates.
 
-    Rows of one tensor are read from all updates at a time, never a whole model.
+    Reads some rows of one tensor from all updates at a time, never a whole model. Integer buffers are
+    those of the first site.
 
     Args:
         reduce: (M, ...) float64, ascending along the first dimension -> (...).
@@ -38,7 +39,7 @@ def coordinatewise(
         together = max(1, ENTRIES * rows // max(1, value.numel() * len(updates)))
         pieces = []
         for start in range(0, rows, together):
-            lying = [update.rows(name, start, start + together).double() for update in updates]
-            pieces.append(reduce(torch.stack(lying).sort(0).values).to(value.dtype))
+            rows_of = [update.rows(name, start, start + together).double() for update in updates]
+            pieces.append(reduce(torch.stack(rows_of).sort(0).values).to(value.dtype))
         merged[name] = torch.cat(pieces) if value.dim() else pieces[0]
     return merged

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from sheaf.core.recipe import Recipe
 from sheaf.core.types import Params
-from sheaf.merges.average import bind
+from sheaf.merges.average import average
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges
@@ -50,7 +50,7 @@ def average_parts(self: RoundsOfParts, theta: Params, fleet: Edges, cloud: Cloud
     for n in range(1, self.rounds + 1):
         cuts = fleet.cut(self.cut, n - 1)
         updates = fleet.train(theta, self.local, cuts=cuts)
-        theta = bind(theta, fleet.parts(updates, by_examples=True), fill="keep")
+        theta = average(theta, fleet.contributions(updates, by_examples=True))
         log("average", cloud.evaluate(theta), n)
     fleet.adopt(theta, cuts)
     log("after update", fleet.evaluate(), self.rounds)

@@ -17,7 +17,7 @@ from pydantic import Field
 from sheaf.core.recipe import Recipe, Ridge, Share
 from sheaf.core.settings import settings
 from sheaf.core.types import Params
-from sheaf.merges.average import bind
+from sheaf.merges.average import average
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges
@@ -81,7 +81,7 @@ class Decoupled:
         harvest = fleet.train(theta, self.train, cuts=cuts, outliers=outliers)
         log("apart", fleet.evaluate())
         for n in range(1, self.rounds + 1):
-            theta = bind(theta, fleet.parts(harvest, by_examples=False), fill="zero")
+            theta = average(theta, fleet.contributions(harvest, by_examples=False), unheld="zero")
             log("bound", cloud.evaluate(theta), n)
             theta = self._improve(theta, cloud, log, n)
             if self.retrain:

@@ -12,7 +12,7 @@ from sheaf.core.task import Fleet, TaskKind, Update
 from sheaf.core.tensor_file import Blob
 from sheaf.core.types import CLOUD, Params
 from sheaf.core.wire_format import decode_samples
-from sheaf.merges.average import misfit
+from sheaf.merges.check import misfit
 from sheaf.runtime.calls import Calls
 from sheaf.runtime.worker import Worker
 

@@ -16,12 +16,11 @@ from sheaf.core.task import Absence, Fleet, TaskKind, Update
 from sheaf.core.tensor_file import Blob
 from sheaf.core.types import Params
 from sheaf.core.wire_format import encode_samples
-from sheaf.merges.average import misfit
+from sheaf.merges.average import Contribution
+from sheaf.merges.check import misfit
 from sheaf.merges.merge import Merge
 from sheaf.runtime.calls import Calls, check_quorum
-from sheaf.submodels.scheme import SiteNeeds
-from sheaf.submodels.submodel import SubModel
-from sheaf.submodels.scheme import Scheme
+from sheaf.submodels.scheme import Scheme, SiteNeeds
 from sheaf.training.merge_statistics import blank
 from sheaf.training.network import Network
 
@@ -192,14 +191,16 @@ class Edges:
         """What the edge holds of the model; None for all."""
         return self._cuts.get(site)
 
-    def parts(
-        self, updates: Iterable[Update], *, by_examples: bool
-    ) -> Iterator[tuple[SubModel, Params, float]]:
-        """What ``bind`` takes: part, parameters and weight of each update, which is its examples or 1."""
-        whole = self._network.structure.cut()
+    def contributions(self, updates: Iterable[Update], *, by_examples: bool) -> Iterator[Contribution]:
+        """Yield each update with its sub-model, for ``average``.
+
+        Args:
+            by_examples: weigh an update by its training examples, not by 1.
+        """
         for update in updates:
-            part = self._network.submodel(self._cuts.get(update.site, whole))
-            yield part, update.params, float(update.examples) if by_examples else 1.0
+            cut = self._cuts.get(update.site)
+            weight = float(update.examples) if by_examples else 1.0
+            yield Contribution(update.params, weight, None if cut is None else self._network.submodel(cut))
 
     def _ask(
         self, kind: TaskKind, what: Mapping[str, Mapping[str, Any]], counted: bool = True

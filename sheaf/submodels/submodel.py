@@ -119,8 +119,8 @@ class SubModel:
         """Return ``count`` plus ``weight`` for the coordinates of one tensor that the sub-model holds.
 
         Args:
-            count: the weight gathered so far, one number or float64 broadcast to the tensor's shape; changed in
-                place where it has the resolution that is needed.
+            count: the weight gathered so far: one number, or float64 broadcast to the shape, which may
+                be changed in place.
             shape: of the whole tensor.
         """
         spans = self._spans[name]

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import pytest
 import torch
 from torch import Tensor
 
-from sheaf.merges import addition
 from sheaf.merges import average as module
-from sheaf.merges.average import average, misfit
+from sheaf.merges.average import Contribution
+from sheaf.merges.check import misfit
 
 THETA = {"w": torch.zeros(2, 3), "b": torch.zeros(2, dtype=torch.float64), "steps": torch.tensor(7)}
 SIZE = sum(value.nbytes for value in THETA.values())
+
+
+def average(
+    theta: dict[str, Tensor], weighted: Iterable[tuple[dict[str, Tensor], float]]
+) -> dict[str, Tensor]:
+    return module.average(theta, (Contribution(params, weight) for params, weight in weighted))
 
 
 def params(value: float, steps: int = 1) -> dict[str, Tensor]:
@@ -50,9 +57,9 @@ def test_sums_run_in_float64() -> None:
     assert merged["w"].item() == 0.5  # in float32 the ones would be lost
 
 
-@pytest.mark.parametrize(("at_once", "few"), [(0, 1), (4 * SIZE, 4)])
-def test_it_takes_few_updates_at_a_time(at_once: int, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "AT_ONCE", at_once)
+@pytest.mark.parametrize(("window", "few"), [(0, 1), (4 * SIZE, 4)])
+def test_it_takes_few_updates_at_a_time(window: int, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WINDOW_BYTES", window)
     alive = 0
     most = 0
 
@@ -133,12 +140,10 @@ def test_finite_numbers_whose_sum_is_not_are_finite(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("at_once", [0, 2**26])
-@pytest.mark.parametrize("worth", [0, 10**9])
-def test_pieces_windows_cores_and_a_compiler_leave_the_bits_alone(
-    threads: int, at_once: int, worth: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("window", [0, 2**26])
+def test_pieces_windows_and_cores_change_no_bit(
+    threads: int, window: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(addition, "WORTH", worth)
     draws = torch.Generator().manual_seed(1)
     theta = {"w": torch.zeros(5, 3, 2, 2), "b": torch.zeros(3), "scale": torch.zeros(())}
     sent = [
@@ -152,7 +157,7 @@ def test_pieces_windows_cores_and_a_compiler_leave_the_bits_alone(
         for name, total in expected.items():
             total.add_(params_of_one[name].double(), alpha=weight)
     usual = torch.get_num_threads()
-    for name, value in {"PIECE": 8, "SMALL": 0, "SMALL_TENSORS": 0, "AT_ONCE": at_once}.items():
+    for name, value in {"PIECE": 8, "SMALL": 0, "SMALL_TENSORS": 0, "WINDOW_BYTES": window}.items():
         monkeypatch.setattr(module, name, value)
     try:
         torch.set_num_threads(threads)

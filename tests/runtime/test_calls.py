@@ -22,16 +22,17 @@ from sheaf.core.tensor_file import Blob
 from sheaf.core.types import CLOUD
 from sheaf.core.wire_format import decode_samples, message_bytes
 from sheaf.fleets.local.fleet import LocalFleet
-from sheaf.merges.average import bind
+from sheaf.merges.average import average
 from sheaf.merges.rules.mean import Mean
 from sheaf.merges.rules.regmean import Regmean
 from sheaf.models import flops
-from sheaf.runtime.calls import Calls, Refusal
+from sheaf.runtime.calls import Calls
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.costs import Ledger
 from sheaf.runtime.edges import Edges
 from sheaf.runtime.journal import Journal
 from sheaf.runtime.observer import NullObserver
+from sheaf.runtime.result import Refusal
 from sheaf.runtime.worker import Worker
 from sheaf.submodels.scheme import SiteNeeds
 from sheaf.submodels.schemes.by_class import ByClass
@@ -444,7 +445,9 @@ def test_an_edge_that_was_away_when_it_should_have_remembered_takes_what_it_is_g
         held = {update.site: Blob.of(update.params).sha256 for update in rig.edges.collect()}
     assert held["a"] == held["b"] == Blob.of(given).sha256
     assert held["c"] == held["d"] == Blob.of(theta()).sha256
-    assert rig.calls.refused == [Refusal(call, site, "its battery is empty") for call, site in AWAY]
+    assert rig.calls.refused == [
+        Refusal(call=call, site=site, why="its battery is empty") for call, site in AWAY
+    ]
 
 
 AWAY = ((2, "a"), (2, "b"), (3, "b"), (4, "b"))
@@ -604,7 +607,7 @@ def test_each_edge_gets_its_part_and_the_parts_are_bound(tmp_path: Path) -> None
         whole = rig.ledger.sites["d"]
         assert whole.parameters == sum(value.numel() for value in theta().values())
         assert rig.ledger.sites["a"].macs_per_example == (16 + 3) * 2
-        merged = bind(theta(), rig.edges.parts(updates, by_examples=True), fill="keep")
+        merged = average(theta(), rig.edges.contributions(updates, by_examples=True))
         parts = {update.site: update for update in updates}
         last = merged["1.weight"][7], parts["d"].params["1.weight"][7]
         assert torch.equal(*last), "it alone holds the last channel"
@@ -612,7 +615,7 @@ def test_each_edge_gets_its_part_and_the_parts_are_bound(tmp_path: Path) -> None
         total = sum(update.examples for update in shared)
         mean = sum(update.params["1.weight"][3].double() * update.examples for update in shared) / total
         torch.testing.assert_close(merged["1.weight"][3], mean.float())
-        equal = bind(theta(), rig.edges.parts(updates, by_examples=False), fill="keep")
+        equal = average(theta(), rig.edges.contributions(updates, by_examples=False))
         mean = sum(update.params["1.weight"][3].double() for update in shared) / 3
         torch.testing.assert_close(equal["1.weight"][3], mean.float())
         # then each goes on with, measures and sends what it holds

@@ -14,7 +14,8 @@ from support import one_line
 from sheaf.core.errors import RunFolderError
 from sheaf.core.task import Cost, Update
 from sheaf.core.types import CLOUD
-from sheaf.runtime.result import Log, RefusalRecord, Result, Row, SiteRecord, WholeModel
+from sheaf.runtime.costs import SiteCost
+from sheaf.runtime.result import Log, Refusal, Result, Row, WholeModel
 
 CONFUSION = [[3, 1, 0], [0, 2, 2], [1, 1, 6]]
 
@@ -36,7 +37,7 @@ def result() -> Result:
         rows=log.rows,
         whole=WholeModel(macs_per_example=2, train_macs_per_example=5, parameters=9),
         cost={
-            "edge-1": SiteRecord(
+            "edge-1": SiteCost(
                 macs_per_example=1,
                 parameters=7,
                 train_macs=2**60,
@@ -46,7 +47,7 @@ def result() -> Result:
                 peak_memory_bytes=5,
             )
         },
-        refused=[RefusalRecord(call=3, site="edge-2", why="w has values that are not finite")],
+        refused=[Refusal(call=3, site="edge-2", why="w has values that are not finite")],
         weights={"edge-1": "weights/edge-1.safetensors"},
         provenance={"seed": 3, "commit": None, "versions": {"torch": "2"}},
     )

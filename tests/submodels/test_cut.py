@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from sheaf.core.cut import Cut
 from sheaf.core.errors import CutError
-from sheaf.merges.average import average, bind
+from sheaf.merges.average import Contribution, average
 from sheaf.models.flops import macs_per_example
+from sheaf.submodels.dependency_graph import trace
 from sheaf.submodels.scheme import SiteNeeds
 from sheaf.submodels.structure import ChannelStructure
-from sheaf.submodels.dependency_graph import trace
 
 quick = settings(max_examples=25, deadline=None)
 
@@ -76,12 +76,12 @@ def test_a_group_lists_all_layers_that_make_it():
 def test_what_is_put_back_is_what_was_taken(toy, data):
     structure, theta = anatomy_of(toy), theta_of(toy)
     part = structure.submodel(data.draw(cuts(structure)))
-    bound = bind(theta, [(part, part.take(theta), 3.0)], fill="keep")
+    bound = toys.bind(theta, [(part, part.take(theta), 3.0)], unheld="keep")
     assert all(torch.equal(bound[name], theta[name]) for name in theta)
     assert [bound[name].dtype for name in theta] == [value.dtype for value in theta.values()]
 
     taken = part.take(theta)
-    zeroed = bind(theta, [(part, taken, 3.0)], fill="zero")
+    zeroed = toys.bind(theta, [(part, taken, 3.0)], unheld="zero")
     again = part.take(zeroed)
     assert all(torch.equal(again[name], taken[name]) for name in theta)
     held = sum(value.numel() for value in taken.values())
@@ -96,7 +96,7 @@ def test_a_part_gives_among_zeros_what_it_gives_alone(toy, data):
     part = structure.submodel(data.draw(cuts(structure)))
     x = torch.randn(4, *toys.SHAPE, generator=torch.Generator().manual_seed(1))
     alone = toys.logits(part.module(), part.take(theta), x)
-    zeroed = bind(theta, [(part, part.take(theta), 1.0)], fill="zero")
+    zeroed = toys.bind(theta, [(part, part.take(theta), 1.0)], unheld="zero")
     torch.testing.assert_close(toys.logits(toy(), zeroed, x)[:, list(part.classes)], alone)
 
 
@@ -109,7 +109,7 @@ def test_every_coordinate_is_the_mean_over_its_holders(toy, data):
     parts = [structure.submodel(data.draw(cuts(structure))) for _ in weights]
     own = [part.take(theta_of(toy, seed)) for seed, part in enumerate(parts, start=1)]
     contributions = list(zip(parts, own, weights, strict=True))
-    bound = bind(theta, contributions, fill="keep")
+    bound = toys.bind(theta, contributions, unheld="keep")
 
     totals = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in theta.items()}
     counts = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in theta.items()}
@@ -125,7 +125,7 @@ def test_every_coordinate_is_the_mean_over_its_holders(toy, data):
             mean = (totals[name] / counts[name]).to(value.dtype)
             torch.testing.assert_close(bound[name], torch.where(counts[name] > 0, mean, value))
 
-    backwards = bind(theta, contributions[::-1], fill="keep")
+    backwards = toys.bind(theta, contributions[::-1], unheld="keep")
     for name in theta:
         torch.testing.assert_close(bound[name], backwards[name], rtol=1e-6, atol=1e-6)
 
@@ -135,8 +135,8 @@ def test_whole_parts_bind_to_the_average(toy):
     structure, theta = anatomy_of(toy), theta_of(toy)
     own = [(theta_of(toy, seed), weight) for seed, weight in ((1, 2.0), (2, 3.0), (3, 0.25))]
     whole = structure.submodel(structure.cut())
-    bound = bind(theta, ((whole, params, weight) for params, weight in own), fill="zero")
-    mean = average(theta, own)
+    bound = toys.bind(theta, ((whole, params, weight) for params, weight in own), unheld="zero")
+    mean = average(theta, (Contribution(*each) for each in own))
     assert all(torch.equal(bound[name], mean[name]) for name in theta)
 
 
@@ -145,7 +145,7 @@ def test_there_must_be_something_to_bind():
     whole = structure.submodel(structure.cut())
     for contributions in ([], [(whole, theta, 0.0)]):
         with pytest.raises(ValueError, match="positive weight"):
-            bind(theta, contributions, fill="keep")
+            toys.bind(theta, contributions, unheld="keep")
 
 
 @every_toy
@@ -187,8 +187,8 @@ def test_the_other_row_is_taken_off_the_classes(toy):
     z = toys.logits(part.module(), taken, x)
     folded = part.fold_other(taken)
     torch.testing.assert_close(toys.logits(without.module(), folded, x), z[:, :2] - z[:, 2:])
-    one = bind(theta, [(part, taken, 1.0)], fill="zero")
-    two = bind(theta, [(without, folded, 1.0)], fill="zero")
+    one = toys.bind(theta, [(part, taken, 1.0)], unheld="zero")
+    two = toys.bind(theta, [(without, folded, 1.0)], unheld="zero")
     assert all(torch.equal(one[name], two[name]) for name in theta)
 
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from sheaf.core.errors import CutError
 from sheaf.models.build import ModelSettings, build_model
-from sheaf.submodels.structure import ChannelStructure
 from sheaf.submodels.dependency_graph import trace
-from sheaf.submodels.weight_matching import align, check_same_function, permute, places
+from sheaf.submodels.structure import ChannelStructure
+from sheaf.submodels.weight_matching import align, check_same_function, permute, positions
 
 SHIPPED = {"mlp": (1, 8, 8), "kws_cnn": (1, 40, 61), "mobilenet_v2": (3, 32, 32), "vgg11@32": (3, 32, 32)}
 every_toy = pytest.mark.parametrize("toy", toys.EVERY, ids=lambda toy: toy.__name__)
@@ -30,7 +30,7 @@ def anatomy_of(toy: type[nn.Module]) -> ChannelStructure:
 def shuffled(structure: ChannelStructure, params: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
     draws = torch.Generator().manual_seed(seed)
     for group in structure.groups:
-        if places(structure, group):
+        if positions(structure, group):
             params = permute(
                 structure, params, group.name, torch.randperm(group.units, generator=draws).tolist()
             )

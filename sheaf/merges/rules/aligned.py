@@ -1,4 +1,4 @@
-"""Mean by examples, after each edge's channels are put into the order of one edge's: for different starts."""
+"""Mean weighted by examples, after matching each edge's channels to one edge's: for unequal starts."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Iterator, Sequence
 from sheaf.core.settings import settings
 from sheaf.core.task import Update
 from sheaf.core.types import Params
-from sheaf.merges.average import average
+from sheaf.merges.average import Contribution, average
 from sheaf.submodels.weight_matching import align, check_same_function
 from sheaf.training.network import Network
 
 
 @settings
 class Aligned:
-    """theta = sum_k (n_k / n) P_k theta_k, with P_k the permutation of channels most like the reference.
+    """theta = sum_k (n_k / n) P_k theta_k, with P_k the channel permutation that best matches the reference.
 
     Git Re-Basin: Merging Models modulo Permutation Symmetries. Ainsworth, Hayase, Srinivasa. ICLR 2023.
-    arXiv:2209.04836, algorithm 1. Networks that did not start from one initialisation learn alike channels in
-    different places, and a mean of unlike ones is neither. The reference is the edge of the most examples (of
-    equals, the first by name), whatever order the updates come in.
+    arXiv:2209.04836, algorithm 1. Networks that start from different weights learn similar channels in
+    different positions, and the mean of two different channels is neither. The reference is the edge with the
+    most examples (of equals, the first by name).
     """
 
     def __call__(self, theta: Params, updates: Sequence[Update], network: Network) -> Params:
-        """Merges the updates, one at a time beside the reference.
+        """Average the updates, one at a time beside the reference.
 
         Raises:
             CutError: the model's channels cannot be traced, or not reordered.
@@ -32,13 +32,13 @@ class Aligned:
         reference = chosen.params
         parameters = {name for name, _ in network.model.named_parameters()}
 
-        def weighted() -> Iterator[tuple[Params, float]]:
+        def contributions() -> Iterator[Contribution]:
             for update in updates:
                 params = reference if update is chosen else update.params
                 if update is not chosen:
                     moved = align(network.structure, reference, params, parameters)
                     check_same_function(network.model, network.in_shape, params, moved)
                     params = moved
-                yield params, float(update.examples)
+                yield Contribution(params, float(update.examples))
 
-        return average(theta, weighted())
+        return average(theta, contributions())

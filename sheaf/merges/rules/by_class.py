@@ -1,28 +1,27 @@
-"""Mean by examples, but each class's row of the classifier only over the edges that hold the class."""
+"""Mean weighted by examples; each class's row of the classifier only over the edges that hold the class."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor
 
 from sheaf.core.settings import settings
 from sheaf.core.task import Update
 from sheaf.core.types import Params
-from sheaf.merges.average import average_by_entry
+from sheaf.merges.average import Contribution, average
 from sheaf.training.network import Network
 
 
 @settings
 class ByClass:
-    """Row c is weighted by each edge's examples of class c; a row that nobody holds stays as it is.
+    """Row c is weighted by each edge's examples of class c; the row of a class without examples stays.
 
-    An edge without examples of a class has only learned never to answer it, which a plain mean passes on.
+    An edge without examples of a class learns only to avoid it, which a plain mean passes on.
     """
 
     def __call__(self, theta: Params, updates: Sequence[Update], network: Network) -> Params:
-        """Merges the updates; see ``coverage.average_by_entry``.
+        """Average the updates; see ``average``.
 
         Raises:
             CutError: the model cannot be traced, so its classifier is not known.
@@ -34,14 +33,14 @@ class ByClass:
             if classes:
                 rows.append((axis, torch.tensor(classes)))
 
-        def weighted() -> Iterator[tuple[Params, float, Mapping[str, Tensor]]]:
+        def contributions() -> Iterator[Contribution]:
             for update in updates:
                 counts = torch.tensor(update.counts, dtype=torch.float64)
-                own = {}
+                by_row = {}
                 for axis, classes in rows:
                     shape = [1] * theta[axis.tensor].dim()
                     shape[axis.dim] = -1
-                    own[axis.tensor] = counts[classes].view(shape)
-                yield update.params, float(update.examples), own
+                    by_row[axis.tensor] = counts[classes].view(shape)
+                yield Contribution(update.params, float(update.examples), entry_weights=by_row)
 
-        return average_by_entry(theta, weighted())
+        return average(theta, contributions())

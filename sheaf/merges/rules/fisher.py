@@ -1,18 +1,17 @@
-"""Mean weighted, parameter by parameter, by its Fisher information: how much each edge's answers need it."""
+"""Mean weighted, parameter by parameter, by the diagonal Fisher information on each edge."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 from pydantic import Field
-from torch import Tensor
 
 from sheaf.core.recipe import Statistic
 from sheaf.core.settings import settings
 from sheaf.core.task import Update
 from sheaf.core.types import Params
-from sheaf.merges.average import average_by_entry
+from sheaf.merges.average import Contribution, average
 from sheaf.training.network import Network
 
 
@@ -21,11 +20,11 @@ class Fisher:
     """theta = sum_k n_k F_k theta_k / sum_k n_k F_k, with F_k the diagonal Fisher information on edge k.
 
     Merging Models with Fisher-Weighted Averaging. Matena, Raffel. NeurIPS 2022. arXiv:2111.09832. Statistics
-    of batch norm, which have no Fisher information, are means weighted by examples n_k.
+    of batch norm, which have no Fisher information, are averaged by examples n_k.
 
     Attributes:
-        floor: the least that an F is taken for; where all are below it, the mean by examples is what is left.
-        examples: how many of its training examples an edge estimates F on, at most.
+        floor: smaller values of F are raised to this one; where all are, the result is the mean by examples.
+        examples: the number of training examples on which an edge estimates F, at most.
     """
 
     floor: Annotated[float, Field(gt=0)] = 1e-6
@@ -33,16 +32,18 @@ class Fisher:
 
     @property
     def statistic(self) -> Statistic:
-        """What each update has to carry."""
+        """The statistic that each update carries."""
         return Statistic("fisher", self.examples)
 
     def __call__(self, theta: Params, updates: Sequence[Update], network: Network) -> Params:
-        """Merges the updates; see ``coverage.average_by_entry``."""
+        """Average the updates; see ``average``."""
 
-        def weighted() -> Iterator[tuple[Params, float, Mapping[str, Tensor]]]:
+        def contributions() -> Iterator[Contribution]:
             for update in updates:
-                found = update.statistics.items()
-                own = {name: f.double().clamp_min_(self.floor).mul_(update.examples) for name, f in found}
-                yield update.params, float(update.examples), own
+                fisher = {
+                    name: value.double().clamp_min_(self.floor).mul_(update.examples)
+                    for name, value in update.statistics.items()
+                }
+                yield Contribution(update.params, float(update.examples), entry_weights=fisher)
 
-        return average_by_entry(theta, weighted())
+        return average(theta, contributions())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sheaf.core.settings import settings
 from sheaf.core.task import Update
 from sheaf.core.types import Params
-from sheaf.merges.average import average
+from sheaf.merges.average import Contribution, average
 from sheaf.training.network import Network
 
 
@@ -16,5 +16,5 @@ class Mean:
     """theta_avg = sum_k theta_k / M over the M sites (Mih et al. 2023, section III)."""
 
     def __call__(self, theta: Params, updates: Sequence[Update], network: Network) -> Params:
-        """Merges the updates; see ``coverage.average``."""
-        return average(theta, ((update.params, 1.0) for update in updates))
+        """Average the updates; see ``average``."""
+        return average(theta, (Contribution(update.params, 1.0) for update in updates))

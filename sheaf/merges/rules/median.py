@@ -1,4 +1,4 @@
-"""Median of each coordinate over the edges, which a minority of wrong updates cannot move far."""
+"""Median of each coordinate over the edges: a minority of wrong updates moves it little."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ class Median:
     """theta[i] = median_k theta_k[i]; of an even number of edges, the mean of the middle two.
 
     Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates. Yin, Chen, Ramchandran,
-    Bartlett. ICML 2018. arXiv:1803.01498, definition 1. Edges count alike: examples are what they say.
+    Bartlett. ICML 2018. arXiv:1803.01498, definition 1. Edges have equal weight: a
+    number of examples could be forged.
     """
 
     def __call__(self, theta: Params, updates: Sequence[Update], network: Network) -> Params:
-        """Merges the updates; see ``coordinatewise``."""
+        """Merge the updates; see ``coordinatewise``."""
 
         def middle(ascending: Tensor) -> Tensor:
             count = len(ascending)

@@ -1,4 +1,4 @@
-"""RegMean: each linear layer and convolution becomes the least-squares fit to what the edges' own give."""
+"""RegMean: each linear layer and convolution is a least-squares fit to the edges' outputs."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from sheaf.core.recipe import Statistic
 from sheaf.core.settings import settings
 from sheaf.core.task import Update
 from sheaf.core.types import Params
-from sheaf.merges.average import average
+from sheaf.merges.average import Contribution, average
 from sheaf.training.network import Network
 
 RIDGE = 1e-8
-"""Of the mean of the diagonal: inputs that no edge has seen leave their weights at the mean."""
+"""Added to the diagonal, as a fraction of its mean: weights of inputs that no edge has seen keep the mean."""
 
 
 @settings
 class Regmean:
-    """W = (sum_k G_k)^-1 sum_k G_k W_k, with G_k = X_k'X_k of the rows that the layer takes on edge k.
+    """W = (sum_k G_k)^-1 sum_k G_k W_k, with G_k = X_k'X_k and X_k the layer's input rows on edge k.
 
     Dataless Knowledge Fusion by Merging Weights of Language Models. Jin, Ren, Preotiuc-Pietro, Cheng. ICLR
-    2023. arXiv:2212.09849. As there, biases and all else are means (here weighted by examples); a convolution
-    is the linear layer over patches that it is, a grouped one a mean.
+    2023. arXiv:2212.09849. As there, biases and all other parameters are means (here weighted by examples). A
+    convolution is treated as a linear layer over patches; a grouped one is averaged.
 
-    A G has the square of a layer's fan-in as its size, and goes up with each update.
+    Each update carries one G a layer, of the size of its squared fan-in.
 
     Attributes:
-        off_diagonal: what the Gram matrices' entries off the diagonal are multiplied by.
-        examples: how many of its training examples an edge computes its Gram matrices on; all by default.
+        off_diagonal: factor on the off-diagonal entries of the Gram matrices.
+        examples: the number of training examples on which an edge computes its Gram matrices; None for all.
     """
 
     off_diagonal: Annotated[float, Field(ge=0, le=1)] = 0.95
@@ -40,15 +40,15 @@ class Regmean:
 
     @property
     def statistic(self) -> Statistic:
-        """What each update has to carry."""
+        """The statistic that each update carries."""
         return Statistic("gram", self.examples)
 
     def __call__(self, theta: Params, updates: Sequence[Update], network: Network) -> Params:
-        """Merges the updates, one at a time."""
+        """Merge the updates, one at a time."""
         grams: dict[str, Tensor] = {}
         fits: dict[str, Tensor] = {}
 
-        def weighted() -> Iterator[tuple[Params, float]]:
+        def contributions() -> Iterator[Contribution]:
             for update in updates:
                 params = update.params
                 for name, found in update.statistics.items():
@@ -57,12 +57,12 @@ class Regmean:
                     fit = gram @ params[name].double().flatten(1).T
                     grams[name] = grams[name].add_(gram) if name in grams else gram
                     fits[name] = fits[name].add_(fit) if name in fits else fit
-                yield params, float(update.examples)
+                yield Contribution(params, float(update.examples))
 
-        merged = average(theta, weighted())
+        merged = average(theta, contributions())
         for name, gram in grams.items():
             mean = merged[name].double().flatten(1).T
-            rest = fits.pop(name) - gram @ mean  # what the mean leaves to be fitted
+            rest = fits.pop(name) - gram @ mean  # the residual that the mean does not fit
             gram.diagonal().add_(max(RIDGE * gram.diagonal().mean().item(), torch.finfo().tiny))
             solved = mean + torch.linalg.solve(gram, rest)
             merged[name] = solved.T.reshape(theta[name].shape).to(theta[name].dtype)

@@ -17,19 +17,20 @@ from sheaf.training.network import Network
 
 @settings
 class TrimmedMean:
-    """theta[i] = the mean of theta_k[i] over the edges k that are left.
+    """theta[i] = the mean of theta_k[i] over the edges k that remain.
 
     Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates. Yin, Chen, Ramchandran,
-    Bartlett. ICML 2018. arXiv:1803.01498, definition 2. Edges count alike: examples are what they say.
+    Bartlett. ICML 2018. arXiv:1803.01498, definition 2. Edges have equal weight: a
+    number of examples could be forged.
 
     Attributes:
-        trim: the share of the edges that is left out at each end, rounded down: of two edges none.
+        trim: the fraction of the edges dropped at each end, rounded down: none of two edges.
     """
 
     trim: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
 
     def __call__(self, theta: Params, updates: Sequence[Update], network: Network) -> Params:
-        """Merges the updates; see ``coordinatewise``."""
+        """Merge the updates; see ``coordinatewise``."""
 
         def inner(ascending: Tensor) -> Tensor:
             out = int(self.trim * len(ascending))

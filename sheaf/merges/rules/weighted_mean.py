@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sheaf.core.settings import settings
 from sheaf.core.task import Update
 from sheaf.core.types import Params
-from sheaf.merges.average import average
+from sheaf.merges.average import Contribution, average
 from sheaf.training.network import Network
 
 
@@ -16,5 +16,5 @@ class WeightedMean:
     """theta = sum_k (n_k / n) theta_k (McMahan et al. 2017, arXiv 1602.05629, algorithm 1)."""
 
     def __call__(self, theta: Params, updates: Sequence[Update], network: Network) -> Params:
-        """Merges the updates; see ``coverage.average``."""
-        return average(theta, ((update.params, float(update.examples)) for update in updates))
+        """Average the updates; see ``average``."""
+        return average(theta, (Contribution(update.params, update.examples) for update in updates))

@@ -138,7 +138,7 @@ def test_a_merge_holds_few_updates_at_a_time(name: str, tmp_path: Path, monkeypa
     one = sum(value.nbytes for value in (*updates[0].params.values(), *updates[0].statistics.values()))
     held = Held()
     monkeypatch.setattr(coordinatewise, "ENTRIES", 64)
-    monkeypatch.setattr(average, "AT_ONCE", one)
+    monkeypatch.setattr(average, "WINDOW_BYTES", one)
     monkeypatch.setattr(Blob, "open", held.counted(Blob.open))
     monkeypatch.setattr(Blob, "rows", held.counted(Blob.rows))
     merged = merge(params(9), updates, NETWORK)

@@ -14,13 +14,12 @@ from torch import nn
 from sheaf.core import registry
 from sheaf.core.cut import Cut
 from sheaf.core.errors import CutError
-from sheaf.merges.average import bind
 from sheaf.models.build import ModelSettings, build_model, model_names
-from sheaf.submodels.scheme import SiteNeeds
-from sheaf.submodels.structure import ChannelGroup, ChannelStructure
 from sheaf.submodels.dependency_graph import trace
+from sheaf.submodels.scheme import SiteNeeds
 from sheaf.submodels.schemes.by_class import ByClass
 from sheaf.submodels.schemes.rolling import Rolling
+from sheaf.submodels.structure import ChannelGroup, ChannelStructure
 
 SITES = [SiteNeeds("a", (0, 1, 4), 1.0), SiteNeeds("b", (2,), 0.3), SiteNeeds("c", (3, 5), 0.5)]
 
@@ -133,7 +132,9 @@ def test_the_bound_model_gives_every_sites_own_logits(name, stem):
     cuts = ByClass(stem=stem)(structure, THIRDS, 0)
     parts = {site: structure.submodel(cut) for site, cut in cuts.items()}
     own = {site: toys.logits(part.module(), part.take(theta), x) for site, part in parts.items()}
-    bound = bind(theta, ((part, part.take(theta), 2.0 + len(s)) for s, part in parts.items()), fill="zero")
+    bound = toys.bind(
+        theta, ((part, part.take(theta), 2.0 + len(s)) for s, part in parts.items()), unheld="zero"
+    )
     del theta
     together = toys.logits(model, bound, x)
     for site, part in parts.items():

@@ -1,0 +1,33 @@
+"""Check that an update can be merged."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from sheaf.core.types import Params
+from sheaf.merges.average import cores_for
+
+
+def misfit(theta: Params, params: Params) -> str | None:
+    """Return why ``params`` cannot replace ``theta`` (a name, shape, type or value), or None if they can."""
+    if missing := [name for name in theta if name not in params]:
+        return f"{missing[0]} is missing"
+    if foreign := [name for name in params if name not in theta]:
+        return f"{foreign[0]} is not a parameter of the model"
+    with cores_for(theta):
+        for name, value in params.items():
+            expected = theta[name]
+            if value.shape != expected.shape:
+                return f"{name} has shape {tuple(value.shape)} instead of {tuple(expected.shape)}"
+            if value.dtype != expected.dtype:
+                return f"{name} is {value.dtype} instead of {expected.dtype}"
+            if value.is_floating_point() and not _is_finite(value):
+                return f"{name} has values that are not finite"
+    return None
+
+
+def _is_finite(value: Tensor) -> bool:
+    """Check the sum first: it takes a tenth of the time, and is finite only if all values are."""
+    return math.isfinite(value.sum().item()) or bool(value.isfinite().all())
