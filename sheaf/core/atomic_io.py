@@ -1,4 +1,4 @@
-"""Durable writing: a file is there whole after a crash, or not at all."""
+"""Atomic, durable writing: after a crash, a file is complete or absent."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from pathlib import Path
 
 from sheaf.core.thread_pool import thread_pool
 
-SYNCED = 16
-"""How many files are synced side by side: a disk syncs many in little more time than one."""
+FSYNC_THREADS = 16
+"""Concurrent fsyncs: a disk completes many in little more time than one."""
 
-
-AHEAD = threading.Semaphore(4 * SYNCED)
-"""How many syncs those that write may be ahead of the disk: each holds its files open meanwhile."""
+PENDING_FSYNCS = threading.Semaphore(4 * FSYNC_THREADS)
+"""Limits the fsyncs that are queued, because each keeps its files open."""
 
 
 def write_durably(path: Path, content: bytes | bytearray | memoryview, named: bool = True) -> None:
-    """Writes a file that, after a crash at any moment, is there whole or not there at all.
+    """Write a file that, after a crash at any moment, is complete or absent.
 
     Args:
-        named: see ``Blob.write``.
+        path: replaced if it exists.
+        content: the file's bytes.
+        named: also make the file's name durable. If False, call ``sync(path.parent)`` later.
     """
     write(path, content)
     if named:
@@ -30,25 +31,28 @@ def write_durably(path: Path, content: bytes | bytearray | memoryview, named: bo
 
 
 def sync(path: Path) -> None:
-    """Makes a file's bytes durable, or the names of a folder's files."""
-    _sync([os.open(path, os.O_RDONLY)])
+    """Fsync a file, or a folder, which makes the names of its files durable."""
+    _sync_and_close([os.open(path, os.O_RDONLY)])
 
 
 def sync_soon(*paths: Path) -> Future[None]:
-    """``sync`` of files or folders while others go on, whatever becomes of their names meanwhile."""
+    """Fsync files or folders on another thread, even if they are renamed or deleted meanwhile.
 
-    def synced() -> None:
+    Blocks while too many fsyncs are queued.
+    """
+
+    def sync_all() -> None:
         try:
-            _sync(handles)
+            _sync_and_close(handles)
         finally:
-            AHEAD.release()
+            PENDING_FSYNCS.release()
 
     handles = [os.open(path, os.O_RDONLY) for path in paths]
-    AHEAD.acquire()
-    return thread_pool("disk", SYNCED).submit(synced)
+    PENDING_FSYNCS.acquire()
+    return thread_pool("disk", FSYNC_THREADS).submit(sync_all)
 
 
-def _sync(handles: Sequence[int]) -> None:
+def _sync_and_close(handles: Sequence[int]) -> None:
     try:
         for handle in handles:
             os.fsync(handle)
@@ -60,47 +64,56 @@ def _sync(handles: Sequence[int]) -> None:
 def write(
     path: Path, content: bytes | bytearray | memoryview, over: Path | None = None, synced: bool = True
 ) -> None:
-    """Write a file through a temporary name; see ``Blob.write`` for ``over``.
+    """Write a file under a temporary name, then rename it.
 
     Args:
-        synced: whether the content is on the disk on return. The name is durable after ``sync(path.parent)``.
+        path: replaced if it exists. The name is durable after ``sync(path.parent)``.
+        content: the file's bytes.
+        over: an obsolete file whose disk blocks are reused; see ``Blob.write``.
+        synced: fsync the content before the rename.
     """
-    half = path.with_name(path.name + ".part")
-    half.unlink(missing_ok=True)
+    temporary = _temporary_name(path)
+    temporary.unlink(missing_ok=True)
     if over is not None and over.stat().st_nlink == 1:
-        over.replace(half)
+        over.replace(temporary)
     try:
-        with half.open("r+b" if half.exists() else "wb") as file:
+        with temporary.open("r+b" if temporary.exists() else "wb") as file:
             file.write(content)
             file.truncate()
             file.flush()
             if synced:
                 os.fsync(file.fileno())
-        half.replace(path)
+        temporary.replace(path)
     except BaseException:
-        half.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
-def link(there: Path, path: Path) -> bool:
-    """Gives the file ``there`` a second name. False where that cannot be: it is gone, or on another disk."""
+def link(source: Path, path: Path) -> bool:
+    """Make ``path`` a hard link to the file ``source``, replacing a file at ``path``.
+
+    Returns False if no link can be made: ``source`` is missing or on another disk.
+    """
     try:
-        os.link(there, path)
+        os.link(source, path)
     except FileExistsError:
-        return _link_over(there, path)
+        return _replace_by_link(source, path)
     except OSError:
         return False
     return True
 
 
-def _link_over(there: Path, path: Path) -> bool:
-    """The same where ``path`` is the name of a file, until it is that of ``there``."""
-    half = path.with_name(path.name + ".part")
+def _replace_by_link(source: Path, path: Path) -> bool:
+    temporary = _temporary_name(path)
     try:
-        half.unlink(missing_ok=True)
-        os.link(there, half)
+        temporary.unlink(missing_ok=True)
+        os.link(source, temporary)
     except OSError:
         return False
-    half.replace(path)
-    half.unlink(missing_ok=True)  # where both were names of one file already, replacing did nothing
+    temporary.replace(path)
+    temporary.unlink(missing_ok=True)  # rename does nothing if both names already were links to one file
     return True
+
+
+def _temporary_name(path: Path) -> Path:
+    return path.with_name(path.name + ".part")

@@ -1,4 +1,4 @@
-"""Which part of a model a site holds, as plain data."""
+"""The sub-model that a site holds, as plain data."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 from sheaf.core.errors import CutError
 
 Runs = tuple[tuple[int, int], ...]
-"""Sorted indices as half-open runs: 0, 1, 2, 5 is ((0, 3), (5, 6))."""
+"""Sorted indices as half-open intervals: 0, 1, 2, 5 is ((0, 3), (5, 6))."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Which part of a model is held. Small, hashable plain data; made by ``ChannelStructure.cut``.
+    """The channels and classes of a sub-model. Hashable plain data, made by ``ChannelStructure.cut``.
 
     Attributes:
-        kept: the channels held of each group that is not held whole, by the group's name.
-        classes: the classes whose rows of the classifier are held, sorted; None for all.
-        other: the part has one more row, after those of its classes: "none of mine". It is the
-            part's own, and folded away when the part is put back.
+        kept: (name, channels) of every channel group of which the sub-model holds only some channels.
+        classes: sorted indices of the classes whose classifier rows the sub-model holds; None for all.
+        other: the classifier has one more row, the last, for "none of these classes". Only the
+            sub-model has this row; it is folded away when the sub-model is put back.
     """
 
     kept: tuple[tuple[str, Runs], ...] = ()
@@ -28,17 +28,17 @@ class Cut:
     other: bool = False
 
     def header(self) -> dict[str, Any]:
-        """The cut as JSON knows it."""
+        """Return the cut as a JSON object."""
         kept = {name: [list(run) for run in runs] for name, runs in self.kept}
         classes = None if self.classes is None else list(self.classes)
         return {"kept": kept, "classes": classes, "other": self.other}
 
     @classmethod
     def of(cls, header: Mapping[str, Any]) -> Cut:
-        """The cut that ``header()`` came from. Whether it fits a model, ``ChannelStructure.part`` checks.
+        """Return the cut with this ``header()``; ``ChannelStructure.submodel`` checks that it fits a model.
 
         Raises:
-            CutError: it is no cut's header.
+            CutError: ``header`` is malformed.
         """
         try:
             kept = tuple(
@@ -50,4 +50,4 @@ class Cut:
                 kept, None if classes is None else tuple(int(c) for c in classes), bool(header["other"])
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CutError(f"not the header of a cut: {type(error).__name__}: {error}") from error
+            raise CutError(f"malformed header of a cut: {type(error).__name__}: {error}") from error

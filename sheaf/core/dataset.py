@@ -1,4 +1,4 @@
-"""Examples in memory, and the data set that they belong to."""
+"""Examples in memory, and the dataset that they belong to."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sheaf.core.settings import settings
 
 @dataclass(frozen=True)
 class Samples:
-    """Examples in memory: shared tensors, and the positions in them that are meant.
+    """A selection of N of the M examples in shared tensors.
 
-    Any number of sites can hold parts of the same ``inputs``; a part costs its positions alone.
+    Many sites can select from the same ``inputs``; a selection takes memory only for its positions.
 
     Attributes:
         inputs: (M, C, H, W), uint8 for images, float32 for features such as log-mel spectrograms.
-        targets: (M,) int64 class of each of ``inputs``.
-        positions: (N,) int64, which of the M are meant, in this order.
+        targets: (M,) int64, the class of each input.
+        positions: (N,) int64, the indices of the selected examples, in their order.
     """
 
     inputs: Tensor
@@ -31,12 +31,12 @@ class Samples:
 
     @classmethod
     def of(cls, inputs: Tensor, targets: Tensor) -> Samples:
-        """All of ``inputs``."""
+        """Select all examples of ``inputs``."""
         return cls(inputs, targets, torch.arange(len(inputs)))
 
     @classmethod
     def concat(cls, parts: Sequence[Samples]) -> Samples:
-        """The parts one after another, in memory of their own."""
+        """Copy the parts, one after another, into new tensors."""
         return cls.of(
             torch.cat([part.inputs[part.positions] for part in parts]),
             torch.cat([part.labels for part in parts]),
@@ -47,21 +47,26 @@ class Samples:
 
     @property
     def labels(self) -> Tensor:
-        """(N,) int64."""
+        """The classes of the selected examples: (N,) int64."""
         return self.targets[self.positions]
 
-    def select(self, which: Tensor) -> Samples:
-        """The examples at ``which`` (int64 indices or a bool mask over the N), sharing the same memory."""
-        return Samples(self.inputs, self.targets, self.positions[which])
+    def select(self, index: Tensor) -> Samples:
+        """Select among the N examples by int64 indices or a bool mask; the tensors stay shared."""
+        return Samples(self.inputs, self.targets, self.positions[index])
 
     def counts(self, num_classes: int) -> Tensor:
-        """(K,) int64: examples of each class."""
+        """Count the examples of each class: (K,) int64."""
         return torch.bincount(self.labels, minlength=num_classes)
 
 
 @settings
 class Sound:
-    """How sounds become spectrograms: resampled to ``rate`` a second, cut or padded to ``seconds``."""
+    """Settings that turn a recording into a spectrogram.
+
+    Attributes:
+        rate: sampling rate in Hz, at least 1, to which recordings are resampled.
+        seconds: positive duration to which recordings are trimmed or padded.
+    """
 
     rate: Annotated[int, Field(ge=1)]
     seconds: Annotated[float, Field(gt=0)]
@@ -69,14 +74,17 @@ class Sound:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What there is to learn, read and checked.
+    """A dataset in memory.
 
     Attributes:
-        train, test: uint8 or float32 inputs of one shape. Test data decides nothing.
+        name: the dataset's name in the settings.
+        train: training examples, uint8 or float32.
+        test: test examples of the same shape. No decision of a run uses them.
         classes: the K class names; a label is an index into them.
-        mean, std: of each channel, after uint8 is scaled to 0..1. What normalises the inputs.
+        mean: mean of each channel, after uint8 inputs are scaled to 0..1; the inputs are normalised by it.
+        std: standard deviation of each channel, likewise.
         fingerprint: SHA-256 of all inputs and labels, for a result's provenance.
-        sound: how sounds became inputs; None for all else.
+        sound: settings that turned recordings into inputs; None if the data are not sounds.
     """
 
     name: str
@@ -90,6 +98,6 @@ class Dataset:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one example."""
+        """The shape of one example: (C, H, W)."""
         channels, height, width = self.train.inputs.shape[1:]
         return channels, height, width

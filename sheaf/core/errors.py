@@ -1,18 +1,18 @@
-"""What can go wrong, as one tree.
+"""The exceptions of sheaf, as one tree.
 
-SheafError                 anything a user can mend; the command line prints it as one line, exit code 2
-├── SettingError           a key of an experiment: unknown, of the wrong type, out of range
-├── UnknownNameError       a method, merge, model, dataset, partition or experiment that does not exist
-├── DataError              a dataset: not found, unreadable, inconsistent
-├── PartitionError         a split that cannot be made, such as one that leaves an edge empty
-├── CutError               a model that cannot be cut, or a cut that does not fit its model
-├── WeightsError           a weights file: unreadable, of another model, not finite
-├── ModelFileError         an exported model: cannot be written, read, trusted or used
-├── MissingExtraError      an optional library that is not installed
-├── RunFolderError         a run's folder: in use, of another experiment, damaged
-├── FleetError             a real fleet: not running, a kit that cannot be used, a message that is none
-├── TrainingError          training that ended in values which are not finite
-└── QuorumError            too few edges answered a call with something usable
+SheafError                 an error that a user can correct; the command line prints it on one line, exit code
+2 ├── SettingError           a key of an experiment is unknown, of the wrong type or out of range
+├── UnknownNameError       a method, merge, model, dataset, partition or experiment does not exist
+├── DataError              a dataset is missing, unreadable or inconsistent
+├── PartitionError         the data cannot be split among the edges, for example because an edge stays empty
+├── CutError               a model cannot be cut, or a cut does not fit its model
+├── WeightsError           a weights file is unreadable, of another model or not finite
+├── ModelFileError         an exported model cannot be written, read, trusted or used
+├── MissingExtraError      an optional library is not installed
+├── RunFolderError         a run's folder is in use, of another experiment or damaged
+├── FleetError             a real fleet is not running, a kit is unusable or a message is malformed
+├── TrainingError          training produced values that are not finite
+└── QuorumError            too few edges sent a usable answer to a call
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Iterable
 
 
 class SheafError(Exception):
-    """Anything a user can mend. The message is one line: what, where, what is allowed."""
+    """An error that a user can correct. The message is one line: the value, the limit and the remedy."""
 
 
 class SettingError(SheafError):
@@ -30,7 +30,7 @@ class SettingError(SheafError):
 
 
 class UnknownNameError(SheafError):
-    """Nothing of that kind has that name."""
+    """No plugin of a kind has this name; the message lists the known names."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
@@ -38,11 +38,11 @@ class UnknownNameError(SheafError):
 
 
 class DataError(SheafError):
-    """A dataset cannot be found, read or used as it is."""
+    """A dataset is missing, unreadable or inconsistent."""
 
 
 class PartitionError(SheafError):
-    """The data cannot be split among the edges as asked."""
+    """The data cannot be split among the edges as the settings ask."""
 
 
 class CutError(SheafError):
@@ -66,19 +66,19 @@ class RunFolderError(SheafError):
 
 
 class FleetError(SheafError):
-    """A real fleet cannot be reached or used as asked, or something that came over the wire is malformed."""
+    """A real fleet cannot be reached or used, or a message is malformed."""
 
 
 class TrainingError(SheafError):
-    """Training ended in values that are not finite."""
+    """Training produced values that are not finite."""
 
 
 class QuorumError(SheafError):
-    """Too few edges answered a call with something usable."""
+    """Too few edges sent a usable answer to a call."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``" (did you mean 'x'?)"``, or nothing where no known name is near."""
+    """Return ``" (did you mean 'x'?)"`` for the most similar known name, or ``""`` if none is similar."""
     match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (did you mean {match[0]!r}?)" if match else ""
 

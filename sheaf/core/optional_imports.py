@@ -1,4 +1,4 @@
-"""Optional libraries: imported where they are used, or one line says what to install."""
+"""Import optional libraries where they are used."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from sheaf.core.errors import MissingExtraError
 
 
 def extra(name: str, module: str) -> Any:
-    """The module ``module``, which comes with sheaf's extra ``name``.
+    """Import ``module``, which sheaf's optional dependency group ``name`` installs.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingExtraError: the module is not installed; the message gives the pip command.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        wanted = [
+        requirements = [
             line.partition(";")[0].strip()
             for line in importlib.metadata.requires("sheaf") or ()
             if line.replace('"', "'").endswith(f"extra == '{name}'")
         ]
-        install = " ".join(f"'{requirement}'" for requirement in wanted)
-        raise MissingExtraError(f"{error}; what is missing: pip install {install}") from error
+        install = " ".join(f"'{requirement}'" for requirement in requirements)
+        raise MissingExtraError(f"{error}; install it with: pip install {install}") from error

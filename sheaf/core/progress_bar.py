@@ -1,4 +1,4 @@
-"""A bar on the terminal for what takes longer than one cares to wait in silence."""
+"""A progress bar on the terminal for operations that take longer than a moment."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-PATIENCE = 2.0
+DELAY = 2.0
+"""Seconds before the bar appears."""
 
 
 @contextlib.contextmanager
-def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields ``advance(steps)``. The bar shows after two seconds, if stderr is a terminal."""
+def bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Yield ``advance(steps)``, which moves the bar.
+
+    The bar appears ``DELAY`` seconds after the start, at the next call of ``advance``, if stderr is a
+    terminal.
+    """
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -23,12 +28,12 @@ def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
         TimeRemainingColumn(),
     )
     progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    task = progress.add_task(what, total=total)
-    begun = time.monotonic()
+    task = progress.add_task(description, total=total)
+    started = time.monotonic()
 
     def advance(steps: int) -> None:
         progress.advance(task, steps)
-        if not progress.live.is_started and time.monotonic() - begun > PATIENCE:
+        if not progress.live.is_started and time.monotonic() - started > DELAY:
             progress.start()
 
     try:

@@ -1,7 +1,7 @@
-"""From a name to an object: the folder is the registry.
+"""Find plugins by name. The folder is the registry.
 
-``sheaf/methods/ecavg.py`` is the method ``ecavg``, and what it offers is the one object in it that is named
-as the file is (``ECAvg``: capitals and underscores aside). A user's own is named ``package.module:object``.
+``sheaf/methods/ecavg.py`` defines the method ``ecavg``: the object in it whose name equals the file's,
+ignoring case and underscores (``ECAvg``). A user's own plugin is named ``package.module:object``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,12 @@ from sheaf.core.errors import SheafError, UnknownNameError
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of plugin: what one is called, and the package whose files they are."""
+    """A kind of plugin.
+
+    Attributes:
+        noun: what messages call one plugin of this kind.
+        package: the package whose modules are the plugins.
+    """
 
     noun: str
     package: str
@@ -33,20 +38,21 @@ KINDS = {
     "losses": Kind("loss", "sheaf.training.losses"),
     "merges": Kind("merge", "sheaf.merges.rules"),
 }
+"""Every kind of plugin, by the name that ``load`` and ``describe`` take."""
 
 
 def describe(kind: str) -> dict[str, str]:
-    """Name -> its one line, for every file of a kind, in alphabetical order. Imports none of them."""
+    """Return name -> docstring's first line for the plugins of a kind, sorted. Imports none of them."""
     folder = Path(*importlib.import_module(KINDS[kind].package).__path__)
     files = sorted(path for path in folder.glob("*.py") if not path.stem.startswith("_"))
-    return {path.stem: _first_line(path) for path in files}
+    return {path.stem: _docstring_summary(path) for path in files}
 
 
 def load(kind: str, name: str) -> Any:
-    """The object that ``name`` stands for.
+    """Return the plugin named ``name``.
 
     Raises:
-        UnknownNameError: no file of that kind has that name.
+        UnknownNameError: no plugin of that kind has that name.
         SheafError: ``package.module:object`` cannot be imported.
     """
     if ":" in name:
@@ -55,8 +61,8 @@ def load(kind: str, name: str) -> Any:
     if name not in known:
         raise UnknownNameError(KINDS[kind].noun, name, known)
     module = importlib.import_module(f"{KINDS[kind].package}.{name}")
-    wanted = name.replace("_", "")
-    return next(thing for key, thing in vars(module).items() if key.lower().replace("_", "") == wanted)
+    plain = name.replace("_", "")
+    return next(value for key, value in vars(module).items() if key.lower().replace("_", "") == plain)
 
 
 def _import_own(kind: str, name: str) -> Any:
@@ -69,14 +75,15 @@ def _import_own(kind: str, name: str) -> Any:
         ) from error
 
 
-def _first_line(path: Path) -> str:
+def _docstring_summary(path: Path) -> str:
+    """Return the first line of a module's docstring."""
     doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     return doc.partition("\n")[0]
 
 
-def name_of(thing: Any) -> str:
-    """The name under which ``load`` finds the class of ``thing``."""
-    package, _, name = type(thing).__module__.rpartition(".")
+def name_of(plugin: Any) -> str:
+    """Return the name under which ``load`` finds the class of ``plugin``."""
+    package, _, name = type(plugin).__module__.rpartition(".")
     if any(kind.package == package for kind in KINDS.values()):
         return name
-    return f"{type(thing).__module__}:{type(thing).__qualname__}"
+    return f"{type(plugin).__module__}:{type(plugin).__qualname__}"

@@ -1,4 +1,4 @@
-"""Where every random draw comes from: a seed derived from names, never a global generator."""
+"""Seeds and generators. Every random draw has a seed derived from names; no draw uses a global generator."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ import torch
 
 
 def seed_for(run: int, *names: str | int) -> int:
-    """The seed of one purpose in one run, such as ``seed_for(seed, "call", 3, "edge-1")``.
+    """Return the seed for one purpose in one run, such as ``seed_for(seed, "call", 3, "edge-1")``.
 
-    Returns a non-negative integer below 2**63. Different names give independent seeds, and the order
-    in which sites happen to be served has no part in it.
+    Different names give independent seeds, so the order in which sites run does not matter.
+
+    Returns:
+        An integer from 0 up to, but excluding, 2**63.
     """
     text = "\x1f".join([str(run), *map(str, names)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def generator(seed: int) -> torch.Generator:
-    """A CPU generator of its own, started from ``seed``."""
+    """Return a new CPU generator with this seed."""
     return torch.Generator().manual_seed(seed)
 
 
 @contextlib.contextmanager
 def global_draws_from(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Lets code that only knows torch's global generator (layer initialisation, dropout) draw from ``seed``.
+    """Seed torch's global generators inside the block, for initialisation, dropout and the like.
 
-    The generators of the CPU and of a CUDA ``device`` are as they were afterwards.
+    Afterwards the generators of the CPU and of a CUDA ``device`` are in their former state; that of MPS is
+    not.
     """
     cuda = device is not None and device.type == "cuda"
     with torch.random.fork_rng(devices=[device] if cuda else []):

@@ -1,4 +1,4 @@
-"""Settings: frozen dataclasses checked when they are made, read from plain tables and written back."""
+"""Settings: frozen dataclasses that are validated on creation, read from tables and written back."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _T = TypeVar("_T")
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 def settings(cls: type[_T]) -> type[_T]:
-    """Decorator: a frozen dataclass, checked when it is made; its fields are keys of an experiment."""
+    """Make a class a frozen, keyword-only dataclass that is validated on creation."""
     config = ConfigDict(extra="forbid", allow_inf_nan=False)
     checked: Any = checked_dataclass(frozen=True, kw_only=True, config=config)(cls)
     return cast(type[_T], checked)
 
 
 def parse(cls: type[_T], table: Any, where: str = "") -> _T:
-    """A ``cls`` from what TOML holds, strictly: no unknown key, no conversion between types.
+    """Create a ``cls`` from a TOML table, strictly: no unknown keys, no conversion between types.
 
     Args:
         cls: a ``@settings`` dataclass.
@@ -36,9 +36,9 @@ def parse(cls: type[_T], table: Any, where: str = "") -> _T:
         where: the dotted path of the table, for messages.
 
     Raises:
-        SettingError: one line: the key, its value, what is allowed.
+        SettingError: a key or value is wrong; the message names the key, the value and what is allowed.
     """
-    text = json.dumps(table, allow_nan=True, default=str)  # TOML's dates and times are text here
+    text = json.dumps(table, allow_nan=True, default=str)  # TOML dates and times become strings
     try:
         return TypeAdapter(cls).validate_json(text, strict=True, context={"where": where})
     except ValidationError as error:
@@ -46,14 +46,14 @@ def parse(cls: type[_T], table: Any, where: str = "") -> _T:
 
 
 def plain(value: Any) -> Any:
-    """The table that ``parse`` makes ``value`` from; what TOML cannot say (None) is left out."""
+    """Return the table from which ``parse`` creates ``value``. None has no form in TOML and is left out."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         named = {"name": registry.name_of(value)} if callable(value) or hasattr(value, "run") else {}
         return named | plain(
             {
-                field.name: given
+                field.name: setting
                 for field in dataclasses.fields(value)
-                if (given := getattr(value, field.name)) != {} or field.default_factory is not dict
+                if (setting := getattr(value, field.name)) != {} or field.default_factory is not dict
             }
         )
     if isinstance(value, Mapping):
@@ -64,11 +64,16 @@ def plain(value: Any) -> Any:
 
 
 def make_plugin(kind: str, table: Any, where: str) -> Any:
-    """The object that ``"name"`` or ``{name = "name", …}`` stands for, with its settings.
+    """Create a plugin from its table: ``"name"``, or ``{name = "name", …}`` with settings.
+
+    Args:
+        kind: a key of ``registry.KINDS``.
+        table: the name, or a table with the name and the settings.
+        where: the dotted path of the table, for messages.
 
     Raises:
-        UnknownNameError: nothing of that kind has that name.
-        SettingError: its settings are wrong, or the object is not of that kind.
+        UnknownNameError: no plugin of that kind has that name.
+        SettingError: the settings are wrong, or the object is not a plugin of that kind.
     """
     table = {"name": table} if isinstance(table, str) else table
     if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
@@ -87,20 +92,20 @@ def make_plugin(kind: str, table: Any, where: str) -> Any:
 
 
 def plugin_field(kind: str) -> BeforeValidator:
-    """Annotate a field whose value names a plugin of ``kind``: a name, or a table with one and settings."""
+    """Annotate a field that holds a plugin of ``kind``, given by its name or by a table with its settings."""
 
     def convert(value: Any, info: ValidationInfo) -> Any:
         if dataclasses.is_dataclass(value):
             return value
-        above = (info.context or {}).get("where")
+        parent = (info.context or {}).get("where")
         key = info.field_name or kind
-        return make_plugin(kind, value, f"{above}.{key}" if above else key)
+        return make_plugin(kind, value, f"{parent}.{key}" if parent else key)
 
     return BeforeValidator(convert)
 
 
 def _one_line(cls: Any, error: ValidationError, where: str, table: Any) -> str:
-    errors = [found for found in error.errors() if not _of_another_choice(cls, found, table)]
+    errors = [one for one in error.errors() if not _known_to_another_choice(cls, one, table)]
     first = errors[0]
     path = _path(first["loc"], table)
     if "missing" in first["type"]:
@@ -111,21 +116,21 @@ def _one_line(cls: Any, error: ValidationError, where: str, table: Any) -> str:
         return f"unknown key {key}{nearest(path[-1], allowed)}; allowed: {', '.join(allowed)}"
     if "missing" in first["type"]:
         return f"{key} is missing"
-    if first["type"] == "value_error":  # settings that do not go together; says itself which
+    if first["type"] == "value_error":  # raised by __post_init__ for settings that contradict each other
         return f"{key}: {first['ctx']['error']}"
-    # Where several kinds of value are allowed, each says what it would have been.
-    said = dict.fromkeys(found["msg"] for found in errors if _path(found["loc"], table) == path)
-    return f"{key} = {first['input']!r}: " + ", or: ".join(msg[0].lower() + msg[1:] for msg in said)
+    # A field that allows several types has one error for each of them.
+    messages = dict.fromkeys(one["msg"] for one in errors if _path(one["loc"], table) == path)
+    return f"{key} = {first['input']!r}: " + ", or: ".join(text[0].lower() + text[1:] for text in messages)
 
 
-def _of_another_choice(cls: Any, error: Any, table: Any) -> bool:
-    """Whether a key is unknown to one kind of settings, but known to another that is allowed there."""
+def _known_to_another_choice(cls: Any, error: Any, table: Any) -> bool:
+    """Return whether a field allows several classes of settings, and another of them has the unknown key."""
     path = _path(error["loc"], table)
     return error["type"] == "unexpected_keyword_argument" and path[-1] in _keys_at(cls, path[:-1])
 
 
 def _path(location: Sequence[str | int], table: Any) -> list[str]:
-    """The keys and places of ``table`` that a location names; pydantic puts its own labels between them."""
+    """Return the keys and indices of ``table`` in a pydantic location, which mixes labels of its own in."""
     path = []
     for part in location:
         if part in table if isinstance(table, Mapping) else isinstance(table, list) and isinstance(part, int):
@@ -135,7 +140,7 @@ def _path(location: Sequence[str | int], table: Any) -> list[str]:
 
 
 def _keys_at(cls: Any, path: Sequence[str]) -> list[str]:
-    """The keys of the settings that lie at ``path`` under ``cls``."""
+    """Return the keys of the settings at ``path`` below ``cls``."""
     choices = [cls]
     for name in path:
         hints = [typing.get_type_hints(choice).get(name) for choice in choices]

@@ -1,4 +1,4 @@
-"""The messages between a method and its sites: a task, and the update that answers it."""
+"""The messages between a method and its sites: tasks and updates."""
 
 from __future__ import annotations
 
@@ -20,32 +20,43 @@ TaskKind = Literal[
 
 @dataclass(frozen=True)
 class Task:
-    """What a site is asked to do.
+    """A request to a site. A site holds one model, its newest parameters.
 
-    ``train``     from the parameters in ``blob`` (or, if None, from what the site holds) by ``recipe``; the
-                  site then holds the result, and sends it back if ``reply``
-    ``adopt``     hold the parameters in ``blob``
-    ``evaluate``  classify the test part with the parameters in ``blob`` (or with what the site holds)
-    ``share``     send up as much of the training part as ``share`` says
-    ``lend``      keep the samples in ``blob``, which are other sites', as examples of "none of mine"
-    ``restat``    estimate the batch-norm statistics of the parameters in ``blob`` anew, and send them back
-    ``refit``     fit the classifier alone, on the features that the rest gives, and send all back: by
-                  ``recipe``, or by ``ridge`` regression
-    ``collect``   send up what the site holds
-    ``remember``  set aside a copy of what the site holds
-    ``choose``    hold (1 - a) times what was remembered in call ``since`` plus a times what is held, with
-                  that a of ``mixtures`` which does best on the examples that the site held out (a = 0 is
-                  always one; a site that has held nothing out takes the largest, and one that was away in
-                  call ``since`` takes what is held). An a is safe if it gets no fewer right than what was
-                  remembered in call ``baseline``; by default that is ``since``
+    ``train``     Train the model by ``recipe`` and hold the result. Send it back if ``reply``.
+    ``adopt``     Hold the parameters in ``blob``.
+    ``evaluate``  Measure the model on the test data.
+    ``share``     Send up training samples, selected by ``share``.
+    ``lend``      Store the samples in ``blob``, which come from other sites, as examples of "none of these
+                  classes".
+    ``restat``    Re-estimate the batch-norm statistics on the training data, and send the model back.
+    ``refit``     Fit only the classifier, on the features that the other layers compute, by ``recipe`` or by
+                  ``ridge`` regression, and send the model back.
+    ``collect``   Send up the held model.
+    ``remember``  Save a copy of the held model.
+    ``choose``    Hold (1 - a) x remembered + a x held parameters, with the best a of 0 and ``mixtures`` on
+                  the site's held-out examples. An a above 0 needs an accuracy of at least the baseline's. A
+                  site without held-out examples uses the largest a; a site that missed call ``since`` keeps
+                  the held parameters.
 
-    With a ``cut``, parameters are those of the part that it holds. If the part has an "other" output, what
-    the site was lent trains it, and so do ``outliers`` times as many examples as it has, made from its own.
+    Repeating a task of the same call gives the same answer, whatever the site did in between.
 
-    With a ``statistic``, the answer to ``train`` carries that too.
-
-    ``call`` counts the calls of a run: doing the same task of the same call again gives the same answer,
-    whatever happened in between.
+    Attributes:
+        kind: the request, see above.
+        call: number of the call in the run, from 1.
+        seed: seed of the site's random draws for this task.
+        blob: parameters, from which ``train`` starts and which ``evaluate``, ``restat`` and ``refit`` use;
+            None stands for the held model. For ``lend``, samples.
+        recipe: how to train or refit.
+        cut: the sub-model to which the parameters belong; None is the whole model.
+        reply: send the trained or chosen parameters back.
+        share: how many samples to send up, and which.
+        ridge: refit by ridge regression instead of ``recipe``.
+        since: the call that remembered the parameters to mix with.
+        mixtures: candidates for a, each from 0 to 1.
+        baseline: the call that remembered the baseline; 0 stands for ``since``.
+        outliers: number of synthetic examples for the "other" output of the sub-model, made from the site's
+            own, as a multiple of their number. Lent samples train this output, too.
+        statistic: a statistic for merging that the answer carries beside the parameters.
     """
 
     kind: TaskKind
@@ -64,7 +75,7 @@ class Task:
     statistic: Statistic | None = None
 
     def header(self) -> dict[str, Any]:
-        """All but the parameters, as JSON knows it."""
+        """Return everything except the parameters as a JSON object."""
         return {
             "kind": self.kind,
             "call": self.call,
@@ -83,17 +94,21 @@ class Task:
 
 
 def _flat(settings: object | None) -> dict[str, Any] | None:
-    """A dataclass of numbers and texts; ``asdict`` takes ten times as long, and every answer asks for two."""
+    """Return a dataclass of numbers and strings as a dict. ``asdict`` takes ten times as long."""
     return None if settings is None else dict(vars(settings))
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a task cost the site that did it.
+    """The cost of one task. Multiply-adds count convolutions and matrix products only.
 
-    Multiply-adds are those of convolutions and matrix products; one training example costs its forward and
-    its backward pass. ``macs_per_example`` and ``parameters`` are those of the network that the task trained,
-    its forward pass alone; 0 where it trained none.
+    Attributes:
+        train_macs: multiply-adds of training, forward and backward.
+        seconds: measured time.
+        peak_memory_bytes: measured peak memory.
+        macs_per_example: multiply-adds of one forward pass of the trained network; 0 if the task trained
+            none.
+        parameters: number of parameters of the trained network; 0 if the task trained none.
     """
 
     train_macs: int = 0
@@ -105,15 +120,18 @@ class Cost:
 
 @dataclass(frozen=True)
 class Update:
-    """What a site answers.
+    """A site's answer to a task.
 
     Attributes:
-        blob: parameters (train, collect) or samples (share), opened when they are asked for. A statistic
-            lies beside the parameters, under names that begin with a dot, as no parameter's does.
-        counts: (K) training examples of each class that the answer rests on.
-        metrics: ``losses`` (mean of each epoch) after training; ``confusion`` (K x K, rows are the true
-            classes) and ``loss`` after evaluating; after choosing, the ``mixture`` chosen, and the
-            ``accuracies`` of the ``mixtures`` on as many examples as were ``held_out``.
+        site: the site's name.
+        kind: the kind of the task.
+        blob: parameters or samples, decoded on access; None if the task asks for neither. A statistic is
+            stored beside the parameters, under names that begin with a dot, which no parameter's name does.
+        counts: (K) numbers of the site's training examples of each class.
+        metrics: after training, ``losses`` (the mean of each epoch). After evaluation, ``confusion`` (K x K,
+            rows are true classes) and ``loss``. After choosing, the chosen ``mixture``, the ``accuracies`` of
+            all ``mixtures``, and ``held_out``, the number of examples that these were measured on.
+        cost: the cost of the task.
     """
 
     site: str
@@ -125,22 +143,22 @@ class Update:
 
     @property
     def examples(self) -> int:
-        """How many training examples the answer rests on."""
+        """The number of the site's training examples."""
         return sum(self.counts)
 
     @property
     def params(self) -> Params:
-        """The parameters, read anew each time; nothing keeps them in memory but the caller."""
+        """The parameters, decoded on every access. The update does not cache them."""
         return self._sent.open(lambda name: not name.startswith("."))
 
     @property
     def statistics(self) -> Params:
-        """The statistic that was asked for: parameter -> tensor. Read anew each time, as ``params`` is."""
-        found = self._sent.open(lambda name: name.startswith("."))
-        return {name.split(".", 2)[-1]: value for name, value in found.items()}
+        """The requested statistic: parameter -> tensor. Decoded on every access."""
+        tensors = self._sent.open(lambda name: name.startswith("."))
+        return {name.split(".", 2)[-1]: value for name, value in tensors.items()}
 
     def rows(self, name: str, start: int, stop: int) -> Tensor:
-        """Rows of one parameter (all of it where it has no dimensions), without reading the others."""
+        """Return rows of one parameter without decoding the others. A scalar is returned whole."""
         return self._sent.rows(name, start, stop)
 
     @property
@@ -150,7 +168,7 @@ class Update:
         return self.blob
 
     def header(self) -> dict[str, Any]:
-        """All but the tensors, as JSON knows it."""
+        """Return everything except the tensors as a JSON object."""
         return {
             "site": self.site,
             "kind": self.kind,
@@ -161,7 +179,7 @@ class Update:
 
     @classmethod
     def of(cls, header: dict[str, Any], blob: Blob | None) -> Update:
-        """The update that ``header()`` and ``blob`` came from."""
+        """Return the update with this ``header()`` and blob."""
         return cls(
             site=header["site"],
             kind=header["kind"],
@@ -174,32 +192,38 @@ class Update:
 
 @dataclass(frozen=True)
 class Absence:
-    """A site that did not answer a task, or not with anything that can be used, and why."""
+    """A missing answer: the site did not answer a task, or its answer is unusable.
+
+    Attributes:
+        site: the site's name.
+        why: the reason, for the user.
+    """
 
     site: str
     why: str
 
 
 Progress = Callable[[str, int, int, float, int], None]
-"""Told of a training site's steps: site, steps done, steps in all, loss of the last one, examples so far."""
+"""Reports a training step: site, steps done, total steps, loss of the last step, examples so far."""
 
 
 class Fleet(Protocol):
-    """Where the sites are: the only seam between a method and machines."""
+    """The sites of a run. The only seam between methods and machines."""
 
     def names(self) -> tuple[str, ...]:
-        """The sites, in the fixed order in which sums run."""
+        """Return the sites in the fixed order in which sums run."""
         ...
 
     def run(
         self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None
     ) -> Iterator[Update | Absence]:
-        """Has each named site do its task, and yields the answers as they arrive, in any order.
+        """Run the tasks and yield the answers as they arrive, in any order.
 
-        A site that is lost on the way, or does not answer in time, is an ``Absence`` in place of its answer.
+        A site that is lost or too slow gives an ``Absence`` in place of its answer.
 
         Args:
-            tasks: site -> what it is asked.
-            call: all that was asked in the same call, if some of it was answered before the run was stopped.
+            tasks: site -> its task.
+            call: all tasks of the call, if a resumed run has already answers to some of them. ``tasks`` by
+                default.
         """
         ...

@@ -1,7 +1,7 @@
-"""Work spread over the cores, a thread on each.
+"""Run independent work on all cores, one thread on each.
 
-Threads that share one short operation wait for each other longer than they compute, above all where other
-programs want the cores too. Threads that each do an operation of their own wait for nobody.
+Splitting one short tensor operation among threads costs more in synchronisation than it saves, above all if
+other programs use the cores too. Threads that each run an operation of their own need no synchronisation.
 """
 
 from __future__ import annotations
@@ -14,28 +14,32 @@ from typing import TypeVar
 import torch
 
 Item = TypeVar("Item")
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 @cache
 def thread_pool(purpose: str, count: int) -> ThreadPoolExecutor:
-    """So many threads for one purpose, on which torch computes with one thread each.
+    """Return the pool of ``count`` threads for a purpose; torch runs single-threaded on each.
 
-    They stay for as long as the process: what a new thread computes in is memory that is new to it too, which
-    took five sites' six small steps from 7 ms to 13.
+    The threads live as long as the process. A new thread has a new, cold memory arena, which raised the time
+    of six small steps of five sites from 7 to 13 ms.
     """
     return ThreadPoolExecutor(count, purpose, initializer=partial(torch.set_num_threads, 1))
 
 
-def side_by_side(function: Callable[[Item], Found], items: Sequence[Item]) -> list[Found]:
-    """``function`` of each item, in their order; of fewer items than cores, each on all of them."""
+def side_by_side(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Return ``function`` of each item, in order, computed on one thread per core.
+
+    Fewer items than cores run one after another, each on all cores. Otherwise every item finishes before an
+    exception is raised.
+    """
     threads = torch.get_num_threads()
     if threads == 1 or len(items) < threads:
         return [function(item) for item in items]
     torch.set_num_threads(1)  # some libraries have one number for all threads
     try:
-        found = [thread_pool("core", threads).submit(function, item) for item in items]
-        wait(found)
-        return [each.result() for each in found]
+        futures = [thread_pool("core", threads).submit(function, item) for item in items]
+        wait(futures)
+        return [future.result() for future in futures]
     finally:
         torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""Names that every package uses."""
+"""Types and names that every package uses."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 from sheaf.core.errors import PartitionError
 
 Params = Mapping[str, Tensor]
-"""A CPU state_dict, never written in place."""
+"""A CPU state_dict, never modified in place."""
 
 
 CLOUD = "cloud"
-"""The site that is not an edge."""
+"""The name of the only site that is not an edge."""
 
 
 def check_edge_name(name: str) -> None:
-    """A site's name becomes a file's name, so it can be no path.
+    """Check that an edge's name is safe as part of a file name.
 
     Raises:
-        PartitionError: an edge cannot have that name.
+        PartitionError: the name is not allowed.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) or name == CLOUD:
         raise PartitionError(

@@ -1,7 +1,7 @@
-"""What crosses the seam between a method and its sites: a JSON header, and tensors as safetensors bytes.
+"""The encoding of messages between a method and its sites: a JSON header, and tensors as safetensors bytes.
 
-Both engines send exactly this, so that a run in one process cannot lean on shared memory, and the byte
-counts of a simulation are those of the real thing.
+The local and the real fleet use the same encoding. So a run in one process cannot rely on shared memory, and
+the byte counts of a simulation are those of a real fleet.
 """
 
 from __future__ import annotations
@@ -16,38 +16,38 @@ from sheaf.core.task import Task, Update
 from sheaf.core.tensor_file import Blob
 
 LARGEST_HEADER = 512
-"""Bytes that the names and shapes of encoded samples stay below."""
+"""Upper bound in bytes for the names and shapes of encoded samples."""
 
 
 def encode_header(header: Mapping[str, Any]) -> bytes:
-    """The one JSON form of a header: sorted keys, no spaces."""
+    """Encode a header as canonical JSON: sorted keys, no spaces."""
     return json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=True).encode()
 
 
 def message_bytes(message: Task | Update) -> int:
-    """How many bytes a task or an update is on the wire."""
+    """Return the size of an encoded task or update in bytes."""
     return len(encode_header(message.header())) + (message.blob.size if message.blob else 0)
 
 
 def task_digest(task: Task) -> str:
-    """SHA-256 of everything that a task says, parameters included."""
+    """Return the SHA-256 of a task, including its parameters."""
     digest = hashlib.sha256(encode_header(task.header()))
     digest.update((task.blob.sha256 if task.blob else "").encode())
     return digest.hexdigest()
 
 
 def encode_samples(samples: Samples) -> Blob:
-    """Samples for the way up: the inputs as they lie in memory, and their labels."""
+    """Encode the inputs, in the type that they have in memory, and the labels."""
     return Blob.of({"inputs": samples.inputs[samples.positions], "labels": samples.labels})
 
 
 def samples_within(limit: int, samples: Samples) -> int:
-    """How many of ``samples`` are surely no more than ``limit`` bytes when encoded."""
-    each = samples.inputs[:1].nbytes + samples.targets[:1].nbytes
-    return (limit - LARGEST_HEADER) // each
+    """Return how many of ``samples`` fit into ``limit`` bytes when encoded."""
+    sample_bytes = samples.inputs[:1].nbytes + samples.targets[:1].nbytes
+    return (limit - LARGEST_HEADER) // sample_bytes
 
 
 def decode_samples(blob: Blob) -> Samples:
-    """The samples that ``encode_samples`` was given."""
+    """Decode the samples from ``encode_samples``."""
     tensors = blob.open()
     return Samples.of(tensors["inputs"], tensors["labels"])

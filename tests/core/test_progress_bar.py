@@ -1,23 +1,23 @@
-"""The bar shows to people who wait, and to no one else."""
+"""The progress bar appears on terminals only, and only after a delay."""
 
 import pytest
 
 from sheaf.core import progress_bar
 
 
-def test_nothing_is_printed_where_stderr_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_printed_if_stderr_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with progress_bar.bar("reading", 2) as advance:
         advance(2)
     assert capsys.readouterr().err == ""
 
 
-def test_a_terminal_sees_it_after_a_while(
+def test_the_bar_appears_on_a_terminal_after_a_delay(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
-    for patience, seen in ((60.0, False), (0.0, True)):
-        monkeypatch.setattr(progress_bar, "PATIENCE", patience)
+    for delay, visible in ((60.0, False), (0.0, True)):
+        monkeypatch.setattr(progress_bar, "DELAY", delay)
         with progress_bar.bar("reading mnist", 2) as advance:
             advance(1)
-        assert ("reading mnist" in capsys.readouterr().err) == seen
+        assert ("reading mnist" in capsys.readouterr().err) == visible

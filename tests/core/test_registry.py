@@ -1,4 +1,4 @@
-"""From names to objects and back, for everything in the folders and for a user's own."""
+"""Plugins by name: those in the folders, and a user's own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EVERY = [(kind, name) for kind in registry.KINDS for name in registry.describe(k
 
 
 @pytest.mark.parametrize(("kind", "name"), EVERY)
-def test_every_file_offers_one_object_under_its_name_and_says_what_it_is(kind: str, name: str) -> None:
+def test_every_file_defines_one_plugin_and_describes_it(kind: str, name: str) -> None:
     thing = registry.load(kind, name)
     assert callable(thing)
     if kind != "data":  # the known sets are objects, not classes of their own
@@ -29,7 +29,7 @@ def test_every_file_offers_one_object_under_its_name_and_says_what_it_is(kind: s
 
 
 @pytest.mark.parametrize("kind", sorted({kind for kind, _ in EVERY}))
-def test_an_unknown_name_is_answered_with_the_list_and_the_nearest(kind: str) -> None:
+def test_an_unknown_name_is_an_error_with_the_known_names_and_the_most_similar(kind: str) -> None:
     known = list(registry.describe(kind))
     assert known == sorted(known)
     with pytest.raises(UnknownNameError) as error:
@@ -44,7 +44,7 @@ def test_an_unknown_name_is_answered_with_the_list_and_the_nearest(kind: str) ->
 
 
 @pytest.mark.parametrize("name", ["_common", "__init__", "../errors", "", "Mean", "mean.py"])
-def test_what_is_no_plugin_has_no_name(name: str) -> None:
+def test_only_plugins_have_names(name: str) -> None:
     for kind in registry.KINDS:
         with pytest.raises(UnknownNameError):
             registry.load(kind, name)
@@ -53,20 +53,21 @@ def test_what_is_no_plugin_has_no_name(name: str) -> None:
 def test_describing_imports_nothing() -> None:
     code = (
         "import sys; from sheaf.core import registry as r; r.describe('merges'), r.describe('models');"
-        "print([name for name in sys.modules if name.startswith(('sheaf.merges.', 'sheaf.models.zoo.'))])"
+        "plugins = ('sheaf.merges.rules.', 'sheaf.models.zoo.');"
+        "print([name for name in sys.modules if name.startswith(plugins)])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 class Shelf:
-    """Holds a class, as a user's module may."""
+    """A class with a nested class, as a user's module may have."""
 
     class Own:
         pass
 
 
-def test_a_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_users_own_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pkg_of_a_user").mkdir()
     (tmp_path / "pkg_of_a_user" / "merging.py").write_text("class Own:\n    class Inner: ...\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -76,7 +77,7 @@ def test_a_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert registry.load("merges", f"{__name__}:Shelf.Own") is Shelf.Own
 
 
-def test_names_of_what_is_shipped() -> None:
+def test_the_name_of_a_shipped_plugin() -> None:
     assert registry.name_of(registry.load("merges", "weighted_mean")()) == "weighted_mean"
 
 
@@ -91,7 +92,7 @@ def test_names_of_what_is_shipped() -> None:
         (".json:Own", "relative import"),
     ],
 )
-def test_what_cannot_be_imported(name: str, why: str) -> None:
+def test_a_plugin_that_cannot_be_imported(name: str, why: str) -> None:
     with pytest.raises(SheafError, match=f"merge '{name}' cannot be imported: .*it must be pack") as error:
         registry.load("merges", name)
     assert why in one_line(error)

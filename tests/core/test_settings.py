@@ -1,4 +1,4 @@
-"""Tables to settings and back, and mistakes in one line."""
+"""Settings from tables and back, and error messages of one line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sheaf.core.errors import SettingError, UnknownNameError
 from sheaf.core.recipe import Recipe, Ridge, Share
 from sheaf.core.settings import make_plugin, parse, plain, settings
 from sheaf.data.settings import DataSettings
-from sheaf.experiments.config import Experiment, FleetSettings, load_experiment, shipped
+from sheaf.experiments.config import DeviceBudget, Experiment, FleetSettings, load_experiment, shipped
 from sheaf.merges.merge import Merge
 from sheaf.models.build import ModelSettings
 
@@ -26,23 +26,33 @@ PLUGINS = [
     (kind, name) for kind in ("methods", "merges", "partitions", "cuts") for name in registry.describe(kind)
 ]
 
-recipes = st.builds(
+
+def with_all_fields(cls: type, **strategies: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Build ``cls`` from a strategy for every field; a field without one is an error."""
+    assert {one.name for one in fields(cls)} == set(strategies), f"{cls.__name__} has other fields"
+    return st.builds(cls, **strategies)
+
+
+positive = st.floats(0, exclude_min=True, allow_infinity=False)
+fractions = st.floats(0, 1, exclude_min=True)
+recipes = with_all_fields(
     Recipe,
     epochs=st.integers(0, 10**6),
     batch_size=st.integers(1, 10**6),
     optimizer=st.sampled_from(["sgd", "adam", "adamw"]),
-    lr=st.floats(0, exclude_min=True, allow_infinity=False),
+    lr=positive,
     momentum=st.floats(0, 1, exclude_max=True),
     weight_decay=st.floats(0, allow_infinity=False),
     schedule=st.sampled_from(["constant", "cosine", "onecycle"]),
     augment=st.lists(st.sampled_from(["flip", "crop"]), max_size=3).map(tuple),
     precision=st.sampled_from(["auto", "float32", "bfloat16"]),
     alpha=st.floats(0, 1) | st.just("mask"),
+    tail=st.floats(0, 1),
 )
-ridges = st.builds(Ridge, ridge=st.floats(0, exclude_min=True, allow_infinity=False), rescale=st.booleans())
-shares = st.builds(
+ridges = with_all_fields(Ridge, ridge=positive, rescale=st.booleans())
+shares = with_all_fields(
     Share,
-    fraction=st.floats(0, 1, exclude_min=True),
+    fraction=fractions,
     count=st.none() | st.integers(1, 99),
     bytes=st.none() | st.integers(1, 9999),
     choose=st.sampled_from(["random", "balanced", "uncertain"]),
@@ -54,18 +64,18 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "merge": merges,
     "cut": schemes,
     "stem": st.integers(0, 9),
-    "by": st.sampled_from(["classes", "share"]),
-    "width": st.floats(0, 1, exclude_min=True),
+    "by": st.sampled_from(["classes", "width"]),
+    "width": fractions,
     "negatives": st.sampled_from(["none", "outliers", "pooled"]),
-    "outliers": st.floats(0, exclude_min=True, allow_infinity=False),
+    "outliers": positive,
     "restat": st.booleans(),
     "refit": st.none() | recipes | ridges,
-    "mixtures": st.lists(st.floats(0, 1, exclude_min=True), max_size=3).map(tuple),
+    "mixtures": st.lists(fractions, max_size=3).map(tuple),
     "finetune": st.none() | recipes,
     "retrain": st.none() | recipes,
     "only_strong": st.booleans(),
     "own_start": st.booleans(),
-    "sample": st.floats(0, 1, exclude_min=True),
+    "sample": fractions,
     "rounds": st.integers(1, 100),
     "share": shares,
     "reference": st.booleans(),
@@ -73,7 +83,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "alpha": st.floats(1e-3, 1e6),
     "own": st.floats(0, 1),
     "off_diagonal": st.floats(0, 1),
-    "floor": st.floats(0, exclude_min=True, allow_infinity=False),
+    "floor": positive,
     "examples": st.integers(1, 10**6),
     "trim": st.floats(0, 0.5, exclude_max=True),
     "sizes": st.none() | st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=4).map(tuple),
@@ -81,7 +91,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 
 
 def every(kind: str, name: str) -> st.SearchStrategy[Any]:
-    """Any settings of one plugin."""
+    """Return a strategy for the settings of one plugin. A field without a strategy is a ``KeyError``."""
     cls = registry.load(kind, name)
     edges = st.integers(1, 99)
     if name in ("classes", "ratio"):
@@ -101,7 +111,7 @@ def every(kind: str, name: str) -> st.SearchStrategy[Any]:
 
 
 def any_of(kind: str) -> st.SearchStrategy[Any]:
-    """Any settings of any plugin of a kind."""
+    """Return a strategy for the settings of every plugin of a kind."""
     return st.sampled_from(list(registry.describe(kind))).flatmap(lambda name: every(kind, name))
 
 
@@ -111,7 +121,7 @@ def through_toml(table: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("kind", "name"), PLUGINS)
 @given(data=st.data())
-def test_settings_come_back_from_their_table(kind: str, name: str, data: st.DataObject) -> None:
+def test_settings_survive_a_round_trip_through_a_table(kind: str, name: str, data: st.DataObject) -> None:
     value = data.draw(every(kind, name))
     table = plain(value)
     assert table["name"] == name
@@ -120,43 +130,67 @@ def test_settings_come_back_from_their_table(kind: str, name: str, data: st.Data
     assert json.loads(json.dumps(table)) == table
 
 
-experiments = st.builds(
+sizes = st.integers(1, 99)
+experiments = with_all_fields(
     Experiment,
     title=st.text(st.characters(exclude_categories=("Cs",))),
     seed=st.integers(0, 2**62),
-    data=st.builds(
+    data=with_all_fields(
         DataSettings,
         name=st.text("abc/:", min_size=1),
-        size=st.none() | st.tuples(st.integers(1, 99), st.integers(1, 99)),
-        limit=st.none() | st.integers(1, 99),
+        size=st.none() | st.tuples(sizes, sizes),
+        channels=st.sampled_from([None, 1, 3]),
+        rate=st.none() | st.integers(2000, 384_000),
+        seconds=st.floats(0.1, 60),
+        limit=st.none() | sizes,
+        limit_test=st.none() | sizes,
         mean=st.none() | st.lists(st.floats(0, 1), max_size=3).map(tuple),
+        std=st.none() | st.lists(fractions, max_size=3).map(tuple),
+        test_share=st.floats(0.01, 0.9),
         held_out=st.floats(0.01, 0.9),
     ),
-    partition=st.sampled_from(list(registry.describe("partitions"))).flatmap(
-        lambda name: every("partitions", name)
-    ),
-    model=st.builds(
+    partition=any_of("partitions"),
+    model=with_all_fields(
         ModelSettings,
         name=st.text("abc@", min_size=1),
         weights=st.none() | st.text(),
+        frozen=st.integers(0, 9),
         options=st.dictionaries(
             st.text("abc", min_size=1), st.booleans() | st.integers(-9, 9) | st.text("ab")
         ),
     ),
     method=any_of("methods"),
-    fleet=st.builds(FleetSettings, quorum=st.floats(0.01, 1), device=st.sampled_from(["auto", "cpu"])),
+    fleet=with_all_fields(
+        FleetSettings,
+        quorum=fractions,
+        deadline=positive,
+        widths=st.dictionaries(st.text("abc", min_size=1), fractions, max_size=3),
+        budgets=st.dictionaries(
+            st.text("abc", min_size=1),
+            with_all_fields(DeviceBudget, **{one.name: st.none() | positive for one in fields(DeviceBudget)}),
+            max_size=3,
+        ),
+        device=st.sampled_from(["auto", "cpu", "cuda", "mps"]),
+        threads=st.integers(0, 9),
+        together=st.sampled_from(["auto", "stacked", "threads", "never"]),
+    ),
+    compare=st.dictionaries(
+        st.sampled_from(list(registry.describe("methods"))),
+        st.dictionaries(st.text("abc", min_size=1), st.booleans() | st.integers(0, 9), max_size=3),
+        max_size=2,
+    ),
 )
 
 
 @hypothesis.settings(max_examples=25)
 @given(experiments)
-def test_an_experiment_comes_back_from_its_file(experiment: Experiment) -> None:
+def test_an_experiment_survives_a_round_trip_through_toml(experiment: Experiment) -> None:
     assert parse(Experiment, plain(experiment)) == experiment
     assert parse(Experiment, toml.loads(experiment.toml())) == experiment
 
 
 @pytest.mark.parametrize("name", list(shipped()))
-def test_every_shipped_experiment_comes_back(name: str) -> None:
+def test_every_shipped_experiment_survives_a_round_trip(name: str) -> None:
     experiment = load_experiment(name)
     assert parse(Experiment, toml.loads(experiment.toml())) == experiment
     for method in registry.describe("methods"):
@@ -177,7 +211,7 @@ class Inner:
 
 @settings
 class Outer:
-    """What the mistakes below are made in."""
+    """The settings that the mistakes below are made in."""
 
     text: str = ""
     inner: Inner = Inner(depth=1)
@@ -252,7 +286,7 @@ def inner(**table: Any) -> dict[str, Any]:
         (3, "experiment = 3: input should be an object"),
     ],
 )
-def test_a_mistake_is_one_line_that_names_the_key(table: Any, said: str) -> None:
+def test_an_error_message_is_one_line_that_names_the_key(table: Any, said: str) -> None:
     with pytest.raises(SettingError) as error:
         parse(Outer, table)
     assert one_line(error) == said
@@ -263,18 +297,18 @@ def test_a_mistake_is_one_line_that_names_the_key(table: Any, said: str) -> None
         assert one_line(error) == f"{head}method.{said.removeprefix(head)}"
 
 
-def test_an_unknown_plugin_below() -> None:
+def test_an_unknown_plugin_in_a_field() -> None:
     with pytest.raises(UnknownNameError, match=r"no merge is named 'men' .did you mean 'mean'"):
         parse(Outer, {"merge": "men"})
 
 
-def test_a_method_is_no_merge_and_a_merge_no_method() -> None:
+def test_a_plugin_of_another_kind_is_an_error() -> None:
     with pytest.raises(SettingError, match=r"a method is a dataclass of settings with run"):
         make_plugin("methods", "sheaf.merges.rules.mean:Mean", "method")
     with pytest.raises(SettingError, match=r"a merge is a dataclass of settings with __call__"):
         make_plugin("merges", "sheaf.methods.fedavg:FedAvg", "merge")
 
 
-def test_defaults_and_whole_numbers_for_fractions() -> None:
+def test_defaults_and_integers_for_float_fields() -> None:
     assert parse(Outer, {}) == Outer()
     assert parse(Inner, {"depth": 1, "ratio": 2}) == Inner(depth=1, ratio=2.0)

@@ -1,12 +1,9 @@
-"""Tensors as bytes: what goes in comes out, equal tensors are equal bytes, a file is whole or not there."""
+"""Tensor files: decoding inverts encoding, equal tensors give equal bytes, damage changes the hash."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
-import threading
-from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from sheaf.core.atomic_io import sync_soon, write_durably
+from sheaf.core.atomic_io import write_durably
 from sheaf.core.tensor_file import Blob, encode, write_together
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool)
@@ -41,7 +38,7 @@ named = st.dictionaries(st.text("abc.01_", min_size=1, max_size=6), tensors(), m
 
 
 @given(named)
-def test_the_bytes_are_those_of_safetensors(given_tensors: dict[str, Tensor]) -> None:
+def test_tensors_are_encoded_as_safetensors_does(given_tensors: dict[str, Tensor]) -> None:
     made = save({name: value.contiguous() for name, value in given_tensors.items()})
     assert Blob.of(given_tensors).source == made
 
@@ -49,13 +46,13 @@ def test_the_bytes_are_those_of_safetensors(given_tensors: dict[str, Tensor]) ->
 @pytest.mark.parametrize(
     "dtype", [torch.int8, torch.int16, torch.uint16, torch.int32, torch.uint64, torch.float8_e4m3fn]
 )
-def test_the_bytes_are_those_of_safetensors_for_seldom_types_too(dtype: torch.dtype) -> None:
+def test_rare_types_are_encoded_as_safetensors_does(dtype: torch.dtype) -> None:
     tensors = {'a "é"': torch.arange(6).reshape(2, 3).to(dtype), "b": torch.ones(3), "c": torch.tensor(1)}
     assert Blob.of(tensors).source == save(tensors)
 
 
 @given(named)
-def test_what_goes_in_comes_out(given_tensors: dict[str, Tensor]) -> None:
+def test_decoding_inverts_encoding(given_tensors: dict[str, Tensor]) -> None:
     opened = Blob.of(given_tensors).open()
     assert opened.keys() == given_tensors.keys()
     for name, value in given_tensors.items():
@@ -65,7 +62,7 @@ def test_what_goes_in_comes_out(given_tensors: dict[str, Tensor]) -> None:
 
 
 @given(named, st.randoms(use_true_random=False))
-def test_equal_tensors_are_equal_bytes(given_tensors: dict[str, Tensor], random) -> None:
+def test_equal_tensors_give_equal_bytes(given_tensors: dict[str, Tensor], random) -> None:
     names = list(given_tensors)
     random.shuffle(names)
     again = {name: given_tensors[name].clone(memory_format=torch.contiguous_format) for name in names}
@@ -76,13 +73,13 @@ def test_equal_tensors_are_equal_bytes(given_tensors: dict[str, Tensor], random)
     assert first.size == len(first.source)
 
 
-def test_bits_that_are_no_number_survive() -> None:
+def test_nan_infinity_and_negative_zero_keep_their_bits() -> None:
     odd = torch.tensor([float("nan"), float("inf"), -float("inf"), -0.0, 1e-45])
     opened = Blob.of({"x": odd}).open()["x"]
     assert torch.equal(opened.view(torch.int32), odd.view(torch.int32))
 
 
-def test_another_value_name_type_or_shape_is_another_blob() -> None:
+def test_another_value_name_type_or_shape_gives_another_hash() -> None:
     one = torch.zeros(2, 3)
     blobs = [
         Blob.of({"x": one}),
@@ -95,7 +92,7 @@ def test_another_value_name_type_or_shape_is_another_blob() -> None:
     assert len({blob.sha256 for blob in blobs}) == len(blobs)
 
 
-def test_opening_twice_gives_tensors_of_their_own() -> None:
+def test_opening_twice_gives_independent_tensors() -> None:
     blob = Blob.of({"x": torch.zeros(3)})
     blob.open()["x"].add_(1)
     assert blob.open()["x"].tolist() == [0, 0, 0]
@@ -112,28 +109,7 @@ def test_a_written_blob_is_the_same_blob(tmp_path: Path) -> None:
     assert (tmp_path / "b").read_bytes() == blob.source
 
 
-def test_a_write_replaces_and_leaves_nothing_beside(tmp_path: Path) -> None:
-    write_durably(tmp_path / "x", b"first and longer")
-    write_durably(tmp_path / "x", b"second")
-    assert (tmp_path / "x").read_bytes() == b"second"
-    assert [path.name for path in tmp_path.iterdir()] == ["x"]
-
-
-def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
-    write_durably(tmp_path / "x", b"first")
-    with pytest.raises(TypeError):
-        write_durably(tmp_path / "x", "no bytes")  # type: ignore[arg-type]
-    assert (tmp_path / "x").read_bytes() == b"first"
-
-
-def test_what_a_killed_write_left_is_overwritten(tmp_path: Path) -> None:
-    (tmp_path / "x.part").write_bytes(b"half of a longer content that was never finished")
-    write_durably(tmp_path / "x", b"whole")
-    assert (tmp_path / "x").read_bytes() == b"whole"
-    assert [path.name for path in tmp_path.iterdir()] == ["x"]
-
-
-def test_a_second_file_of_the_same_bytes_is_a_link(tmp_path: Path) -> None:
+def test_a_second_file_of_the_same_bytes_is_a_hard_link(tmp_path: Path) -> None:
     blob = Blob.of({"w": torch.arange(3.0)}).write(tmp_path / "one")
     other = blob.write(tmp_path / "two")
     assert (tmp_path / "one").samefile(tmp_path / "two")
@@ -143,12 +119,12 @@ def test_a_second_file_of_the_same_bytes_is_a_link(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["two"]
 
 
-def test_where_no_link_can_be_the_bytes_are_written(tmp_path: Path) -> None:
+def test_the_bytes_are_written_if_no_link_can_be_made(tmp_path: Path) -> None:
     blob = replace(Blob.of({"w": torch.arange(3.0)}), lies_at=tmp_path / "gone")
     assert blob.write(tmp_path / "two").open()["w"].tolist() == [0, 1, 2]
 
 
-def test_room_is_written_over_unless_it_has_another_name(tmp_path: Path) -> None:
+def test_the_blocks_of_an_obsolete_file_are_reused_unless_it_has_another_link(tmp_path: Path) -> None:
     for place, linked in enumerate((False, True)):
         old, other = tmp_path / f"old-{place}", tmp_path / f"other-{place}"
         write_durably(old, b"old and long" * 99)
@@ -164,7 +140,9 @@ def test_room_is_written_over_unless_it_has_another_name(tmp_path: Path) -> None
 
 
 @given(st.dictionaries(st.sampled_from(("a", "a.b", "c", "__metadata")), named, min_size=1))
-def test_several_lie_in_one_file_each_as_it_would_alone(states: dict[str, dict[str, Tensor]]) -> None:
+def test_each_blob_in_a_file_of_several_equals_a_blob_of_its_own(
+    states: dict[str, dict[str, Tensor]],
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "several"
         written = write_together(path, states)
@@ -177,19 +155,19 @@ def test_several_lie_in_one_file_each_as_it_would_alone(states: dict[str, dict[s
                 key: value.tolist() for key, value in alone.open().items()
             }
             (Path(folder) / "apart").unlink(missing_ok=True)
-            assert replace(found, lies_at=Path(folder) / "gone").write(Path(folder) / "apart").begins is None
+            assert replace(found, lies_at=Path(folder) / "gone").write(Path(folder) / "apart").offset is None
             assert (Path(folder) / "apart").read_bytes() == alone.source
 
 
 @settings(max_examples=200)
 @given(st.data())
-def test_a_damaged_file_of_several_is_another_blob(data: st.DataObject) -> None:
+def test_damage_in_a_file_of_several_changes_the_hash(data: st.DataObject) -> None:
     states = {name: {"w": torch.arange(4.0)} for name in ("a", "b")}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "several"
         whole = write_together(path, states)["a"]
         content = bytearray(path.read_bytes())
-        at = data.draw(st.integers(0, whole.begins + whole.size - 1))  # type: ignore[operator]
+        at = data.draw(st.integers(0, whole.offset + whole.size - 1))  # type: ignore[operator]
         content[at] ^= data.draw(st.integers(1, 255))
         cut = data.draw(st.integers(at + 1, len(content)))
         path.write_bytes(content[:cut])
@@ -197,36 +175,7 @@ def test_a_damaged_file_of_several_is_another_blob(data: st.DataObject) -> None:
         assert found.sha256 != whole.sha256 or found.open()["w"].tolist() == [0, 1, 2, 3]
 
 
-def test_what_is_to_be_synced_soon_may_lose_its_name(tmp_path: Path) -> None:
-    write_durably(tmp_path / "x", b"some")
-    syncing = sync_soon(tmp_path / "x", tmp_path)
-    (tmp_path / "x").unlink()
-    assert syncing.result(10) is None
-
-
-def test_who_writes_waits_for_a_disk_that_is_far_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_durably(tmp_path / "x", b"some")
-    works, usual = threading.Event(), os.fsync
-
-    def slow(handle: int) -> None:
-        works.wait(10)
-        usual(handle)
-
-    monkeypatch.setattr("sheaf.core.atomic_io.AHEAD", threading.Semaphore(3))
-    monkeypatch.setattr(os, "fsync", slow)
-    asked: list[Future[None]] = []
-    asking = threading.Thread(target=lambda: asked.extend(sync_soon(tmp_path / "x") for _ in range(5)))
-    asking.start()
-    asking.join(0.3)
-    assert asking.is_alive()
-    works.set()
-    asking.join()
-    assert [each.result(10) for each in asked] == [None] * 5
-
-
-def test_metadata_lies_in_order(tmp_path: Path) -> None:
+def test_metadata_is_sorted(tmp_path: Path) -> None:
     named = {"w": torch.arange(3.0), "a.b": torch.ones(2, 2, dtype=torch.bfloat16)}
     told = {"zoë": "1", "b": '{"c": 2}', "a": ""}
     content = encode(named, told)

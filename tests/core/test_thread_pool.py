@@ -1,4 +1,4 @@
-"""Work spread over the cores: all of it, in its order, on threads that stay."""
+"""Work on all cores: every item once, in order, on threads that are reused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_each_item_once_and_in_order(count: int, threads: int) -> None:
         torch.set_num_threads(usual)
 
 
-def test_what_goes_wrong_is_raised_once_all_has_ended() -> None:
+def test_an_error_is_raised_after_every_item_has_ended() -> None:
     usual, ended = torch.get_num_threads(), []
 
     def slow(item: int) -> float:
@@ -47,7 +47,7 @@ def test_what_goes_wrong_is_raised_once_all_has_ended() -> None:
         torch.set_num_threads(usual)
 
 
-def test_threads_are_kept_and_each_computes_alone() -> None:
+def test_threads_are_reused_and_torch_is_single_threaded_on_them() -> None:
     def who() -> tuple[threading.Thread, int]:
         return threading.current_thread(), torch.get_num_threads()
 

@@ -1,4 +1,4 @@
-"""What crosses the seam: its digest, its weight, and samples up and back."""
+"""Messages: their digest, their size, and encoded samples."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ json_values = st.recursive(
 
 
 @given(st.dictionaries(st.text(), json_values, max_size=5), st.randoms(use_true_random=False))
-def test_a_header_has_one_form(header: dict[str, object], random) -> None:
+def test_a_header_has_one_encoding(header: dict[str, object], random) -> None:
     keys = list(header)
     random.shuffle(keys)
     encoded = encode_header(header)
     assert encoded == encode_header({key: header[key] for key in keys})
     assert json.loads(encoded) == header
-    assert b"\n" not in encoded  # it is a line of the journal
+    assert b"\n" not in encoded  # a header is one line of the journal
 
 
-def test_a_message_weighs_its_header_and_its_tensors() -> None:
+def test_the_size_of_a_message_is_its_header_and_its_tensors() -> None:
     assert TASK.blob is not None
     assert message_bytes(TASK) == len(encode_header(TASK.header())) + TASK.blob.size
     assert message_bytes(replace(TASK, blob=None)) == len(encode_header(TASK.header()))
@@ -81,17 +81,17 @@ def test_a_message_weighs_its_header_and_its_tensors() -> None:
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_every_part_of_a_task_is_in_its_digest(change: dict[str, object]) -> None:
+def test_every_field_of_a_task_is_in_its_digest(change: dict[str, object]) -> None:
     assert task_digest(replace(TASK, **change)) != task_digest(TASK)  # type: ignore[arg-type]
     assert task_digest(replace(TASK)) == task_digest(TASK)
 
 
-def test_where_the_tensors_lie_is_not_in_the_digest(tmp_path) -> None:
+def test_the_place_of_the_tensors_is_not_in_the_digest(tmp_path) -> None:
     assert TASK.blob is not None
     assert task_digest(replace(TASK, blob=TASK.blob.write(tmp_path / "w"))) == task_digest(TASK)
 
 
-def test_an_update_is_what_its_header_and_tensors_say() -> None:
+def test_an_update_is_restored_from_its_header_and_tensors() -> None:
     header = json.loads(encode_header(UPDATE.header()))
     assert Update.of(header, UPDATE.blob) == UPDATE
     assert UPDATE.examples == 8
@@ -101,7 +101,7 @@ def test_an_update_is_what_its_header_and_tensors_say() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 @pytest.mark.parametrize("chosen", [[], [4], [5, 0, 2]])
-def test_samples_go_up_and_come_back(dtype: torch.dtype, chosen: list[int]) -> None:
+def test_decoding_samples_inverts_encoding(dtype: torch.dtype, chosen: list[int]) -> None:
     inputs = torch.arange(6 * 2 * 3 * 3).view(6, 2, 3, 3).to(dtype)
     samples = Samples.of(inputs, torch.arange(6)).select(torch.tensor(chosen, dtype=torch.int64))
     back = decode_samples(encode_samples(samples))
