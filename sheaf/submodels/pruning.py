@@ -149,7 +149,9 @@ def prune(layer: nn.Module, removed: Removed) -> None:
         if removed.ins:
             pruner.prune_in_channels(layer, removed.ins)
     except Exception as error:  # Torch-Pruning raises errors of any type
-        raise CutError(f"{layer} cannot lose the channels outside the cut: {first_line(error)}") from error
+        raise CutError(
+            f"a {type(layer).__name__} cannot lose the channels outside the cut: {first_line(error)}"
+        ) from error
 
 
 def remaining(layer: nn.Module, pruned: nn.Module, removed: Removed) -> dict[str, tuple[Runs, ...]]:

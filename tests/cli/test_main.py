@@ -112,14 +112,14 @@ MISTAKES = {
     ),
     "a model that cannot be cut": (
         ["run", "--set", "method=decoupled", "--set", "model={name='toys:Uncuttable'}"],
-        "the model cannot be cut: a part's logits are off",
+        "the model cannot be cut: a sub-model's logits inside the network are off",
     ),
     "too few channels for the edges": (
         [
             *("run", "--set", "method=decoupled"),
             *("--set", "partition.edges=10", "--set", "model.options.hidden=8"),
         ],
-        "the 8 channels of 'fc1' that can be chosen are too few for 10 sites",
+        "the 8 independent channels of 'fc1' are too few for 10 sites",
     ),
     "no edge that is strong enough": (
         [

@@ -1,4 +1,4 @@
-"""What the cuts share."""
+"""Windows of a group's channels, shared by the schemes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from math import ceil
 from sheaf.submodels.structure import ChannelGroup
 
 
-def part_of(count: int, share: float) -> int:
-    """``share`` of ``count``, rounded up, at least 1. A hair above a whole number is that number."""
-    return max(1, ceil(share * count - 1e-9))
+def fraction_of(count: int, width: float) -> int:
+    """Return ``width`` times ``count``, rounded up, at least 1.
+
+    A value less than 1e-9 above an integer counts as that integer.
+    """
+    return max(1, ceil(width * count - 1e-9))
 
 
-def window(group: ChannelGroup, share: float, start: int) -> tuple[int, ...]:
-    """``share`` of the group's channels from position ``start`` of each run on, going round its end."""
-    return group.channels((start + step) % group.units for step in range(part_of(group.units, share)))
+def window(group: ChannelGroup, width: float, start: int) -> tuple[int, ...]:
+    """Return a fraction ``width`` of the channels from ``start`` of each block on, with wrap-around."""
+    return group.channels((start + step) % group.units for step in range(fraction_of(group.units, width)))

@@ -1,6 +1,6 @@
-"""Each site has a block of channels of its own for its classes, behind a shared stem: decoupled training.
+"""Each site holds its own block of channels for its classes, behind a shared stem: decoupled training.
 
-After Chen, Qin. SEC 2020. doi:10.1109/SEC50012.2020.00069, which decouples a CNN by classes
+After Chen, Qin. SEC 2020. doi:10.1109/SEC50012.2020.00069 (a CNN decoupled by classes)
 Fed2: Feature-Aligned Federated Learning. Yu et al. KDD 2021. arXiv:2111.14248 (the shared stem)
 """
 
@@ -15,22 +15,22 @@ from sheaf.core.cut import Cut
 from sheaf.core.errors import CutError
 from sheaf.core.settings import settings
 from sheaf.submodels.scheme import SiteNeeds
-from sheaf.submodels.schemes._common import part_of
+from sheaf.submodels.schemes._common import fraction_of
 from sheaf.submodels.structure import ChannelGroup, ChannelStructure
 
 
 @settings
 class ByClass:
-    """The stem whole; of every group after it a block of channels; the rows of the site's classes.
+    """The whole stem, a block of channels of every later group, and the rows of the site's classes.
 
-    Classes that the same sites hold share a block, and a site has the blocks of all of its classes. So
-    sites without a class in common have nothing in common after the stem, and their blocks fill every
-    group exactly; a class that two sites hold is in the same channels of both.
+    Classes held by the same sites share a block, and a site holds the blocks of all its classes. So sites
+    without a common class share no channel after the stem, and their blocks fill every group exactly; a
+    class held by two sites has the same channels on both.
 
     Attributes:
-        stem: how many convolutions, counted from the input, all sites hold whole.
-        by: whether blocks are as wide as the number of their classes asks for, or by the sites' widths.
-        width: how much of each block is kept; the channels left out are nobody's.
+        stem: the number of convolutions, counted from the input, that all sites hold whole; at least 0.
+        by: a block's size is proportional to the number of its classes, or to the widths of its sites.
+        width: the fraction of each block that is kept, above 0 and at most 1; no site holds the others.
     """
 
     stem: Annotated[int, Field(ge=0)] = 0
@@ -38,13 +38,13 @@ class ByClass:
     width: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     def __call__(self, structure: ChannelStructure, sites: Sequence[SiteNeeds], round: int) -> dict[str, Cut]:
-        """Site -> its cut, the same in every round.
+        """Return the cut of each site, the same in every round.
 
         Raises:
-            CutError: a group has fewer channels than there are sites; a site has no classes.
+            CutError: a group has fewer units than there are sites, or a site has no classes.
         """
         if idle := [site.name for site in sites if not site.classes]:
-            raise CutError(f"{idle[0]} has no classes, so no part of the model can be its own")
+            raise CutError(f"{idle[0]} has no classes; cut = by_class needs at least one for each site")
         stem = set(structure.convolutions[: self.stem])
         kept: dict[str, dict[str, list[int]]] = {site.name: {} for site in sites}
         blocks = _blocks(sites, self.by)
@@ -53,7 +53,7 @@ class ByClass:
                 continue
             start = 0
             for (holders, _), size in zip(blocks, _sizes(group, sites, blocks), strict=True):
-                units = range(start, start + (part_of(size, self.width) if size else 0))
+                units = range(start, start + (fraction_of(size, self.width) if size else 0))
                 for name in holders:
                     kept[name].setdefault(group.name, []).extend(group.channels(units))
                 start += size
@@ -61,27 +61,27 @@ class ByClass:
 
 
 _Block = tuple[tuple[str, ...], float]
-"""The sites that hold it, and what its size is in proportion to."""
+"""The sites that hold it, and the weight to which its size is proportional."""
 
 
 def _blocks(sites: Sequence[SiteNeeds], by: str) -> list[_Block]:
-    """One for each set of classes that the same sites hold, in the order of their first classes."""
+    """Return one block for each set of classes held by the same sites, in the order of first classes."""
     weights: dict[tuple[str, ...], float] = {}
     for number in sorted({number for site in sites for number in site.classes}):
         holders = [site for site in sites if number in site.classes]
-        # A site's share goes to its classes in equal parts; where sites differ on a class, their mean.
-        share = sum(site.width / len(site.classes) for site in holders) / len(holders)
+        # A site's width is divided equally among its classes; a class of several sites gets the mean.
+        weight = sum(site.width / len(site.classes) for site in holders) / len(holders)
         names = tuple(site.name for site in holders)
-        weights[names] = weights.get(names, 0.0) + (1.0 if by == "classes" else share)
+        weights[names] = weights.get(names, 0.0) + (1.0 if by == "classes" else weight)
     return list(weights.items())
 
 
 def _sizes(group: ChannelGroup, sites: Sequence[SiteNeeds], blocks: Sequence[_Block]) -> list[int]:
-    """How many of the group's positions each block gets, by largest remainder; every site gets one."""
+    """Return the number of units of each block, by largest remainder; each site gets at least one."""
     if group.units < len(sites):
         raise CutError(
-            f"the {group.units} channels of {group.name!r} that can be chosen are too few for "
-            f"{len(sites)} sites; a deeper stem would leave it whole"
+            f"the {group.units} independent channels of {group.name!r} are too few for {len(sites)} sites; "
+            "set method.cut.stem so that all sites hold the group whole"
         )
     total = sum(weight for _, weight in blocks)
     exact = [group.units * weight / total for _, weight in blocks]

@@ -1,4 +1,4 @@
-"""A window of channels that moves on by one in every round, so that all get trained: FedRolex.
+"""Each site holds a window of channels that moves on by one each round, so all get trained: FedRolex.
 
 FedRolex: Model-Heterogeneous Federated Learning with Rolling Sub-Model Extraction. Alam, Liu, Yan, Zhang.
 NeurIPS 2022. arXiv:2212.01548
@@ -17,12 +17,13 @@ from sheaf.submodels.structure import ChannelStructure
 
 @settings
 class Rolling:
-    """``ceil(share * width)`` channels of every group, from channel ``round mod width`` on, and around its
-    end; all classes' rows.
+    """A window of ``ceil(width * channels)`` channels of every group, and the rows of all classes.
+
+    The window starts at channel ``round mod channels`` and wraps around.
     """
 
     def __call__(self, structure: ChannelStructure, sites: Sequence[SiteNeeds], round: int) -> dict[str, Cut]:
-        """Site -> its cut of this round, counted from 0. A share of 1 is the whole model."""
+        """Return the cut of each site in this round, counted from 0. A width of 1 is the whole model."""
         return {
             site.name: structure.cut(
                 {group.name: window(group, site.width, round) for group in structure.groups}

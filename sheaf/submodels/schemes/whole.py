@@ -1,4 +1,4 @@
-"""Every site holds the whole model, as FedAvg and ECAvg have it."""
+"""Each site holds the whole model, as in FedAvg and ECAvg."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sheaf.submodels.structure import ChannelStructure
 
 @settings
 class Whole:
-    """All channels, all classes."""
+    """All channels and the rows of all classes."""
 
     def __call__(self, structure: ChannelStructure, sites: Sequence[SiteNeeds], round: int) -> dict[str, Cut]:
-        """Site -> its cut, which is the same for all in every round."""
+        """Return the cut of each site, the same in every round."""
         return {site.name: structure.cut() for site in sites}
