@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from sheaf.runtime.result import RefusalRecord, Result
+from sheaf.runtime.result import Refusal, Result
 
 STRANGE = (
     "<script>alert(1)</script>",
@@ -37,6 +37,6 @@ def strange(result: Result) -> Result:
     return replace(
         result,
         classes=list(STRANGE),
-        refused=[RefusalRecord(call=result.curves[-2].call, site=edge, why=why)],
+        refused=[Refusal(call=result.curves[-2].call, site=edge, why=why)],
         provenance=result.provenance | {"settings": {"title": "</title><script>alert(4)</script>"}},
     )

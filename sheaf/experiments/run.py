@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ from sheaf.runtime.costs import Ledger
 from sheaf.runtime.edges import Edges
 from sheaf.runtime.journal import Journal, answered
 from sheaf.runtime.observer import NullObserver, Observer
-from sheaf.runtime.result import CutsRecord, Log, PartRecord, RefusalRecord, Result, SiteRecord
+from sheaf.runtime.result import CutsRecord, Log, PartRecord, Result
 from sheaf.runtime.worker import Worker
 
 logger = logging.getLogger("sheaf")
@@ -210,8 +210,8 @@ def _execute(prepared: Prepared, folder: Path, observer: Observer, engine: Engin
         split=prepared.split,
         rows=log.rows,
         whole=prepared.whole,
-        cost={site: SiteRecord(**asdict(spent)) for site, spent in ledger.sites.items()},
-        refused=[RefusalRecord(**asdict(refusal)) for refusal in calls.refused],
+        cost=ledger.sites,
+        refused=calls.refused,
         curves=log.curves,
         cuts=_cuts(prepared, edges),
         weights=weights,

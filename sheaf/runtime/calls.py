@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,17 +15,9 @@ from sheaf.core.task import Absence, Fleet, Task, TaskKind, Update
 from sheaf.runtime.costs import Ledger
 from sheaf.runtime.journal import Journal
 from sheaf.runtime.observer import NullObserver, Observer
+from sheaf.runtime.result import Refusal
 
 logger = logging.getLogger("sheaf")
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """An answer that was left out: in which call, whose, and why."""
-
-    call: int
-    site: str
-    why: str
 
 
 class Calls:
@@ -140,7 +131,7 @@ class Calls:
 
     def _note(self, site: str, why: str) -> None:
         logger.info("call %d: %s is refused: %s", self.count, site, why)
-        self.refused.append(Refusal(self.count, site, why))
+        self.refused.append(Refusal(call=self.count, site=site, why=why))
 
 
 def _goes_by_what_is_there(task: Task) -> bool:

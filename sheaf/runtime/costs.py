@@ -1,63 +1,84 @@
-"""Who spent what: the cost of every site over a run."""
+"""The cost of every site over a run: computation, memory, time and traffic."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
+from sheaf.core.settings import settings
 from sheaf.core.task import Cost, Task, Update
 from sheaf.core.types import CLOUD
 from sheaf.core.wire_format import message_bytes
 
 
-@dataclass
+@settings
 class SiteCost:
-    """What one site spent in a run.
+    """The cost of one site in a run, booked task by task and stored in ``result.json``.
 
     Attributes:
-        macs_per_example: multiply-adds of one forward pass of what the site last trained, or of the whole
-            model where it trained nothing.
-        parameters: how many numbers that holds.
-        train_macs: multiply-adds of all its training, forward and backward.
-        bytes_sent, bytes_received: headers, parameters and samples through the seam; the cloud's are the sums
-            of what the edges received and sent.
-        seconds: measured, spent on tasks.
-        peak_memory_bytes: measured, the highest of all its tasks.
+        macs_per_example: multiply-adds of one forward pass of the network that the site trained last, or of
+            the whole model if it trained none.
+        parameters: number of parameters of that network.
+        train_macs: multiply-adds of all training, forward and backward.
+        bytes_sent: bytes of the messages sent: headers, parameters and samples.
+        bytes_received: bytes of the messages received. The cloud receives the bytes that the edges send, and
+            sends the bytes that they receive.
+        seconds: measured time spent on tasks.
+        peak_memory_bytes: measured peak memory, the maximum over all tasks.
     """
 
-    macs_per_example: int = 0
-    parameters: int = 0
-    train_macs: int = 0
-    bytes_sent: int = 0
-    bytes_received: int = 0
-    seconds: float = 0.0
-    peak_memory_bytes: int = 0
+    macs_per_example: int
+    parameters: int
+    train_macs: int
+    bytes_sent: int
+    bytes_received: int
+    seconds: float
+    peak_memory_bytes: int
 
-    def add(self, cost: Cost) -> None:
-        """Books one task."""
-        self.macs_per_example = cost.macs_per_example or self.macs_per_example
-        self.parameters = cost.parameters or self.parameters
-        self.train_macs += cost.train_macs
-        self.seconds += cost.seconds
-        self.peak_memory_bytes = max(self.peak_memory_bytes, cost.peak_memory_bytes)
+    def plus(self, cost: Cost) -> SiteCost:
+        """Return the cost after one more task."""
+        return replace(
+            self,
+            macs_per_example=cost.macs_per_example or self.macs_per_example,
+            parameters=cost.parameters or self.parameters,
+            train_macs=self.train_macs + cost.train_macs,
+            seconds=self.seconds + cost.seconds,
+            peak_memory_bytes=max(self.peak_memory_bytes, cost.peak_memory_bytes),
+        )
+
+    def plus_bytes(self, sent: int, received: int) -> SiteCost:
+        """Return the cost after more traffic."""
+        return replace(self, bytes_sent=self.bytes_sent + sent, bytes_received=self.bytes_received + received)
 
 
 class Ledger:
-    """Books every answer. ``macs_per_example`` and ``parameters`` are those of the whole model."""
+    """The costs of a run's sites.
+
+    Args:
+        sites: names of the edges; the cloud is added.
+        macs_per_example: multiply-adds of one forward pass of the whole model.
+        parameters: number of parameters of the whole model.
+
+    Attributes:
+        sites: site -> its cost so far.
+    """
 
     def __init__(self, sites: tuple[str, ...], macs_per_example: int, parameters: int) -> None:
-        self.sites = {
-            site: SiteCost(macs_per_example=macs_per_example, parameters=parameters)
-            for site in (*sites, CLOUD)
-        }
+        nothing = SiteCost(
+            macs_per_example=macs_per_example,
+            parameters=parameters,
+            train_macs=0,
+            bytes_sent=0,
+            bytes_received=0,
+            seconds=0.0,
+            peak_memory_bytes=0,
+        )
+        self.sites = dict.fromkeys((*sites, CLOUD), nothing)
 
     def book(self, task: Task, update: Update) -> None:
-        """Adds what one answer cost the site, and what the pair of messages weighs on the wire."""
-        site = self.sites[update.site]
-        site.add(update.cost)
+        """Add the cost of one answer and the bytes of its two messages."""
+        self.sites[update.site] = self.sites[update.site].plus(update.cost)
         if update.site == CLOUD:
             return  # the cloud's own work crosses no wire
         down, up = message_bytes(task), message_bytes(update)
-        site.bytes_received += down
-        site.bytes_sent += up
-        self.sites[CLOUD].bytes_sent += down
-        self.sites[CLOUD].bytes_received += up
+        self.sites[update.site] = self.sites[update.site].plus_bytes(sent=up, received=down)
+        self.sites[CLOUD] = self.sites[CLOUD].plus_bytes(sent=down, received=up)

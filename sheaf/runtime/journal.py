@@ -199,13 +199,13 @@ class Journal:
     def _lying(self, call: int, site: str, blob: Blob) -> tuple[Blob, Path]:
         """``blob`` in a file here, and the file. Those that lie in one file elsewhere share its name here."""
         path = self._folder / f"{call:06d}-{site}.safetensors"
-        if blob.begins is None or blob.lies_at is None:
+        if blob.offset is None or blob.lies_at is None:
             return blob.write(path, named=False), path
         which = call, blob.lies_at.stat().st_ino
         if (there := self._shared.get(which)) is not None:
             return replace(blob, source=there, lies_at=there), there
         blob = blob.write(path, named=False)
-        if blob.begins is not None:
+        if blob.offset is not None:
             self._shared[which] = path
         return blob, path
 

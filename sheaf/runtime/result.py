@@ -20,6 +20,7 @@ from sheaf.core.errors import RunFolderError
 from sheaf.core.settings import settings
 from sheaf.core.task import Update
 from sheaf.core.types import CLOUD
+from sheaf.runtime.costs import SiteCost
 from sheaf.training.metrics import scores
 
 logger = logging.getLogger("sheaf")
@@ -92,19 +93,6 @@ class Row:
 
 
 @settings
-class SiteRecord:
-    """What one site spent; units are in the names. See ``ledger.SiteCost``."""
-
-    macs_per_example: int
-    parameters: int
-    train_macs: int
-    bytes_sent: int
-    bytes_received: int
-    seconds: float
-    peak_memory_bytes: int
-
-
-@settings
 class WholeModel:
     """Multiply-adds of one example in the whole model, forward and in training; how many numbers it holds."""
 
@@ -114,7 +102,7 @@ class WholeModel:
 
 
 @settings
-class RefusalRecord:
+class Refusal:
     """An answer that was left out."""
 
     call: int
@@ -174,8 +162,8 @@ class Result:
     split: dict[str, list[int]]
     rows: list[Row]
     whole: WholeModel
-    cost: dict[str, SiteRecord]
-    refused: list[RefusalRecord]
+    cost: dict[str, SiteCost]
+    refused: list[Refusal]
     curves: list[Curve] = field(default_factory=list)
     cuts: CutsRecord | None = None
     weights: dict[str, str]

@@ -255,10 +255,13 @@ def test_an_answer_is_durable_soon_without_another_word(tmp_path: Path) -> None:
             pytest.fail("five seconds, and nothing is on disk")
 
 
+FOLDERS = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+"""Of this module and of the helpers that it imports."""
+
 FULL = """
 import resource, sys, time
 from pathlib import Path
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = sys.argv[2:]
 from test_journal import IDENTITY, task, update
 from sheaf.runtime.journal import TOGETHER, Journal
 
@@ -278,7 +281,7 @@ with Journal(Path(sys.argv[1]), IDENTITY) as journal:
 
 
 def test_on_a_full_disk_the_next_answer_fails_and_what_was_written_stays(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", FULL, str(tmp_path / "journal"), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", FULL, str(tmp_path / "journal"), *FOLDERS]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "refused:" in done.stdout, done.stderr
     with Journal(tmp_path / "journal", IDENTITY) as again:
