@@ -37,7 +37,7 @@ from sheaf.experiments.config import load_experiment
 from sheaf.experiments.setup import prepare
 from sheaf.fleets.nvflare import link as nvflare
 from sheaf.fleets.nvflare import processes as flare_process
-from sheaf.fleets.nvflare import provision
+from sheaf.fleets.nvflare import provision, session, site_config
 from sheaf.fleets.nvflare.site_config import EDGE, RELAY
 from sheaf.fleets.remote.fleet import RemoteFleet
 from sheaf.fleets.remote.memory_trim import collect_and_trim
@@ -67,11 +67,11 @@ def stage(folder: Path) -> Iterator[tuple[Path, list[int]]]:
     processes = [flare_process.start_cloud(workspace, path | {"SHEAF_FLEET": str(fleet)})]
     try:
         rehearsal.wait_for_cloud(fleet)
-        from sheaf.fleets.nvflare.join import get_ready
+        from sheaf.fleets.nvflare.join import configure_device
 
         for edge in rehearsal.write_edges(prepared, folder):
             place = folder / edge
-            name, state = get_ready(
+            name, state = configure_device(
                 fleet / "kits" / f"{edge}.kit",
                 place / "data.safetensors",
                 place / "edge.toml",
@@ -97,7 +97,7 @@ def allow(workspace: Path, name: str) -> None:
 def floor(link: nvflare.FlareLink, folder: Path, sites: list[str]) -> dict[str, list[float]]:
     """Seconds of FLARE's own rounds, by bytes."""
     job = folder / "echo"
-    nvflare._write_job(job, "echo", sites)
+    site_config.write_job(job, "echo", sites)
     for which, old, new in (
         ("server", RELAY, ECHO[0]),
         ("client", EDGE, ECHO[1]),
@@ -221,7 +221,7 @@ def idle() -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="sheaf-fleet-") as scratch:
         prepared = prepare(load_experiment("ecavg-digits", ["data.limit=90"]))
         with rehearsal.stage(prepared, Path(scratch)) as fleet:
-            while len(nvflare.last_heard(fleet)) < len(prepared.parts):
+            while len(session.seconds_since_heartbeat(fleet)) < len(prepared.parts):
                 time.sleep(0.5)
             time.sleep(5)
             joined = [

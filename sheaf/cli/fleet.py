@@ -1,4 +1,4 @@
-"""The command line of a real fleet: ``sheaf cloud`` on the cloud's machine, ``sheaf edge`` on each device."""
+"""The commands of a real fleet: ``sheaf cloud`` on the cloud's machine, ``sheaf edge`` on each device."""
 
 from __future__ import annotations
 
@@ -11,58 +11,66 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from sheaf.cli.console import console, resumable, show, title, unchanged
-from sheaf.cli.options import Changes, Data, Out, Resume, Source
+from sheaf.cli.console import (
+    output_console,
+    print_line,
+    print_result,
+    refuse_with_resume,
+    resume_hint,
+    run_title,
+)
+from sheaf.cli.options import Changes, Data, Out, Resume, Run, Source
+
+CONNECTED = 10.0
+"""Seconds since a device's last heartbeat up to which it counts as connected."""
 
 
-def _group(text: str) -> typer.Typer:
-    return typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None)
+def _group(text: str, example: str) -> typer.Typer:
+    return typer.Typer(help=text, epilog=f"Example: {example}", no_args_is_help=True, rich_markup_mode=None)
 
 
-cloud = _group("A real fleet, on the cloud's machine.")
-pool = _group("The samples that devices shared in a run.")
+cloud = _group("Run a fleet of real devices: commands for the cloud's machine.", "sheaf cloud start fleet")
+pool = _group(
+    "List and delete the samples that devices sent in a run.",
+    "sheaf cloud pool ls runs/ecavg-digits-20260101-120000",
+)
 cloud.add_typer(pool, name="pool")
-edge = _group("A real fleet, on a device.")
+edge = _group("Take part in a fleet: commands for a device.", "sheaf edge join shop-1.kit --data /srv/images")
 
 FleetFolder = Annotated[
     Path, typer.Option("--fleet", envvar="SHEAF_FLEET", help="The fleet's folder.", show_default=True)
 ]
 FLEET = Path("fleet")
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
 
 
 @cloud.command(epilog="Example: sheaf cloud init fleet --host cloud.example.org --edges shop-1,shop-2")
 def init(
     folder: Annotated[Path, typer.Argument(metavar="FLEET", help="The fleet's new folder.")],
-    host: Annotated[str, typer.Option(help="The name under which devices reach this machine.")],
-    edges: Annotated[str, typer.Option(help="The devices' names, with commas between.")],
-    port: Annotated[int, typer.Option(help="Where the cloud listens.")] = 8002,
+    host: Annotated[str, typer.Option(help="Host name of this machine, as the devices resolve it.")],
+    edges: Annotated[str, typer.Option(help="Names of the devices, separated by commas.")],
+    port: Annotated[int, typer.Option(help="TCP port on which the cloud listens.")] = 8002,
 ) -> None:
-    """Make a fleet: keys, certificates, and one kit file for each device."""
+    """Create a fleet: keys, certificates and a kit file per device."""
     provision = _provision()
     names = [name.strip() for name in edges.split(",") if name.strip()]
     provision.init(folder, host, port, names)
-    to = console()
     for name in names:
-        to.print(f"{folder / 'kits' / name}.kit", highlight=False, soft_wrap=True)
-    to.print(
-        "bring each device its kit, over a channel that keeps it secret, then: sheaf edge join KIT",
-        highlight=False,
-    )
+        print_line(f"{folder / 'kits' / name}.kit")
+    print_line("next: copy each kit to its device over a secure channel, then run there: sheaf edge join KIT")
 
 
 @cloud.command(epilog="Example: sheaf cloud start fleet")
 def start(
     folder: Annotated[Path, typer.Argument(metavar="FLEET", help="The fleet's folder.")] = FLEET,
 ) -> None:
-    """Let the devices in; runs until it is stopped."""
+    """Start the cloud's server; it runs until it is stopped."""
     _provision()
     from sheaf.fleets.nvflare.serve import serve
 
-    serve(folder, lambda text: console().print(text, highlight=False, soft_wrap=True))
+    serve(folder, print_line)
 
 
-@cloud.command(epilog="Example: sheaf cloud run ecavg-mnist --data ~/data --set method.pretrain.epochs=3")
+@cloud.command(epilog="Example: sheaf cloud run ecavg-mnist --data ~/data --set method.rounds=2")
 def run(
     experiment: Source = "ecavg-digits",
     changes: Changes = None,
@@ -71,74 +79,86 @@ def run(
     resume: Resume = None,
     fleet: FleetFolder = FLEET,
     wait: Annotated[
-        float, typer.Option(min=0, help="Seconds that devices are waited for at the start.")
+        float, typer.Option(min=0, help="Seconds to wait for devices to connect at the start.")
     ] = 30.0,
 ) -> None:
-    """Run an experiment on the fleet; leaves the folder that ``sheaf run`` leaves."""
+    """Run an experiment on the fleet.
+
+    The run's folder has the same content as that of sheaf run.
+    """
     from sheaf.experiments import run as runs
-    from sheaf.experiments import run_on_fleet as deployed
+    from sheaf.experiments import run_on_fleet
     from sheaf.experiments.config import load_experiment
     from sheaf.report.live import Live
 
-    to, again = console(), "sheaf cloud run"
+    console, command = output_console(), "sheaf cloud run"
     if resume is not None:
-        unchanged({"--set": changes, "--out": out})
+        refuse_with_resume({"--set": changes, "--out": out})
         folder = resume
-        with resumable(folder, again):
-            deployed.resume(folder, data=data, wait=wait, observer=Live(to, f"resuming {folder}"))
+        with resume_hint(folder, command):
+            observer = Live(console, f"resuming {folder}")
+            run_on_fleet.resume(folder, data=data, wait=wait, observer=observer)
     else:
         settings = load_experiment(experiment, changes or ())
         folder = out or runs.new_folder(experiment)
-        watch = Live(to, title(experiment, settings))
-        with resumable(folder, again):
-            deployed.run(settings, fleet, data=data, out=folder, wait=wait, observer=watch)
-    show(to, folder)
+        with resume_hint(folder, command):
+            observer = Live(console, run_title(experiment, settings))
+            run_on_fleet.run(settings, fleet, data=data, out=folder, wait=wait, observer=observer)
+    print_result(console, folder)
 
 
 @cloud.command(epilog="Example: sheaf cloud status")
 def status(fleet: FleetFolder = FLEET) -> None:
-    """Say whether the cloud runs, and who is connected."""
+    """Print how many devices are connected."""
     provision = _provision()
-    from sheaf.fleets.nvflare.link import last_heard
+    from sheaf.fleets.nvflare.session import seconds_since_heartbeat
 
     edges = provision.read(fleet).edges
-    heard = last_heard(fleet)
-    there = [name for name in edges if heard.get(name, 99.0) < 10]
-    console().print(f"the cloud runs; {len(there)} of {len(edges)} devices are connected", highlight=False)
+    seconds = seconds_since_heartbeat(fleet)
+    connected = [name for name in edges if seconds.get(name, float("inf")) < CONNECTED]
+    print_line(f"the cloud is running; {len(connected)} of {len(edges)} devices are connected")
 
 
 @cloud.command("edges", epilog="Example: sheaf cloud edges")
 def edges_(fleet: FleetFolder = FLEET) -> None:
-    """List the devices, and when each was last heard of."""
+    """List the devices and the time since their last heartbeat."""
     provision = _provision()
-    from sheaf.fleets.nvflare.link import last_heard
+    from sheaf.fleets.nvflare.session import seconds_since_heartbeat
 
-    found = provision.read(fleet)
-    heard = last_heard(fleet)
-    table = Table("device", "last heard of", box=None)
-    for name in found.edges:
-        table.add_row(name, f"{heard[name]:.0f} s ago" if name in heard else "not since the cloud started")
-    for name in found.removed:
+    configuration = provision.read(fleet)
+    seconds = seconds_since_heartbeat(fleet)
+    table = Table("device", "last heartbeat", box=None)
+    for name in configuration.edges:
+        table.add_row(
+            name, f"{seconds[name]:.0f} s ago" if name in seconds else "none since the cloud started"
+        )
+    for name in configuration.removed:
         table.add_row(name, "removed")
-    console().print(table, highlight=False)
+    output_console().print(table, highlight=False)
 
 
 @cloud.command(epilog="Example: sheaf cloud add shop-4")
-def add(name: Annotated[str, typer.Argument(help="The new device.")], fleet: FleetFolder = FLEET) -> None:
-    """Make the kit of one more device; the cloud may go on running."""
-    console().print(str(_provision().add(fleet, name)), highlight=False, soft_wrap=True)
+def add(
+    name: Annotated[str, typer.Argument(help="Name of the new device.")], fleet: FleetFolder = FLEET
+) -> None:
+    """Add a device: create its kit. The cloud can keep running."""
+    print_line(str(_provision().add(fleet, name)))
 
 
 @cloud.command(epilog="Example: sheaf cloud remove shop-4")
-def remove(name: Annotated[str, typer.Argument(help="The device.")], fleet: FleetFolder = FLEET) -> None:
-    """Revoke a device's kit: it is out at its next sign of life, and for good."""
-    _provision().remove(fleet, name)
-    from sheaf.fleets.nvflare.link import disable
+def remove(
+    name: Annotated[str, typer.Argument(help="Name of the device.")], fleet: FleetFolder = FLEET
+) -> None:
+    """Remove a device: revoke its kit permanently.
 
-    told = disable(fleet, name)
-    console().print(
-        f"{name} is removed" + ("" if told else "; the cloud does not run, and will know when it starts"),
-        highlight=False,
+    A running cloud disconnects the device at its next heartbeat.
+    """
+    _provision().remove(fleet, name)
+    from sheaf.fleets.nvflare.session import disable_device
+
+    reached = disable_device(fleet, name)
+    print_line(
+        f"{name} is removed" + ("" if reached else "; the cloud is not running, it applies this at its start")
     )
 
 
@@ -146,72 +166,76 @@ def remove(name: Annotated[str, typer.Argument(help="The device.")], fleet: Flee
 def rehearse(
     experiment: Source = "ecavg-digits",
     edges: Annotated[
-        int | None, typer.Option(min=1, help="How many devices [default: as the experiment says].")
+        int | None, typer.Option(min=1, help="Number of devices [default: the experiment's].")
     ] = None,
     changes: Changes = None,
     data: Data = None,
     out: Out = None,
 ) -> None:
-    """Rehearse on this machine: a cloud and its devices in processes of their own, over TLS on loopback."""
+    """Rehearse a fleet on this machine.
+
+    The cloud and each device are separate processes, connected by TLS over loopback.
+    """
     from sheaf.experiments import rehearse as rehearsal
     from sheaf.experiments import run as runs
-    from sheaf.experiments import run_on_fleet as deployed
+    from sheaf.experiments import run_on_fleet
     from sheaf.experiments.config import load_experiment
     from sheaf.report.live import Live
 
-    deployed.check_installed()
-    to = console()
+    run_on_fleet.check_installed()
+    console = output_console()
     more = [] if edges is None else [f"partition.edges={edges}"]
     settings = load_experiment(experiment, [*(changes or ()), *more])
     folder = out or runs.new_folder(experiment)
-    with resumable(folder):
-        rehearsal.rehearse(settings, folder, data, Live(to, f"{experiment}, rehearsed"))
-    show(to, folder)
+    with resume_hint(folder):
+        rehearsal.rehearse(settings, folder, data, Live(console, f"{experiment}, rehearsed"))
+    print_result(console, folder)
 
 
 @pool.command("ls", epilog="Example: sheaf cloud pool ls runs/ecavg-digits-20260101-120000")
 def pool_ls(run: Run) -> None:
-    """List what each device shared."""
+    """List the files of samples that each device sent."""
     from sheaf.fleets.remote.sample_pool import Pool
 
     table = Table("device", "call", "samples", "file", box=None)
     for pooled in Pool(run / "pool").files():
         table.add_row(pooled.edge, str(pooled.call), str(pooled.samples), pooled.path.name)
-    console().print(table, highlight=False)
+    output_console().print(table, highlight=False)
 
 
 @pool.command("rm", epilog="Example: sheaf cloud pool rm runs/ecavg-digits-20260101-120000 --edge shop-1")
 def pool_rm(
-    run: Run, device: Annotated[str, typer.Option("--edge", help="Whose samples are deleted.")]
+    run: Run,
+    device: Annotated[str, typer.Option("--edge", help="The device whose samples to delete.")],
 ) -> None:
-    """Delete what came from a device."""
+    """Delete the samples of a device."""
     from sheaf.fleets.remote.sample_pool import remove_from_run
 
     count = remove_from_run(run, device)
-    console().print(f"{count} samples of {device} are deleted", highlight=False)
+    print_line(f"{count} samples of {device} are deleted")
 
 
 @edge.command(epilog="Example: sheaf edge join shop-1.kit --data /srv/images")
 def join(
-    kit: Annotated[Path, typer.Argument(help="The device's kit file, of mode 0600.")],
-    data: Annotated[Path, typer.Option(help="Its own data: a folder, or a .safetensors file.")],
+    kit: Annotated[Path, typer.Argument(help="The device's kit file, with mode 0600.")],
+    data: Annotated[Path, typer.Option(help="The device's own data: a folder or a .safetensors file.")],
     settings: Annotated[
-        Path | None, typer.Option("--settings", help="Its own file (edge.toml): what it allows.")
+        Path | None, typer.Option("--settings", help="The device's settings and permissions, edge.toml.")
     ] = None,
     state: Annotated[
-        Path | None, typer.Option(help="Where it keeps what it holds [default: beside the kit].")
+        Path | None, typer.Option(help="Folder for the device's state [default: next to the kit].")
     ] = None,
 ) -> None:
-    """Take part in a fleet until it is stopped; reconnects by itself."""
+    """Join a fleet; reconnects on its own and runs until it is stopped."""
     _provision()
-    from sheaf.fleets.nvflare.join import get_ready
+    from sheaf.fleets.nvflare.join import configure_device
 
-    name, folder = get_ready(kit, data, settings, state)
+    name, folder = configure_device(kit, data, settings, state)
     os.execv(sys.executable, [sys.executable, "-m", "sheaf.fleets.nvflare.wait", str(folder), name])
 
 
 def _provision() -> ModuleType:
-    """The module, imported when it is needed: it takes its time."""
+    """Return the provisioning module. It is imported on demand, as its import is slow."""
     from sheaf.experiments.run_on_fleet import check_installed
 
     check_installed()

@@ -1,4 +1,4 @@
-"""The device's part of a FLARE job: hands the cloud's messages to the ``EdgeSite``."""
+"""The device's side of a FLARE job: passes messages of the cloud to the ``EdgeSite``."""
 
 from __future__ import annotations
 
@@ -12,32 +12,39 @@ from nvflare.collab import collab
 from sheaf.fleets.remote.device import EdgeSite
 from sheaf.fleets.remote.memory_trim import MessageCollector
 
-Bytes = npt.NDArray[np.uint8]
+Array = npt.NDArray[np.uint8]
 
 EDGE = "SHEAF_EDGE"
-"""The environment variable that tells the job's process where the device's own folder is."""
+"""The environment variable with the device's folder."""
 
 
 class Edge:
-    """Named by the job's configuration, and by the device's class allow-list."""
+    """The only class of sheaf that a job may name on a device; see ``site_config.py``."""
 
     def __init__(self) -> None:
         self._site: EdgeSite | None = None
 
     @collab.init  # type: ignore[untyped-decorator]
     def set_up(self) -> None:
-        """Once a job, before the first message."""
+        """Create the device, before the first message of a job."""
         self._site = EdgeSite.at(Path(os.environ[EDGE]))
-        self._cycles = MessageCollector()
+        self._collector = MessageCollector()
 
     @collab.publish  # type: ignore[untyped-decorator]
-    def ask(self, what: str, header: bytes, payload: Bytes) -> list[bytes]:
-        """One message of the cloud; other devices are not listened to."""
+    def handle(self, kind: str, header: bytes, payload: Array) -> list[bytes]:
+        """Return the reply, header and payload, to one message of the cloud; see ``EdgeSite.handle``.
+
+        Raises:
+            PermissionError: the caller is another device.
+            TypeError: an argument has a wrong type.
+        """
         if collab.caller != "server" or self._site is None:
-            raise PermissionError("only the cloud may ask")
-        if not (type(what) is str and type(header) is bytes and type(payload) is np.ndarray):
-            raise TypeError("a message is a word, a byte string and an array of bytes")
+            raise PermissionError(f"{collab.caller} may not call a device; only the cloud may")
+        if not (type(kind) is str and type(header) is bytes and type(payload) is np.ndarray):
+            raise TypeError("a message needs a str, bytes and an array")
         if payload.dtype != np.uint8 or payload.ndim != 1:
-            raise TypeError("a message's array holds bytes")
-        self._cycles.count()
-        return list(self._site.handle(what, header, payload.data))
+            raise TypeError(
+                f"payload is {payload.ndim}-dimensional {payload.dtype}, expected 1-dimensional uint8"
+            )
+        self._collector.count()
+        return list(self._site.handle(kind, header, payload.data))

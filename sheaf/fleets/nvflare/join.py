@@ -1,4 +1,4 @@
-"""What a device does once, before it waits for work: everything is checked, FLARE's files are written."""
+"""Joining a fleet: checks of a device's files, and the configuration of its FLARE process."""
 
 from __future__ import annotations
 
@@ -12,21 +12,27 @@ from sheaf.fleets.nvflare.site_config import write_edge
 from sheaf.fleets.remote.device_settings import EdgeFile, read_edge_file
 
 
-def get_ready(kit: Path, data: Path, settings: Path | None, state: Path | None) -> tuple[str, Path]:
-    """Makes a device ready to wait; returns its name and the folder in which it keeps what it holds.
+def configure_device(kit: Path, data: Path, settings: Path | None, state: Path | None) -> tuple[str, Path]:
+    """Check a device's files and write its configuration; return its name and its folder.
+
+    Args:
+        kit: the kit file.
+        data: the device's data.
+        settings: its ``edge.toml``.
+        state: its folder; default: beside the kit.
 
     Raises:
         FleetError: the kit cannot be used.
-        SettingError: the device's own file is wrong.
-        DataError: there is no data.
+        SettingError: the settings are wrong.
+        DataError: the data does not exist.
     """
-    read = Kit.read(kit)
+    parsed = Kit.read(kit)
     own = EdgeFile() if settings is None else read_edge_file(settings)
     if not data.exists():
-        raise DataError(f"{data}: there is no such folder or file")
-    folder = (state or kit.parent / f"{read.edge}.state").resolve()
+        raise DataError(f"{data} does not exist; name a folder or a .safetensors file with --data")
+    folder = (state or kit.parent / f"{parsed.edge}.state").resolve()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_edge(folder / "flare", read)
-    told = {"edge": read.edge, "data": str(data.resolve()), "file": plain(own)}
-    write_private(folder / "join.json", json.dumps(told))
-    return read.edge, folder
+    write_edge(folder / "flare", parsed)
+    joined = {"edge": parsed.edge, "data": str(data.resolve()), "file": plain(own)}
+    write_private(folder / "join.json", json.dumps(joined))
+    return parsed.edge, folder

@@ -1,6 +1,6 @@
-"""The kit of a device: all that it needs to reach its cloud and to be let in, in one file of mode 0600.
+"""A device's kit: the address of its cloud, its key and its certificates, in one file of mode 0600.
 
-It holds names, keys and certificates, and nothing that is run or configures what is run.
+A kit contains neither code nor configuration of code.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-
 
 @settings
 class Kit:
-    """What lets one device into one fleet.
+    """The credentials of one device in one fleet.
 
     Attributes:
-        edge: the device's name.
-        host, port: where the cloud listens; its certificate is for this name.
-        authority: the fleet's certificate authority, PEM.
-        certificate: the device's own, PEM.
-        key: the private key to it, PEM.
+        edge: name of the device.
+        host, port: address of the cloud; the cloud's certificate is for this host.
+        authority: certificate of the fleet's authority, PEM.
+        certificate: certificate of the device, PEM.
+        key: private key of the device, PEM.
     """
 
     edge: str
@@ -43,15 +43,15 @@ class Kit:
     key: Pem
 
     def write(self, path: Path) -> None:
-        """Writes the kit so that nobody but its owner can read it."""
+        """Write the kit with mode 0600."""
         write_private(path, json.dumps({"kit": asdict(self)}, indent=1))
 
     @classmethod
     def read(cls, path: Path) -> Kit:
-        """Reads a kit.
+        """Read a kit.
 
         Raises:
-            FleetError: it cannot be read, is no kit, or others than its owner can read it.
+            FleetError: the file cannot be read, is not a kit, or is readable by other users.
         """
         try:
             mode = stat.S_IMODE(path.stat().st_mode)
@@ -61,18 +61,18 @@ class Kit:
         if mode & 0o077:
             raise FleetError(
                 f"{path} holds a private key and others can read it (mode {mode:04o}): chmod 600 {path}; "
-                "if it lay so for long, have the cloud make a new one"
+                "if others may have copied it, replace it: sheaf cloud remove, sheaf cloud add"
             )
         try:
             kit = parse(cls, json.loads(text)["kit"], "kit")
             check_edge_name(kit.edge)
         except (ValueError, KeyError, TypeError, SettingError, PartitionError) as error:
-            raise FleetError(f"{path} is no kit: {error}") from error
+            raise FleetError(f"{path} is not a kit: {error}; get a new one from the cloud") from error
         return kit
 
 
 def write_private(path: Path, text: str) -> None:
-    """Writes a file of mode 0600, whatever was there before."""
+    """Write a file of mode 0600, replacing an existing one."""
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(text)

@@ -1,4 +1,8 @@
-"""How a device starts the process of a job. Imported by the waiting device: it must not import torch."""
+"""The launcher of a job's process on a device. FLARE's idle process imports it; it does not import torch.
+
+Private parts of FLARE: the attribute ``adapter`` of its ``ProcessHandle``; the adapter's ``poll`` returns the
+exit code.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,14 @@ from nvflare.apis.job_launcher_spec import JobHandleSpec, JobReturnCode
 from nvflare.app_common.job_launcher.client_process_launcher import ClientProcessJobLauncher
 
 
-class _Handle(JobHandleSpec):  # type: ignore[misc]  # nvflare is untyped
-    """A job's process, whose death by a signal says nothing about the job.
+class Handle(JobHandleSpec):  # type: ignore[misc]  # nvflare is untyped
+    """The handle of a job's process that reports death by a signal as UNKNOWN.
 
-    FLARE would take it for a failure of the job and end it on all devices. As it is, the calls to this device
-    go unanswered, and the others go on.
+    FLARE reports it as an execution error, which ends the job on all devices. With UNKNOWN, calls to this
+    device time out and the other devices continue.
+
+    Args:
+        process: FLARE's ``ProcessHandle``.
     """
 
     def __init__(self, process: Any) -> None:
@@ -20,19 +27,22 @@ class _Handle(JobHandleSpec):  # type: ignore[misc]  # nvflare is untyped
         self._process = process
 
     def terminate(self) -> None:
+        """Terminate the process."""
         self._process.terminate()
 
     def poll(self) -> Any:
+        """Return the process's ``JobReturnCode``."""
         code = self._process.adapter.poll()
         return JobReturnCode.UNKNOWN if code is not None and code < 0 else self._process.poll()
 
     def wait(self) -> None:
+        """Block until the process ends."""
         self._process.wait()
 
 
-class PatientLauncher(ClientProcessJobLauncher):  # type: ignore[misc]
-    """Starts jobs as FLARE's own launcher does."""
+class CrashTolerantLauncher(ClientProcessJobLauncher):  # type: ignore[misc]
+    """FLARE's own launcher, except for the handle."""
 
     def launch_job(self, job_meta: dict[str, Any], fl_ctx: Any) -> Any:
-        """Starts the process and returns its handle."""
-        return _Handle(super().launch_job(job_meta, fl_ctx))
+        """Start the process of a job and return its handle."""
+        return Handle(super().launch_job(job_meta, fl_ctx))

@@ -1,57 +1,59 @@
-"""FLARE's own processes, started plainly. Imported by a waiting device: nothing here imports torch."""
+"""FLARE's processes. An idle device imports this module; it does not import torch.
+
+Private parts of FLARE: the modules ``server_train`` and ``client_train`` with their arguments, and the texts
+in their logs that ``REJECTIONS`` matches.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 PROJECT = "sheaf"
+"""FLARE's name of the fleet, the same in all of its files."""
+
+SERVER = "nvflare.private.fed.app.server.server_train"
+CLIENT = "nvflare.private.fed.app.client.client_train"
+
+HEARTBEAT = 2
+"""Time between two heartbeats of a device, in seconds."""
+
+REJECTIONS = (
+    (re.compile(r"is disabled"), "the cloud has removed this device; its kit is revoked"),
+    (
+        re.compile(r"CERTIFICATE_VERIFY_FAILED|certificate verify failed"),
+        "the cloud is of another fleet; check the kit",
+    ),
+)
+"""Patterns in the logs of a device's FLARE process, and their meaning to its user."""
+
+MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(1 << 19)}
+"""Settings of glibc: messages of megabytes on many threads fragment one heap less than many."""
 
 PR_SET_PDEATHSIG = 1
 
-HEARTBEAT = 2
-"""Seconds between a device's signs of life."""
-
-MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(1 << 19)}
-"""For glibc: pieces of tensors come and go by the megabyte on many threads. One heap leaves fewer holes."""
-
 
 def start_cloud(workspace: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Starts the server process."""
-    return _start(
-        workspace,
-        "nvflare.private.fed.app.server.server_train",
-        "fed_server.json",
-        ["secure_train=true", f"org={PROJECT}", "config_folder=config"],
-        environment,
-    )
+    """Start the server process."""
+    return _start(workspace, SERVER, "fed_server.json", [], environment)
 
 
 def start_edge(workspace: Path, edge: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Starts the process that waits for the cloud's jobs."""
-    return _start(
-        workspace,
-        "nvflare.private.fed.app.client.client_train",
-        "fed_client.json",
-        [
-            "secure_train=true",
-            f"uid={edge}",
-            f"org={PROJECT}",
-            "config_folder=config",
-            f"heart_beat_interval={HEARTBEAT}",
-        ],
-        environment,
-    )
+    """Start a device's process, which starts the processes of jobs."""
+    settings = [f"uid={edge}", f"heart_beat_interval={HEARTBEAT}"]
+    return _start(workspace, CLIENT, "fed_client.json", settings, environment)
 
 
 def _start(
     workspace: Path, module: str, config: str, settings: list[str], environment: dict[str, str]
 ) -> subprocess.Popen[bytes]:
+    settings = ["secure_train=true", f"org={PROJECT}", "config_folder=config", *settings]
     command = [sys.executable, "-u", "-m", module, "-m", str(workspace), "-s", config, "--set", *settings]
     with (workspace / "output.txt").open("ab") as output:
         return subprocess.Popen(
@@ -67,12 +69,12 @@ def _start(
 
 
 def _end_with_parent() -> None:
-    """Asks Linux to kill this process when the one that started it is gone, however that ended."""
+    """Make Linux kill this process when its parent ends, even by a signal."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ends a process and all that it started: jobs have processes of their own in its group."""
+    """End a process and its process group, which includes the processes of jobs."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)

@@ -1,7 +1,10 @@
-"""A fleet's folder on the cloud's machine: its devices, its certificate authority, its kits.
+"""A fleet's folder on the cloud: its devices, certificate authority and kits, for its owner only.
 
-``fleet.toml`` names host, port and devices; ``authority/`` holds the key that signs all others; ``kits/`` the
-file of each device; ``server/`` and ``admin/`` what the cloud's own processes use. All is its owner's alone.
+``fleet.toml`` contains the host, the port and the devices; ``authority/`` the key that signs all
+certificates; ``kits/`` the kit of each device; ``server/``, ``admin/`` the files of the cloud's processes.
+
+Private parts of FLARE: the folders ``state/`` and ``prod_NN/`` that ``nvflare provision`` writes. It keeps
+the authority's key and all certificates in ``state/cert.json``, so that a later call does not change them.
 """
 
 from __future__ import annotations
@@ -26,20 +29,21 @@ from sheaf.fleets.nvflare.processes import PROJECT
 from sheaf.fleets.nvflare.site_config import ADMIN, write_cloud
 
 FLARE = "import sys; from nvflare.cli import main; sys.exit(main())"
-"""Runs FLARE's command line."""
+"""FLARE's command line, as an argument of ``python -c``."""
 
 VALID_DAYS = 3650
-"""Of the authority and of every certificate that it signs."""
+"""Validity of the authority and of all certificates, in days."""
 
 
 @settings
 class FleetFile:
-    """All of ``fleet.toml``.
+    """The keys of ``fleet.toml``.
 
     Attributes:
-        host: the name under which devices reach the cloud; its certificate is for this name.
-        edges: the devices, in the fixed order in which sums run.
-        removed: devices that are let in no more.
+        host: host name of the cloud; its certificate is for this name.
+        port: port of the cloud, 1 to 65535.
+        edges: names of the devices, in the order of summation.
+        removed: names of the devices whose kits are revoked.
     """
 
     host: Host
@@ -49,10 +53,11 @@ class FleetFile:
 
 
 def init(folder: Path, host: str, port: int, edges: list[str]) -> FleetFile:
-    """Makes a fleet: keys, certificates, and a kit for each device.
+    """Create a fleet: keys, certificates, and a kit for each device.
 
     Raises:
-        FleetError: the folder is in use, or a device cannot have that name.
+        FleetError: the folder is not empty, or the name of a device is invalid.
+        SettingError: the host or the port is invalid, or there is no device.
     """
     if folder.exists() and any(folder.iterdir()):
         raise FleetError(f"{folder} is not empty; name another folder, or see: sheaf cloud edges {folder}")
@@ -64,17 +69,17 @@ def init(folder: Path, host: str, port: int, edges: list[str]) -> FleetFile:
         _provision(folder, fleet, edges)
         _write(folder, fleet)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)  # half a fleet is of no use
+        shutil.rmtree(folder, ignore_errors=True)  # so that ``init`` can be repeated
         raise
     return fleet
 
 
 def read(folder: Path) -> FleetFile:
-    """The fleet in ``folder``.
+    """Return the ``fleet.toml`` of ``folder``.
 
     Raises:
-        FleetError: there is none.
-        SettingError: its file is damaged.
+        FleetError: the folder has no readable ``fleet.toml``.
+        SettingError: a key or value in it is wrong.
     """
     try:
         return parse(FleetFile, toml.loads((folder / "fleet.toml").read_text(encoding="utf-8")))
@@ -83,17 +88,17 @@ def read(folder: Path) -> FleetFile:
 
 
 def add(folder: Path, name: str) -> Path:
-    """Makes the kit of one more device, or a new one for a device that was removed; returns its file.
+    """Add a device and return the path of its kit.
 
-    A device that was removed must come back under another name: its old certificate is still signed.
+    A removed device needs a new name: the certificate of its old name is still valid.
 
     Raises:
-        FleetError: there is such a device.
+        FleetError: the name is in use, was in use, or is invalid.
     """
     fleet = read(folder)
     if name in fleet.edges or name in fleet.removed:
         past = "was once" if name in fleet.removed else "is already"
-        raise FleetError(f"{name} {past} in the fleet; give another name")
+        raise FleetError(f"{name} {past} in the fleet; choose another name")
     _check_names([name])
     fleet = replace(fleet, edges=(*fleet.edges, name))
     _provision(folder, fleet, [name])
@@ -102,16 +107,16 @@ def add(folder: Path, name: str) -> Path:
 
 
 def remove(folder: Path, name: str) -> None:
-    """Lets a device in no more, from its next sign of life on.
+    """Revoke the kit of a device; a running server must be informed, see ``session.disable_device``.
 
     Raises:
-        FleetError: there is no such device, or it is the last one.
+        FleetError: the fleet does not have this device, or has no other one.
     """
     fleet = read(folder)
     if name not in fleet.edges:
-        raise FleetError(f"{name} is not in the fleet; there are: {', '.join(fleet.edges)}")
+        raise FleetError(f"{name} is not in the fleet; its devices: {', '.join(fleet.edges)}")
     if len(fleet.edges) == 1:
-        raise FleetError(f"{name} is the fleet's only device")
+        raise FleetError(f"{name} is the fleet's only device; add another one first")
     rest = tuple(edge for edge in fleet.edges if edge != name)
     fleet = replace(fleet, edges=rest, removed=(*fleet.removed, name))
     _write(folder, fleet)
@@ -119,10 +124,9 @@ def remove(folder: Path, name: str) -> None:
 
 
 def write_workspace(folder: Path, fleet: FleetFile) -> Path:
-    """Writes anew what the server reads when it starts, the devices that are out among it."""
+    """Write the files that FLARE's server reads at its start; return their folder."""
     workspace = folder.resolve() / "server"
-    write_cloud(workspace, folder / "authority" / "server", fleet.host, fleet.port)
-    write_private(workspace / "disabled_clients.json", json.dumps({"disabled_clients": list(fleet.removed)}))
+    write_cloud(workspace, folder / "authority" / "server", fleet.host, fleet.port, fleet.removed)
     return workspace
 
 
@@ -133,9 +137,9 @@ def _check_names(edges: list[str]) -> None:
         except PartitionError as error:
             raise FleetError(str(error)) from error
         if name == "server":
-            raise FleetError("an edge cannot be named 'server'")
+            raise FleetError("an edge cannot be named 'server': FLARE's server has that name")
         if edges.count(name) > 1:
-            raise FleetError(f"two edges are named {name!r}")
+            raise FleetError(f"two edges are named {name!r}; each needs its own name")
 
 
 def _write(folder: Path, fleet: FleetFile) -> None:
@@ -143,18 +147,14 @@ def _write(folder: Path, fleet: FleetFile) -> None:
 
 
 def _provision(folder: Path, fleet: FleetFile, new: list[str]) -> None:
-    """Has FLARE sign what is not signed yet, and packs the kits of the ``new`` devices.
-
-    FLARE keeps its authority's key in ``state/cert.json`` and signs again what it has signed before from it,
-    so the certificates of the others stay as they are.
-    """
+    """Let FLARE sign the certificates of the ``new`` devices, and write their kits."""
     authority = folder.resolve() / "authority"
     authority.mkdir(mode=0o700, exist_ok=True)
     builders = "nvflare.lighter.impl"
     project = {
         "api_version": 3,
         "name": PROJECT,
-        "description": "a fleet of sheaf's",
+        "description": "a fleet of sheaf",
         "participants": [
             {"name": fleet.host, "type": "server", "org": PROJECT, "fed_learn_port": fleet.port},
             {"name": ADMIN, "type": "admin", "org": PROJECT, "role": "project_admin"},
@@ -180,7 +180,7 @@ def _provision(folder: Path, fleet: FleetFile, new: list[str]) -> None:
     )
     signed = sorted((authority / "signed" / PROJECT).glob("prod_*"))
     if done.returncode or not signed:
-        raise FleetError(f"FLARE could not make the kits: {(done.stderr or done.stdout).strip()[-300:]}")
+        raise FleetError(f"nvflare provision failed: {(done.stderr or done.stdout).strip()[-300:]}")
     _private(authority)
     server, admin = signed[-1] / fleet.host / "startup", signed[-1] / ADMIN
     if not (authority / "server").exists():
@@ -203,6 +203,6 @@ def _provision(folder: Path, fleet: FleetFile, new: list[str]) -> None:
 
 
 def _private(folder: Path) -> None:
-    """Takes everybody's rights to what is below but the owner's."""
+    """Remove all permissions of other users below ``folder``."""
     for path in [folder, *folder.rglob("*")]:
         path.chmod(0o700 if path.is_dir() else 0o600)

@@ -1,4 +1,4 @@
-"""The cloud's side of a fleet, kept running: FLARE's server, until it is stopped."""
+"""Serving a fleet: runs FLARE's server until a signal arrives."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from sheaf.fleets.nvflare.processes import start_cloud, stop
 
 
 def serve(folder: Path, say: Callable[[str], None]) -> None:
-    """Until a signal ends it.
+    """Serve the fleet in ``folder`` until SIGINT or SIGTERM.
+
+    Args:
+        say: prints a line.
 
     Raises:
-        FleetError: there is no fleet, it is served already, or the server ended by itself.
+        FleetError: the folder has no fleet, another process serves it, or the server has ended by itself.
     """
     fleet = provision.read(folder)
     stopped = False
@@ -34,14 +37,12 @@ def serve(folder: Path, say: Callable[[str], None]) -> None:
                 signal.signal(number, on_signal)
             process = start_cloud(workspace, {"SHEAF_FLEET": str(folder.resolve())})
             try:
-                say(f"listening for {', '.join(fleet.edges)} at {fleet.host}:{fleet.port}; Ctrl-C ends this")
+                say(f"listening at {fleet.host}:{fleet.port} for {', '.join(fleet.edges)}; Ctrl-C stops")
                 while not stopped:
                     if (code := process.poll()) is not None:
-                        raise FleetError(
-                            f"FLARE's server ended by itself (code {code}); see {workspace}/output.txt"
-                        )
+                        raise FleetError(f"FLARE's server ended with code {code}; see {workspace}/output.txt")
                     time.sleep(0.2)
             finally:
                 stop(process)
     except Timeout as error:
-        raise FleetError(f"the fleet in {folder} is being served by another process") from error
+        raise FleetError(f"another process serves the fleet in {folder}; stop it first") from error

@@ -1,4 +1,4 @@
-"""A component of FLARE's server, which passes all messages on: it gives memory back. Imports no torch."""
+"""A component of FLARE's server, which relays all messages: returns free memory to the system. No torch."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from nvflare.apis.fl_component import FLComponent
 
 from sheaf.fleets.remote.memory_trim import collect_and_trim
 
-EVERY = 5.0
-"""Seconds."""
+PERIOD = 5.0
+"""Time between two collections, in seconds."""
 
 
-class GivesBack(FLComponent):  # type: ignore[misc]  # nvflare is untyped
-    """Collects, and gives free memory back, now and then, from a thread of its own."""
+class MemoryTrim(FLComponent):  # type: ignore[misc]  # nvflare is untyped
+    """A thread that collects garbage and trims the heap periodically."""
 
     def __init__(self) -> None:
         super().__init__()
         gc.freeze()
-        threading.Thread(target=self._run, name="gives back", daemon=True).start()
+        threading.Thread(target=self._run, name="memory trim", daemon=True).start()
 
     def _run(self) -> None:
         while True:
-            time.sleep(EVERY)
+            time.sleep(PERIOD)
             collect_and_trim()

@@ -1,14 +1,17 @@
-"""What NVIDIA FLARE reads at a site: written anew, from here, whenever the cloud or a device starts.
+"""The files that NVIDIA FLARE reads at a site, and those of a job.
 
-Nothing of it comes from the other side. Both sides speak mutual TLS only, take jobs from the fleet's own
-administrator alone, none that brings code, and none that names a class beyond the two of FLARE's Collab API
-and the one of sheaf's that has its part on that side.
+A site's files are rewritten at each start of the cloud or the device; nothing in them comes from the other
+side. Both sides speak mutual TLS only, and accept only jobs of the fleet's administrator, without code. On
+each side, a job may name two classes: one of FLARE's Collab API, and ``Relay`` or ``Edge``.
+
+Private parts of FLARE: the formats of all these files, and the names of its classes in them.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from sheaf.fleets.nvflare.kits import Kit, write_private
 from sheaf.fleets.nvflare.processes import PROJECT
 
 ADMIN = "admin@sheaf.local"
+"""The administrator's name."""
 
 RELAY = "sheaf.fleets.nvflare.relay.Relay"
 EDGE = "sheaf.fleets.nvflare.device_app.Edge"
@@ -38,7 +42,7 @@ AUTHORIZATION = {
         }
     },
 }
-"""Who may do what: the administrator may run jobs that bring no code; there is nobody else."""
+"""Permissions by role: administrators may run jobs without code (``byoc``); no other role exists."""
 
 LOGGING = {
     "version": 1,
@@ -69,14 +73,17 @@ LOGGING = {
 }
 
 
-def write_cloud(workspace: Path, kit: Path, host: str, port: int) -> None:
-    """Makes ``workspace`` that of the cloud.
+def write_cloud(workspace: Path, kit: Path, host: str, port: int, removed: Sequence[str]) -> None:
+    """Write the files of the cloud.
 
     Args:
-        kit: the folder with the server's certificate and key.
+        workspace: folder of FLARE's server.
+        kit: folder with the server's certificate and key.
+        host, port: address of the server.
+        removed: devices that the server rejects.
     """
     jobs = workspace / "jobs"
-    shutil.rmtree(jobs, ignore_errors=True)  # a job does not outlive the server: the run's journal does
+    shutil.rmtree(jobs, ignore_errors=True)  # old jobs are not resumed: the run's journal is
     server = {
         "name": PROJECT,
         "service": {"target": f"{host}:{port}", "scheme": "grpc"},
@@ -121,16 +128,17 @@ def write_cloud(workspace: Path, kit: Path, host: str, port: int) -> None:
                 "process_launcher",
                 "nvflare.app_common.job_launcher.server_process_launcher.ServerProcessJobLauncher",
             ),
-            _component("gives_back", "sheaf.fleets.nvflare.server_memory.GivesBack"),
+            _component("memory_trim", "sheaf.fleets.nvflare.server_memory.MemoryTrim"),
         ],
     }
     _write(workspace, "fed_server.json", {"format_version": 2, "servers": [server]}, resources)
+    write_private(workspace / "disabled_clients.json", json.dumps({"disabled_clients": list(removed)}))
     for name in ("server.key", "server.crt", "rootCA.pem"):
         write_private(workspace / "startup" / name, (kit / name).read_text())
 
 
 def write_edge(workspace: Path, kit: Kit) -> None:
-    """Makes ``workspace`` that of the device whose kit this is."""
+    """Write the files of the device with this kit."""
     client = {
         "format_version": 2,
         "servers": [
@@ -159,7 +167,7 @@ def write_edge(workspace: Path, kit: Kit) -> None:
                 "resource_consumer",
                 "nvflare.app_common.resource_consumers.gpu_resource_consumer.GPUResourceConsumer",
             ),
-            _component("process_launcher", "sheaf.fleets.nvflare.launcher.PatientLauncher"),
+            _component("process_launcher", "sheaf.fleets.nvflare.launcher.CrashTolerantLauncher"),
         ],
     }
     _write(workspace, "fed_client.json", client, resources)
@@ -169,6 +177,35 @@ def write_edge(workspace: Path, kit: Kit) -> None:
         ("rootCA.pem", kit.authority),
     ):
         write_private(workspace / "startup" / name, text)
+
+
+def write_job(folder: Path, name: str, sites: Sequence[str]) -> None:
+    """Write a job that starts ``Relay`` on the cloud and ``Edge`` on ``sites``."""
+    config = folder / "app" / "config"
+    config.mkdir(parents=True)
+    meta = {
+        "name": name,
+        "min_clients": 1,
+        "resource_spec": {},
+        "deploy_map": {"app": ["server", *sites]},
+    }
+    server = {
+        "format_version": 2,
+        "workflows": [{"id": "relay", "path": CONTROLLER, "args": {"server_obj_id": "cloud"}}],
+        "components": [_component("cloud", RELAY)],
+        "task_data_filters": [],
+        "task_result_filters": [],
+    }
+    client = {
+        "format_version": 2,
+        "executors": [{"tasks": ["*"], "executor": {"path": EXECUTOR, "args": {"client_obj_id": "edge"}}}],
+        "components": [_component("edge", EDGE)],
+        "task_data_filters": [],
+        "task_result_filters": [],
+    }
+    (folder / "meta.json").write_text(json.dumps(meta))
+    (config / "config_fed_server.json").write_text(json.dumps(server))
+    (config / "config_fed_client.json").write_text(json.dumps(client))
 
 
 def _resources(classes: list[str]) -> dict[str, Any]:

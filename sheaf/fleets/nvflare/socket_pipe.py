@@ -1,7 +1,7 @@
-"""Messages between two processes of one machine: what they are about, a header, and bytes.
+"""Messages between two processes on one machine: a JSON envelope, a header and a payload.
 
-``multiprocessing`` makes the connection and checks its secret; its own messages are not used, as they copy
-large ones several times over.
+``multiprocessing`` opens and authenticates the connection. Its own messages are not used, because they copy
+large payloads several times.
 """
 
 from __future__ import annotations
@@ -20,62 +20,62 @@ from sheaf.core.wire_format import encode_header
 from sheaf.fleets.remote.hashed_file import Bytes
 
 _LENGTHS = struct.Struct("!III")
-_LARGEST = 1 << 28  # bytes of one part of a message; what both sides send is far below
+_MAX_BYTES = 1 << 28  # of each part of a message
 
 
 class Pipe:
-    """One end. Any thread may send; one receives.
+    """One end of the connection. ``send`` is thread-safe; only one thread may call ``receive``.
 
     Args:
-        connection: is closed; the pipe goes on with its socket.
+        connection: an authenticated connection; the pipe takes over its socket and closes it.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._socket = socket.socket(fileno=socket.dup(connection.fileno()))
         connection.close()
-        self._sending = threading.Lock()
+        self._lock = threading.Lock()
 
-    def send(self, about: Mapping[str, Any], header: bytes = b"", payload: Bytes = b"") -> None:
-        """Sends one message.
+    def send(self, envelope: Mapping[str, Any], header: bytes = b"", payload: Bytes = b"") -> None:
+        """Send one message.
 
         Raises:
-            OSError: nobody listens any more.
+            OSError: the connection is closed.
         """
-        first = encode_header(about)
+        first = encode_header(envelope)
         lengths = _LENGTHS.pack(len(first), len(header), len(payload))
-        with self._sending:
+        with self._lock:
             self._socket.sendall(lengths + first + header)
             self._socket.sendall(payload)
 
     def receive(self) -> tuple[dict[str, Any], bytes, bytearray]:
-        """Waits for the next message.
+        """Block until the next message and return it: envelope, header, payload.
 
         Raises:
-            OSError: the other side has hung up.
-            ValueError: what came is no message.
+            OSError: the connection is closed.
+            ValueError: the message is malformed.
         """
         lengths = _LENGTHS.unpack(self._read(_LENGTHS.size))
-        if max(lengths) > _LARGEST:
-            raise ValueError("a message of that size is none")
-        about, header, payload = (self._read(length) for length in lengths)
-        return json.loads(about), bytes(header), payload
+        if max(lengths) > _MAX_BYTES:
+            raise ValueError(f"message of {max(lengths)} bytes exceeds {_MAX_BYTES}")
+        envelope, header, payload = (self._read(length) for length in lengths)
+        return json.loads(envelope), bytes(header), payload
 
-    def is_waiting(self, seconds: float) -> bool:
-        """Whether a message, or the end, comes within so many seconds."""
+    def poll(self, seconds: float) -> bool:
+        """Return whether ``receive`` would return or raise at once; block for at most ``seconds``."""
         return bool(select.select([self._socket], [], [], seconds)[0])
 
     def close(self) -> None:
-        """Hangs up; a thread that waits in ``receive`` is told."""
-        with contextlib.suppress(OSError):  # the other side may have hung up
+        """Close the connection; a blocked ``receive`` raises."""
+        with contextlib.suppress(OSError):  # the other end may have closed it
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     def _read(self, size: int) -> bytearray:
         content = bytearray(size)
-        left = memoryview(content)
-        while left:
-            count = self._socket.recv_into(left)
+        rest = memoryview(content)
+        while rest:
+            count = self._socket.recv_into(rest)
             if not count:
-                raise ConnectionError("the other side has hung up")
-            left = left[count:]
+                raise ConnectionError("the connection is closed")
+            rest = rest[count:]
         return content

@@ -1,31 +1,28 @@
-"""A device that waits for its cloud: keeps FLARE's process alive, and says what matters on its terminal.
+"""A device between jobs: keeps FLARE's process running, and prints why it cannot connect.
 
-``sheaf edge join`` checks everything and then replaces itself by this module (``python -m
-sheaf.fleets.nvflare.wait``), so that torch, which the checks need, is not in memory while the device idles.
+``sheaf edge join`` checks a device's files and then replaces itself by this module (``python -m
+sheaf.fleets.nvflare.wait``), so that an idle device does not hold torch in memory.
 """
 
 from __future__ import annotations
 
-import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from sheaf.fleets.nvflare.processes import start_edge, stop
+from sheaf.fleets.nvflare.processes import REJECTIONS, start_edge, stop
 
-ENDED = 2.0
-"""Seconds between the end of FLARE's process and its next start; doubled each time, up to a minute."""
+MIN_PAUSE = 2.0
+"""Minimum time before a restart of FLARE's process, in seconds; it doubles with each restart."""
 
-WORTH_TELLING = (
-    (re.compile(r"is disabled"), "the cloud has removed this device; its kit is of no use any more"),
-    (re.compile(r"CERTIFICATE_VERIFY_FAILED|certificate verify failed"), "the cloud is of another fleet"),
-)
+MAX_PAUSE = 60.0
+"""Maximum time before a restart, in seconds. After a longer run of the process, it is the minimum again."""
 
 
 def wait(folder: Path, edge: str) -> int:
-    """Until a signal ends it."""
+    """Keep FLARE's process running until SIGINT or SIGTERM; return the exit code."""
     stopped = False
 
     def on_signal(number: int, frame: object) -> None:
@@ -34,26 +31,27 @@ def wait(folder: Path, edge: str) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
-    flare, pause = folder / "flare", ENDED
+    flare, pause = folder / "flare", MIN_PAUSE
     process: subprocess.Popen[bytes] | None = None
-    log = _Tail(flare / "log.txt", flare / "output.txt")
-    said: set[str] = set()
-    next_start, began = 0.0, 0.0
-    print(f"{edge}: waiting for work; Ctrl-C ends this", flush=True)
+    logs = _Tail(flare / "log.txt", flare / "output.txt")
+    printed: set[str] = set()
+    next_start, started = 0.0, 0.0
+    print(f"{edge}: waiting for work; Ctrl-C stops", flush=True)
     try:
         while not stopped:
             now = time.monotonic()
             if process is None and now >= next_start:
-                process, began = start_edge(flare, edge, {"SHEAF_EDGE": str(folder)}), now
+                process, started = start_edge(flare, edge, {"SHEAF_EDGE": str(folder)}), now
             elif process is not None and process.poll() is not None:
                 stop(process)
-                process, pause = None, ENDED if now - began > 60 else min(60.0, 2 * pause)
+                process = None
+                pause = MIN_PAUSE if now - started > MAX_PAUSE else min(MAX_PAUSE, 2 * pause)
                 next_start = now + pause
-            for line in log.lines():
-                for pattern, meaning in WORTH_TELLING:
-                    if pattern.search(line) and meaning not in said:
-                        said.add(meaning)
-                        print(f"{edge}: {meaning}", flush=True)
+            for line in logs.new_lines():
+                for pattern, message in REJECTIONS:
+                    if pattern.search(line) and message not in printed:
+                        printed.add(message)
+                        print(f"{edge}: {message}", flush=True)
             time.sleep(0.5)
     finally:
         if process is not None:
@@ -62,22 +60,22 @@ def wait(folder: Path, edge: str) -> int:
 
 
 class _Tail:
-    """What is written to files from now on."""
+    """The lines that are appended to some files."""
 
     def __init__(self, *paths: Path) -> None:
-        self._at = {path: path.stat().st_size if path.exists() else 0 for path in paths}
+        self._sizes = {path: path.stat().st_size if path.exists() else 0 for path in paths}
 
-    def lines(self) -> list[str]:
-        found: list[str] = []
-        for path, at in self._at.items():
+    def new_lines(self) -> list[str]:
+        lines: list[str] = []
+        for path, previous in self._sizes.items():
             size = path.stat().st_size if path.exists() else 0
-            if size == at:
+            if size == previous:
                 continue
             with path.open("rb") as file:
-                file.seek(at if size > at else 0)  # smaller: the log was begun anew
-                found += file.read().decode(errors="replace").splitlines()
-            self._at[path] = size
-        return found
+                file.seek(previous if size > previous else 0)  # smaller: the log was rotated
+                lines += file.read().decode(errors="replace").splitlines()
+            self._sizes[path] = size
+        return lines
 
 
 if __name__ == "__main__":
