@@ -1,4 +1,4 @@
-"""From a name to a network: shipped ones, a user's own, torchvision's and timm's."""
+"""Construction of a network by name: shipped, of a user, of torchvision or of timm."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ Option = bool | int | float | str
 
 @settings
 class ModelSettings:
-    """Which network is trained, and from where it starts.
+    """The keys under ``[model]``.
 
     Attributes:
-        name: a shipped model, ``vgg16`` or with a variant ``vgg16@32``; a user's
-            ``package.module:callable``; ``torchvision:NAME`` or ``timm:NAME`` where these are
-            installed.
-        weights: where training starts: None (drawn), ``"imagenet"``, or a .safetensors, .pth or
-            .pt file.
-        frozen: how many convolutions, in the order in which the model lists them, stay as they start, with
-            the norms beside them; neither an edge nor the cloud trains them.
-        options: keywords of the model's builder.
+        name: a shipped model such as ``vgg16``, or a variant of one such as ``vgg16@32`` (``sheaf list
+            models``); a user's ``package.module:callable``; ``torchvision:NAME`` or ``timm:NAME`` if the
+            library is installed.
+        weights: the initial parameters: a .safetensors, .pth or .pt file, or ``"imagenet"``. Unset: drawn at
+            random.
+        frozen: the number of convolutions, in the order of ``model.modules()``, that keep their initial
+            parameters together with the norms that follow them, from 0. Neither edges nor cloud train them.
+        options: keyword arguments of the model's builder.
     """
 
     name: str
@@ -49,19 +49,24 @@ class ModelSettings:
 
 
 def build_model(settings: ModelSettings, num_classes: int, in_shape: Shape, seed: int) -> nn.Module:
-    """The network, on the CPU in training mode: (N, C, H, W) -> (N, K) logits.
+    """Return the network, on the CPU in training mode: (N, C, H, W) -> (N, K) logits.
 
-    The same ``seed`` draws the same parameters. What loading ``settings.weights`` has to say goes
-    to the logger ``sheaf`` as INFO.
+    Notes about ``settings.weights`` are logged at level INFO by the logger ``sheaf``.
+
+    Args:
+        settings: the table ``[model]``.
+        num_classes: K.
+        in_shape: (C, H, W).
+        seed: of the initial parameters.
 
     Raises:
         UnknownNameError: no model or variant has that name.
-        SettingError: an option is unknown or wrong; the model does not take inputs of
-            ``in_shape`` or gives something else than (N, K); more is to be frozen than there is.
+        SettingError: an option is unknown or invalid, the model does not map (N, C, H, W) to (N, K), or
+            ``settings.frozen`` is too large.
         WeightsError: the weights cannot be read or are of another model.
     """
     if ":" not in settings.name:
-        build_skeleton(settings, num_classes, in_shape)  # fails sooner and cheaper than drawing
+        build_skeleton(settings, num_classes, in_shape)  # detects errors before parameters are drawn
     imagenet_url = _imagenet(settings)
     with global_draws_from(seed):
         model = _make(settings, num_classes, in_shape)
@@ -74,11 +79,11 @@ def build_model(settings: ModelSettings, num_classes: int, in_shape: Shape, seed
 
 
 def build_skeleton(settings: ModelSettings, num_classes: int, in_shape: Shape) -> nn.Module:
-    """The same network without numbers, on the meta device: for counting and for shapes.
+    """Return the network on the meta device, without values: for counts and shapes.
 
-    Costs no memory for a shipped model. Ignores ``settings.weights``, and raises as ``build_model`` does.
+    Takes no memory for a shipped model. Ignores ``settings.weights``. Raises like ``build_model``.
     """
-    if ":" in settings.name:  # a user's may compute with what it draws
+    if ":" in settings.name:  # a user's builder may compute with the values, which meta tensors lack
         with global_draws_from(0):
             model = _make(settings, num_classes, in_shape)
             _check(model, settings.name, num_classes, in_shape, "cpu")
@@ -90,17 +95,17 @@ def build_skeleton(settings: ModelSettings, num_classes: int, in_shape: Shape) -
 
 
 def model_names() -> dict[str, str]:
-    """Name -> its one line, for every shipped model and, as ``name@variant``, every variant."""
-    lines = {}
-    for name, line in registry.describe("models").items():
-        lines[name] = line
+    """Return the description of each shipped model and, as ``name@variant``, of each variant."""
+    descriptions = {}
+    for name, description in registry.describe("models").items():
+        descriptions[name] = description
         for variant, change in _variants(_module(name)).items():
-            lines[f"{name}@{variant}"] = f"{name} {change}"
-    return lines
+            descriptions[f"{name}@{variant}"] = f"{name} {change}"
+    return descriptions
 
 
 def _make(settings: ModelSettings, num_classes: int, in_shape: Shape) -> nn.Module:
-    """What the builder returns, before any check of its output."""
+    """Return the builder's model, with frozen layers, before any check of its output."""
     builder, given = _builder(settings.name, num_classes, in_shape)
     _check_options(settings, builder, given)
     try:
@@ -120,7 +125,7 @@ def _make(settings: ModelSettings, num_classes: int, in_shape: Shape) -> nn.Modu
 
 
 def _builder(name: str, num_classes: int, in_shape: Shape) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """What builds the model, and what it is given besides the options."""
+    """Return the builder of the model, and its arguments without the options."""
     library, _, rest = name.partition(":")
     if library == "torchvision" and rest:
         models = _library("torchvision.models", name)
@@ -133,18 +138,18 @@ def _builder(name: str, num_classes: int, in_shape: Shape) -> tuple[Callable[...
             raise UnknownNameError("timm model", rest, timm.list_models())
         given = {"model_name": rest, "num_classes": num_classes, "in_chans": in_shape[0]}
         return timm.create_model, given
-    asked: dict[str, Any] = {"num_classes": num_classes, "in_shape": in_shape}
+    shapes: dict[str, Any] = {"num_classes": num_classes, "in_shape": in_shape}
     if rest:
         builder = registry.load("models", name)
         if not callable(builder) or isinstance(builder, nn.Module):
             raise SettingError(f"model {name!r} must be a callable that returns a torch.nn.Module")
-        return builder, {key: asked[key] for key in asked if key in _parameters(builder)}
+        return builder, {key: shapes[key] for key in shapes if key in _parameters(builder)}
     shipped, _, variant = name.partition("@")
     if shipped not in registry.describe("models") or (
         "@" in name and variant not in _variants(_module(shipped))
     ):
         raise UnknownNameError("model", name, model_names())
-    return registry.load("models", shipped), asked | {"variant": variant or None}
+    return registry.load("models", shipped), shapes | {"variant": variant or None}
 
 
 def _library(module: str, name: str) -> ModuleType:
@@ -152,11 +157,17 @@ def _library(module: str, name: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         library = module.partition(".")[0]
-        raise SettingError(f"model {name!r} needs {library}, which is not installed") from error
+        raise SettingError(
+            f"model {name!r} needs {library}, which is not installed; run pip install {library}"
+        ) from error
 
 
 def _check_options(settings: ModelSettings, builder: Callable[..., Any], given: Mapping[str, Any]) -> None:
-    """Options against the builder's signature: their names, and their types by the defaults."""
+    """Check the options against the builder's signature: names, and types by the defaults.
+
+    Raises:
+        SettingError: the builder has no such option, or its default is of another type.
+    """
     parameters = _parameters(builder)
     allowed = {
         key: parameter
@@ -170,16 +181,20 @@ def _check_options(settings: ModelSettings, builder: Callable[..., Any], given: 
                 f"model {settings.name!r} has no option {key!r}{nearest(key, allowed)}; "
                 f"its options: {', '.join(allowed) or 'none'}"
             )
-        wanted = type(allowed[key].default) if key in allowed else type(value)
-        fits = wanted is type(value) or (wanted is float and type(value) is int)
-        if wanted in (bool, int, float, str) and not fits:
+        expected = type(allowed[key].default) if key in allowed else type(value)
+        fits = expected is type(value) or (expected is float and type(value) is int)
+        if expected in (bool, int, float, str) and not fits:
             raise SettingError(
-                f"option {key!r} of model {settings.name!r} must be {wanted.__name__}, not {value!r}"
+                f"option {key!r} of model {settings.name!r} must be {expected.__name__}, not {value!r}"
             )
 
 
 def _check(model: nn.Module, name: str, num_classes: int, in_shape: Shape, device: str) -> None:
-    """Has the model classify two blank examples."""
+    """Check that the model maps two blank examples to (2, K) logits.
+
+    Raises:
+        SettingError: it fails, or returns something else.
+    """
     training = model.training
     try:
         with torch.no_grad():
@@ -190,18 +205,18 @@ def _check(model: nn.Module, name: str, num_classes: int, in_shape: Shape, devic
         ) from error
     model.train(training)
     if not isinstance(output, torch.Tensor) or output.shape != (2, num_classes):
-        got = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        returned = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise SettingError(
-            f"model {name!r} must turn (N, {', '.join(map(str, in_shape))}) into "
-            f"(N, {num_classes}) logits; for N = 2 it gave {got}"
+            f"model {name!r} must map (N, {', '.join(map(str, in_shape))}) to "
+            f"(N, {num_classes}) logits; for N = 2 it returned {returned}"
         )
 
 
 def _imagenet(settings: ModelSettings) -> str | None:
-    """Where the model's ImageNet weights are, if they are asked for.
+    """Return the URL of the model's ImageNet weights if ``settings.weights`` selects them, else None.
 
     Raises:
-        WeightsError: there are none.
+        WeightsError: the model has none.
     """
     if settings.weights != IMAGENET:
         return None
@@ -211,7 +226,7 @@ def _imagenet(settings: ModelSettings) -> str | None:
             urls[f"{shipped}@{variant}" if variant else shipped] = url
     if settings.name not in urls:
         raise WeightsError(
-            f"there are no ImageNet weights for model {settings.name!r}; there are for: "
+            f"model {settings.name!r} has no ImageNet weights; models that have them: "
             f"{', '.join(sorted(urls))}"
         )
     return urls[settings.name]
@@ -229,7 +244,7 @@ def _variants(module: ModuleType) -> dict[str, str]:
 def _parameters(builder: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(builder).parameters
-    except ValueError:  # a builtin that has no signature
+    except ValueError:  # some builtins have no signature
         return {}
 
 

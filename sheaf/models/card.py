@@ -1,4 +1,4 @@
-"""What travels with a model's weights, so that the file alone is enough to use it."""
+"""The model card: metadata in a weights file that makes the file usable on its own."""
 
 from __future__ import annotations
 
@@ -23,18 +23,17 @@ class Card:
     """The metadata of a weights file or an exported model.
 
     Attributes:
-        classes: the names of the classes, in the order of the model's outputs; of a model that is still to be
-            cut, those of the whole model.
-        in_shape: (C, H, W) of one example.
-        mean, std: of each channel, images scaled to 0..1: what normalises the inputs.
-        inputs: what an example is: ``image``, bytes 0..255; ``sound``, a log-mel spectrogram; ``features``,
-            numbers of the user's own making.
-        sound: how sounds become spectrograms.
-        model: how the network is built; None where the file holds the graph itself.
-        cut: the part of that network that the weights are of (``Cut.header``); None for all of it.
-        other: whether the logits say how much more an example is of a class than of none of them: "none of
-            these" then has the logit 0.
-        source: where the weights come from: run, site, method, seed, commit.
+        classes: the K class names in the order of the whole model's logits.
+        in_shape: (C, H, W) of one example, each 1 to 65536.
+        mean: of each channel, with images scaled to 0..1; normalises the inputs.
+        std: the standard deviation, above 0, likewise.
+        inputs: the form of an example: ``image`` (uint8, 0..255), ``sound`` (log-mel spectrogram) or
+            ``features`` (float32 values of the user).
+        sound: the conversion of sounds to spectrograms; set if and only if ``inputs`` is ``sound``.
+        model: the settings that build the network; None if the file contains its graph.
+        cut: the cut whose sub-model the weights belong to (``Cut.header``); None for the whole model.
+        other: whether there is an implicit class "none of these" with the logit 0.
+        source: the origin of the weights: run, site, method, seed, commit.
     """
 
     classes: tuple[str, ...]
@@ -50,13 +49,13 @@ class Card:
 
     def __post_init__(self) -> None:
         if not len(self.mean) == len(self.std) == self.in_shape[0]:
-            raise ValueError(f"mean and std are not of {self.in_shape[0]} channels")
+            raise ValueError(f"mean and std must have {self.in_shape[0]} values, one per channel")
         if (self.inputs == "sound") != (self.sound is not None):
-            raise ValueError("sound is for sounds, and sounds need it")
+            raise ValueError('sound must be set if and only if inputs is "sound"')
 
     @classmethod
     def of_dataset(cls, dataset: Dataset, model: ModelSettings) -> Card:
-        """The card of a whole model for ``dataset``."""
+        """Return the card of a whole model for ``dataset``."""
         pixels = dataset.train.inputs.dtype == torch.uint8
         return cls(
             classes=dataset.classes,
@@ -69,16 +68,20 @@ class Card:
         )
 
     def metadata(self) -> dict[str, str]:
-        """Key -> JSON; what is not set is left out."""
+        """Return the set fields as JSON by name, for a file's metadata."""
         plain = TypeAdapter(Card).dump_python(self, mode="json", exclude_none=True)
         return {key: json.dumps(value) for key, value in plain.items() if value is not False}
 
     @classmethod
     def of(cls, metadata: Mapping[str, str], where: str) -> Card:
-        """The card that ``metadata()`` came from; keys that are no card's are passed over.
+        """Return the card in a file's metadata; other keys are ignored.
+
+        Args:
+            metadata: JSON by name.
+            where: the file, for messages.
 
         Raises:
-            ModelFileError: it is no card; ``where`` is named.
+            ModelFileError: the metadata contains no valid card.
         """
         known = {key: text for key, text in metadata.items() if key in cls.__dataclass_fields__}
         try:
@@ -89,19 +92,19 @@ class Card:
             key = ".".join(map(str, first["loc"])) or "its metadata"
             raise ModelFileError(f"{where} was not written by sheaf: {key}: {first['msg']}") from error
         except ValueError as error:
-            raise ModelFileError(f"{where} was not written by sheaf: its metadata is no JSON") from error
+            raise ModelFileError(f"{where} was not written by sheaf: its metadata is not JSON") from error
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The class of each logit."""
+        """Return the class name of each logit."""
         rows = None if self.cut is None else self.cut["classes"]
         return self.classes if rows is None else tuple(self.classes[row] for row in rows)
 
     def of_graph(self) -> Card:
-        """The same for a file that holds the graph: nothing is left to be built or cut."""
+        """Return the card of a file that contains the graph of this model, which is built and cut already."""
         return replace(self, classes=self.outputs, model=None, cut=None)
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the inputs."""
+        """Return the type of the inputs."""
         return torch.uint8 if self.inputs == "image" else torch.float32

@@ -1,6 +1,6 @@
 """Weights files: safetensors, PyTorch's state_dicts, and the published ImageNet weights.
 
-Nothing in a file is executed: what ``torch.load(weights_only=True)`` will not read is refused.
+Nothing in a file is executed: files that ``torch.load(weights_only=True)`` rejects are errors.
 """
 
 from __future__ import annotations
@@ -21,27 +21,33 @@ from sheaf.core.tensor_file import encode
 from sheaf.core.types import Params
 
 IMAGENET = "imagenet"
-"""In place of a path: the published ImageNet weights of the model."""
+"""Selects the published ImageNet weights of the model instead of a file."""
 
 
 def load_weights(model: nn.Module, source: str, imagenet_url: str | None = None) -> list[str]:
-    """Fills ``model`` from ``source``: a .safetensors, .pth or .pt file, or ``"imagenet"``.
+    """Load parameters into ``model``.
 
-    A classifier (the last linear layer) for another number of classes is left as it was drawn.
+    If the file's classifier (the last linear layer) is for another number of classes, the model keeps its
+    own initial classifier.
+
+    Args:
+        model: is modified in place; unchanged if an error is raised.
+        source: a .safetensors, .pth or .pt file, or ``"imagenet"``.
+        imagenet_url: of the model's ImageNet weights, if it has them.
 
     Returns:
-        What the user should know, a line each.
+        Notes for the user, one line each.
 
     Raises:
-        WeightsError: the file cannot be found, downloaded or read; it is of another model; a value
-            is not finite. The model is then as it was.
+        WeightsError: the file cannot be found, downloaded or read, is of another model, or has a value that
+            is not finite.
     """
     if source != IMAGENET:
         path = Path(source)
     elif imagenet_url is not None:
         path = _imagenet(imagenet_url)
     else:
-        raise WeightsError("there are no ImageNet weights for this model; name a file")
+        raise WeightsError("this model has no ImageNet weights; give the path of a file")
     theirs = _read(path)
     ours = model.state_dict()
     head = _other_head(model, theirs)
@@ -52,15 +58,18 @@ def load_weights(model: nn.Module, source: str, imagenet_url: str | None = None)
     weight = head[0]
     return [
         f"{path.name} is for {len(theirs[weight])} classes, the model for {len(ours[weight])}: "
-        f"its classifier ({', '.join(head)}) starts afresh"
+        f"its classifier ({', '.join(head)}) is not loaded and starts from random values"
     ]
 
 
 def save_weights(path: Path, params: Params, metadata: Mapping[str, str], named: bool = True) -> None:
-    """Writes ``params`` as safetensors; a crash leaves the old file or the new one, whole.
+    """Write ``params`` as safetensors, atomically and durably.
 
     Args:
-        named: see ``Blob.write``.
+        path: of the file; its folder is created.
+        params: the tensors.
+        metadata: of the file.
+        named: see ``write_durably``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     write_durably(path, encode({name: tensor.cpu() for name, tensor in params.items()}, metadata), named)
@@ -68,34 +77,34 @@ def save_weights(path: Path, params: Params, metadata: Mapping[str, str], named:
 
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise WeightsError(f"there is no weights file {str(path)!r}")
+        raise WeightsError(f"weights file {str(path)!r} does not exist")
     if path.suffix not in (".safetensors", ".pth", ".pt"):
-        raise WeightsError(f"weights must be .safetensors, .pth or .pt, not {str(path)!r}")
+        raise WeightsError(f"weights file {str(path)!r} must be .safetensors, .pth or .pt")
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # rubbish trips the unpickler anywhere
-        why = first_line(error)
-        if "Weights only load failed" in why:
-            why = "it holds more than tensors by name, and nothing in a file is executed"
-        raise WeightsError(f"cannot read weights {str(path)!r}: {why}") from error
+    except Exception as error:  # the unpickler raises many kinds of errors for damaged files
+        reason = first_line(error)
+        if "Weights only load failed" in reason:
+            reason = "it contains objects other than tensors, which are not unpickled; save a state_dict"
+        raise WeightsError(f"cannot read weights {str(path)!r}: {reason}") from error
     return _state_dict(content, path)
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    """The tensors by name: of a bare state_dict, or of a checkpoint that has one inside."""
+    """Return the state_dict that ``content`` is, or that it has under the key ``state_dict``."""
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
     ):
-        raise WeightsError(f"weights {str(path)!r} hold no state_dict (tensors by name)")
+        raise WeightsError(f"weights {str(path)!r} contain no state_dict (tensors by name)")
     return dict(content)
 
 
 def _imagenet(url: str) -> Path:
-    """The file at ``url``, in torch hub's cache."""
+    """Return the path of the file at ``url`` in the cache of torch hub, after a download if necessary."""
     name = url.rpartition("/")[2]
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if path.is_file():
@@ -104,13 +113,13 @@ def _imagenet(url: str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), digest and digest[1], progress=sys.stderr.isatty())
-    except (OSError, RuntimeError) as error:  # no network; another hash
+    except (OSError, RuntimeError) as error:  # no network, or another hash
         raise WeightsError(f"cannot download {url}: {error}; put the file at {str(path)!r}") from error
     return path
 
 
 def _other_head(model: nn.Module, theirs: Params) -> list[str]:
-    """The parameters of the classifier, if ``theirs`` differs from ours in its classes alone."""
+    """Return the names of the classifier's parameters if ``theirs`` has another number of classes."""
     linears = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear)]
     if not linears:
         return []
@@ -123,28 +132,31 @@ def _other_head(model: nn.Module, theirs: Params) -> list[str]:
 
 
 def _check(ours: Params, theirs: Params, head: list[str], path: Path) -> None:
-    # Files from before 2018 lack batch normalisation's counters, which nothing here reads.
+    """Check names, shapes, types and values, except for the parameters in ``head``.
+
+    Raises:
+        WeightsError: the file is of another model or is not finite.
+    """
+    # Files from before 2018 lack the counters of batch normalisation, which sheaf does not use.
     missing = {name for name in ours.keys() - theirs.keys() if "num_batches_tracked" not in name}
     unexpected = theirs.keys() - ours.keys()
-    for what, names in (("lack", missing), ("have unknown", unexpected)):
+    for verb, names in (("lack", missing), ("have unknown", unexpected)):
         if names:
-            few = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
-            raise WeightsError(f"weights {str(path)!r} are of another model: they {what} {few}")
+            first = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
+            raise WeightsError(f"weights {str(path)!r} are of another model: they {verb} {first}")
     for name in [name for name in ours if name in theirs and name not in head]:
-        ours_is, theirs_is = ours[name], theirs[name]
-        if theirs_is.shape != ours_is.shape:
+        our, their = ours[name], theirs[name]
+        if their.shape != our.shape:
             raise WeightsError(
-                f"weights {str(path)!r} are of another model: {name} is {_size(theirs_is)}, "
-                f"not {_size(ours_is)}"
+                f"weights {str(path)!r} are of another model: {name} is {_size(their)}, not {_size(our)}"
             )
-        if theirs_is.is_floating_point() != ours_is.is_floating_point():
+        if their.is_floating_point() != our.is_floating_point():
             raise WeightsError(
-                f"weights {str(path)!r} are of another model: {name} is {theirs_is.dtype}, "
-                f"not {ours_is.dtype}"
+                f"weights {str(path)!r} are of another model: {name} is {their.dtype}, not {our.dtype}"
             )
-        if theirs_is.is_floating_point() and not theirs_is.isfinite().all():
-            raise WeightsError(f"weights {str(path)!r} are not finite: see {name}")
+        if their.is_floating_point() and not their.isfinite().all():
+            raise WeightsError(f"weights {str(path)!r} contain NaN or infinity in {name}")
 
 
 def _size(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "a single number"
+    return "x".join(map(str, tensor.shape)) or "a scalar"

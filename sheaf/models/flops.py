@@ -1,7 +1,6 @@
-"""What a model costs to run and to train, in multiply-adds.
+"""Computational cost of inference and training, in multiply-adds of convolutions and matrix products.
 
-Counted are convolutions and matrix products; of a large network on torch's meta device, where shapes are
-computed and numbers are not.
+A large network is counted on torch's meta device, which propagates shapes without computing values.
 """
 
 from __future__ import annotations
@@ -17,35 +16,38 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def macs_per_example(model: nn.Module, in_shape: tuple[int, ...]) -> int:
-    """Multiply-adds of classifying one example of (C, H, W)."""
+    """Return the multiply-adds of the forward pass of one example of shape ``in_shape``."""
     return _count(model, in_shape, training=False)
 
 
 def train_macs_per_example(model: nn.Module, in_shape: tuple[int, ...]) -> int:
-    """Multiply-adds of one example's forward and backward pass.
+    """Return the multiply-adds of the forward and backward pass of one example.
 
-    A layer costs its forward pass once more for the gradient of its weights, if these are trained,
-    and once more for that of its inputs, if anything before it is trained.
+    The gradient of a layer's weights costs as much as its forward pass, and so does the gradient of its
+    inputs. The former is needed if the weights are trained, the latter if an earlier layer is.
     """
     return _count(model, in_shape, training=True)
 
 
 FEW_PARAMETERS, SMALL_INPUT = 4_000_000, 3 * 64 * 64
-"""Up to so many numbers, computing takes no memory to speak of, and MobileNetV2 a third of what shapes do."""
+"""Limits up to which a network is counted by running it on the CPU.
+
+Below them, running it takes little memory, and a third of the time of the meta device for MobileNetV2.
+"""
 
 
 def _count(model: nn.Module, in_shape: tuple[int, ...], training: bool) -> int:
     parameters = list(model.parameters())
     small = sum(each.numel() for each in parameters) <= FEW_PARAMETERS and prod(in_shape) <= SMALL_INPUT
     if not small or any(each.is_meta for each in parameters):
-        # A user's model may hold tensors of its own or look at values; numbers then have to be.
+        # Fails if a user's model has tensors that are no buffers, or depends on values.
         with contextlib.suppress(RuntimeError, NotImplementedError):
             return _count_on(torch.device("meta"), model, in_shape, training)
     return _count_on(torch.device("cpu"), model, in_shape, training)
 
 
 def _count_on(device: torch.device, model: nn.Module, in_shape: tuple[int, ...], training: bool) -> int:
-    batch = 2  # batch normalisation over one position cannot train on a single example
+    batch = 2  # batch normalisation over one position cannot train on one example
     model = copy_to(device, model).train(training)
     counter = FlopCounterMode(
         display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward}
@@ -58,8 +60,8 @@ def _count_on(device: torch.device, model: nn.Module, in_shape: tuple[int, ...],
 
 
 def copy_to(device: torch.device, model: nn.Module) -> nn.Module:
-    """A copy of ``model`` that takes no memory if ``device`` is meta."""
-    moved: dict[int, Any] = {}  # what deepcopy takes for already copied
+    """Return a copy of ``model`` on ``device``, without an intermediate copy on the model's device."""
+    moved: dict[int, Any] = {}  # deepcopy's memo: objects that count as copied already
     for parameter in model.parameters():
         data = parameter.detach().to(device, copy=True)
         moved[id(parameter)] = nn.Parameter(data, requires_grad=parameter.requires_grad)
@@ -82,10 +84,10 @@ def _convolution_backward(
     output_mask: list[bool],
     **_: Any,
 ) -> int:
-    """FLOPs (two per multiply-add). torch's own formula counts grouped convolutions as if dense.
+    """Return the FLOPs (two per multiply-add) of a convolution's backward pass.
 
-    Every product of an input, a weight and an output position in the forward pass has its one
-    counterpart in the gradient of the input, and one in that of the weight.
+    Replaces torch's formula, which counts grouped convolutions as dense ones. The gradient of the input and
+    the gradient of the weight have one product each for every product in the forward pass.
     """
     positions = prod((x_shape if transposed else grad_out_shape)[2:])
     forward = 2 * x_shape[0] * positions * prod(w_shape)

@@ -1,4 +1,4 @@
-"""Layers that stay as they start: everyone's common stem, or what was learned elsewhere."""
+"""Frozen layers: a stem that all edges have in common, or pretrained layers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from sheaf.core.errors import SettingError
 
 
 def freeze(model: nn.Module, convolutions: int) -> None:
-    """Freezes the first ``convolutions`` that ``model`` lists, and what stands beside them up to the next.
+    """Freeze the first ``convolutions`` of ``model`` and the other layers before the next convolution.
+
+    The order is that of ``model.modules()``. After the last of the convolutions, a linear layer ends the
+    frozen part as well.
 
     Raises:
-        SettingError: there are not as many; nothing is left to train.
+        SettingError: the model has fewer convolutions, or all its parameters would be frozen.
     """
-    there = sum(isinstance(module, _ConvNd) for module in model.modules())
-    if convolutions > there:
-        raise SettingError(f"model.frozen is {convolutions}, and the model has {there} convolutions")
+    available = sum(isinstance(module, _ConvNd) for module in model.modules())
+    if convolutions > available:
+        raise SettingError(f"model.frozen = {convolutions} exceeds the {available} convolutions of the model")
     seen = 0
     for module in model.modules():
         seen += isinstance(module, _ConvNd)
@@ -26,11 +29,11 @@ def freeze(model: nn.Module, convolutions: int) -> None:
         if next(module.children(), None) is None:
             module.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise SettingError(f"model.frozen is {convolutions}, which leaves nothing to train")
+        raise SettingError(f"model.frozen = {convolutions} leaves no parameter to train; lower it")
 
 
 def into_training(model: nn.Module) -> nn.Module:
-    """Training mode, in place; but a batch norm that is frozen keeps its statistics too."""
+    """Set ``model`` to training mode in place, except for frozen batch norms, whose statistics stay fixed."""
     model.train()
     for module in model.modules():
         if isinstance(module, _BatchNorm) and is_frozen(module):
@@ -39,6 +42,6 @@ def into_training(model: nn.Module) -> nn.Module:
 
 
 def is_frozen(module: nn.Module) -> bool:
-    """Whether ``module`` has parameters, and none of them is trained."""
+    """Return whether ``module`` has parameters and all of them are frozen."""
     parameters = list(module.parameters())
     return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)

@@ -1,4 +1,4 @@
-"""What travels with a model: it comes back as it was, and what is no card is refused in one line."""
+"""Model cards: written and read without loss; invalid ones are errors of one line."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CARD = Card(
     other=st.booleans(),
     source=st.none() | st.dictionaries(st.text(), st.integers() | st.text() | st.none()),
 )
-def test_what_was_written_is_read(
+def test_a_card_is_written_and_read_without_loss(
     classes: list[str],
     numbers: list[float],
     rows: tuple[int, ...] | None,
@@ -56,33 +56,33 @@ def test_what_was_written_is_read(
     assert card.of_graph().cut is None
 
 
-def test_sounds_say_how_they_are_read() -> None:
+def test_the_conversion_of_sounds_is_written_and_read() -> None:
     card = replace(CARD, inputs="sound", sound=Sound(rate=8000, seconds=1.0))
     assert Card.of(card.metadata(), "there") == card
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"classes": None}, "classes"),
-        ({"classes": "cat"}, "no JSON"),
+        ({"classes": "cat"}, "not JSON"),
         ({"in_shape": "[3, 0, 9]"}, "in_shape"),
         ({"in_shape": "[3, 8, 900000]"}, "in_shape"),
-        ({"mean": "[0.5]"}, "mean and std are not of 3 channels"),
+        ({"mean": "[0.5]"}, "mean and std must have 3 values"),
         ({"std": "[0.2, 0.2, 0]"}, "std"),
         ({"std": "[0.2, 0.2, NaN]"}, "std"),
         ({"inputs": '"film"'}, "inputs"),
-        ({"inputs": '"sound"'}, "sounds need it"),
+        ({"inputs": '"sound"'}, "sound must be set if and only if"),
         ({"model": '{"nam": "mlp"}'}, "model"),
     ],
 )
-def test_what_is_no_card_is_refused(change: dict[str, str | None], said: str) -> None:
+def test_an_invalid_card_is_an_error(change: dict[str, str | None], message: str) -> None:
     metadata = {key: text for key, text in (CARD.metadata() | change).items() if text is not None}
     with pytest.raises(ModelFileError) as error:
         Card.of(metadata, "there.onnx")
-    assert said in one_line(error)
+    assert message in one_line(error)
     assert "there.onnx" in one_line(error)
 
 
-def test_options_of_the_users_model_travel() -> None:
+def test_the_options_of_the_model_are_written() -> None:
     assert json.loads(CARD.metadata()["model"]) == {"name": "mlp", "frozen": 0, "options": {"hidden": 16}}

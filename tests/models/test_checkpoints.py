@@ -1,4 +1,4 @@
-"""Weights files: what is taken, what is refused, and that a model is all or nothing."""
+"""Weights files: formats, errors, and that a model is loaded whole or not at all."""
 
 import logging
 import os
@@ -8,7 +8,6 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from sheaf.core import tensor_file
 from sheaf.core.errors import WeightsError
 from sheaf.models.build import ModelSettings, build_model
 from sheaf.models.checkpoints import load_weights, save_weights
@@ -34,7 +33,7 @@ def params(classes: int = 4, width: int = 5):
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "w.pt"])
-def test_what_was_saved_is_loaded(tmp_path, name):
+def test_saved_weights_can_be_loaded(tmp_path, name):
     theirs, path = params(), tmp_path / name
     if path.suffix == ".safetensors":
         save_weights(path, theirs, {"run": "7"})
@@ -55,7 +54,7 @@ def test_checkpoints_and_old_formats(tmp_path, zipped):
     assert same(model.state_dict(), theirs)
 
 
-def test_halves_are_widened_and_counters_may_lack(tmp_path):
+def test_half_precision_is_widened_and_counters_may_be_missing(tmp_path):
     theirs, path = params(), tmp_path / "w.pth"
     del theirs["1.num_batches_tracked"]
     torch.save({key: value.half() for key, value in theirs.items()}, path)
@@ -64,63 +63,64 @@ def test_halves_are_widened_and_counters_may_lack(tmp_path):
     assert torch.equal(model[0].weight, theirs["0.weight"].half().float())
 
 
-def test_a_head_of_other_classes_starts_afresh(tmp_path):
+def test_a_classifier_of_other_classes_is_not_loaded(tmp_path):
     theirs, path = params(classes=9), tmp_path / "w.safetensors"
     save_weights(path, theirs, {})
     model = network()
     fresh = model[3].weight.clone()
     (note,) = load_weights(model, str(path))
     assert note == (
-        "w.safetensors is for 9 classes, the model for 4: its classifier (3.weight, 3.bias) starts afresh"
+        "w.safetensors is for 9 classes, the model for 4: its classifier (3.weight, 3.bias) is not loaded "
+        "and starts from random values"
     )
     assert torch.equal(model[3].weight, fresh)
     assert torch.equal(model[0].weight, theirs["0.weight"])
 
 
-def lack(theirs):
+def remove_a_name(theirs):
     del theirs["0.weight"]
 
 
-def have_more(theirs):
+def add_a_name(theirs):
     theirs["extra"] = torch.zeros(1)
 
 
-def be_wider(theirs):
+def widen(theirs):
     theirs.update(params(width=6))
 
 
-def be_infinite(theirs):
+def make_infinite(theirs):
     theirs["1.running_var"][2] = float("inf")
 
 
-def be_integer(theirs):
+def make_integer(theirs):
     theirs["0.bias"] = theirs["0.bias"].long()
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("spoil", "message"),
     [
-        (lack, r"they lack 0\.weight$"),
-        (have_more, "they have unknown extra"),
-        (be_wider, r"0\.weight is 6.* not 5"),
-        (be_infinite, r"not finite: see 1\.running_var"),
-        (be_integer, r"0\.bias is torch\.int64, not torch\.float32"),
+        (remove_a_name, r"they lack 0\.weight$"),
+        (add_a_name, "they have unknown extra"),
+        (widen, r"0\.weight is 6.* not 5"),
+        (make_infinite, r"NaN or infinity in 1\.running_var"),
+        (make_integer, r"0\.bias is torch\.int64, not torch\.float32"),
     ],
 )
-def test_weights_of_another_model_change_nothing(tmp_path, spoil, says):
+def test_weights_of_another_model_leave_the_model_unchanged(tmp_path, spoil, message):
     theirs, path = params(), tmp_path / "w.safetensors"
     spoil(theirs)
     save_weights(path, theirs, {})
     model = network()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    with pytest.raises(WeightsError, match=says) as error:
+    with pytest.raises(WeightsError, match=message) as error:
         load_weights(model, str(path))
     assert "\n" not in str(error.value)
     assert same(model.state_dict(), before)
 
 
 class Trap:
-    """Runs a command where it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __reduce__(self):
         return os.mkdir, ("trapped",)
@@ -130,28 +130,28 @@ class Trap:
 def test_nothing_in_a_file_is_executed(tmp_path, monkeypatch, zipped):
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": Trap()}, "w.pth", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(WeightsError, match="nothing in a file is executed"):
+    with pytest.raises(WeightsError, match="which are not unpickled"):
         load_weights(network(), "w.pth")
     assert not (tmp_path / "trapped").exists()
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "says"),
+    ("name", "content", "message"),
     [
-        ("w.pth", None, "there is no weights file"),
+        ("w.pth", None, "does not exist"),
         ("w.pth", b"", "cannot read weights"),
-        ("w.pth", b"PK\x03\x04 and then rubbish", "cannot read weights"),
-        ("w.pth", b"rubbish", "cannot read weights"),
+        ("w.pth", b"PK\x03\x04 and then noise", "cannot read weights"),
+        ("w.pth", b"noise", "cannot read weights"),
         ("w.safetensors", b"", "cannot read weights"),
         ("w.safetensors", b"\xff" * 40, "cannot read weights"),
         ("w.bin", b"x", "must be .safetensors, .pth or .pt"),
     ],
 )
-def test_unreadable_files(tmp_path, name, content, says):
+def test_unreadable_files(tmp_path, name, content, message):
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(WeightsError, match=says) as error:
+    with pytest.raises(WeightsError, match=message) as error:
         load_weights(network(), str(path))
     assert "\n" not in str(error.value)
 
@@ -159,7 +159,7 @@ def test_unreadable_files(tmp_path, name, content, says):
 @pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {3: torch.zeros(1)}])
 def test_files_without_a_state_dict(tmp_path, content):
     torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match="hold no state_dict"):
+    with pytest.raises(WeightsError, match="contain no state_dict"):
         load_weights(network(), str(tmp_path / "w.pth"))
 
 
@@ -176,7 +176,7 @@ def test_imagenet_weights_come_from_the_hub_cache(hub):
     assert load_weights(model, "imagenet", "https://example.invalid/net-01234567.pth") == []
 
 
-def test_without_a_network_the_file_and_its_place_are_named(hub, monkeypatch):
+def test_the_error_without_a_network_tells_where_to_put_the_file(hub, monkeypatch):
     def unreachable(*_, **__):
         raise OSError("no route to host")
 
@@ -197,12 +197,12 @@ def test_downloads_are_checked_against_their_hash(hub, tmp_path):
     assert list(hub.iterdir()) == []
 
 
-def test_no_imagenet_weights():
-    with pytest.raises(WeightsError, match="no ImageNet weights"):
+def test_missing_imagenet_weights_are_an_error():
+    with pytest.raises(WeightsError, match="has no ImageNet weights"):
         load_weights(network(), "imagenet")
 
 
-def test_saving_keeps_metadata_and_separates_shared_memory(tmp_path):
+def test_saving_keeps_metadata_and_copies_shared_memory(tmp_path):
     path, stack = tmp_path / "new" / "w.safetensors", torch.randn(2, 3)
     save_weights(path, {"a": stack[0], "b": stack[1], "c": stack.t()}, {"seed": "7"})
     with safe_open(path, "pt") as file:
@@ -218,7 +218,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     def full(_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(tensor_file.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="no space"):
         save_weights(path, {"a": torch.zeros(1)}, {})
     with safe_open(path, "pt") as file:
@@ -226,7 +226,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
 
 
-def test_build_loads_and_logs(tmp_path, caplog):
+def test_build_model_loads_weights_and_logs_notes(tmp_path, caplog):
     first = build_model(ModelSettings(name="mlp"), 6, (1, 4, 4), seed=1)
     save_weights(tmp_path / "w.safetensors", first.state_dict(), {})
     settings = ModelSettings(name="mlp", weights=str(tmp_path / "w.safetensors"))
@@ -235,5 +235,5 @@ def test_build_loads_and_logs(tmp_path, caplog):
     assert torch.equal(first.fc1.weight, second.fc1.weight)
     assert caplog.messages == [
         "mlp: w.safetensors is for 6 classes, the model for 3: "
-        "its classifier (fc2.weight, fc2.bias) starts afresh"
+        "its classifier (fc2.weight, fc2.bias) is not loaded and starts from random values"
     ]

@@ -1,4 +1,4 @@
-"""Every shipped model and variant builds, repeats, trains and ends in its classifier."""
+"""Every shipped model and variant can be built, repeated and trained, and ends in its classifier."""
 
 import sys
 import types
@@ -20,7 +20,7 @@ def shape_of(name: str) -> tuple[int, int, int]:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_every_model_repeats_and_trains(name):
+def test_every_model_is_repeatable_and_can_be_trained(name):
     settings, shape = ModelSettings(name=name), shape_of(name)
     before = torch.random.get_rng_state()
     model = build_model(settings, 7, shape, seed=1)
@@ -41,7 +41,7 @@ def test_every_model_repeats_and_trains(name):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_every_skeleton_has_the_names_and_ends_in_the_classifier(name):
+def test_every_skeleton_ends_in_the_classifier(name):
     settings = ModelSettings(name=name)
     model = build_skeleton(settings, 7, shape_of(name))
     assert all(tensor.is_meta for tensor in model.state_dict().values())
@@ -99,7 +99,7 @@ def test_options_reach_the_builder():
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "shape", "says"),
+    ("name", "options", "shape", "message"),
     [
         ("mlp", {"hiden": 3}, (1, 4, 4), "'hiden' (did you mean 'hidden'?); its options: hidden"),
         ("resnet50", {"width": 3}, (3, 32, 32), "its options: none"),
@@ -110,29 +110,29 @@ def test_options_reach_the_builder():
         ("vgg16", {"dropout": 1.5}, (3, 32, 32), "with dropout = 1.5"),
         ("vgg16", {}, (3, 16, 16), "'vgg16' does not take inputs of 3x16x16"),
         ("kws_cnn", {}, (1, 40, 7), "does not take inputs of 1x40x7"),
-        ("alexnet", {}, (3, 32, 32), "at least 63x63, not 32x32; 'alexnet@32' is made for 32x32"),
+        ("alexnet", {}, (3, 32, 32), "at least 63x63, not 32x32; 'alexnet@32' is for 32x32"),
     ],
 )
-def test_wrong_settings_say_what_is_right(name, options, shape, says):
+def test_errors_tell_the_allowed_settings(name, options, shape, message):
     with pytest.raises(SettingError) as error:
         build_model(ModelSettings(name=name, options=options), 10, shape, seed=0)
-    assert says in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "near"),
+    ("name", "similar"),
     [("vgg61", "vgg16"), ("vgg16@33", "vgg16@32"), ("mlp@32", "mlp"), ("mlp@", "mlp")],
 )
-def test_unknown_names_list_the_known(name, near):
+def test_an_unknown_name_lists_the_known_ones(name, similar):
     with pytest.raises(UnknownNameError, match=r"mobilenet_v2@32") as error:
         build_model(ModelSettings(name=name, weights="imagenet"), 10, (3, 32, 32), seed=0)
-    assert near in str(error.value)
+    assert similar in str(error.value)
 
 
-def test_no_imagenet_weights_for_this_variant():
+def test_a_variant_without_imagenet_weights_is_an_error():
     settings = ModelSettings(name="vgg16@32", weights="imagenet")
-    with pytest.raises(WeightsError, match=r"there are for: alexnet, .*vgg16@bn"):
+    with pytest.raises(WeightsError, match=r"models that have them: alexnet, .*vgg16@bn"):
         build_model(settings, 10, (3, 32, 32), seed=0)
 
 
@@ -154,14 +154,14 @@ def not_a_module() -> str:
 
 @pytest.fixture
 def own(monkeypatch):
-    module = types.ModuleType("their_models")
+    module = types.ModuleType("user_models")
     for thing in (flat, fixed, two_outputs, not_a_module):
         setattr(module, thing.__name__, thing)
     module.instance = flat(3)
-    monkeypatch.setitem(sys.modules, "their_models", module)
+    monkeypatch.setitem(sys.modules, "user_models", module)
 
     def make(name, num_classes=5, **options):
-        settings = ModelSettings(name=f"their_models:{name}", options=options)
+        settings = ModelSettings(name=f"user_models:{name}", options=options)
         skeleton = build_skeleton(settings, num_classes, (3, 2, 2))
         assert all(p.is_meta for p in skeleton.parameters())
         return build_model(settings, num_classes, (3, 2, 2), seed=3)
@@ -169,35 +169,35 @@ def own(monkeypatch):
     return make
 
 
-def test_own_models_get_what_their_signatures_take(own):
+def test_a_users_builder_gets_the_arguments_in_its_signature(own):
     assert own("flat", bias=False)[1].bias is None
     assert own("fixed", whatever=1).training
     assert torch.equal(own("flat")[1].weight, own("flat")[1].weight)
 
 
 @pytest.mark.parametrize(
-    ("name", "classes", "says"),
+    ("name", "classes", "message"),
     [
-        ("fixed", 6, r"into \(N, 6\) logits; for N = 2 it gave \(2, 5\)"),
+        ("fixed", 6, r"to \(N, 6\) logits; for N = 2 it returned \(2, 5\)"),
         ("two_outputs", 5, "does not take inputs of 3x2x2"),
         ("not_a_module", 5, "must return a torch.nn.Module, not str"),
         ("instance", 5, "must be a callable"),
         ("absent", 5, "cannot be imported"),
     ],
 )
-def test_own_models_that_are_none(own, name, classes, says):
-    with pytest.raises(SheafError, match=says):
+def test_invalid_models_of_a_user_are_errors(own, name, classes, message):
+    with pytest.raises(SheafError, match=message):
         own(name, classes)
 
 
 @pytest.mark.parametrize("library", ["torchvision", "timm"])
-def test_absent_libraries_are_named(monkeypatch, library):
+def test_a_missing_library_is_an_error(monkeypatch, library):
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(SettingError, match=f"needs {library}, which is not installed"):
         build_model(ModelSettings(name=f"{library}:resnet18"), 10, (3, 32, 32), seed=0)
 
 
-def test_torchvision_models_come_from_its_registry(monkeypatch):
+def test_torchvision_models_are_built_by_its_registry(monkeypatch):
     registry = types.ModuleType("torchvision.models")
     registry.list_models = lambda: ["flat"]
     registry.get_model_builder = lambda name: lambda *, weights=None, num_classes=0: flat(num_classes)

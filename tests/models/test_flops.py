@@ -1,4 +1,4 @@
-"""Multiply-adds against counts by hand."""
+"""Multiply-adds compared with counts by hand."""
 
 import pytest
 import torch
@@ -10,16 +10,16 @@ from sheaf.models.flops import macs_per_example, train_macs_per_example
 SHAPE = (3, 8, 8)
 
 
-@pytest.fixture(autouse=True, params=["numbers", "shapes"])
+@pytest.fixture(autouse=True, params=["cpu", "meta"])
 def counted_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Small networks are run; large ones on the meta device, which comes to the same."""
-    if request.param == "shapes":
+    """Count all networks both ways: on the CPU and on the meta device."""
+    if request.param == "meta":
         monkeypatch.setattr(flops, "FEW_PARAMETERS", 0)
     return str(request.param)
 
 
 CONV = 8 * 8 * 3 * 9 * 6  # 8x8 positions, 3x3 window over 3 channels, 6 channels out
-DEPTHWISE = 4 * 4 * 9 * 6  # stride 2; each channel sees itself alone
+DEPTHWISE = 4 * 4 * 9 * 6  # stride 2; each filter has one channel
 LINEAR = 6 * 4 * 4 * 10
 
 
@@ -34,7 +34,7 @@ def network() -> nn.Sequential:
     )
 
 
-def test_forward():
+def test_the_forward_pass():
     assert macs_per_example(network(), SHAPE) == CONV + DEPTHWISE + LINEAR
 
 
@@ -59,7 +59,7 @@ def test_transposed_and_grouped_convolutions():
     assert train_macs_per_example(model, (4, 3, 3)) == 2 * up + 3 * 216
 
 
-def test_the_model_is_left_alone():
+def test_the_model_is_not_modified():
     model = network().eval()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     train_macs_per_example(model, SHAPE)
@@ -78,7 +78,7 @@ def test_batch_normalisation_over_a_single_position():
 
 
 class Scaled(nn.Module):
-    """Holds a tensor that is neither parameter nor buffer."""
+    """Has a tensor that is neither a parameter nor a buffer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,13 +98,13 @@ def test_models_that_cannot_run_on_meta(count, times):
 
 
 @pytest.mark.parametrize("side", [8, 128])
-def test_only_a_small_network_on_small_inputs_is_run(side: int, counted_by: str) -> None:
-    met = []
+def test_only_a_small_network_on_small_inputs_runs_on_the_cpu(side: int, counted_by: str) -> None:
+    devices = []
 
-    class Watching(nn.Flatten):
+    class Spy(nn.Flatten):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            met.append(x.device.type)
+            devices.append(x.device.type)
             return super().forward(x)
 
-    macs_per_example(nn.Sequential(Watching(), nn.Linear(3 * side * side, 2)), (3, side, side))
-    assert met == ["cpu" if counted_by == "numbers" and side == 8 else "meta"]
+    macs_per_example(nn.Sequential(Spy(), nn.Linear(3 * side * side, 2)), (3, side, side))
+    assert devices == ["cpu" if counted_by == "cpu" and side == 8 else "meta"]

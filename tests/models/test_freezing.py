@@ -38,9 +38,9 @@ def test_a_linear_layer_before_them_does_not_end_it() -> None:
 
 
 def test_more_than_there_are() -> None:
-    with pytest.raises(SettingError, match=r"model\.frozen is 3, and the model has 2 convolutions"):
+    with pytest.raises(SettingError, match=r"model\.frozen = 3 exceeds the 2 convolutions"):
         digits_cnn(3)
-    with pytest.raises(SettingError, match=r"model\.frozen is 1, which leaves nothing to train"):
+    with pytest.raises(SettingError, match=r"model\.frozen = 1 leaves no parameter to train"):
         freeze(nn.Sequential(nn.Conv2d(1, 4, 8), nn.Flatten()), 1)
 
 

@@ -1,4 +1,4 @@
-"""The networks are torchvision's, which is not needed here: documented counts, published names."""
+"""The networks are those of torchvision: its documented counts and the names in its published files."""
 
 import pytest
 
@@ -18,7 +18,7 @@ DOCUMENTED = {
     "vgg16@bn": (138_365_992, "15.47"),
 }
 
-# A few of each, as in the published files: the first and last layers, and where the indices jump.
+# Excerpts of the published files: the first and last layers, and gaps in the indices.
 PUBLISHED = {
     "alexnet": {
         "features.0.weight": (64, 3, 11, 11),
@@ -66,17 +66,17 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", sorted(DOCUMENTED))
-def test_parameters_and_multiply_adds_are_those_documented(name):
+def test_parameters_and_multiply_adds_are_as_documented(name):
     model = build_skeleton(ModelSettings(name=name), 1000, SHAPE)
     count = sum(parameter.numel() for parameter in model.parameters())
     assert (count, f"{macs_per_example(model, SHAPE) / 1e9:.2f}") == DOCUMENTED[name]
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
-def test_names_are_those_of_the_published_files(name):
+def test_names_and_shapes_are_as_in_the_published_files(name):
     state = build_skeleton(ModelSettings(name=name), 1000, SHAPE).state_dict()
-    found = {key: tuple(state[key].shape) for key in PUBLISHED[name] if key in state}
-    assert found == PUBLISHED[name]
+    ours = {key: tuple(state[key].shape) for key in PUBLISHED[name] if key in state}
+    assert ours == PUBLISHED[name]
 
 
 def test_vgg16_at_32_has_the_feature_names_of_vgg16_bn():

@@ -1,10 +1,10 @@
-"""AlexNet: five convolutions and three wide layers, in the one-column form.
+"""AlexNet: five convolutions and three linear layers, in the one-column form.
 
 One weird trick for parallelizing convolutional neural networks. Krizhevsky. arXiv:1404.5997
-After ImageNet Classification with Deep Convolutional Neural Networks. Krizhevsky, Sutskever,
-Hinton. NeurIPS 2012
+Based on ImageNet Classification with Deep Convolutional Neural Networks. Krizhevsky, Sutskever, Hinton.
+NeurIPS 2012
 
-Parameters are named, shaped and initialised as torchvision's, so its weights files fit.
+Names, shapes and initialisation of the parameters are those of torchvision, so its weights files fit.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from torch import nn
 
 from sheaf.core.errors import SettingError
 
-VARIANTS = {"32": "the CIFAR form: 2x2 max-pools and a single linear layer, for 32x32 images"}
+VARIANTS = {"32": "in the CIFAR form: 2x2 max-pools and a single linear layer, for 32x32 images"}
 IMAGENET: dict[str | None, str] = {None: "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"}
 
 SMALLEST = 63
-"""The side that the three 3x3 max-pools shrink to one position."""
+"""The smallest height and width: three 3x3 max-pools reduce them to one position."""
 
 
 def alexnet(num_classes: int, in_shape: tuple[int, int, int], variant: str | None = None) -> nn.Module:
-    """(N, C, H, W) -> (N, K) logits, of inputs of at least 63x63 (``@32``: 29x29).
+    """Return the network: (N, C, H, W) -> (N, K) logits, for inputs of at least 63x63 (``@32``: 29x29).
 
     Raises:
         SettingError: the inputs are too small.
@@ -33,7 +33,7 @@ def alexnet(num_classes: int, in_shape: tuple[int, int, int], variant: str | Non
     if not small and min(height, width) < SMALLEST:
         raise SettingError(
             f"model 'alexnet' needs inputs of at least {SMALLEST}x{SMALLEST}, "
-            f"not {height}x{width}; 'alexnet@32' is made for 32x32"
+            f"not {height}x{width}; 'alexnet@32' is for 32x32"
         )
     kernel, padding, side = (2, 5, 1) if small else (3, 2, 6)
     features = nn.Sequential(

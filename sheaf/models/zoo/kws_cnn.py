@@ -1,7 +1,7 @@
 """A compact CNN with batch normalisation for keyword spotting on log-mel spectrograms.
 
-In the spirit of Hello Edge: Keyword Spotting on Microcontrollers. Zhang, Suda, Lai, Chandra.
-arXiv:1711.07128 (plain 3x3 convolutions, where their best network has depthwise ones)
+Based on Hello Edge: Keyword Spotting on Microcontrollers. Zhang, Suda, Lai, Chandra. arXiv:1711.07128
+The convolutions are plain, whereas those of the paper's best network are depthwise separable.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ def kws_cnn(
     width: int = 32,
     dropout: float = 0.2,
 ) -> nn.Module:
-    """(N, 1, mel bands, frames) -> (N, K) logits, of any length from 8 bands and 8 frames on.
+    """Return the network: (N, 1, mel bands, frames) -> (N, K) logits, for at least 8 bands and 8 frames.
 
-    ``width`` is the channels of the first convolution (the later ones have 2, 4 and 4 times as
-    many); ``dropout`` is the probability before the classifier.
+    ``width`` is the number of channels of the first convolution; the later ones have 2, 4 and 4 times as
+    many. ``dropout`` is the probability before the classifier.
     """
     widths = [in_shape[0], width, 2 * width, 4 * width, 4 * width]
     features: list[nn.Module] = []

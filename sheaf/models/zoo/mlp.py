@@ -1,6 +1,6 @@
-"""One hidden layer: the smallest network that learns digits.
+"""A multilayer perceptron with one hidden layer: the smallest network that learns digits.
 
-The "2NN" family of Communication-Efficient Learning of Deep Networks from Decentralized Data.
+Similar to the "2NN" of Communication-Efficient Learning of Deep Networks from Decentralized Data.
 McMahan, Moore, Ramage, Hampson, Agüera y Arcas. arXiv:1602.05629
 """
 
@@ -15,7 +15,7 @@ from torch import nn
 def mlp(
     num_classes: int, in_shape: tuple[int, int, int], variant: str | None = None, hidden: int = 128
 ) -> nn.Module:
-    """(N, C, H, W) -> (N, K) logits, through ``hidden`` units. Takes inputs of any size."""
+    """Return the network: (N, C, H, W) -> ``hidden`` units -> (N, K) logits, for inputs of any size."""
     return nn.Sequential(
         OrderedDict(
             flatten=nn.Flatten(),

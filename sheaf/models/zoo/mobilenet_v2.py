@@ -3,7 +3,7 @@
 MobileNetV2: Inverted Residuals and Linear Bottlenecks. Sandler, Howard, Zhu, Zhmoginov, Chen.
 arXiv:1801.04381
 
-Parameters are named, shaped and initialised as torchvision's, so its weights files fit.
+Names, shapes and initialisation of the parameters are those of torchvision, so its weights files fit.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-VARIANTS = {"32": "strides 1 in the stem and the 24-channel stage, for 32x32 images"}
+VARIANTS = {"32": "with stride 1 in the stem and in the 24-channel stage, for 32x32 images"}
 
-# The variant has other strides but the same parameters, so the same file fits both.
+# The variant has other strides but the same parameters, so one file fits both.
 _FILE = "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"
 IMAGENET: dict[str | None, str] = {None: _FILE, "32": _FILE}
 
@@ -37,10 +37,10 @@ def mobilenet_v2(
     width_mult: float = 1.0,
     dropout: float = 0.2,
 ) -> nn.Module:
-    """(N, C, H, W) -> (N, K) logits.
+    """Return the network: (N, C, H, W) -> (N, K) logits.
 
-    ``width_mult`` scales the channels of every layer (of the last convolution only upwards);
-    ``dropout`` is the probability before the classifier.
+    ``width_mult`` multiplies the channels of every layer, those of the last convolution only if it is above
+    1. ``dropout`` is the probability before the classifier.
     """
     small = variant == "32"
     width = _divisible(32 * width_mult)
@@ -71,7 +71,7 @@ def mobilenet_v2(
 
 
 class InvertedResidual(nn.Module):
-    """Widen by 1x1, filter each channel by 3x3, narrow by 1x1; add the input where it fits."""
+    """Widen by 1x1, filter each channel by 3x3, narrow by 1x1; add the input if the shapes are equal."""
 
     def __init__(self, inp: int, out: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -100,6 +100,6 @@ def _conv_bn_relu(inp: int, out: int, kernel: int, stride: int = 1, groups: int 
 
 
 def _divisible(channels: float) -> int:
-    """The nearest multiple of 8, but no more than a tenth below ``channels``."""
+    """Return the nearest multiple of 8 that is at least 90 % of ``channels``."""
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest if nearest >= 0.9 * channels else nearest + 8

@@ -2,8 +2,8 @@
 
 Deep Residual Learning for Image Recognition. He, Zhang, Ren, Sun. arXiv:1512.03385
 
-Parameters are named, shaped and initialised as torchvision's, so its weights files fit. As there,
-the 3x3 convolution of a block carries the stride, not the first 1x1.
+Names, shapes and initialisation of the parameters are those of torchvision, so its weights files fit. As in
+torchvision, the 3x3 convolution of a block has the stride, not the first 1x1 convolution.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-VARIANTS = {"32": "3x3 stem with stride 1 and no max-pool, for 32x32 images"}
+VARIANTS = {"32": "with a 3x3 stem of stride 1 and no max-pool, for 32x32 images"}
 IMAGENET: dict[str | None, str] = {None: "https://download.pytorch.org/models/resnet50-0676ba61.pth"}
 
 
 def resnet50(num_classes: int, in_shape: tuple[int, int, int], variant: str | None = None) -> nn.Module:
-    """(N, C, H, W) -> (N, K) logits. Takes inputs of any size."""
+    """Return the network: (N, C, H, W) -> (N, K) logits, for inputs of any size."""
     stem: dict[str, nn.Module] = {
         "conv1": nn.Conv2d(in_shape[0], 64, 7, 2, 3, bias=False),
         "bn1": nn.BatchNorm2d(64),
@@ -72,6 +72,6 @@ class Bottleneck(nn.Module):
 
 
 def _stage(inp: int, width: int, blocks: int, stride: int) -> nn.Sequential:
-    """Only the first block of a stage strides and widens."""
+    """Return a stage of blocks, of which the first has the stride and widens."""
     rest = [Bottleneck(4 * width, width, 1) for _ in range(blocks - 1)]
     return nn.Sequential(Bottleneck(inp, width, stride), *rest)

@@ -3,7 +3,7 @@
 Very Deep Convolutional Networks for Large-Scale Image Recognition. Simonyan, Zisserman.
 arXiv:1409.1556
 
-Parameters are named, shaped and initialised as torchvision's, so its weights files fit.
+Names, shapes and initialisation of the parameters are those of torchvision, so its weights files fit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import nn
 
 VARIANTS = {
     "bn": "with batch normalisation",
-    "32": "with batch normalisation and a classifier of 512-512-K, for 32x32 images",
+    "32": "with batch normalisation and a 512-512-K classifier, for 32x32 images",
 }
 IMAGENET: dict[str | None, str] = {
     None: "https://download.pytorch.org/models/vgg11-8a719046.pth",
@@ -29,22 +29,22 @@ def vgg11(
     variant: str | None = None,
     dropout: float = 0.5,
 ) -> nn.Module:
-    """(N, C, H, W) -> (N, K) logits, of inputs of at least 32x32.
+    """Return the network: (N, C, H, W) -> (N, K) logits, for inputs of at least 32x32.
 
     ``dropout`` is the probability after both hidden layers of the classifier.
     """
     stages = [(64,), (128,), (256, 256), (512, 512), (512, 512)]
-    return stacked(stages, num_classes, in_shape, variant, dropout)
+    return vgg(stages, num_classes, in_shape, variant, dropout)
 
 
-def stacked(
+def vgg(
     stages: Sequence[tuple[int, ...]],
     num_classes: int,
     in_shape: tuple[int, int, int],
     variant: str | None,
     dropout: float,
 ) -> nn.Module:
-    """The VGG whose stages have 3x3 convolutions of these widths, then a 2x2 max-pool."""
+    """Return the VGG whose stages consist of 3x3 convolutions of the given widths and a 2x2 max-pool."""
     features: list[nn.Module] = []
     width = in_shape[0]
     for stage in stages:

@@ -3,7 +3,7 @@
 Very Deep Convolutional Networks for Large-Scale Image Recognition. Simonyan, Zisserman.
 arXiv:1409.1556
 
-Parameters are named, shaped and initialised as torchvision's, so its weights files fit.
+Names, shapes and initialisation of the parameters are those of torchvision, so its weights files fit.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import nn
 
 from sheaf.models.zoo.vgg11 import VARIANTS as VARIANTS
-from sheaf.models.zoo.vgg11 import stacked
+from sheaf.models.zoo.vgg11 import vgg
 
 IMAGENET: dict[str | None, str] = {
     None: "https://download.pytorch.org/models/vgg16-397923af.pth",
@@ -25,9 +25,9 @@ def vgg16(
     variant: str | None = None,
     dropout: float = 0.5,
 ) -> nn.Module:
-    """(N, C, H, W) -> (N, K) logits, of inputs of at least 32x32.
+    """Return the network: (N, C, H, W) -> (N, K) logits, for inputs of at least 32x32.
 
     ``dropout`` is the probability after both hidden layers of the classifier.
     """
     stages = [(64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)]
-    return stacked(stages, num_classes, in_shape, variant, dropout)
+    return vgg(stages, num_classes, in_shape, variant, dropout)
