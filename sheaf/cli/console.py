@@ -1,4 +1,4 @@
-"""What the commands share: consoles, a finished run's tables, and how a run that was stopped goes on."""
+"""Shared by the commands: consoles, the tables of a finished run, and hints on resuming."""
 
 from __future__ import annotations
 
@@ -16,59 +16,77 @@ if TYPE_CHECKING:
     from sheaf.experiments.config import Experiment
 
 
-def console() -> Console:
-    """Where results go: at most 100 columns."""
-    found = Console()
-    return found if found.width <= 100 and found.is_terminal else Console(width=100)
+def output_console() -> Console:
+    """Return the console on standard output, at most 100 columns wide."""
+    console = Console()
+    return console if console.width <= 100 and console.is_terminal else Console(width=100)
 
 
-def errors() -> Console:
-    """Where a user's mistakes are told, a line each."""
+def error_console() -> Console:
+    """Return the console on standard error, for one-line messages."""
     return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
-def show(to: Console, folder: Path) -> None:
-    """Prints the tables of a finished run."""
+def print_line(text: str) -> None:
+    """Print text on standard output without wrapping or markup."""
+    output_console().print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_result(console: Console, folder: Path) -> None:
+    """Print the tables of a finished run."""
     from sheaf.report.terminal_tables import accuracy_table, cost_table
     from sheaf.runtime.result import Result
 
     result = Result.read(folder)
-    to.print(accuracy_table(result))
-    to.print(cost_table(result.cost))
+    console.print(accuracy_table(result))
+    console.print(cost_table(result.cost))
     for refusal in result.refused:
-        to.print(f"refused in call {refusal.call}: {refusal.site}: {refusal.why}", highlight=False)
-    to.print(f"folder: {folder}", highlight=False, soft_wrap=True)
+        console.print(
+            f"refused in call {refusal.call}: {refusal.site}: {refusal.why}", highlight=False, markup=False
+        )
+    console.print(f"folder: {folder}", highlight=False, soft_wrap=True)
 
 
-def title(experiment: str, settings: Experiment) -> str:
-    """What is said above a run."""
+def run_title(experiment: str, settings: Experiment) -> str:
+    """Return the line that is printed above a run."""
     from sheaf.core.settings import plain
 
     method = plain(settings.method)["name"]
     return f"{experiment}: {method} on {settings.data.name}, seed {settings.seed}"
 
 
-def unchanged(given: Mapping[str, Any]) -> None:
-    """A run that is gone on with takes none of these options.
+def refuse_with_resume(options: Mapping[str, Any]) -> None:
+    """Check that no option is set that --resume excludes.
+
+    Args:
+        options: option -> value.
 
     Raises:
-        SheafError: one is set.
+        SheafError: an option is set.
     """
-    for name, value in given.items():
+    for name, value in options.items():
         if value:
-            raise SheafError(f"--resume goes on with a run as it was started; {name} cannot change it")
+            raise SheafError(
+                f"--resume continues a run with its own settings: remove {name}, or start a new run"
+            )
 
 
 @contextmanager
-def resumable(folder: Path, command: str = "sheaf run") -> Iterator[None]:
-    """Says how to go on with a run that Ctrl-C or an error stopped."""
-    hint = f"go on with: {command} --resume {folder}"
+def resume_hint(folder: Path, command: str = "sheaf run") -> Iterator[None]:
+    """Report how to resume the run in ``folder`` if Ctrl-C or an operating system error stops it.
+
+    Raises:
+        Exit: Ctrl-C was pressed; the exit code is 130.
+        SheafError: an operating system error occurred, such as a full disk.
+    """
+    hint = f"{command} --resume {folder}"
     try:
         yield
     except KeyboardInterrupt:
         if (folder / "experiment.toml").exists():
-            errors().print(f"stopped; {hint}")
+            error_console().print(f"stopped; continue with: {hint}")
         raise typer.Exit(130) from None
     except OSError as error:
-        place = error.filename or folder
-        raise SheafError(f"{place}: {error.strerror or error}; mend that, then {hint}") from error
+        path = error.filename or folder
+        message = f"{path}: {error.strerror or error}; resolve this, then continue with: {hint}"
+        raise SheafError(message) from error

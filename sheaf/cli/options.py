@@ -1,4 +1,4 @@
-"""Options that several commands take."""
+"""Options that several commands have."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import typer
 Source = Annotated[str, typer.Argument(help="A shipped experiment (see: sheaf list) or a TOML file.")]
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: method.pretrain.epochs=3"),
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, as in method.pretrain.epochs=3."),
 ]
 Data = Annotated[
     Path | None,
-    typer.Option("--data", help="Where datasets are looked for first [default: $SHEAF_DATA]."),
+    typer.Option("--data", help="Folder to search first for datasets [default: $SHEAF_DATA]."),
 ]
-Out = Annotated[Path | None, typer.Option(help="The run's folder [default: a new one under runs/].")]
-Resume = Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")]
+Out = Annotated[Path | None, typer.Option(help="The run's folder [default: a new one in runs/].")]
+Resume = Annotated[Path | None, typer.Option(help="Continue the run in this folder.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]

@@ -1,4 +1,4 @@
-"""A run's model as a file that is used elsewhere, checked against the run's own before it is there."""
+"""Export a run's model to a file. The file is compared with the run's own model before it gets its name."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ import torch
 from torch import Tensor, nn
 
 from sheaf.core.dataset import Samples
-from sheaf.core.errors import ModelFileError, SheafError, UnknownNameError
+from sheaf.core.errors import ModelFileError, SheafError
 from sheaf.core.seeds import generator
 from sheaf.core.types import CLOUD
 from sheaf.data.load import load_dataset
 from sheaf.experiments.config import load_experiment
 from sheaf.experiments.run import command_of
-from sheaf.export.formats.safetensors import build, card_of
-from sheaf.export.model_file import format_of, open_file
+from sheaf.export.model_file import format_module, load_model
+from sheaf.export.trained_model import build_trained, read_card, weights_file
 from sheaf.models.card import Card
 from sheaf.runtime.result import Result
 from sheaf.training.loop import Preparation, forward
 
 TOLERANCE = 1e-4
-"""How far a logit of the file's may be from PyTorch's; where logits exceed 10, 1e-5 of the largest."""
+"""Largest difference between a logit of the file and of PyTorch; 1e-5 of the largest logit above 10."""
 
-CHECKED = 256
-"""So many test images are compared, or a few more where there are more classes."""
+MIN_EXAMPLES = 256
+"""Number of test images to compare on; the number of classes if that is larger."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and how it was checked.
+    """The exported file and the result of its comparison with the run's model.
 
     Attributes:
-        file: where it lies.
+        file: the file.
         classes: the class of each output.
-        parameters: how many numbers the network holds.
-        examples: how many were classified by both.
-        checked_on: what these were.
-        difference: the largest between two logits.
-        agreed: how many got the same class.
+        parameters: number of values in the network, buffers included.
+        examples: number of compared examples.
+        checked_on: a description of these examples.
+        difference: the largest absolute difference between two logits.
+        agreed: number of examples with the same predicted class.
     """
 
     file: Path
@@ -56,45 +56,43 @@ class Exported:
 def export(
     run: Path, site: str = CLOUD, to: str = "onnx", out: Path | None = None, data: Path | None = None
 ) -> Exported:
-    """Writes the model that ``site`` ended a run with; a cut one as the small network that it is.
-
-    The file is read again and compared with the run's own model on test images before it gets its name.
+    """Export the final model of a site; of a cut model, the sub-model.
 
     Args:
-        run: the run's folder. If its model is a user's own, that is imported, as when the run is resumed.
+        run: the run's folder. If the run's model is a user's own, its module is imported.
         site: an edge, or the cloud.
-        to: one of ``formats.FORMATS``.
-        out: the file; by default ``SITE.TO`` here.
-        data: where the run's dataset is looked for; by default where the run found it.
+        to: the format, one of ``model_file.FORMATS``.
+        out: the file; by default ``SITE.TO`` in the current folder.
+        data: the folder to search for the run's dataset; by default the one that the run used.
 
     Raises:
         UnknownNameError: there is no such site or format.
         RunFolderError: the run is not finished.
         MissingExtraError: the format needs a library that is not installed.
-        ModelFileError: the file exists, the model cannot be written so, or the file does not do the same.
+        ModelFileError: the file exists, the format cannot represent the model, or the comparison failed.
         WeightsError: the run's weights are damaged.
     """
-    form = format_of(to)
+    module = format_module(to)
     out = out or Path(f"{site}.{to}")
     if out.suffix != f".{to}":
-        raise ModelFileError(f"{out} must end in .{to}, by which it is known when it is read")
+        raise ModelFileError(f"{out} must end in .{to}: the suffix names the format")
     if out.exists():
         raise ModelFileError(f"{out} exists; name another file with --out, or remove it")
-    weights = weights_of(run, site)
-    card = replace(card_of(weights), source=_source(run, site))
-    model, built = build(card, weights)
+    weights = weights_file(run, site)
+    card = replace(read_card(weights), source=_source(run, site))
+    model, built = build_trained(card, weights)
     inputs, checked_on = _test_inputs(run, card, data)
-    expected = _as_trained(model, card, inputs)
+    expected = _expected_logits(model, card, inputs)
     partial = out.with_name(f".{out.stem}.{os.getpid()}.partial{out.suffix}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        form.write(partial, model, built)
-        found = open_file(partial, trust=True).logits(inputs)
-        difference = (found - expected).abs().max().item()
+        module.write(partial, model, built)
+        logits = load_model(partial, trust=True).logits(inputs)
+        difference = (logits - expected).abs().max().item()
         if not difference <= max(TOLERANCE, 0.1 * TOLERANCE * expected.abs().max().item()):
             raise ModelFileError(
-                f"the {to} file does not do what the model does: a logit differs by {difference:.2g}, "
-                f"{TOLERANCE:g} is allowed; nothing was written"
+                f"the {to} file differs from the model: a logit differs by {difference:.2g}, "
+                f"{TOLERANCE:g} is allowed; nothing was written, try another format with --to"
             )
         partial.replace(out)
     except OSError as error:
@@ -108,40 +106,31 @@ def export(
         examples=len(inputs),
         checked_on=checked_on,
         difference=difference,
-        agreed=int((found.argmax(1) == expected.argmax(1)).sum()),
+        agreed=int((logits.argmax(1) == expected.argmax(1)).sum()),
     )
 
 
-def weights_of(run: Path, site: str) -> Path:
-    """The weights file of a site of a finished run.
-
-    Raises:
-        RunFolderError: the run is not finished.
-        UnknownNameError: it has no such site.
-    """
-    weights = Result.read(run).weights
-    if site not in weights:
-        raise UnknownNameError("site with a model", site, weights)
-    return run / weights[site]
-
-
 def _source(run: Path, site: str) -> dict[str, object]:
+    """Return the card's record of the run."""
     result = Result.read(run)
-    where = {key: result.provenance.get(key) for key in ("sheaf", "commit", "dirty", "seed", "finished")}
-    return {"run": run.resolve().name, "site": site, "method": result.method} | where
+    provenance = {key: result.provenance.get(key) for key in ("sheaf", "commit", "dirty", "seed", "finished")}
+    return {"run": run.resolve().name, "site": site, "method": result.method} | provenance
 
 
-def _as_trained(model: nn.Module, card: Card, inputs: Tensor) -> Tensor:
-    """(N, classes) logits by the code that measured the run's models."""
+def _expected_logits(model: nn.Module, card: Card, inputs: Tensor) -> Tensor:
+    """Return (N, classes) logits, computed by the code that evaluated the run's models."""
     prepare = Preparation(card.mean, card.std, torch.device("cpu"))
     return forward(copy.deepcopy(model), Samples.of(inputs, torch.zeros(len(inputs))), prepare)
 
 
 def _test_inputs(run: Path, card: Card, data: Path | None) -> tuple[Tensor, str]:
-    """Inputs to compare on: the run's test images where they can still be had, else drawn ones."""
+    """Return inputs to compare on, and their description.
+
+    These are the run's test images; random inputs if its dataset is not available on this machine.
+    """
     try:
         settings = load_experiment(run / "experiment.toml").data
-        count = min(settings.limit_test or CHECKED, max(len(card.classes), CHECKED))
+        count = min(settings.limit_test or MIN_EXAMPLES, max(len(card.classes), MIN_EXAMPLES))
         few = replace(settings, limit=len(card.classes), limit_test=count)
         root = data or command_of(run)["data"]
         samples = load_dataset(few, Path(root) if root else None).test
@@ -149,11 +138,11 @@ def _test_inputs(run: Path, card: Card, data: Path | None) -> tuple[Tensor, str]
         if inputs.shape[1:] == card.in_shape and inputs.dtype == card.dtype:
             return inputs, f"test {'images' if card.inputs == 'image' else 'examples'} of {settings.name}"
     except SheafError:
-        pass  # the data may lie on another machine by now; any input tells two graphs apart
+        pass  # the dataset is on another machine; random inputs also reveal a difference
     draws = generator(0)
     if card.inputs == "image":
-        drawn = torch.randint(0, 256, (CHECKED, *card.in_shape), generator=draws, dtype=torch.uint8)
+        random = torch.randint(0, 256, (MIN_EXAMPLES, *card.in_shape), generator=draws, dtype=torch.uint8)
     else:
-        scale = [torch.tensor(values)[:, None, None] for values in (card.mean, card.std)]
-        drawn = torch.randn(CHECKED, *card.in_shape, generator=draws) * scale[1] + scale[0]
-    return drawn, "drawn examples, as the run's dataset is not here"
+        mean, std = (torch.tensor(values)[:, None, None] for values in (card.mean, card.std))
+        random = torch.randn(MIN_EXAMPLES, *card.in_shape, generator=draws) * std + mean
+    return random, "random examples (the run's dataset is not available here)"

@@ -1,4 +1,8 @@
-"""Models as files that are used far from where they were trained: written, and read again."""
+"""Exported model files, and the protocol of their formats.
+
+Each module in ``formats/`` whose name does not start with an underscore is a format: ``formats/NAME.py``
+writes and reads files that end in ``.NAME``, by the functions of ``Format``. Adding a module adds a format.
+"""
 
 from __future__ import annotations
 
@@ -6,55 +10,84 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol, cast
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from sheaf.core.errors import ModelFileError, UnknownNameError
 from sheaf.models.card import Card
 
 FORMATS = tuple(sorted(file.stem for file in Path(__file__).with_name("formats").glob("[!_]*.py")))
-"""How such files' names end; ``formats/NAME.py`` has ``write`` and ``read``."""
+"""The formats' names, which are also the files' suffixes."""
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A model ready to be used.
+class LoadedModel:
+    """A model read from a file.
 
     Attributes:
-        card: what it is for.
-        logits: (N, C, H, W) of ``card.dtype``, as files are decoded -> (N, classes) float32.
+        card: the model's metadata.
+        logits: maps inputs as decoded from files, (N, C, H, W) of ``card.dtype``, to logits, (N, classes)
+            float32.
     """
 
     card: Card
     logits: Callable[[Tensor], Tensor]
 
 
-def format_of(name: str) -> Any:
-    """The module that writes and reads files which end in ``.NAME``.
+class Format(Protocol):
+    """The functions of a format's module."""
+
+    def write(self, path: Path, model: nn.Module, card: Card) -> None:
+        """Write one file that contains the model, its normalisation of inputs and its card.
+
+        Args:
+            path: the file.
+            model: a network in evaluation mode with one output per class of ``card.outputs``.
+            card: the model's card.
+
+        Raises:
+            MissingExtraError: a required library is not installed.
+            ModelFileError: the format cannot represent the network.
+        """
+
+    def read(self, path: Path, trust: bool) -> LoadedModel:
+        """Read a file that ``write`` wrote.
+
+        Args:
+            path: the file.
+            trust: whether code from the file, or code that it names, may run.
+
+        Raises:
+            MissingExtraError: a required library is not installed.
+            ModelFileError: the file is damaged, was not written by sheaf, or needs ``trust``.
+        """
+
+
+def format_module(name: str) -> Format:
+    """Return the module of a format.
 
     Raises:
-        UnknownNameError: there is none.
-        MissingExtraError: it needs a library that is not installed.
+        UnknownNameError: there is no such format.
+        MissingExtraError: the format needs a library that is not installed.
     """
     if name not in FORMATS:
         raise UnknownNameError("format", name, FORMATS)
-    return importlib.import_module(f"sheaf.export.formats.{name}")
+    return cast(Format, importlib.import_module(f"sheaf.export.formats.{name}"))
 
 
-def open_file(path: Path, trust: bool = False) -> Opened:
-    """The model in an exported file.
+def load_model(path: Path, trust: bool = False) -> LoadedModel:
+    """Read an exported file; its suffix names the format.
 
     Args:
-        path: ends in .onnx, .pt2 or .safetensors.
-        trust: whether code may run that the file names or brings.
+        path: the file.
+        trust: whether code from the file, or code that it names, may run.
 
     Raises:
-        ModelFileError: there is no such file, it is damaged or not of sheaf's writing, or it asks for trust.
+        ModelFileError: the file does not exist, is damaged, was not written by sheaf, or needs ``trust``.
     """
     if not path.is_file():
         raise ModelFileError(f"there is no model {str(path)!r}: give a run's folder or an exported file")
     if path.suffix[1:] not in FORMATS:
         raise ModelFileError(f"a model must end in .{', .'.join(FORMATS)}, not {str(path)!r}")
-    opened: Opened = format_of(path.suffix[1:]).read(path, trust)
-    return opened
+    return format_module(path.suffix[1:]).read(path, trust)

@@ -1,4 +1,4 @@
-"""Classifies image and sound files with a model, from its file alone."""
+"""Classify image and sound files with an exported model."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ from sheaf.core.types import CLOUD
 from sheaf.data.readers.images import decode_image
 from sheaf.data.readers.logmel import decode_sound, fit, log_mel
 from sheaf.data.settings import DataSettings
-from sheaf.export.export import weights_of
-from sheaf.export.model_file import Opened, open_file
+from sheaf.export.model_file import LoadedModel, load_model
+from sheaf.export.trained_model import weights_file
 from sheaf.models.card import Card
 
 BATCH = 64
+"""Files per forward pass."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one file.
+    """The predicted class of one file.
 
     Attributes:
-        label: the likeliest of the model's classes.
-        probability: of that class.
-        probabilities: of every class.
-        none_of_these: the probability that it is none of the model's classes; None where it cannot tell.
+        file: the file's path.
+        label: the most probable class.
+        probability: the probability of ``label``.
+        probabilities: class -> probability.
+        none_of_these: the probability of none of the classes; None if the model has no such output.
     """
 
     file: str
@@ -39,49 +41,54 @@ class Prediction:
     none_of_these: float | None
 
 
-def open_model(source: Path, site: str = CLOUD, trust: bool = False) -> Opened:
-    """The model in an exported file, or that of a site in a run's folder.
+def open_model(source: Path, site: str = CLOUD, trust: bool = False) -> LoadedModel:
+    """Load a model from an exported file or from a run's folder.
 
     Args:
-        trust: whether code may run that the file names or brings: a user's own model, a ``.pt2``.
+        source: the file or the folder.
+        site: in a run's folder, the site of the model.
+        trust: whether code from the file, or code that it names, may run: a ``.pt2``, or a user's own model.
 
     Raises:
-        SheafError: it cannot be had; one line says why.
+        SheafError: the model cannot be loaded.
     """
-    return open_file(weights_of(source, site) if source.is_dir() else source, trust)
+    return load_model(weights_file(source, site) if source.is_dir() else source, trust)
 
 
-def predict(model: Opened, files: Sequence[Path]) -> Iterator[Prediction]:
-    """Classifies each file, in their order; images are brought to the model's size, sounds to its length.
+def predict(model: LoadedModel, files: Sequence[Path]) -> Iterator[Prediction]:
+    """Yield the prediction for each file, in order.
+
+    Images are resized to the model's input size; sounds are resampled, and padded or cut to its length.
 
     Raises:
         DataError: a file cannot be read.
-        ModelFileError: the model takes no files.
+        ModelFileError: the model's inputs are features, which are not in files.
     """
     card = model.card
     for start in range(0, len(files), BATCH):
-        some = files[start : start + BATCH]
-        logits = model.logits(torch.stack([read(card, file) for file in some]))
+        batch = files[start : start + BATCH]
+        logits = model.logits(torch.stack([read_input(card, file) for file in batch]))
         if card.other:
-            logits = torch.cat([logits, torch.zeros(len(some), 1)], 1)
-        for file, row in zip(some, logits.softmax(1).tolist(), strict=True):
+            logits = torch.cat([logits, torch.zeros(len(batch), 1)], 1)
+        for file, row in zip(batch, logits.softmax(1).tolist(), strict=True):
             probabilities = dict(zip(card.outputs, row, strict=False))
             label = max(probabilities, key=lambda name: probabilities[name])
-            none = row[-1] if card.other else None
-            yield Prediction(str(file), label, probabilities[label], probabilities, none)
+            none_of_these = row[-1] if card.other else None
+            yield Prediction(str(file), label, probabilities[label], probabilities, none_of_these)
 
 
-def read(card: Card, file: Path) -> Tensor:
-    """(C, H, W) one file as the model takes it.
+def read_input(card: Card, file: Path) -> Tensor:
+    """Return a file's content as the model's input, (C, H, W).
 
     Raises:
-        DataError: it cannot be read as what the model is for.
-        ModelFileError: the model was trained on features that no file holds.
+        DataError: the file cannot be read or decoded.
+        ModelFileError: the model's inputs are features, which are not in files.
     """
     channels, rows, columns = card.in_shape
     if card.inputs == "features" or (card.inputs == "image" and channels not in (1, 3)):
         raise ModelFileError(
-            f"the model takes {channels}x{rows}x{columns} numbers of its dataset's own making, not files"
+            f"the model's inputs are {channels}x{rows}x{columns} features computed by its dataset; "
+            "sheaf predict reads images and sounds only"
         )
     try:
         content = file.read_bytes()

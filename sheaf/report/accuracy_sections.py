@@ -70,17 +70,19 @@ def gain_sentence(histories: Sequence[EdgeHistory]) -> str:
         )
     else:
         ends = dict.fromkeys(format_points(end([edge.gain for edge in histories])) for end in (min, max))
-        sentence = f"No edge lost accuracy on its own classes: {' to '.join(ends)} points"
+        sentence = f"No edge lost accuracy on its own classes (change: {' to '.join(ends)} points)"
     intermediate: dict[str, list[float]] = {}
     for edge in histories:
         for row in edge.rows[1:-1]:
             intermediate.setdefault(row.stage, []).append(row.accuracy_all - edge.first.accuracy_all)
     better = [
-        f" ({stage_label(stage)}: {format_points(statistics.mean(gains))})"
+        f" (at '{stage_label(stage)}': {format_points(statistics.mean(gains))})"
         for stage, gains in intermediate.items()
         if statistics.mean(gains) > mean_all + 0.005
     ]
-    return f"{sentence}. On all classes: {format_points(mean_all)} points on average{''.join(better)}."
+    return (
+        f"{sentence}. On all classes, the mean change is {format_points(mean_all)} points{''.join(better)}."
+    )
 
 
 def edges_table(histories: Sequence[EdgeHistory]) -> Table:
@@ -157,8 +159,8 @@ def cloud_section(result: Result) -> Section | None:
     if last is not own[0]:
         change = format_points(last.accuracy_all - own[0].accuracy_all)
         sentences[0] += (
-            f": {change} points from its first stage "
-            f"({stage_label(own[0].stage)}, {format_percent(own[0].accuracy_all)})"
+            f", {change} points relative to its first stage '{stage_label(own[0].stage)}' "
+            f"({format_percent(own[0].accuracy_all)})"
         )
     if best.accuracy_all > last.accuracy_all:
         sentences.append(
@@ -167,7 +169,10 @@ def cloud_section(result: Result) -> Section | None:
         )
     if reference is not None:
         change = format_points(last.accuracy_all - reference.accuracy_all)
-        sentences.append(f"Difference from the reference '{stage_label(reference.stage)}': {change} points")
+        sentences.append(
+            f"The reference '{stage_label(reference.stage)}' reaches "
+            f"{format_percent(reference.accuracy_all)}, a difference of {change} points"
+        )
     return Section(
         "steps",
         "The cloud's model at each stage",
@@ -188,9 +193,9 @@ def confusion_section(result: Result) -> Section | None:
         finding = "The cloud's model makes no error on the test images."
     elif grouped:
         finding = (
-            f"{format_percent(1 - inside / errors)} of the cloud model's {format_number_of(errors, 'error')} "
-            f"confuse classes of different edges; errors spread evenly over the classes would give "
-            f"{format_percent(_evenly_spread(last, groups))}."
+            f"{errors - inside:,} of the cloud model's {format_number_of(errors, 'error')} "
+            f"({format_percent(1 - inside / errors)}) are between classes of different edges. Errors spread "
+            f"evenly over the classes would give {format_percent(_evenly_spread(last, groups))}."
         )
     else:
         finding = (

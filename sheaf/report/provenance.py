@@ -24,9 +24,9 @@ def setting_value(result: Result, *path: str) -> Any:
 
 
 def commit_label(result: Result) -> str:
-    """Return the commit's first twelve digits, and ``, with changes`` if the work tree was dirty."""
+    """Return the commit's first twelve digits, and ``(modified)`` for a dirty work tree."""
     commit = str(provenance_value(result, "commit") or "unknown")[:12]
-    return f"{commit}{', with changes' if provenance_value(result, 'dirty') else ''}"
+    return f"{commit}{' (modified)' if provenance_value(result, 'dirty') else ''}"
 
 
 def dataset_name(result: Result) -> str:

@@ -122,10 +122,10 @@ def curves_section(result: Result) -> Section | None:
     before, after = _first_and_last_loss(last)
     finding = "Training loss of each call that trained, in order."
     if before is not None and after is not None:
-        loss = "the edges' median loss" if at_edges else "the cloud's loss"
+        site, loss = ("edges", "the median loss") if at_edges else ("cloud", "the loss")
         change = f"went from {before:.3g} to {after:.3g}" if before != after else f"was {after:.3g}"
-        stage = f" (before '{stage_label(last.stage)}')" if last.stage else ""
-        finding = f"In the last training{stage}, {loss} {change}."
+        stage = f" (stage '{stage_label(last.stage)}')" if last.stage else ""
+        finding = f"In the last training of the {site}{stage}, {loss} {change}."
     return Section("curves", "Training loss", finding, [draw_curves(result.curves)])
 
 
@@ -249,8 +249,8 @@ def settings_section(run: Run) -> Section:
     return Section(
         "settings",
         "Settings and provenance",
-        f"Finished {str(finished or '-')[:10]} at commit {commit_label(result)}, with seed "
+        f"Finished {str(finished or '-')[:10]} at commit {commit_label(result)}, seed "
         f"{provenance_value(result, 'seed')}, on {processor}.",
         tables=tables,
-        notes=["experiment.toml in the run's folder contains every setting; sheaf run accepts it."],
+        notes=["The file experiment.toml in the run's folder contains every setting and can be run again."],
     )

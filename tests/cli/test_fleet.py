@@ -1,4 +1,4 @@
-"""The command line of a real fleet: what is refused takes one line, and nothing is left behind."""
+"""The command line of a real fleet: a refused command prints one line and leaves no files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Sheaf = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def refused(done: subprocess.CompletedProcess[str]) -> str:
-    """What is said of a user's mistake."""
+    """Return the message of a refused command."""
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("sheaf: ")
@@ -29,9 +29,7 @@ def fleet(tmp_path: Path) -> Path:
     return tmp_path / "fleet"
 
 
-def test_a_device_does_not_join_with_a_kit_that_others_can_read(
-    sheaf: Sheaf, fleet: Path, tmp_path: Path
-) -> None:
+def test_a_kit_that_other_users_can_read_is_refused(sheaf: Sheaf, fleet: Path, tmp_path: Path) -> None:
     kit = tmp_path / "shop-1.kit"
     shutil.copy(fleet / "kits" / "shop-1.kit", kit)
     kit.chmod(0o644)
@@ -40,26 +38,26 @@ def test_a_device_does_not_join_with_a_kit_that_others_can_read(
     assert not (tmp_path / "shop-1.state").exists()
 
 
-def test_a_cloud_that_does_not_run_is_said_to(sheaf: Sheaf, fleet: Path, tmp_path: Path) -> None:
+def test_a_stopped_cloud_is_reported(sheaf: Sheaf, fleet: Path, tmp_path: Path) -> None:
     said = refused(sheaf("cloud", "run", "ecavg-digits", "--out", tmp_path / "run"))
     assert f"start it with: sheaf cloud start {fleet.name}" in said
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_without_a_fleet(sheaf: Sheaf, tmp_path: Path) -> None:
+def test_a_folder_without_a_fleet_is_refused(sheaf: Sheaf, tmp_path: Path) -> None:
     for command in ("run", "status", "start"):
         assert "fleet holds no fleet; make one with: sheaf cloud init" in refused(sheaf("cloud", command))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_of_one_process_is_not_resumed_on_a_fleet(sheaf: Sheaf, fleet: Path, tmp_path: Path) -> None:
+def test_a_run_of_one_process_cannot_be_resumed_on_a_fleet(sheaf: Sheaf, fleet: Path, tmp_path: Path) -> None:
     epochs = ("pretrain", "finetune", "retrain")
     sets = [part for step in epochs for part in ("--set", f"method.{step}.epochs=1")]
     assert sheaf("run", *sets, "--out", tmp_path / "run").returncode == 0
     assert "holds no run on a fleet" in refused(sheaf("cloud", "run", "--resume", tmp_path / "run"))
 
 
-def test_the_pool_of_a_run_without_one(sheaf: Sheaf, tmp_path: Path) -> None:
+def test_the_pool_of_a_run_without_samples(sheaf: Sheaf, tmp_path: Path) -> None:
     assert sheaf("cloud", "pool", "ls", tmp_path).returncode == 0
     said = refused(sheaf("cloud", "pool", "rm", tmp_path, "--edge", "shop-1"))
     assert "holds no samples of 'shop-1'" in said

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: what it prints, and one line and exit code 2 for every mistake."""
+"""The command line's output; a one-line message and exit code 2 for every mistake."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Sheaf = Callable[..., "subprocess.CompletedProcess[str]"]
 SETS = [word for change in QUICK for word in ("--set", change)]
 
 
-def test_run_ends_with_the_tables_and_the_folder(sheaf: Sheaf, tmp_path: Path) -> None:
+def test_run_prints_the_tables_and_the_folder(sheaf: Sheaf, tmp_path: Path) -> None:
     done = sheaf("run", *SETS, "--out", "r")
     assert done.returncode == 0, done.stderr
     for shown in ("before update", "averaged weights", "after retraining", "peak memory", "folder: r"):
@@ -30,7 +30,7 @@ def test_run_ends_with_the_tables_and_the_folder(sheaf: Sheaf, tmp_path: Path) -
     assert all(len(line) <= 100 for line in done.stdout.splitlines())
 
 
-def test_dry_run_shows_and_leaves_nothing(sheaf: Sheaf, tmp_path: Path) -> None:
+def test_dry_run_writes_nothing(sheaf: Sheaf, tmp_path: Path) -> None:
     done = sheaf("run", "--dry-run")
     assert done.returncode == 0, done.stderr
     for shown in ("[method.pretrain]", "epochs = 20", "edge-2", "in training"):
@@ -38,7 +38,7 @@ def test_dry_run_shows_and_leaves_nothing(sheaf: Sheaf, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_compare_prints_one_table_and_reuses_what_is_finished(sheaf: Sheaf, tmp_path: Path) -> None:
+def test_compare_prints_a_table_and_reuses_finished_runs(sheaf: Sheaf, tmp_path: Path) -> None:
     arguments = ("compare", *SETS, "--methods", "ecavg,local", "--seeds", "2", "--out", "c")
     done = sheaf(*arguments)
     assert done.returncode == 0, done.stderr
@@ -54,7 +54,7 @@ def test_compare_prints_one_table_and_reuses_what_is_finished(sheaf: Sheaf, tmp_
     assert "other settings" in other.stderr
 
 
-def test_list_names_everything_with_one_line(sheaf: Sheaf) -> None:
+def test_list_prints_one_line_per_item(sheaf: Sheaf) -> None:
     done = sheaf("list")
     assert done.returncode == 0, done.stderr
     for name in ("ecavg-mnist", "fedavg", "mobilenet_v2@32", "speech_commands", "weighted_mean", "dirichlet"):
@@ -75,7 +75,7 @@ MISTAKES = {
     "out of range": (["run", "--set", "method.share.fraction=1.5"], "less than or equal to 1"),
     "an unknown choice": (["run", "--set", "method.pretrain.optimizer=adm"], "'sgd', 'adam' or 'adamw'"),
     "a sweep without values": (["compare", "--sweep", "method.share.fraction"], "write KEY=V1,V2"),
-    "a guard with nothing to go by": (
+    "a guard without held-out data": (
         ["run", "--set", "method=ecavg_plus", "--set", "data.held_out=0"],
         "set data.held_out above 0",
     ),
@@ -102,7 +102,7 @@ MISTAKES = {
         "an edge cannot be named '../x'",
     ),
     "an edge named cloud": (["run", "--set", "partition.edges={cloud=[0,1,2,3,4],b=[5,6,7,8,9]}"], "cloud"),
-    "a share for an edge that is not there": (
+    "a width for an unknown edge": (
         ["run", "--set", "fleet.widths.edg-1=0.5"],
         "no edge is named 'edg-1' (did you mean 'edge-1'?)",
     ),
@@ -131,8 +131,11 @@ MISTAKES = {
     "weights that are not there": (["run", "--set", "model.weights=no.safetensors"], "no.safetensors"),
     "no run to show": (["show", "nowhere"], "holds no finished run"),
     "no run to resume": (["run", "--resume", "nowhere"], "holds no run"),
-    "resuming with changes": (["run", "--resume", "nowhere", "--set", "seed=1"], "--set cannot change it"),
-    "a list of nothing": (["list", "modles"], "did you mean 'models'?"),
+    "resuming with changes": (
+        ["run", "--resume", "nowhere", "--set", "seed=1"],
+        "remove --set, or start",
+    ),
+    "an unknown list": (["list", "modles"], "did you mean 'models'?"),
     "a plan without budgets": (
         ["plan", "ecavg-digits", "--set", "method=decoupled"],
         "fleet.budgets is empty",
@@ -146,20 +149,20 @@ MISTAKES = {
         ["plan", "ecavg-digits", "--set", "method=decoupled", "--set", "fleet.budgets.edge-1.macs=10"],
         "edge-1: even the narrowest part takes",
     ),
-    "quiet and not": (["run", "--quiet", "--json"], "--quiet and --json exclude each other"),
-    "a rehearsal for programs": (["run", "--dry-run", "--json"], "--dry-run runs nothing that"),
+    "quiet and JSON": (["run", "--quiet", "--json"], "--quiet and --json exclude each other"),
+    "a dry run as JSON": (["run", "--dry-run", "--json"], "--dry-run excludes --quiet, --json"),
     "no run to export": (["export", "nowhere"], "holds no finished run"),
-    "a format that is none": (["export", "nowhere", "--to", "onxn"], "did you mean 'onnx'?"),
+    "an unknown format": (["export", "nowhere", "--to", "onxn"], "did you mean 'onnx'?"),
     "no model to predict with": (["predict", "no.onnx", "no.png"], "there is no model 'no.onnx'"),
     "no run to predict with": (["predict", ".", "no.png"], "holds no finished run"),
-    "an MLflow store that is none": (["run", "--mlflow", "nonsense://x"], "--mlflow nonsense://x cannot be"),
+    "an invalid MLflow store": (["run", "--mlflow", "nonsense://x"], "--mlflow nonsense://x cannot be"),
     "no methods": (["compare", "--methods", ","], "--methods names no method"),
     "an unknown method to compare": (["compare", "--methods", "fedavgg"], "did you mean 'fedavg'?"),
 }
 
 
 @pytest.mark.parametrize(("arguments", "said"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_one_line_and_nothing_is_left(
+def test_a_mistake_gives_a_one_line_error_and_writes_nothing(
     arguments: list[str],
     said: str,
     tmp_path: Path,
@@ -219,7 +222,7 @@ def test_a_folder_in_use_is_refused(
     assert_refused(["run", "--out", "r"], "r is not empty", tmp_path, monkeypatch, capsys)
 
 
-def test_a_full_disk_is_one_line_and_the_run_goes_on_after(sheaf: Sheaf, tmp_path: Path) -> None:
+def test_a_run_resumes_after_a_full_disk(sheaf: Sheaf, tmp_path: Path) -> None:
     limit = "ulimit -f 40; "  # blocks of 1 KiB: the journal's samples do not fit
     done = subprocess.run(
         ["bash", "-c", f"{limit} trap '' XFSZ; exec {Path(sys.executable).with_name('sheaf')} run --out r"],

@@ -1,4 +1,4 @@
-"""What a run ended with, as a file: the same answers as were measured, or one line and no file."""
+"""An exported file reproduces the run's measurements; otherwise there is a one-line error and no file."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from sheaf.experiments import run as runs
 from sheaf.experiments.config import load_experiment
 from sheaf.export.export import export
 from sheaf.export.formats import onnx
-from sheaf.export.model_file import FORMATS, open_file
+from sheaf.export.model_file import FORMATS, load_model
 from sheaf.methods.decoupled import Decoupled
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run whose edges hold parts with an "other" output."""
+    """A finished run whose edges have sub-models with an "other" output."""
     quick = load_experiment("ecavg-digits", QUICK)
     method = Decoupled(train=Recipe(epochs=8, batch_size=32), negatives="outliers")
     folder = tmp_path_factory.mktemp("export") / "run"
@@ -44,7 +44,7 @@ def test_a_file_classifies_as_the_run_measured(site: str, to: str, run: Path, tm
     result = runs.Result.read(run)
     final = result.final(site)
     assert final is not None
-    model = open_file(done.file, trust=True)
+    model = load_model(done.file, trust=True)
     names = model.card.outputs
     assert done.classes == names == (tuple("56789") if site == "edge-2" else tuple("0123456789"))
     assert model.card.model is None or model.card.model.weights is None
@@ -55,23 +55,25 @@ def test_a_file_classifies_as_the_run_measured(site: str, to: str, run: Path, tm
     own = torch.tensor(labels) >= 0
     found = model.logits(test.inputs[test.positions]).argmax(1)
     accuracy = (found == torch.tensor(labels))[own].float().mean().item()
-    assert accuracy == pytest.approx(final.accuracy), "the very images that the run got right"
+    assert accuracy == pytest.approx(final.accuracy), "the run's accuracy"
     assert [path.name for path in tmp_path.iterdir()] == [f"m.{to}"]
 
 
-def test_the_default_file_lies_here(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_file_is_in_the_current_folder(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert export(run, "edge-1", "safetensors").file == Path("edge-1.safetensors")
     with pytest.raises(ModelFileError, match=r"edge-1\.safetensors exists"):
         export(run, "edge-1", "safetensors")
 
 
-def test_a_site_that_is_not_there(run: Path, tmp_path: Path) -> None:
+def test_an_unknown_site_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match=r"did you mean 'edge-1'.*there are: cloud, edge-1, edge-2"):
         export(run, "egde-1", "onnx", tmp_path / "m.onnx")
 
 
-def test_a_file_that_does_not_do_the_same_is_not_left(
+def test_a_file_that_differs_from_the_model_is_removed(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual = onnx.write
@@ -136,12 +138,12 @@ def test_a_missing_library_is_one_line_with_the_remedy(
 
 
 @pytest.mark.parametrize("out", ["m.onnx", "m", "m.pt2"])
-def test_a_name_that_says_another_format(out: str, run: Path, tmp_path: Path) -> None:
+def test_a_suffix_of_another_format_is_refused(out: str, run: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"must end in \.safetensors"):
         export(run, "cloud", "safetensors", tmp_path / out)
 
 
-def test_without_the_dataset_drawn_examples_are_compared(tmp_path: Path) -> None:
+def test_without_the_dataset_random_examples_are_compared(tmp_path: Path) -> None:
     draws = torch.Generator().manual_seed(0)
     for label in ("dark", "light"):
         (tmp_path / "photos" / label).mkdir(parents=True)
@@ -154,5 +156,5 @@ def test_without_the_dataset_drawn_examples_are_compared(tmp_path: Path) -> None
     runs.run(load_experiment("ecavg-digits", changes), out=tmp_path / "run")
     (tmp_path / "photos").rename(tmp_path / "gone")
     done = export(tmp_path / "run", "cloud", "safetensors", tmp_path / "m.safetensors")
-    assert done.checked_on == "drawn examples, as the run's dataset is not here"
+    assert done.checked_on == "random examples (the run's dataset is not available here)"
     assert done.examples == 256

@@ -1,4 +1,4 @@
-"""Files are classified from the model's file alone, as the run's own tests were."""
+"""Prediction needs the model's file alone, and agrees with the run's evaluation."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from sheaf.data.load import load_dataset
 from sheaf.experiments import run as runs
 from sheaf.experiments.config import Experiment, load_experiment
 from sheaf.export.export import export
-from sheaf.export.model_file import Opened
-from sheaf.export.predict import open_model, predict, read
+from sheaf.export.model_file import FORMATS, LoadedModel
+from sheaf.export.predict import open_model, predict, read_input
 from sheaf.models.card import Card
 
 
@@ -31,7 +31,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("predict")
     settings = load_experiment("ecavg-digits", QUICK)
     runs.run(settings, out=folder / "run")
-    for to in ("onnx", "pt2", "safetensors"):
+    for to in FORMATS:
         export(folder / "run", "cloud", to, folder / f"digits.{to}")
     shutil.rmtree(folder / "run")
     test = load_dataset(settings.data).test
@@ -77,7 +77,7 @@ def test_the_command(
     assert "--trust" in refused.stderr
 
 
-def test_a_photograph_is_brought_to_the_models_size(models: Path, tmp_path: Path) -> None:
+def test_a_photograph_is_resized_to_the_models_input(models: Path, tmp_path: Path) -> None:
     model = open_model(models / "digits.safetensors")
     file = sorted(models.glob("*.png"))[0]
     Image.open(file).resize((80, 80), Image.Resampling.NEAREST).convert("RGB").save(tmp_path / "large.webp")
@@ -97,22 +97,22 @@ def test_files_that_cannot_be_read(models: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "said"), [("no.onnx", "there is no model"), ("digits.tflite", "must end in .onnx, .pt2")]
 )
-def test_models_that_are_not_there(name: str, said: str, tmp_path: Path) -> None:
+def test_missing_and_unknown_model_files_are_refused(name: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "digits.tflite").touch()
     with pytest.raises(ModelFileError) as error:
         open_model(tmp_path / name)
     assert said in one_line(error)
 
 
-def test_features_are_in_no_file() -> None:
+def test_a_model_of_features_takes_no_files() -> None:
     card = Card(classes=("a",), in_shape=(2, 1, 7), mean=(0, 0), std=(1, 1), inputs="features")
-    with pytest.raises(ModelFileError, match="2x1x7 numbers of its dataset's own making"):
-        read(card, Path("x.png"))
+    with pytest.raises(ModelFileError, match="2x1x7 features computed by its dataset"):
+        read_input(card, Path("x.png"))
 
 
-def test_none_of_these_is_told_from_the_logits(tmp_path: Path) -> None:
+def test_the_probability_of_none_of_these_follows_from_the_logits(tmp_path: Path) -> None:
     card = Card(classes=("a", "b"), in_shape=(1, 2, 2), mean=(0,), std=(1,), inputs="image", other=True)
-    model = Opened(card, lambda inputs: torch.tensor([[-9.0, -8.0]]).expand(len(inputs), 2))
+    model = LoadedModel(card, lambda inputs: torch.tensor([[-9.0, -8.0]]).expand(len(inputs), 2))
     Image.new("L", (2, 2)).save(tmp_path / "black.png")
     (found,) = predict(model, [tmp_path / "black.png"])
     assert found.label == "b"

@@ -1,20 +1,21 @@
-"""ONNX: one graph for onnxruntime and most vendors' compilers. The normalisation is inside of it.
+"""ONNX, for onnxruntime and most vendors' compilers.
 
-Reading one runs no code of the file's: onnxruntime knows its own operators and no others.
+The file contains one graph, which includes the normalisation of inputs. Reading it runs no code from the
+file: onnxruntime executes its built-in operators only.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sheaf.core.errors import ModelFileError, first_line
 from sheaf.core.optional_imports import extra
-from sheaf.export.formats._graph import graph, unheard
-from sheaf.export.model_file import Opened
+from sheaf.export.formats._exporter_internals import clean_onnx_model, quiet_exporters
+from sheaf.export.formats._graph import export_graph
+from sheaf.export.model_file import LoadedModel
 from sheaf.models.card import Card
 
 INPUT = {
@@ -22,60 +23,41 @@ INPUT = {
     "sound": "float32 log-mel spectrograms, (batch, 1, bands, frames)",
     "features": "float32, (batch, channels, rows, columns)",
 }
+"""``card.inputs`` -> the file's description of its input."""
 
 
 def write(path: Path, model: nn.Module, card: Card) -> None:
-    """Writes ``model``, in evaluation mode, and ``card`` as the file's ``metadata_props``.
-
-    Raises:
-        MissingExtraError: onnx or onnxscript is not installed.
-        ModelFileError: the network cannot be written so.
-    """
+    """Write an ONNX file with the card in its ``metadata_props``. See ``Format.write``."""
     for library in ("onnx", "onnxscript"):
         extra("export", library)
-    traced = graph(model, card)
+    graph = export_graph(model, card)
     try:
-        with unheard():
+        with quiet_exporters():
             program = torch.onnx.export(
-                traced, dynamo=True, verbose=False, input_names=["inputs"], output_names=["logits"]
+                graph, dynamo=True, verbose=False, input_names=["inputs"], output_names=["logits"]
             )
-    except Exception as error:  # an operator that ONNX has not
-        raise ModelFileError(f"the model cannot be written as ONNX: {first_line(error)}") from error
+    except Exception as error:  # such as an operator that ONNX lacks
+        raise ModelFileError(
+            f"the model cannot be written as ONNX: {first_line(error)}; export to safetensors instead"
+        ) from error
     assert program is not None
-    _tidy(program.model.graph)
-    says = card.of_graph().metadata() | {"input": f"{INPUT[card.inputs]}; the graph normalises them"}
-    program.model.metadata_props.update(says)
+    description = {"input": f"{INPUT[card.inputs]}; the graph normalises them"}
+    clean_onnx_model(program.model, card.of_graph().metadata() | description)
     program.save(path, external_data=False)
 
 
-def _tidy(graph: Any) -> None:
-    """Names the open dimension ``batch``, and drops what the exporter notes of itself in each node."""
-    symbol = graph.inputs[0].shape[0]
-    values = [*graph.inputs, *(value for node in graph for value in node.outputs)]
-    for thing in [*graph, *values]:
-        thing.metadata_props.clear()
-    for value in values:
-        if value.shape is not None and value.shape[0] == symbol:
-            value.shape[0] = "batch"
-
-
-def read(path: Path, trust: bool) -> Opened:
-    """The model in ``path``, run by onnxruntime on the CPU.
-
-    Raises:
-        MissingExtraError: onnxruntime is not installed.
-        ModelFileError: it is damaged, or not written by sheaf.
-    """
+def read(path: Path, trust: bool) -> LoadedModel:
+    """Read an ONNX file; onnxruntime executes it on the CPU. See ``Format.read``."""
     onnxruntime = extra("export", "onnxruntime")
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors alone
+    options.log_severity_level = 3  # errors only
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own, one for each status
+    except Exception as error:  # onnxruntime has an exception class for each status
         raise ModelFileError(f"{path} cannot be read as ONNX: {first_line(error)}") from error
     card = Card.of(session.get_modelmeta().custom_metadata_map, str(path))
 
     def logits(inputs: Tensor) -> Tensor:
         return torch.from_numpy(session.run(["logits"], {"inputs": inputs.numpy()})[0])
 
-    return Opened(card, logits)
+    return LoadedModel(card, logits)

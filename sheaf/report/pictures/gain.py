@@ -73,8 +73,8 @@ def _each(edges: Sequence[EdgeHistory]) -> Picture:
         "Each line goes from an edge's first accuracy to its last; the number is the difference in "
         "percentage points. "
         * (len(stages) > 1)
-        + "Left: on the test images of the edge's own classes. Right: on those of all classes. The scales "
-        "differ.",
+        + "Left: on the test images of the edge's own classes. Right: on the test images of all classes. "
+        "The scales differ.",
         figure,
     )
 

@@ -1,0 +1,262 @@
+"""The commands for experiments in one process: ``run``, ``compare``, ``plan`` and ``list``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+
+from sheaf.cli.console import (
+    output_console,
+    print_line,
+    print_result,
+    refuse_with_resume,
+    resume_hint,
+    run_title,
+)
+from sheaf.cli.options import Changes, Data, Out, Resume, Source
+from sheaf.core import registry
+from sheaf.core.errors import SheafError, UnknownNameError
+
+if TYPE_CHECKING:
+    from sheaf.experiments.config import Experiment
+    from sheaf.runtime.observer import Observer
+
+commands = typer.Typer(rich_markup_mode=None)
+
+KINDS = ("experiments", *registry.KINDS)
+"""The lists that ``sheaf list`` prints."""
+
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print only the folder that contains the results.")
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print events as JSON lines (see docs/experiments.md), nothing else.")
+]
+TensorBoardOption = Annotated[
+    bool, typer.Option("--tensorboard", help="Also write TensorBoard event files to the run's folder.")
+]
+MLflowOption = Annotated[
+    str | None, typer.Option("--mlflow", metavar="URI", help="Also log to this MLflow server or store.")
+]
+
+
+@commands.command(epilog="Example: sheaf run ecavg-mnist --data ~/data --set method.pretrain.epochs=3")
+def run(
+    experiment: Source = "ecavg-digits",
+    changes: Changes = None,
+    data: Data = None,
+    out: Out = None,
+    resume: Resume = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print settings, data split and cost; train and write nothing."),
+    ] = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+    tensorboard: TensorBoardOption = False,
+    mlflow: MLflowOption = None,
+) -> None:
+    """Run an experiment and write its results to a folder."""
+    from sheaf.experiments import run as runs
+    from sheaf.experiments.config import load_experiment
+
+    console = output_console()
+    observer_for = _observer_factory(console, quiet, as_json, tensorboard, mlflow)
+    if resume is not None:
+        refuse_with_resume({"--set": changes, "--out": out, "--dry-run": dry_run})
+        folder = resume
+        with resume_hint(folder):
+            runs.resume(folder, data=data, observer=observer_for(f"resuming {folder}", folder))
+    elif dry_run:
+        if quiet or as_json or tensorboard or mlflow:
+            raise SheafError("--dry-run excludes --quiet, --json, --tensorboard and --mlflow: remove them")
+        _print_dry_run(console, load_experiment(experiment, changes or ()), data)
+        return
+    else:
+        settings = load_experiment(experiment, changes or ())
+        folder = out or runs.new_folder(experiment)
+        with resume_hint(folder):
+            observer = observer_for(run_title(experiment, settings), folder)
+            runs.run(settings, data=data, out=folder, observer=observer)
+    if quiet:
+        print(folder)
+    elif as_json:
+        _print_json_event("finished", folder, result=str(folder / "result.json"))
+    else:
+        print_result(console, folder)
+
+
+def _print_dry_run(console: Console, settings: Experiment, data: Path | None) -> None:
+    from sheaf.experiments import run as runs
+    from sheaf.experiments.setup import prepare
+    from sheaf.report.terminal_tables import cost_table, split_table
+
+    prepared = prepare(settings, data)
+    console.print(Syntax(prepared.experiment.toml(), "toml", background_color="default", word_wrap=True))
+    for note in prepared.notes:
+        console.print(f"note: {note}", highlight=False, markup=False)
+    console.print(split_table(prepared.split, prepared.dataset.classes))
+    console.print(cost_table(runs.rehearse(prepared).sites, measured=False))
+
+
+@commands.command(epilog="Example: sheaf compare ecavg-mnist --methods ecavg,fedavg,local --seeds 3")
+def compare(
+    experiment: Source = "ecavg-digits",
+    methods: Annotated[
+        str, typer.Option(metavar="M1,M2", help="Methods, separated by commas.")
+    ] = "ecavg,fedavg,local,central",
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds per method.")] = 1,
+    sweep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY=V1,V2",
+            help="Run each method with each value of a setting, as in method.share.fraction=0.01,0.1,1.",
+        ),
+    ] = None,
+    changes: Changes = None,
+    data: Data = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the runs; finished runs in it are reused [default: in runs/]."),
+    ] = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+    tensorboard: TensorBoardOption = False,
+    mlflow: MLflowOption = None,
+) -> None:
+    """Compare methods on the same data, seeds and training budget."""
+    from sheaf.core.atomic_io import write_durably
+    from sheaf.experiments import run as runs
+    from sheaf.experiments.compare import compare as compare_methods
+    from sheaf.experiments.config import load_experiment
+    from sheaf.report.terminal_tables import comparison_table
+
+    console = output_console()
+    settings = load_experiment(experiment, changes or ())
+    folder = out or runs.new_folder(f"compare-{Path(experiment).stem}")
+    names = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
+    if not names:
+        raise SheafError("--methods names no method; write for example: --methods ecavg,fedavg")
+    variants = None if sweep is None else _sweep_variants(experiment, changes or (), sweep)
+    observer_for = _observer_factory(console, quiet, as_json, tensorboard, mlflow, rows=False)
+    summaries = compare_methods(settings, names, seeds, folder, data, observer_for, variants)
+    plain = [asdict(summary) for summary in summaries]
+    write_durably(folder / "compare.json", json.dumps(plain, indent=1).encode())
+    if quiet:
+        print(folder)
+        return
+    if as_json:
+        _print_json_event("compared", folder, methods=plain)
+        return
+    console.print(comparison_table(summaries))
+    console.print(f"folder: {folder}", highlight=False, soft_wrap=True)
+
+
+def _sweep_variants(source: str, changes: Iterable[str], sweep: str) -> dict[str, Experiment]:
+    """Return ``KEY=VALUE`` -> the experiment with that value, for each value of the sweep."""
+    from sheaf.experiments.config import load_experiment
+
+    key, _, values = sweep.partition("=")
+    if not key or not values:
+        raise SheafError(f"--sweep {sweep}: write KEY=V1,V2, such as method.share.fraction=0.01,0.1,1")
+    short = key.removeprefix("method.")
+    return {
+        f"{short}={value}": load_experiment(source, [*changes, f"{key}={value}"])
+        for value in values.split(",")
+    }
+
+
+@commands.command(epilog="Example: sheaf plan decoupled-cifar10 --out planned.toml")
+def plan(
+    experiment: Source = "decoupled-cifar10",
+    changes: Changes = None,
+    data: Data = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write the planned experiment to this TOML file, for sheaf run [default: print]."),
+    ] = None,
+) -> None:
+    """Find the widest sub-model that fits each device's budget.
+
+    The budgets are the settings fleet.budgets of the experiment.
+    """
+    from sheaf.core.atomic_io import write_durably
+    from sheaf.experiments.config import load_experiment
+    from sheaf.experiments.plan import plan as plan_cuts
+    from sheaf.report.terminal_tables import plan_table
+
+    console = output_console()
+    planned, rows = plan_cuts(load_experiment(experiment, changes or ()), data)
+    console.print(plan_table(rows))
+    if out is None:
+        console.print(planned.toml(), highlight=False, markup=False)
+    else:
+        write_durably(out, planned.toml().encode())
+        print_line(f"written: {out}; next: sheaf run {out}")
+
+
+@commands.command("list", epilog="Example: sheaf list models")
+def list_(
+    kind: Annotated[
+        str | None, typer.Argument(help=f"One of {', '.join(KINDS)} [default: all].", show_default=False)
+    ] = None,
+) -> None:
+    """List the available experiments, methods, models and other parts."""
+    from sheaf.experiments.config import shipped
+    from sheaf.models.build import model_names
+
+    describe: dict[str, Callable[[], dict[str, str]]] = {"experiments": shipped}
+    describe |= {name: partial(registry.describe, name) for name in registry.KINDS}
+    describe["models"] = model_names
+    if kind is not None and kind not in describe:
+        raise UnknownNameError("list", kind, describe)
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name in [kind] if kind else describe:
+        table.add_row(f"[bold]{name}[/bold]", "")
+        for item, description in describe[name]().items():
+            table.add_row(f"  {item}", description)
+    output_console().print(table, highlight=False)
+
+
+def _observer_factory(
+    console: Console, quiet: bool, as_json: bool, tensorboard: bool, mlflow: str | None, rows: bool = True
+) -> Callable[[str, Path], Observer]:
+    """Return a function that makes the observer of a run from its title and its folder."""
+    from sheaf.report.live import Live
+    from sheaf.report.trackers.json_lines import JsonLines
+    from sheaf.report.trackers.mlflow import MLflow
+    from sheaf.report.trackers.tensorboard import TensorBoard
+    from sheaf.runtime.observer import NullObserver, Observers
+
+    if quiet and as_json:
+        raise SheafError("--quiet and --json exclude each other: remove one")
+
+    def observer_for(title: str, folder: Path) -> Observer:
+        observers: list[Observer] = []
+        if mlflow:
+            observers.append(MLflow(mlflow, folder))
+        if tensorboard:
+            observers.append(TensorBoard(folder))
+        if quiet:
+            observers.append(NullObserver())
+        else:
+            observers.append(JsonLines(sys.stdout, folder) if as_json else Live(console, title, rows))
+        return Observers(observers)
+
+    return observer_for
+
+
+def _print_json_event(event: str, folder: Path, **fields: object) -> None:
+    from sheaf.report.trackers.json_lines import JsonLines
+
+    JsonLines(sys.stdout, folder).write(event, **fields)
