@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from math import prod
 from typing import Literal
 
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from sheaf.core.types import Params
 from sheaf.merges.average import Contribution, average
+from sheaf.submodels.dependency_graph import trace
+from sheaf.submodels.structure import ChannelStructure
 from sheaf.submodels.submodel import SubModel
 
 SHAPE = (3, 9, 8)
@@ -170,3 +173,20 @@ def bind(
     """Average sub-models, given as (sub-model, its parameters, weight)."""
     contributions = (Contribution(params, weight, submodel) for submodel, params, weight in submodels)
     return average(theta, contributions, unheld)
+
+
+@cache
+def structure_of(toy: type[nn.Module]) -> ChannelStructure:
+    """Return the structure of a toy, traced once."""
+    return trace(toy(), SHAPE)
+
+
+def theta_of(toy: type[nn.Module], seed: int = 0) -> dict[str, Tensor]:
+    """Return random parameters of a toy."""
+    return randomised(toy(), seed).state_dict()
+
+
+def normalised_in_groups() -> nn.Module:
+    """Return a network with group normalisation that ends in a convolution."""
+    tail = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(nn.Conv2d(3, 12, 3), nn.GroupNorm(3, 12), nn.ReLU(), nn.Conv2d(12, 5, 1), *tail)

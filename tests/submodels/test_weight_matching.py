@@ -1,4 +1,4 @@
-"""A network's channels are put into another order and back, and its function stays what it is."""
+"""A permutation of channels keeps a network's function, and matching recovers it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,6 @@ SHIPPED = {"mlp": (1, 8, 8), "kws_cnn": (1, 40, 61), "mobilenet_v2": (3, 32, 32)
 every_toy = pytest.mark.parametrize("toy", toys.EVERY, ids=lambda toy: toy.__name__)
 
 
-@cache
-def anatomy_of(toy: type[nn.Module]) -> ChannelStructure:
-    return trace(toy(), toys.SHAPE)
-
-
 def shuffled(structure: ChannelStructure, params: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
     draws = torch.Generator().manual_seed(seed)
     for group in structure.groups:
@@ -44,9 +39,9 @@ def parameters(model: nn.Module) -> set[str]:
 @every_toy
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**31))
-def test_another_order_is_the_same_function(toy, seed):
+def test_a_permutation_keeps_the_function(toy, seed):
     theta = toys.randomised(toy()).state_dict()
-    moved = shuffled(anatomy_of(toy), theta, seed)
+    moved = shuffled(toys.structure_of(toy), theta, seed)
     x = torch.randn(4, *toys.SHAPE, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(
         toys.logits(toy(), moved, x), toys.logits(toy(), theta, x), rtol=1e-4, atol=1e-5
@@ -55,8 +50,8 @@ def test_another_order_is_the_same_function(toy, seed):
 
 
 @every_toy
-def test_all_that_lies_along_a_group_moves(toy):
-    structure, theta = anatomy_of(toy), toys.randomised(toy()).state_dict()
+def test_a_permutation_moves_every_tensor_of_a_group(toy):
+    structure, theta = toys.structure_of(toy), toys.randomised(toy()).state_dict()
     for group in structure.groups:
         moved = permute(structure, theta, group.name, list(range(group.units))[::-1])
         changed = {name for name in theta if not torch.equal(moved[name], theta[name])}
@@ -65,7 +60,7 @@ def test_all_that_lies_along_a_group_moves(toy):
         assert all(torch.equal(again[name], theta[name]) for name in theta)
 
 
-def test_unit_i_becomes_what_order_i_was():
+def test_unit_i_becomes_unit_order_i():
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Linear(3, 2))
     theta, structure = model.state_dict(), trace(model, (1, 2, 2))
     moved = permute(structure, theta, "1", [2, 0, 1])
@@ -78,11 +73,13 @@ def test_unit_i_becomes_what_order_i_was():
 @every_toy
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**31))
-def test_what_was_shuffled_is_found_again(toy, seed):
+def test_matching_recovers_a_shuffled_toy(toy, seed):
     model = toys.randomised(toy(), seed % 7)
     theta = model.state_dict()
-    found = align(anatomy_of(toy), theta, shuffled(anatomy_of(toy), theta, seed), parameters(model))
-    assert all(torch.equal(found[name], theta[name]) for name in theta)
+    aligned = align(
+        toys.structure_of(toy), theta, shuffled(toys.structure_of(toy), theta, seed), parameters(model)
+    )
+    assert all(torch.equal(aligned[name], theta[name]) for name in theta)
 
 
 @cache
@@ -96,30 +93,30 @@ def mlp(hidden: int, layers: int) -> tuple[nn.Module, ChannelStructure]:
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**31), hidden=st.sampled_from([2, 7, 32]), layers=st.integers(1, 3))
-def test_any_shuffled_mlp_is_found_again(seed, hidden, layers):
+def test_matching_recovers_a_shuffled_mlp(seed, hidden, layers):
     model, structure = mlp(hidden, layers)
     theta = {name: value.clone() for name, value in toys.randomised(model, seed).state_dict().items()}
-    found = align(structure, theta, shuffled(structure, theta, seed), parameters(model))
-    assert all(torch.equal(found[name], theta[name]) for name in theta)
+    aligned = align(structure, theta, shuffled(structure, theta, seed), parameters(model))
+    assert all(torch.equal(aligned[name], theta[name]) for name in theta)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_every_shuffled_network_is_found_again(name):
+def test_matching_recovers_a_shuffled_shipped_network(name):
     shape = SHIPPED[name]
     model = build_model(ModelSettings(name=name), 10, shape, seed=0)
     structure, theta = trace(model, shape), model.state_dict()
     moved = shuffled(structure, theta, 1)
     assert sum(not torch.equal(moved[key], theta[key]) for key in theta) >= len(structure.groups)
     check_same_function(model, shape, theta, moved)
-    found = align(structure, theta, moved, parameters(model))
-    assert all(torch.equal(found[key], theta[key]) for key in theta)
+    aligned = align(structure, theta, moved, parameters(model))
+    assert all(torch.equal(aligned[key], theta[key]) for key in theta)
 
 
-def test_aligning_never_makes_less_alike():
+def test_aligning_increases_the_similarity():
     for toy in toys.EVERY:
         theta, other = toys.randomised(toy(), 1).state_dict(), toys.randomised(toy(), 2).state_dict()
         by = parameters(toy())
-        aligned = align(anatomy_of(toy), theta, other, by)
+        aligned = align(toys.structure_of(toy), theta, other, by)
 
         def alike(params, theta=theta, by=by):
             return sum(float((theta[name] * params[name]).sum()) for name in by)
@@ -127,7 +124,7 @@ def test_aligning_never_makes_less_alike():
         assert alike(aligned) > alike(other)
 
 
-def test_what_is_not_the_same_function_is_refused():
+def test_a_changed_function_is_refused():
     theta = toys.randomised(toys.Plain()).state_dict()
     wrong = theta | {"0.weight": theta["0.weight"].flip(0)}
     with pytest.raises(CutError) as error:

@@ -1,4 +1,4 @@
-"""Every scheme of cuts, and that nothing is lost where the blocks do not overlap."""
+"""Every scheme of cuts; sub-models without common blocks bind without loss."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_every_cut_fits_the_model(name, structure):
 
 
 @pytest.mark.parametrize("name", ["whole", "prefix", "rolling"])
-def test_a_share_of_one_is_the_whole_model(name, structure):
+def test_a_width_of_one_is_the_whole_model(name, structure):
     made = registry.load("cuts", name)()(structure, SITES, 3)
     assert made["a"] == structure.cut()
     assert (made["b"] == structure.cut()) == (name == "whole")
@@ -59,7 +59,7 @@ def test_prefix_is_the_first_channels(structure):
     assert cut.classes is None
 
 
-def test_rolling_moves_by_one_and_goes_round(structure):
+def test_rolling_moves_by_one_and_wraps_around(structure):
     last = structure.groups[-1]
     windows = [held(structure, Rolling()(structure, SITES, turn)["b"], last) for turn in range(32)]
     assert windows[0] == [0, 1, 2, 3, 4]
@@ -70,11 +70,11 @@ def test_rolling_moves_by_one_and_goes_round(structure):
 
 @st.composite
 def sites(draw: st.DrawFn) -> list[SiteNeeds]:
-    """Up to four sites that share no class; some classes may be nobody's."""
+    """Draw up to four sites without a common class; some classes may have no site."""
     owner = draw(st.lists(st.integers(0, 4), min_size=6, max_size=6))
-    share = draw(st.lists(st.floats(0.05, 1), min_size=4, max_size=4))
+    widths = draw(st.lists(st.floats(0.05, 1), min_size=4, max_size=4))
     own = [tuple(c for c in range(6) if owner[c] == number) for number in range(4)]
-    made = [SiteNeeds(f"s{number}", own[number], share[number]) for number in range(4) if own[number]]
+    made = [SiteNeeds(f"s{number}", own[number], widths[number]) for number in range(4) if own[number]]
     return made or [SiteNeeds("s0", (0, 5))]
 
 
@@ -94,19 +94,19 @@ def test_blocks_of_disjoint_classes_fill_every_group(structure, made, by, stem):
     assert [structure.submodel(cuts[site.name]).classes for site in made] == [site.classes for site in made]
 
 
-def test_a_class_of_two_sites_is_in_the_same_channels_of_both(structure):
+def test_a_class_of_two_sites_has_the_same_channels_on_both(structure):
     both = [SiteNeeds("a", (0, 1, 2)), SiteNeeds("b", (2, 3))]
     cuts, last = ByClass()(structure, both, 0), structure.groups[-1]
     assert held(structure, cuts["a"], last) == list(range(12))
     assert held(structure, cuts["b"], last) == list(range(8, 16))
 
 
-def test_width_thins_the_blocks(structure):
+def test_width_narrows_the_blocks(structure):
     cuts, last = ByClass(width=0.5)(structure, SITES, 0), structure.groups[-1]
     assert [len(held(structure, cut, last)) for cut in cuts.values()] == [4, 2, 3]
 
 
-def test_more_sites_than_channels(structure):
+def test_more_sites_than_channels_are_refused(structure):
     many = [SiteNeeds(f"s{number}", (number,)) for number in range(6)]
     with pytest.raises(CutError, match=r"4 independent channels of '0' are too few for 6 sites"):
         ByClass()(structure, many, 0)
@@ -121,23 +121,33 @@ SHAPES = {"alexnet": (3, 63, 63), "kws_cnn": (1, 40, 63)}
 
 @pytest.mark.parametrize("name", model_names())
 @pytest.mark.parametrize("stem", [0, 2])
-def test_the_bound_model_gives_every_sites_own_logits(name, stem):
-    """Nothing is lost in the harvest: from one common stem, or none, to 1e-5 of the largest logit."""
+def test_the_bound_model_has_the_logits_of_every_site(name, stem):
+    """The harvest loses nothing, with one common stem or none, to 1e-5 of the largest logit."""
     if stem and name.startswith("vgg") and not name.endswith("32"):
-        pytest.skip("130 million parameters; the stem shows in their variants for 32x32")
+        pytest.skip("130 million parameters; their variants for 32x32 cover the stem")
     shape = SHAPES.get(name, (3, 32, 32))
     model = toys.randomised(build_model(ModelSettings(name=name), 6, shape, seed=0), blocks=3)
     structure, theta = trace(model, shape), model.state_dict()
     x = torch.randn(4, *shape, generator=torch.Generator().manual_seed(2))
     cuts = ByClass(stem=stem)(structure, THIRDS, 0)
-    parts = {site: structure.submodel(cut) for site, cut in cuts.items()}
-    own = {site: toys.logits(part.module(), part.take(theta), x) for site, part in parts.items()}
+    submodels = {site: structure.submodel(cut) for site, cut in cuts.items()}
+    own = {
+        site: toys.logits(submodel.module(), submodel.take(theta), x) for site, submodel in submodels.items()
+    }
     bound = toys.bind(
-        theta, ((part, part.take(theta), 2.0 + len(s)) for s, part in parts.items()), unheld="zero"
+        theta,
+        ((submodel, submodel.take(theta), 2.0 + len(s)) for s, submodel in submodels.items()),
+        unheld="zero",
     )
     del theta
     together = toys.logits(model, bound, x)
-    for site, part in parts.items():
-        off = (together[:, list(part.classes)] - own[site]).abs().max() / own[site].abs().max()
+    for site, submodel in submodels.items():
+        off = (together[:, list(submodel.classes)] - own[site]).abs().max() / own[site].abs().max()
         assert off < 1e-5
-        assert own[site].std(0).min() > 1e-3 * own[site].abs().max()  # the inputs do show in the logits
+        assert own[site].std(0).min() > 1e-3 * own[site].abs().max()  # the logits depend on the inputs
+
+
+@pytest.mark.parametrize("width", [0.0, 1.5])
+def test_a_width_is_a_fraction(width):
+    with pytest.raises(CutError, match="a's width is"):
+        SiteNeeds("a", (0,), width)
