@@ -31,7 +31,7 @@ def load_device_data(settings: DataSettings, classes: tuple[str, ...]) -> Datase
         classes: the K class names of the fleet. A device may lack some of them.
 
     Returns:
-        A data set without mean, standard deviation and fingerprint, which the fleet supplies.
+        A dataset without mean, standard deviation and fingerprint, which the fleet supplies.
 
     Raises:
         DataError: the data cannot be read, or has a class that is not among ``classes``.

@@ -1,4 +1,4 @@
-"""Loading of a data set as ``[data]`` describes it: a known set, a folder, or a user's callable."""
+"""Loading of a dataset as ``[data]`` describes it: a known set, a folder, or a user's callable."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from sheaf.data.validation import check_every_class, check_limits, check_samples
 
 
 def load_dataset(settings: DataSettings, root: Path | None = None) -> Dataset:
-    """Read, check and convert a data set.
+    """Read, check and convert a dataset.
 
-    The last four data sets are cached: equal arguments return the same object, so all sites of a process
+    The last four datasets are cached: equal arguments return the same object, so all sites of a process
     share its tensors.
 
     Args:
@@ -35,10 +35,10 @@ def load_dataset(settings: DataSettings, root: Path | None = None) -> Dataset:
             Unset: the environment variable ``SHEAF_DATA``, if it is set.
 
     Returns:
-        A data set with inputs (N, C, H, W): uint8 for images, float32 log-mel spectrograms for sounds.
+        A dataset with inputs (N, C, H, W): uint8 for images, float32 log-mel spectrograms for sounds.
 
     Raises:
-        DataError: the data set cannot be found or read, or is inconsistent.
+        DataError: the dataset cannot be found or read, or is inconsistent.
         UnknownNameError: the name is neither a known set nor a folder.
     """
     root = root or (Path(os.environ["SHEAF_DATA"]) if os.environ.get("SHEAF_DATA") else None)
@@ -93,7 +93,7 @@ def _read_encoded(settings: DataSettings, root: Path | None) -> Encoded:
 
 
 def _load_from_callable(settings: DataSettings) -> Dataset:
-    """Call a user's ``package.module:callable`` and check the data set that it returns.
+    """Call a user's ``package.module:callable`` and check the dataset that it returns.
 
     Its own fingerprint is ignored and computed anew.
     """

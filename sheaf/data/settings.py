@@ -1,4 +1,4 @@
-"""The settings of ``[data]``: the name of a data set, and how its examples are converted to one shape."""
+"""The settings of ``[data]``: the name of a dataset, and how its examples are converted to one shape."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class DataSettings:
     """The keys under ``[data]``.
 
     Attributes:
-        name: one of three: a known data set (``sheaf list data``); the path of a folder with parquet
+        name: one of three: a known dataset (``sheaf list data``); the path of a folder with parquet
             shards, or with one subfolder of images or sounds per class; or ``package.module:callable``,
             which takes no argument and returns a ``sheaf.Dataset``. A known set has precedence over a
             folder of the same name, which is written ``./mnist``.

@@ -1,4 +1,4 @@
-"""Checks of a decoded data set that a user supplies."""
+"""Checks of a decoded dataset that a user supplies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loading of a data set: limits, conversion, statistics, fingerprint, errors."""
+"""Loading of a dataset: limits, conversion, statistics, fingerprint, errors."""
 
 import os
 import sys

@@ -14,7 +14,7 @@ from sheaf.data.settings import DataSettings
 
 
 def read_any_folder(folder: Path, settings: DataSettings) -> Encoded:
-    """Read the data set in ``folder``; the file name suffixes decide of what kind it is.
+    """Read the dataset in ``folder``; the file name suffixes decide of what kind it is.
 
     Raises:
         DataError: the folder is empty, holds images and sounds, or no file that sheaf reads.

@@ -1,4 +1,4 @@
-"""Decoding of the files of a data set into one tensor per split."""
+"""Decoding of the files of a dataset into one tensor per split."""
 
 from __future__ import annotations
 

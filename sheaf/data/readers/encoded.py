@@ -17,7 +17,7 @@ Kind = Literal["image", "sound"]
 
 @dataclass(frozen=True)
 class EncodedSplit:
-    """The training or the test split of a data set before decoding.
+    """The training or the test split of a dataset before decoding.
 
     Attributes:
         labels: (N,) int64 class indices.
@@ -35,7 +35,7 @@ class EncodedSplit:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A data set before decoding.
+    """A dataset before decoding.
 
     Attributes:
         kind: of all its files.

@@ -20,7 +20,7 @@ from sheaf.data.readers.encoded import Encoded, EncodedSplit, Ints, Kind, abbrev
 
 
 def read_folder(folder: Path, kind: Kind, suffixes: Collection[str], test_fraction: float) -> Encoded:
-    """Read the data set in ``folder``.
+    """Read the dataset in ``folder``.
 
     Args:
         folder: contains the class folders, or ``train`` and ``test`` which contain them.
@@ -29,7 +29,7 @@ def read_folder(folder: Path, kind: Kind, suffixes: Collection[str], test_fracti
         test_fraction: of the files that form the test split if there is no ``test``, in (0, 1).
 
     Raises:
-        DataError: a file does not belong into the data set, or ``train``, ``test`` or a class is missing.
+        DataError: a file does not belong into the dataset, or ``train``, ``test`` or a class is missing.
     """
     names = [path.name for path in _folders(folder)]
     if "train" in names or "test" in names:

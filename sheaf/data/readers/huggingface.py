@@ -1,4 +1,4 @@
-"""Reading of a data set of the Hugging Face Hub, from a folder, the cache, or by download."""
+"""Reading of a dataset of the Hugging Face Hub, from a folder, the cache, or by download."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sheaf.data.settings import DataSettings
 
 @dataclass(frozen=True)
 class HubSet:
-    """A data set of the Hub. Calling it reads the data set.
+    """A dataset of the Hub. Calling it reads the dataset.
 
     Attributes:
         repo: the name of the repository.
@@ -40,7 +40,7 @@ class HubSet:
     without: tuple[str, ...] = ()
 
     def __call__(self, settings: DataSettings, root: Path | None) -> Encoded:
-        """Read the data set from ``root``, else from the cache, else download it into the cache.
+        """Read the dataset from ``root``, else from the cache, else download it into the cache.
 
         Raises:
             DataError: it is in none of them, or cannot be read.
@@ -63,7 +63,7 @@ class HubSet:
         )
 
     def _download(self) -> str | None:
-        """Download the data set into the cache, whole or not at all. Returns the problem, if any."""
+        """Download the dataset into the cache, whole or not at all. Returns the problem, if any."""
         # Imported here because it takes a second and most runs download nothing.
         from huggingface_hub import snapshot_download
 

@@ -63,7 +63,7 @@ def read_parquet(
     label: str | None = None,
     without: Sequence[str] = (),
 ) -> Encoded:
-    """Read the data set whose shards are in ``folder``, at any depth.
+    """Read the dataset whose shards are in ``folder``, at any depth.
 
     Args:
         folder: of the shards.
@@ -103,7 +103,7 @@ def read_parquet(
 
 
 def _splits(folder: Path) -> dict[str, list[Path]]:
-    """Return the sorted shards of each split, checked to be complete and of one data set."""
+    """Return the sorted shards of each split, checked to be complete and of one dataset."""
     splits: dict[str, list[Path]] = {}
     set_folders: dict[Path, None] = {}  # an ordered set
     for path in find_shards(folder):
@@ -121,7 +121,7 @@ def _splits(folder: Path) -> dict[str, list[Path]]:
     if not splits:
         raise DataError(f"{folder} contains no parquet file")
     if len(set_folders) > 1:
-        raise DataError(f"{folder} contains several data sets; name one of them: {abbreviate(set_folders)}")
+        raise DataError(f"{folder} contains several datasets; name one of them: {abbreviate(set_folders)}")
     for split, paths in splits.items():
         count = re.search(r"-of-(\d+)$", paths[0].stem)
         if count and int(count[1]) != len(paths):

@@ -19,7 +19,7 @@ from sheaf.data.settings import DataSettings
 
 
 def digits(settings: DataSettings, root: Path | None) -> Encoded:
-    """Return the data set; ignores both arguments."""
+    """Return the dataset; ignores both arguments."""
     raw = load_digits()
     pixels = np.rint(raw.images * (255 / 16)).astype(np.uint8)  # scikit-learn's values are 0 to 16
     labels = raw.target.astype(np.int64)

@@ -118,7 +118,7 @@ def test_a_missing_test_split_is_an_error(folder: Path) -> None:
 
 def test_two_sets_in_one_folder_are_an_error(folder: Path, shard: Shard) -> None:
     shard(folder / "other/train-0.parquet", [0, 1])
-    with pytest.raises(DataError, match="several data sets"):
+    with pytest.raises(DataError, match="several datasets"):
         read_parquet(folder)
 
 

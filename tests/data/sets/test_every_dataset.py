@@ -1,4 +1,4 @@
-"""Every data set of sheaf/data/sets is found by its name and can be loaded."""
+"""Every dataset of sheaf/data/sets is found by its name and can be loaded."""
 
 import os
 from pathlib import Path
