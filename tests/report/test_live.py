@@ -1,4 +1,4 @@
-"""What is shown of a run where there is no terminal, and how the table bears a thousand sites."""
+"""The progress of a run: plain lines without a terminal, and a table that fits any number of sites."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def plain(**options: object) -> tuple[Live, io.StringIO]:
     return Live(Console(file=out, width=100), "a run", **options), out  # type: ignore[arg-type]
 
 
-def test_plain_lines_where_there_is_no_terminal() -> None:
+def test_plain_lines_without_a_terminal() -> None:
     shown, out = plain()
     with shown:
         shown.note("its head was drawn anew")
@@ -59,7 +59,7 @@ def test_plain_lines_where_there_is_no_terminal() -> None:
     ]
 
 
-def test_long_training_says_now_and_then_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_training_prints_progress_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(live.time, "monotonic", lambda: now)
     shown, out = plain()
@@ -102,8 +102,8 @@ EVENT = st.one_of(
 
 
 @given(events=st.lists(EVENT, max_size=40), height=st.integers(5, 60))
-def test_whatever_happens_in_whatever_order_the_table_fits(events: list[tuple], height: int) -> None:
-    """Sites may train together, finish in any order, and be heard of outside of a call."""
+def test_the_table_fits_after_any_sequence_of_events(events: list[tuple], height: int) -> None:
+    """Sites may train together, finish in any order, and report events outside of a call."""
     console = Console(file=io.StringIO(), width=80, height=height)
     shown = Live(console, "a run")
     asked = SITES
@@ -128,7 +128,7 @@ def test_whatever_happens_in_whatever_order_the_table_fits(events: list[tuple], 
         assert named + (int(more[1]) if more else 0) == 60, "every site is shown or counted"
 
 
-def test_who_is_absent_shows_as_such_until_it_is_back() -> None:
+def test_an_absent_site_is_shown_as_absent_until_it_answers() -> None:
     out = io.StringIO()
     shown = Live(Console(file=out, width=100, height=30), "a run")
 

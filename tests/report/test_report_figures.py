@@ -118,7 +118,9 @@ def test_the_sentence_starts_with_edges_that_lost_accuracy(runs: Path) -> None:
     assert gain_sentence([lower, higher]).startswith(
         "1 of 2 edges lost accuracy on its own classes: edge-1 (−2.3 points)"
     )
-    assert gain_sentence([higher]).startswith("No edge lost accuracy on its own classes (change: +5.0 points)")
+    assert gain_sentence([higher]).startswith(
+        "No edge lost accuracy on its own classes (change: +5.0 points)"
+    )
 
 
 def test_classes_of_the_same_edges_form_a_group(runs: Path) -> None:

@@ -1,4 +1,4 @@
-"""The pages in a real browser: every section is there, and nothing is logged, fetched, cut off or run."""
+"""The pages in a browser: all sections appear; nothing is logged, fetched, truncated or executed."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_page(name: str, width: int, pages: dict[str, Path], browser: webdrive
 
 
 @pytest.mark.parametrize("name", SECTIONS)
-def test_tables_say_what_their_cells_are(
+def test_tables_have_captions_and_header_cells(
     name: str, pages: dict[str, Path], browser: webdriver.Chrome
 ) -> None:
     opened(browser, pages[name], 1280)
@@ -115,7 +115,7 @@ def test_tables_say_what_their_cells_are(
     assert headings.count("H1") == 1
 
 
-def test_names_from_outside_are_only_shown(pages: dict[str, Path], browser: webdriver.Chrome) -> None:
+def test_names_from_outside_are_escaped(pages: dict[str, Path], browser: webdriver.Chrome) -> None:
     opened(browser, pages["strange"], 1280)
     assert ask(browser, "document.scripts.length") == 1, "the page's own"
     assert ask(browser, "document.querySelectorAll('img[onerror], img:not([src^=\"data:\"])').length") == 0
@@ -144,7 +144,7 @@ def test_a_table_can_be_copied(pages: dict[str, Path], browser: webdriver.Chrome
     assert {line.split("\t")[0] for line in lines[1:]} == {"ecavg", "fedavg", "decoupled"}
 
 
-def test_on_paper_everything_is_shown(pages: dict[str, Path], browser: webdriver.Chrome) -> None:
+def test_prints_show_folded_tables(pages: dict[str, Path], browser: webdriver.Chrome) -> None:
     opened(browser, pages["ecavg"], 1280)
     assert ask(browser, "[...document.querySelectorAll('details')].some(d => d.open)") is False
     printed = browser.execute_cdp_cmd("Page.printToPDF", {"paperWidth": 8.27, "paperHeight": 11.69})

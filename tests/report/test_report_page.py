@@ -1,9 +1,8 @@
-"""What ``sheaf report`` writes: everything that it should hold, small, the same each time."""
+"""The files of ``sheaf report``: complete, small and reproducible."""
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from html import unescape
@@ -16,6 +15,7 @@ from support import one_line
 
 from sheaf.core.errors import RunFolderError
 from sheaf.core.types import CLOUD
+from sheaf.report.history import edge_histories
 from sheaf.report.page import write_report
 from sheaf.runtime.result import CutsRecord, PartRecord, Result
 
@@ -41,7 +41,7 @@ def test_one_run(runs: Path, tmp_path: Path) -> None:
     assert text.index('id="gain"') < min(text.index(f'id="{name}"') for name in ONE[1:]), "seen first"
 
 
-def test_figures_lie_beside_the_page(runs: Path, tmp_path: Path) -> None:
+def test_pictures_are_written_next_to_the_page(runs: Path, tmp_path: Path) -> None:
     place = write_report([runs / "decoupled"], tmp_path / "page.html")
     folder = tmp_path / "page-figures"
     names = {path.stem for path in folder.iterdir()}
@@ -55,7 +55,7 @@ def test_figures_lie_beside_the_page(runs: Path, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {place.name, folder.name}
 
 
-def test_the_page_lies_in_the_run_unless_told(
+def test_the_default_page_is_in_the_runs_folder(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -72,23 +72,23 @@ def test_the_same_run_gives_the_same_pictures(runs: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("edges", [2, 100, 1000])
-def test_it_stays_small_whatever_the_number_of_edges(
-    edges: int, of_many: Callable[[int], Path], tmp_path: Path
-) -> None:
+def test_the_page_summarises_many_edges(edges: int, of_many: Callable[[int], Path], tmp_path: Path) -> None:
     folder = of_many(edges)
-    started = time.perf_counter()
     place = write_report([folder], tmp_path / "page.html")
-    print(f"{edges} edges: {place.stat().st_size:,} bytes, {time.perf_counter() - started:.1f} s")
     assert place.stat().st_size < LIMIT
     text = place.read_text()
     assert f"{edges:,} edges" in text
-    assert text.count("<tr>") < 150, "many edges are told by their ends"
+    assert text.count("<tr>") < 150, "tables summarise many edges"
+    largest_loss = min(edge_histories(Result.read(folder)), key=lambda edge: edge.gain)
+    assert f'<th scope="row">{largest_loss.site}</th>' in text, "the summary contains the extremes"
     result = json.loads((folder / "result.json").read_text())
     assert len(json.dumps(result["curves"])) < 20_000, "a curve does not grow with the edges"
 
 
-def test_it_stays_small_with_many_classes_and_parts(of_many: Callable[[int], Path], tmp_path: Path) -> None:
-    """The widest that there is: 1,000 edges, 100 classes, a part for each edge (made up from a real run)."""
+def test_the_page_stays_small_with_many_classes_and_sub_models(
+    of_many: Callable[[int], Path], tmp_path: Path
+) -> None:
+    """The largest case: 1,000 edges, 100 classes, a sub-model for each edge (a modified real result)."""
 
     def widen(result: Result) -> Result:
         sites = list(result.split)
@@ -128,7 +128,7 @@ def test_several_runs(runs: Path, tmp_path: Path) -> None:
     assert f"{sum(edges) / len(edges):.4f} ±" in text, "the mean over the edges and the seeds"
 
 
-def test_a_stopped_run_among_several_is_named_and_left_out(runs: Path, tmp_path: Path) -> None:
+def test_an_unfinished_run_among_several_is_mentioned_only(runs: Path, tmp_path: Path) -> None:
     for name in ("ecavg-0", "ecavg-1"):
         rewritten(runs / "several" / name, tmp_path / name, lambda result: result)
         (tmp_path / name / "experiment.toml").touch()
@@ -139,7 +139,7 @@ def test_a_stopped_run_among_several_is_named_and_left_out(runs: Path, tmp_path:
     assert "fedavg-0" in text
 
 
-def test_what_cannot_be_reported_is_one_line(runs: Path, tmp_path: Path) -> None:
+def test_invalid_folders_give_one_line_errors(runs: Path, tmp_path: Path) -> None:
     ecavg, other = runs / "several" / "ecavg-0", tmp_path / "other"
     rewritten(ecavg, other, lambda result: replace(result, classes=[f"c{k}" for k in range(10)]))
     damaged = rewritten(ecavg, tmp_path / "damaged", lambda result: replace(result, classes=["a", "b"]))
@@ -161,7 +161,7 @@ def test_what_cannot_be_reported_is_one_line(runs: Path, tmp_path: Path) -> None
         assert not (tmp_path / "page.html").exists()
 
 
-def test_a_place_that_cannot_be_written_is_one_line(runs: Path, tmp_path: Path) -> None:
+def test_an_unwritable_page_gives_a_one_line_error(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunFolderError, match="Not a directory") as error:
         write_report([runs / "ecavg"], tmp_path / "file" / "page.html")

@@ -1,4 +1,4 @@
-"""A run as JSON lines, for programs that watch it. docs/experiments.md lists the keys."""
+"""Print a run's events as JSON lines, for other programs. docs/experiments.md documents the keys."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sheaf.runtime.result import Row
 
 
 class JsonLines:
-    """Writes a line for each event, at once.
+    """An observer that writes one line per event, without buffering.
 
     Args:
-        out: where they go.
-        run: the folder of the run that they are of.
+        out: the stream.
+        run: the run's folder, a key of every line.
     """
 
     def __init__(self, out: TextIO, run: Path) -> None:
@@ -34,39 +34,39 @@ class JsonLines:
     def __exit__(self, *error: object) -> None:
         self.write("ended", error=error[0].__name__ if isinstance(error[0], type) else None)
 
-    def write(self, event: str, **said: Any) -> None:
-        """One line."""
-        line = {"event": event, "run": str(self._run), "time": round(time.time(), 3), **said}
+    def write(self, event: str, **fields: Any) -> None:
+        """Write a line with the event, the run, the time and these fields."""
+        line = {"event": event, "run": str(self._run), "time": round(time.time(), 3), **fields}
         print(json.dumps(line, allow_nan=False), file=self._out, flush=True)
 
     def note(self, text: str) -> None:
-        """``note``."""
+        """Write a ``note`` event."""
         self.write("note", text=text)
 
     def began(self, kind: str, sites: Sequence[str]) -> None:
-        """``began``."""
+        """Write a ``began`` event."""
         self.write("began", kind=kind, sites=list(sites))
 
     def step(self, site: str, done: int, steps: int, loss: float, examples: int) -> None:
-        """``step``, of each site once a second and at its end."""
+        """Write a ``step`` event, at most one per site and second, and one for the last step."""
         if self._axis.step(site, done, steps):
             finite = loss if math.isfinite(loss) else None
             self.write("step", site=site, step=done, steps=steps, loss=finite, examples=examples)
 
     def answered(self, site: str) -> None:
-        """``answered``."""
+        """Write an ``answered`` event."""
         self.write("answered", site=site)
 
     def absent(self, site: str, why: str) -> None:
-        """As what is refused."""
+        """Write a ``refused`` event."""
         self.refused(site, why)
 
     def refused(self, site: str, why: str) -> None:
-        """``refused``."""
+        """Write a ``refused`` event."""
         self.write("refused", site=site, why=why)
 
     def row(self, row: Row) -> None:
-        """``measured``."""
-        figures = asdict(row)
-        del figures["confusion"]  # of 100 classes it is 10,000 numbers; result.json has it
-        self.write("measured", **figures)
+        """Write a ``measured`` event."""
+        fields = asdict(row)
+        del fields["confusion"]  # 10,000 numbers for 100 classes; result.json contains it
+        self.write("measured", **fields)

@@ -1,6 +1,6 @@
-"""A run in MLflow: its settings as parameters, losses and accuracies as metrics.
+"""Log a run to MLflow: settings as parameters, losses and accuracies as metrics.
 
-A server that goes away in mid-run costs the record and not the run.
+If the server fails during the run, the run continues without MLflow.
 """
 
 from __future__ import annotations
@@ -25,42 +25,45 @@ from sheaf.runtime.result import Row
 logger = logging.getLogger("sheaf")
 
 EXPERIMENT = "sheaf"
-"""The MLflow experiment that runs are filed under."""
+"""Name of the MLflow experiment that contains the runs."""
 
-ID = "mlflow.json"
-"""Where a run's folder says which MLflow run it is, so that a resumed one goes on in the same."""
+ID_FILE = "mlflow.json"
+"""File in the run's folder with the MLflow run's id. A resumed run continues that MLflow run."""
 
 
 class MLflow:
-    """``loss/SITE`` over training steps, ``accuracy/SITE`` and ``accuracy_all/SITE`` over measurements.
+    """An observer that logs to MLflow.
+
+    Metrics are ``loss/SITE`` over training steps, and ``accuracy/SITE`` and ``accuracy_all/SITE`` over
+    measurements.
 
     Args:
-        uri: of the tracking server or store, such as ``http://host:5000`` or ``sqlite:///mlflow.db``.
-        folder: the run's.
+        uri: the tracking server or store, such as ``http://host:5000`` or ``sqlite:///mlflow.db``.
+        folder: the run's folder.
 
     Raises:
         MissingExtraError: MLflow is not installed.
     """
 
     def __init__(self, uri: str, folder: Path) -> None:
-        # Read as MLflow is imported: it is to tell nobody else of the run, and not to try for minutes.
+        # MLflow reads these on import. They disable telemetry and limit retries, which can take minutes.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        with _unheard():
+        with _quiet():
             self._library = extra("mlflow", "mlflow")
         self._uri = uri
         self._folder = folder
         self._axis = Axis()
-        self._waiting: list[Any] = []
+        self._pending: list[Any] = []
         self._lost = False
 
     def __enter__(self) -> MLflow:
-        with _unheard():
+        with _quiet():
             try:
                 self._client = self._library.MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
-                self._run = self._started()
-            except Exception as error:  # of the store's, the network's or MLflow's own
+                self._run = self._run_id()
+            except Exception as error:  # any exception, from the store, the network or MLflow
                 raise SheafError(f"--mlflow {self._uri} cannot be written to: {first_line(error)}") from error
         return self
 
@@ -71,43 +74,43 @@ class MLflow:
         self._try(lambda: self._client.set_terminated(self._run, status))
 
     def note(self, text: str) -> None:
-        """A tag."""
+        """Set the tag ``note``."""
         self._try(lambda: self._client.set_tag(self._run, "note", text))
 
     def began(self, kind: str, sites: Sequence[str]) -> None:
-        """Steps go on from where the sites are."""
+        """Send pending metrics; the sites' next steps follow those of earlier calls."""
         self._send()
         self._axis.began(sites)
 
     def step(self, site: str, done: int, steps: int, loss: float, examples: int) -> None:
-        """A point of ``loss/SITE``."""
+        """Log a point of ``loss/SITE``."""
         if at := self._axis.step(site, done, steps):
             self._point(f"loss/{site}", loss, at)
-            if len(self._waiting) >= 100 or done == steps:
+            if len(self._pending) >= 100 or done == steps:
                 self._send()
 
     def answered(self, site: str) -> None:
-        """Nothing to write."""
+        """Log nothing."""
 
     def absent(self, site: str, why: str) -> None:
-        """As what is refused."""
+        """Set the tag ``refused/SITE``."""
         self.refused(site, why)
 
     def refused(self, site: str, why: str) -> None:
-        """A tag."""
+        """Set the tag ``refused/SITE``."""
         self._try(lambda: self._client.set_tag(self._run, f"refused/{site}", why))
 
     def row(self, row: Row) -> None:
-        """A point of the accuracies."""
+        """Log a point of each accuracy."""
         if at := self._axis.row(row.site):
             self._point(f"accuracy/{row.site}", row.accuracy, at)
             self._point(f"accuracy_all/{row.site}", row.accuracy_all, at)
 
-    def _started(self) -> str:
-        """The id of the MLflow run: the one that the folder names, or a new one."""
-        place = self._folder / ID
-        if place.exists():
-            run: str = json.loads(place.read_text())["run_id"]
+    def _run_id(self) -> str:
+        """Return the id of the MLflow run: the one in the run's folder, or a new one."""
+        id_file = self._folder / ID_FILE
+        if id_file.exists():
+            run: str = json.loads(id_file.read_text())["run_id"]
             latest = self._client.get_run(run).data.metrics
             last: dict[str, dict[str, int]] = {"loss": {}, "accuracy": {}, "accuracy_all": {}}
             for key in latest:
@@ -116,49 +119,49 @@ class MLflow:
             self._axis = Axis(last["loss"], last["accuracy_all"])
             self._client.update_run(run, "RUNNING")
             return run
-        there = self._client.get_experiment_by_name(EXPERIMENT)
-        filed = there.experiment_id if there else self._client.create_experiment(EXPERIMENT)
-        run = self._client.create_run(filed, run_name=self._folder.resolve().name).info.run_id
+        experiment = self._client.get_experiment_by_name(EXPERIMENT)
+        experiment_id = experiment.experiment_id if experiment else self._client.create_experiment(EXPERIMENT)
+        run = self._client.create_run(experiment_id, run_name=self._folder.resolve().name).info.run_id
         table = toml.loads((self._folder / "experiment.toml").read_text(encoding="utf-8"))
         entities = self._library.entities
-        params = [entities.Param(key, str(value)[:6000]) for key, value in _flat(table)]
-        for start in range(0, len(params), 100):  # as many as one request may hold
+        params = [entities.Param(key, str(value)[:6000]) for key, value in _flatten(table)]
+        for start in range(0, len(params), 100):  # MLflow's limit per request
             self._client.log_batch(run, params=params[start : start + 100])
-        place.write_text(json.dumps({"uri": self._uri, "run_id": run}))
+        id_file.write_text(json.dumps({"uri": self._uri, "run_id": run}))
         return run
 
     def _point(self, key: str, value: float, at: int) -> None:
-        self._waiting.append(self._library.entities.Metric(key, value, int(time.time() * 1000), at))
+        self._pending.append(self._library.entities.Metric(key, value, int(time.time() * 1000), at))
 
     def _send(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for start in range(0, len(waiting), 1000):  # as many as one request may hold
-            self._try(partial(self._client.log_batch, self._run, metrics=waiting[start : start + 1000]))
+        pending, self._pending = self._pending, []
+        for start in range(0, len(pending), 1000):  # MLflow's limit per request
+            self._try(partial(self._client.log_batch, self._run, metrics=pending[start : start + 1000]))
 
     def _try(self, call: Callable[[], object]) -> None:
         if self._lost:
             return
         try:
-            with _unheard():
+            with _quiet():
                 call()
-        except Exception as error:  # the store's, the network's or MLflow's own: the run matters more
+        except Exception as error:  # any exception, from the store, the network or MLflow
             self._lost = True
             reason = first_line(error)
-            logger.warning("MLflow at %s is lost, the run goes on without it: %s", self._uri, reason)
+            logger.warning("MLflow at %s failed, the run continues without it: %s", self._uri, reason)
 
 
-def _flat(table: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """``method.pretrain.epochs`` -> 5, for every setting."""
+def _flatten(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) of every setting: ``("method.pretrain.epochs", 5)``."""
     for key, value in table.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{above}{key}.")
+            yield from _flatten(value, f"{prefix}{key}.")
         else:
-            yield f"{above}{key}", value
+            yield f"{prefix}{key}", value
 
 
 @contextmanager
-def _unheard() -> Iterator[None]:
-    """Keeps what MLflow's own libraries are warned of from the user, who can do nothing about it."""
+def _quiet() -> Iterator[None]:
+    """Suppress warnings of MLflow's own dependencies."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

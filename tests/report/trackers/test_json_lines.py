@@ -1,4 +1,4 @@
-"""--json: standard output carries JSON lines and nothing else, and the documents name every key."""
+"""--json: standard output contains only JSON lines, and the documents describe every key."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
 
 Here = Callable[..., int]
-CudaGraphFunction = pytest.CaptureFixture[str]
+Capsys = pytest.CaptureFixture[str]
 
 
-def test_a_comparison_as_json_lines(here: Here, capsys: CudaGraphFunction) -> None:
+def test_a_comparison_as_json_lines(here: Here, capsys: Capsys) -> None:
     assert here("compare", *SETS, "--methods", "ecavg,local", "--out", "c", "--json") == 0
     said = events(capsys.readouterr().out)
     assert {one["run"] for one in said} == {"c", "c/ecavg-0", "c/local-0"}
@@ -79,7 +79,7 @@ def test_a_comparison_as_json_lines(here: Here, capsys: CudaGraphFunction) -> No
     assert [method["method"] for method in said[-1]["methods"]] == ["ecavg", "local"]
 
 
-def test_a_run_that_fails_says_so_and_the_mistake_is_on_stderr(here: Here, capsys: CudaGraphFunction) -> None:
+def test_a_failed_run_ends_with_its_error_and_a_message_on_stderr(here: Here, capsys: Capsys) -> None:
     assert here("run", *SETS, "--out", "r", "--json", "--set", "method.pretrain.lr=1e30") == 2
     told = capsys.readouterr()
     said = events(told.out)
@@ -88,7 +88,7 @@ def test_a_run_that_fails_says_so_and_the_mistake_is_on_stderr(here: Here, capsy
     assert told.err.startswith("sheaf: ")
 
 
-def test_quiet_prints_the_folder_alone(here: Here, capsys: CudaGraphFunction, tmp_path: Path) -> None:
+def test_quiet_prints_only_the_folder(here: Here, capsys: Capsys, tmp_path: Path) -> None:
     assert here("run", *SETS, "-q") == 0
     told = capsys.readouterr()
     assert told.err == ""

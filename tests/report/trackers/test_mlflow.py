@@ -1,4 +1,4 @@
-"""MLflow's own client finds settings, losses and accuracies; a store that goes away costs no run."""
+"""MLflow's client reads settings, losses and accuracies; a run survives the failure of the store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Ask = Callable[[Callable[[Any], Any]], Any]
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with its tables, made once: that takes MLflow a second."""
+    """An empty store, created once as this takes a second."""
     file = tmp_path_factory.mktemp("mlflow") / "empty.db"
     ask_store(f"sqlite:///{file}", lambda client: client.search_experiments())
     return file
@@ -37,7 +37,7 @@ def uri(empty: Path, tmp_path: Path) -> str:
 
 
 def ask_store(uri: str, question: Callable[[Any], Any]) -> Any:
-    """What MLflow's client says, its libraries' warnings aside."""
+    """Return the answer of MLflow's client; suppress its dependencies' warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import mlflow
@@ -56,7 +56,7 @@ def only_run(uri: str) -> Any:
     return run
 
 
-def test_what_is_written(quick: Experiment, uri: str, tmp_path: Path) -> None:
+def test_settings_losses_and_accuracies_are_logged(quick: Experiment, uri: str, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     result = runs.run(quick, out=folder, observer=MLflow(uri, folder))
     run = only_run(uri)
@@ -85,7 +85,7 @@ class Unplugged(NullObserver):
             self._then()
 
 
-def test_a_resumed_run_goes_on_in_the_same_run(quick: Experiment, uri: str, tmp_path: Path) -> None:
+def test_a_resumed_run_continues_its_mlflow_run(quick: Experiment, uri: str, tmp_path: Path) -> None:
     folder = tmp_path / "run"
 
     def stop() -> None:
@@ -104,19 +104,17 @@ def test_a_resumed_run_goes_on_in_the_same_run(quick: Experiment, uri: str, tmp_
     assert steps == sorted(set(steps))
 
 
-def test_a_store_that_goes_away_costs_no_run(quick: Experiment, uri: str, tmp_path: Path) -> None:
+def test_a_run_survives_the_failure_of_the_store(quick: Experiment, uri: str, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     gone = Unplugged(lambda: (tmp_path / "mlflow.db").write_bytes(b"gone"))
     result = runs.run(quick, out=folder, observer=Observers([MLflow(uri, folder), gone]))
     assert len(result.rows) == 9
     log = (folder / "log.txt").read_text()
-    assert log.count("is lost, the run goes on without it") == 1
+    assert log.count("failed, the run continues without it") == 1
 
 
 @pytest.mark.parametrize("bad", ["nonsense://x", "sqlite:////proc/no/x.db"])
-def test_a_store_that_is_not_there_stops_the_run_before_it_begins(
-    bad: str, quick: Experiment, tmp_path: Path
-) -> None:
+def test_an_unreachable_store_is_refused_before_the_run(bad: str, quick: Experiment, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with pytest.raises(SheafError, match="cannot be written to") as error:
         runs.run(quick, out=folder, observer=MLflow(bad, folder))
@@ -124,9 +122,7 @@ def test_a_store_that_is_not_there_stops_the_run_before_it_begins(
     assert not folder.exists()
 
 
-def test_without_mlflow_one_line_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_mlflow_the_error_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(SheafError, match=r"pip install .*'mlflow-skinny>=") as error:
         MLflow("sqlite:///x.db", tmp_path)

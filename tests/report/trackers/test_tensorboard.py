@@ -1,4 +1,4 @@
-"""TensorBoard's own reader finds every loss and accuracy, once, in a run that was stopped too."""
+"""TensorBoard's reader finds every loss and accuracy once, also after a run was resumed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read(folder: Path) -> EventAccumulator:
     return found
 
 
-def test_what_is_written(quick: Experiment, tmp_path: Path) -> None:
+def test_losses_and_accuracies_are_written(quick: Experiment, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     result = runs.run(quick, out=folder, observer=TensorBoard(folder))
     found = read(folder)
@@ -57,7 +57,7 @@ class Unplugged(NullObserver):
             raise ZeroDivisionError
 
 
-def test_a_resumed_run_goes_on_in_the_same_curves(quick: Experiment, tmp_path: Path) -> None:
+def test_a_resumed_run_continues_its_curves(quick: Experiment, tmp_path: Path) -> None:
     folder, whole = tmp_path / "run", tmp_path / "whole"
     runs.run(quick, out=whole, observer=TensorBoard(whole))
     with pytest.raises(ZeroDivisionError):
@@ -72,7 +72,7 @@ def test_a_resumed_run_goes_on_in_the_same_curves(quick: Experiment, tmp_path: P
             assert (got[-1].step, got[-1].value) == (wanted[-1].step, wanted[-1].value)
 
 
-def test_without_tensorboard_one_line_says_what_to_install(
+def test_without_tensorboard_the_error_names_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
