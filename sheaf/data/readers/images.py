@@ -59,6 +59,7 @@ def describe_image(shape: tuple[int, ...]) -> str:
 
 
 def _grey_or_colour(image: Image.Image) -> Image.Image:
+    """Convert an image to 8-bit grey (mode L) or colour (mode RGB)."""
     if image.mode in ("L", "RGB"):
         image.load()
         return image
