@@ -132,7 +132,7 @@ def resume(folder: Path, *, data: Path | None = None, observer: Observer | None 
 
     def prepare_again() -> Prepared:
         root = data
-        if root is None and (told := command_of(folder).get("data")):
+        if root is None and (told := read_command(folder).get("data")):
             root = Path(told)
         return prepare(load_experiment(folder / "experiment.toml"), root)
 
@@ -156,11 +156,11 @@ def go_on(
         return _execute(prepare_again(), folder, observer, engine)
 
 
-def command_of(folder: Path) -> dict[str, Any]:
-    """What the run in ``folder`` was started with.
+def read_command(folder: Path) -> dict[str, Any]:
+    """Read ``command.json``: the options with which the run in ``folder`` was started.
 
     Raises:
-        RunFolderError: that cannot be read.
+        RunFolderError: the file is missing or damaged.
     """
     path = folder / "command.json"
     try:

@@ -90,7 +90,7 @@ def resume(
     Raises:
         RunFolderError: there is no run on a fleet in this folder, or it is damaged.
     """
-    command = runs.command_of(folder)
+    command = runs.read_command(folder)
     if "counts" not in command:
         raise RunFolderError(f"{folder} holds no run on a fleet; go on with: sheaf run --resume {folder}")
     check_installed()

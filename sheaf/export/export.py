@@ -16,7 +16,7 @@ from sheaf.core.seeds import generator
 from sheaf.core.types import CLOUD
 from sheaf.data.load import load_dataset
 from sheaf.experiments.config import load_experiment
-from sheaf.experiments.run import command_of
+from sheaf.experiments.run import read_command
 from sheaf.export.model_file import format_module, load_model
 from sheaf.export.trained_model import build_trained, read_card, weights_file
 from sheaf.models.card import Card
@@ -132,7 +132,7 @@ def _test_inputs(run: Path, card: Card, data: Path | None) -> tuple[Tensor, str]
         settings = load_experiment(run / "experiment.toml").data
         count = min(settings.limit_test or MIN_EXAMPLES, max(len(card.classes), MIN_EXAMPLES))
         few = replace(settings, limit=len(card.classes), limit_test=count)
-        root = data or command_of(run)["data"]
+        root = data or read_command(run)["data"]
         samples = load_dataset(few, Path(root) if root else None).test
         inputs = samples.inputs[samples.positions]
         if inputs.shape[1:] == card.in_shape and inputs.dtype == card.dtype:
