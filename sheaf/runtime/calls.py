@@ -1,4 +1,4 @@
-"""Every call of a run: numbered, seeded, journaled, and its cost booked."""
+"""The calls of a run: tasks for several sites at once, numbered, seeded, journaled and booked."""
 
 from __future__ import annotations
 
@@ -21,14 +21,18 @@ logger = logging.getLogger("sheaf")
 
 
 class Calls:
-    """Every call of a run, in order.
+    """The calls of one run, in order.
 
     Args:
         seed: the run's seed.
-        journal: where answers are kept.
-        ledger: where their cost is booked.
-        observer: told of each call as it is made and answered.
-        trained: told of each call that trained: its number, and what was answered.
+        journal: stores the answers.
+        ledger: books their costs.
+        observer: receives the events of each call.
+        trained: called with the number and the answers of each call that trained.
+
+    Attributes:
+        count: number of the latest call, 0 before the first.
+        refused: absences and refused answers, in order.
     """
 
     def __init__(
@@ -51,21 +55,24 @@ class Calls:
         self,
         fleet: Fleet,
         kind: TaskKind,
-        what: Mapping[str, Mapping[str, Any]],
+        fields: Mapping[str, Mapping[str, Any]],
         counted: bool = True,
         quorum: float = 1.0,
     ) -> list[Update]:
-        """Asks the sites named in ``what`` and returns the answers in the order of the fleet's names.
+        """Send a task to each site in ``fields`` and return the answers in the order of the fleet's names.
 
-        A site that did not answer is refused by name, and the call goes on with the rest.
+        An absent site is added to ``refused``, and the call continues without it.
 
         Args:
-            what: site -> what its ``Task`` says beyond kind, call and seed.
-            counted: whether the cost is booked; not where the call serves a comparison or the record.
-            quorum: the share of the sites that must answer.
+            fleet: the sites.
+            kind: the kind of task.
+            fields: site -> the fields of its ``Task`` besides kind, call and seed.
+            counted: book the costs. False for a call that serves only a comparison or the record.
+            quorum: the fraction of the sites that must answer.
 
         Raises:
-            QuorumError: fewer answered. Who was absent is then forgotten: a run that is resumed asks again.
+            QuorumError: too few sites answered. Absences of this call are not journaled, so a resumed run
+                asks these sites again.
         """
         self.count += 1
         tasks = {
@@ -73,20 +80,20 @@ class Calls:
                 kind=kind,
                 call=self.count,
                 seed=seed_for(self._seed, "call", self.count, site),
-                **what[site],
+                **fields[site],
             )
             for site in fleet.names()
-            if site in what
+            if site in fields
         }
         answers = {site: self._journal.result(site, task) for site, task in tasks.items()}
-        settled = {site for site, answer in answers.items() if answer is not None}
+        journaled = {site for site, answer in answers.items() if answer is not None}
         logger.info("call %d: %s, %d sites", self.count, kind, len(tasks))
-        open_tasks = {site: task for site, task in tasks.items() if site not in settled}
+        open_tasks = {site: task for site, task in tasks.items() if site not in journaled}
         if open_tasks:
             self._observer.began(kind, tuple(open_tasks))
         for answer in fleet.run(open_tasks, tasks):
             if answer.site not in open_tasks or answers[answer.site] is not None:
-                self.refuse(answer.site, "it answered what it was not asked")
+                self.refuse(answer.site, "it answered a task that it was not given")
             elif isinstance(answer, Absence):
                 answers[answer.site] = answer
                 self._observer.absent(answer.site, answer.why)
@@ -103,10 +110,10 @@ class Calls:
             self._observer.absent(site, absent[-1].why)
         check_quorum(len(tasks) - len(absent), len(tasks), quorum, f"answered a {kind} call", absent)
         for absence in absent:
-            if absence.site not in settled:
+            if absence.site not in journaled:
                 self._journal.record_absence(tasks[absence.site], absence)
             self._note(absence.site, absence.why)
-        if any(_goes_by_what_is_there(task) for task in open_tasks.values()):
+        if not all(_is_repeatable(task) for task in open_tasks.values()):
             self._journal.settle()
         updates = [answer for answer in answers.values() if isinstance(answer, Update)]
         if counted:
@@ -117,15 +124,15 @@ class Calls:
         return updates
 
     def draws(self, purpose: str) -> torch.Generator:
-        """For what a method draws before its next call; resumed, it draws the same."""
+        """Return a generator for draws before the next call. A resumed run draws the same."""
         return generator(self.seed(purpose))
 
     def seed(self, *purpose: str) -> int:
-        """For the same."""
+        """Return a seed for draws before the next call."""
         return seed_for(self._seed, *purpose, self.count)
 
     def refuse(self, site: str, why: str) -> None:
-        """Notes that a site's answer to the latest call is left out."""
+        """Discard a site's answer to the latest call."""
         self._note(site, why)
         self._observer.refused(site, why)
 
@@ -134,25 +141,33 @@ class Calls:
         self.refused.append(Refusal(call=self.count, site=site, why=why))
 
 
-def _goes_by_what_is_there(task: Task) -> bool:
-    """Whether an answer rests on what its site holds or was lent, which the next call may change.
+def _is_repeatable(task: Task) -> bool:
+    """Return whether an answer depends only on the task and the site's own data.
 
-    One that rests on what the task brought and on the site's own data can be had again at any time.
+    Other answers depend on the model or the samples that the site stores, which the next call may change.
     """
-    alone = task.kind in ("train", "adopt", "evaluate") and task.blob is not None
-    return not alone or (task.cut is not None and task.cut.other)
+    brings_model = task.kind in ("train", "adopt", "evaluate") and task.blob is not None
+    uses_lent_samples = task.cut is not None and task.cut.other
+    return brings_model and not uses_lent_samples
 
 
-def check_quorum(there: int, asked: int, quorum: float, did: str, absent: Sequence[Absence]) -> None:
-    """Raises where fewer than ``quorum`` of the sites that were ``asked`` did what they were to do.
+def check_quorum(count: int, total: int, quorum: float, action: str, absences: Sequence[Absence]) -> None:
+    """Check that at least the fraction ``quorum`` of the asked sites, and at least one, did their task.
+
+    Args:
+        count: the sites that did.
+        total: the sites that were asked.
+        quorum: the fraction that must.
+        action: what the sites did, for the message, such as "answered a train call".
+        absences: the other sites.
 
     Raises:
-        QuorumError: says who did not, and why.
+        QuorumError: too few did; the message gives the reason for each.
     """
-    needed = max(1, math.ceil(quorum * asked))
-    if there < needed:
-        reasons = "; ".join(f"{absence.site}: {absence.why}" for absence in absent)
+    needed = max(1, math.ceil(quorum * total))
+    if count < needed:
+        reasons = "; ".join(f"{absence.site}: {absence.why}" for absence in absences)
         raise QuorumError(
-            f"{there} of {asked} edges {did}, fleet.quorum asks for {needed}"
-            + (f" ({reasons})" if reasons else "")
+            f"{count} of {total} edges {action}, but fleet.quorum = {quorum:g} needs {needed}; "
+            "resume the run when more edges are available" + (f" ({reasons})" if reasons else "")
         )

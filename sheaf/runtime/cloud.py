@@ -1,4 +1,4 @@
-"""The cloud, as a method sees it."""
+"""The cloud's interface for methods."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from sheaf.runtime.worker import Worker
 
 
 class Cloud:
-    """The cloud, as a method sees it: one Worker over the pool of samples that the edges shared."""
+    """The cloud: a worker that trains on the samples that the edges shared.
+
+    Args:
+        calls: the run's calls.
+        worker: the cloud's worker.
+        fleet: a fleet of only this worker.
+    """
 
     def __init__(self, calls: Calls, worker: Worker, fleet: Fleet) -> None:
         self._calls = calls
@@ -26,52 +32,57 @@ class Cloud:
         self._fleet = fleet
 
     def pool(self, shared: Sequence[Update]) -> Samples:
-        """Makes the shared samples the data that the cloud trains on, in the order of the edges.
+        """Make the shared samples the cloud's training data, in the order of the edges, and return them.
 
         Raises:
-            DataError: there are none.
+            DataError: no edge shared any.
         """
         parts = [decode_samples(update.blob) for update in shared if update.blob is not None]
         if not parts:
-            raise DataError("no edge shared anything for the cloud to train on")
+            raise DataError("no edge shared samples, so the cloud has nothing to train on")
         pooled = Samples.concat(parts)
         self._worker.pool(pooled)
         return pooled
 
     def train(self, theta: Params, recipe: Recipe, *, counted: bool = True) -> Params:
-        """Trains ``theta`` on the pool by ``recipe``. ``counted`` is off where it serves a comparison only.
+        """Train ``theta`` on the pool and return the result.
+
+        Args:
+            theta: the start parameters.
+            recipe: how to train.
+            counted: book the cost. False for training that serves only a comparison.
 
         Raises:
-            TrainingError: what came out is not finite.
+            TrainingError: the result is not finite.
         """
-        return self._changed("train", theta, counted, recipe=recipe)
+        return self._call("train", theta, counted, recipe=recipe)
 
     def restat(self, theta: Params) -> Params:
-        """Estimates the batch-norm statistics of ``theta`` anew, on the pool.
+        """Re-estimate the batch-norm statistics of ``theta`` on the pool.
 
         Raises:
-            TrainingError: what came out is not finite.
+            TrainingError: the result is not finite.
         """
-        return self._changed("restat", theta)
+        return self._call("restat", theta)
 
     def refit(self, theta: Params, how: Recipe | Ridge) -> Params:
-        """Fits the classifier of ``theta`` alone, on the features that the rest gives of the pool.
+        """Fit only the classifier of ``theta``, on the pool's features, by gradient descent or regression.
 
         Raises:
-            TrainingError: what came out is not finite.
+            TrainingError: the result is not finite.
         """
         if isinstance(how, Ridge):
-            return self._changed("refit", theta, ridge=how)
-        return self._changed("refit", theta, recipe=how)
+            return self._call("refit", theta, ridge=how)
+        return self._call("refit", theta, recipe=how)
 
     def evaluate(self, theta: Params) -> list[Update]:
-        """Measures ``theta`` on the test data of all classes."""
+        """Measure ``theta`` on the test data of all classes. The cost is not booked."""
         return self._calls.ask(self._fleet, "evaluate", {CLOUD: {"blob": Blob.of(theta)}}, counted=False)
 
-    def _changed(self, kind: TaskKind, theta: Params, counted: bool = True, **settings: Any) -> Params:
-        what = {CLOUD: {"blob": Blob.of(theta), **settings}}
-        (update,) = self._calls.ask(self._fleet, kind, what, counted)
-        changed = update.params
-        if why := misfit(theta, changed):
-            raise TrainingError(f"the cloud's {kind} went wrong: {why}; a smaller learning rate may help")
-        return changed
+    def _call(self, kind: TaskKind, theta: Params, counted: bool = True, **settings: Any) -> Params:
+        fields = {CLOUD: {"blob": Blob.of(theta), **settings}}
+        (update,) = self._calls.ask(self._fleet, kind, fields, counted)
+        params = update.params
+        if why := misfit(theta, params):
+            raise TrainingError(f"the cloud's {kind} failed: {why}; try a smaller learning rate")
+        return params

@@ -1,4 +1,4 @@
-"""The edges, as a method sees them."""
+"""The edges' interface for methods."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from sheaf.training.network import Network
 
 
 class Edges:
-    """The edges, as a method sees them.
+    """The edges of a run. Each holds the global model or a sub-model.
 
     Args:
         calls: the run's calls.
-        fleet: where the edges are.
-        network: the global model, for what can be cut of it.
-        needs: what each edge has to tell apart and can carry, in the order of the fleet's names.
-        quorum: the share of the edges whose answer a call needs.
-        drawn: start weights by a seed.
+        fleet: the edges.
+        network: the global model.
+        needs: the classes and the width of each edge, in the order of the fleet's names.
+        quorum: the fraction of the edges that must answer a call.
+        drawn: function that returns start parameters for a seed.
     """
 
     def __init__(
@@ -54,15 +54,19 @@ class Edges:
         self._drawn = drawn
         self._theta: Params | None = None
         self._cuts: dict[str, Cut] = {}
-        self._behind: set[str] = set()  # edges that do not hold the model which they were last given
+        self._behind: set[str] = set()  # edges that missed the model which they should hold
 
     def cut(self, scheme: Scheme, round: int = 0) -> dict[str, Cut]:
-        """Each edge's cut by a scheme (``cuts/``) in one round, counted from 0.
+        """Return each edge's cut.
+
+        Args:
+            scheme: a cut scheme (``submodels/schemes/``).
+            round: number of the round, from 0.
 
         Raises:
-            CutError: the model cannot be cut so.
+            CutError: the scheme cannot cut the model for these edges.
         """
-        known = [site for site in self.needs if site.classes]  # an edge that has never been there has none
+        known = [site for site in self.needs if site.classes]  # an edge that was never online has no classes
         return scheme(self._network.structure, known, round)
 
     def train(
@@ -77,73 +81,77 @@ class Edges:
         reply: bool = True,
         statistic: Statistic | None = None,
     ) -> list[Update]:
-        """Each edge trains ``theta`` (None: what it holds) by ``recipe``, and holds the result.
+        """Train the edges' models; each edge holds its result.
 
         Args:
-            theta: the global model; an edge with a cut gets its part of it.
-            cuts: edge -> what it holds from now on; None is the whole model. Only with ``theta``.
-            own_start: each edge begins with weights that are drawn for it instead. Only without cuts.
-            outliers: see ``Task``.
-            only: the edges that are asked; all by default.
-            reply: whether the result is sent back. It is then usable: an update that is not finite or not of
-                the model's shape is refused by name.
-            statistic: what the answers carry beside the parameters, for the merge; see ``statistic_of``.
+            theta: the global model from which each edge gets its sub-model; None continues from the held one.
+            recipe: how to train.
+            cuts: edge -> its cut from now on; None is the whole model for all. Needs ``theta``.
+            own_start: start each edge from parameters drawn for it instead. Needs ``theta`` without cuts.
+            outliers: synthetic examples per training example; see ``Task``.
+            only: names of the edges to train; all by default.
+            reply: return the results. Updates with another shape than the model or values that are not finite
+                are refused.
+            statistic: a statistic for the merge that the updates carry; see ``statistic_of``.
+
+        Returns:
+            The usable updates; without ``reply``, updates without parameters.
 
         Raises:
-            QuorumError: too few answers were usable.
+            QuorumError: too few updates are usable.
         """
         if own_start and (theta is None or cuts is not None):
-            raise ValueError("own start weights are of the whole model, and for a start")
+            raise ValueError("own_start needs theta and no cuts")
         if theta is not None:
             self._theta, self._cuts = theta, dict(cuts or {})
         elif cuts is not None:
-            raise ValueError("an edge that goes on from what it holds keeps its cut")
-        asked = {"recipe": recipe, "outliers": outliers, "reply": reply, "statistic": statistic}
-        what = self._what(theta, only, **asked)
+            raise ValueError("cuts need theta: an edge that continues keeps its cut")
+        settings = {"recipe": recipe, "outliers": outliers, "reply": reply, "statistic": statistic}
+        fields = self._fields(theta, only, **settings)
         if own_start:
-            for site, of_site in what.items():
-                of_site["blob"] = Blob.of(self._drawn(self._calls.seed("start", site)))
-        updates = self._ask("train", what)
-        return self._usable(updates, len(what), statistic) if reply else updates
+            for site in fields:
+                fields[site]["blob"] = Blob.of(self._drawn(self._calls.seed("start", site)))
+        updates = self._ask("train", fields)
+        return self._usable(updates, len(fields), statistic) if reply else updates
 
     def merge(self, merge: Merge, theta: Params, updates: Sequence[Update]) -> Params:
-        """What usable updates of the whole model come to by a merge (``merges/``)."""
+        """Merge usable updates of the whole model by a rule (``merges/rules/``)."""
         return merge(theta, updates, self._network)
 
-    def sample(self, among: Sequence[str], share: float) -> list[str]:
-        """A share of these edges, at least one, drawn anew before each call; in the order of the fleet."""
-        count = max(1, round(share * len(among)))
-        chosen = torch.randperm(len(among), generator=self._calls.draws("sample"))[:count]
-        return [among[at] for at in chosen.sort().values.tolist()]
+    def sample(self, among: Sequence[str], fraction: float) -> list[str]:
+        """Draw a fraction of these edges, at least one, in their order. The draw differs after each call."""
+        count = max(1, round(fraction * len(among)))
+        indices = torch.randperm(len(among), generator=self._calls.draws("sample"))[:count]
+        return [among[index] for index in indices.sort().values.tolist()]
 
     def adopt(self, theta: Params, cuts: Mapping[str, Cut] | None = None) -> None:
-        """Each edge holds ``theta``, or its part of it, from now on."""
+        """Send each edge ``theta``, or its sub-model of it, to hold from now on."""
         self._theta, self._cuts = theta, dict(cuts or {})
-        self._ask("adopt", self._what(theta))
+        self._ask("adopt", self._fields(theta))
 
     def evaluate(self) -> list[Update]:
-        """Each edge measures what it holds on its test data; not counted, as it is no part of a method."""
-        return self._ask("evaluate", self._what(None), counted=False)
+        """Measure each edge's model on its test data. The costs are not booked."""
+        return self._ask("evaluate", self._fields(None), counted=False)
 
     def share(self, share: Share) -> list[Update]:
-        """Each edge sends up so much of its training samples.
+        """Collect training samples from the edges.
 
         Raises:
-            SettingError: they are to be chosen by a model, and the edges hold none yet.
+            SettingError: the selection needs a model, and the edges hold none yet.
         """
         if share.choose == "uncertain" and self._theta is None:
             raise SettingError(
-                "method.share.choose = 'uncertain' goes by the model that an edge holds, and this method has "
-                "the samples sent before there is one; allowed: random, balanced"
+                "method.share.choose = 'uncertain' needs a trained model on the edge, but this method shares "
+                "samples before training; allowed: 'random', 'balanced'"
             )
-        return self._ask("share", self._what(None, share=share))
+        return self._ask("share", self._fields(None, share=share))
 
     def remember(self) -> int:
-        """Each edge sets aside a copy of what it holds; returns the call, for ``choose`` to name it by.
+        """Save a copy of each edge's model and return the number of this call, for ``choose``.
 
-        The two newest copies are kept.
+        Each edge keeps its two newest copies.
         """
-        self._ask("remember", self._what(None))
+        self._ask("remember", self._fields(None))
         return self._calls.count
 
     def choose(
@@ -155,40 +163,43 @@ class Edges:
         statistic: Statistic | None = None,
         reply: bool = False,
     ) -> list[Update]:
-        """Each edge decides on its held-out examples what it holds from now on.
+        """Let each edge mix its remembered and its held model, judged on its held-out examples; see ``Task``.
 
-        That is what it remembered, what it holds, or a mixture of both; see ``Task``. With no ``mixtures``
-        each is rolled back to what it remembered. The answers say which, for ``log``.
+        Without ``mixtures`` each edge returns to its remembered model.
 
         Args:
-            since: what ``remember`` returned.
-            mixtures: the values of a in (1 - a) remembered + a held; 0 is always one.
-            baseline: what an earlier ``remember`` returned, if the choice is to be no less accurate on the
-                held-out examples than that model, where that can be had; ``since`` by default.
-            statistic, reply: whether what was chosen is sent back, and with what; see ``train``.
+            since: the call of ``remember`` that saved the remembered model.
+            mixtures: values of a in (1 - a) x remembered + a x held; 0 is always added.
+            baseline: the call of ``remember`` that saved the model whose held-out accuracy the choice must
+                reach, if the edge still has it; 0 stands for ``since``.
+            statistic: a statistic for the merge that the updates carry.
+            reply: return the chosen models, as in ``train``.
+
+        Returns:
+            The decisions as updates, for ``log``.
 
         Raises:
-            QuorumError: too few answers were usable.
+            QuorumError: too few updates are usable.
         """
-        asked: dict[str, Any] = {"since": since, "mixtures": tuple(mixtures), "baseline": baseline}
-        what = self._what(None, **asked, statistic=statistic, reply=reply)
-        updates = self._ask("choose", what)
-        return self._usable(updates, len(what), statistic) if reply else updates
+        settings: dict[str, Any] = {"since": since, "mixtures": tuple(mixtures), "baseline": baseline}
+        fields = self._fields(None, **settings, statistic=statistic, reply=reply)
+        updates = self._ask("choose", fields)
+        return self._usable(updates, len(fields), statistic) if reply else updates
 
     def lend(self, pool: Samples) -> None:
-        """Each edge gets those of the pooled samples that are of none of its classes."""
-        what = {}
+        """Send each edge the pooled samples whose classes it does not have."""
+        fields = {}
         for site in (site for site in self.needs if site.classes):
             foreign = ~torch.isin(pool.labels, torch.tensor(site.classes))
-            what[site.name] = {"blob": encode_samples(pool.select(foreign))}
-        self._ask("lend", what)
+            fields[site.name] = {"blob": encode_samples(pool.select(foreign))}
+        self._ask("lend", fields)
 
     def collect(self) -> list[Update]:
-        """Each edge sends up what it holds, for the record; not counted."""
-        return self._ask("collect", self._what(None), counted=False)
+        """Return each edge's model, for the record. The costs are not booked."""
+        return self._ask("collect", self._fields(None), counted=False)
 
     def cut_of(self, site: str) -> Cut | None:
-        """What the edge holds of the model; None for all."""
+        """Return the edge's current cut; None for the whole model."""
         return self._cuts.get(site)
 
     def contributions(self, updates: Iterable[Update], *, by_examples: bool) -> Iterator[Contribution]:
@@ -203,25 +214,26 @@ class Edges:
             yield Contribution(update.params, weight, None if cut is None else self._network.submodel(cut))
 
     def _ask(
-        self, kind: TaskKind, what: Mapping[str, Mapping[str, Any]], counted: bool = True
+        self, kind: TaskKind, fields: Mapping[str, Mapping[str, Any]], counted: bool = True
     ) -> list[Update]:
-        """Asks the edges, and notes which of them missed a model that they were to hold."""
-        updates = self._calls.ask(self._fleet, kind, what, counted, self._quorum)
+        """Call the edges, and record which of them missed a new model."""
+        updates = self._calls.ask(self._fleet, kind, fields, counted, self._quorum)
         if kind in ("train", "adopt", "choose"):
-            given = {site for site in what if what[site]["blob"] is not None}
+            given = {site for site in fields if fields[site]["blob"] is not None}
             self._behind = (self._behind | given) - {update.site for update in updates}
         return updates
 
-    def _what(
+    def _fields(
         self, theta: Params | None, only: Sequence[str] | None = None, **settings: Any
     ) -> dict[str, dict[str, Any]]:
-        """Site -> its cut and its part of ``theta``, encoded once for all that hold the same.
+        """Return the task fields of each edge: its cut, its sub-model of ``theta`` and ``settings``.
 
-        An edge that is to go on from what it holds, but missed that, is given it now. One that was absent
-        when cuts were made has none, and is left out.
+        Edges with equal cuts get the same blob, encoded once. If ``theta`` is None, only an edge that missed
+        the model which it should hold gets a blob. An edge that was absent when the cuts were made gets no
+        task.
         """
         blobs: dict[tuple[Cut | None, bool], Blob | None] = {}
-        what = {}
+        fields = {}
         for site in only or self._fleet.names():
             if self._cuts and site not in self._cuts:
                 continue
@@ -229,14 +241,15 @@ class Edges:
             if theta is None and site in self._behind:
                 given = self._theta
             if (cut, given is None) not in blobs:
-                blobs[cut, given is None] = None if given is None else Blob.of(self._part_of(given, cut))
-            what[site] = {"blob": blobs[cut, given is None], "cut": cut, **settings}
-        return what
+                blobs[cut, given is None] = None if given is None else Blob.of(self._take(given, cut))
+            fields[site] = {"blob": blobs[cut, given is None], "cut": cut, **settings}
+        return fields
 
-    def _part_of(self, theta: Params, cut: Cut | None) -> Params:
+    def _take(self, theta: Params, cut: Cut | None) -> Params:
         return theta if cut is None else self._network.submodel(cut).take(theta)
 
-    def _usable(self, updates: Sequence[Update], asked: int, statistic: Statistic | None) -> list[Update]:
+    def _usable(self, updates: Sequence[Update], total: int, statistic: Statistic | None) -> list[Update]:
+        """Return the updates that can be merged, refuse the others, and check the quorum of ``total``."""
         usable, refused = [], []
         for update in updates:
             if why := self._flaw(update, statistic):
@@ -245,15 +258,15 @@ class Edges:
                 refused.append(Absence(update.site, why))
             else:
                 usable.append(update)
-        check_quorum(len(usable), asked, self._quorum, "sent a usable update", refused)
+        check_quorum(len(usable), total, self._quorum, "sent a usable update", refused)
         return usable
 
     def _flaw(self, update: Update, statistic: Statistic | None) -> str | None:
-        """Why an update cannot be used; None where it can."""
-        assert self._theta is not None, "edges answer with a model only after they were given one"
+        """Return why an update cannot be merged, or None if it can."""
+        assert self._theta is not None, "edges send a model only after they got one"
         cut = self._cuts.get(update.site)
         try:
-            why = misfit(self._part_of(self._theta, cut), update.params)
+            why = misfit(self._take(self._theta, cut), update.params)
             if why is None and statistic is not None:
                 why = misfit(blank(self._network.of(cut), statistic.kind), update.statistics)
                 why = why and f"its {statistic.kind} statistic: {why}"
