@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
+from fork_server import start
 from support import QUICK, command
 
 from sheaf.experiments.config import Experiment, load_experiment
@@ -28,13 +30,32 @@ def quick() -> Experiment:
     return load_experiment("ecavg-digits", QUICK)
 
 
-@pytest.fixture
-def sheaf(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs ``sheaf ARGUMENTS`` in a process of its own, in a folder of the test's own."""
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[Path]:
+    """The folder of a ``sheaf`` and a ``python`` that run in forks of one process."""
+    with tempfile.TemporaryDirectory(prefix="sheaf-") as folder, start(Path(folder)) as programs:
+        yield programs
 
-    def run(*arguments: str | Path, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+
+Sheaf = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def sheaf(fork_server: Path, tmp_path: Path) -> Sheaf:
+    """Runs ``sheaf ARGUMENTS`` in a process of its own, in a folder of the test's own."""
+    return runner(fork_server / "sheaf", tmp_path)
+
+
+@pytest.fixture
+def installed_sheaf(tmp_path: Path) -> Sheaf:
+    """The same by the program that is installed."""
+    return runner(Path(command()), tmp_path)
+
+
+def runner(program: Path, folder: Path) -> Sheaf:
+    def run(*arguments: str | Path, cwd: Path = folder) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [command(), *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=300
+            [program, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=300
         )
 
     return run

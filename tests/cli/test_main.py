@@ -19,8 +19,8 @@ Sheaf = Callable[..., "subprocess.CompletedProcess[str]"]
 SETS = [word for change in QUICK for word in ("--set", change)]
 
 
-def test_run_prints_the_tables_and_the_folder(sheaf: Sheaf, tmp_path: Path) -> None:
-    done = sheaf("run", *SETS, "--out", "r")
+def test_run_prints_the_tables_and_the_folder(sheaf: Sheaf, installed_sheaf: Sheaf, tmp_path: Path) -> None:
+    done = installed_sheaf("run", *SETS, "--out", "r")
     assert done.returncode == 0, done.stderr
     for shown in ("before update", "averaged weights", "after retraining", "peak memory", "folder: r"):
         assert shown in done.stdout

@@ -5,31 +5,56 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import command
+from support import command, data_root
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
+NEEDS_DATA = re.compile("mnist|cifar")
+INSTALLED = "quickstart.md"
+"""The document whose commands are the installed programs; the others' run in forks of one server."""
+
+
+def blocks(document: Path) -> Iterator[tuple[str, str]]:
+    """The kind and the content of every fenced block."""
+    yield from FENCE.findall(document.read_text(encoding="utf-8"))
+
+
+def commands(document: Path) -> list[str]:
+    return [line for kind, content in blocks(document) if kind == "sh" for line in content.splitlines()]
+
+
+def needs_data(document: Path) -> bool:
+    return any(map(NEEDS_DATA.search, commands(document)))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_runs(document: Path, tmp_path: Path) -> None:
-    for kind, content in FENCE.findall(document.read_text(encoding="utf-8")):
+def test_runs(document: Path, tmp_path: Path, fork_server: Path) -> None:
+    """All but the commands on data that is downloaded, which the next test runs."""
+    programs = Path(command()).parent if document.name == INSTALLED else fork_server
+    for kind, content in blocks(document):
         if kind == "sh":
             for line in content.splitlines():
-                run(line, tmp_path)
+                if not NEEDS_DATA.search(line):
+                    run(line, tmp_path, programs)
         elif file := re.match(r"# file: (\S+)\n", content):
             (tmp_path / file[1]).write_text(content)
             assert content.count("\n") <= 32, f"{file[1]}: an example takes under 30 lines"
 
 
-def run(line: str, folder: Path) -> None:
-    if re.search("mnist|cifar", line) and "SHEAF_DATA" not in os.environ:
-        return  # what needs a download is tried where the data is
-    path = f"{Path(command()).parent}{os.pathsep}{os.environ['PATH']}"
+@pytest.mark.parametrize("document", list(filter(needs_data, DOCUMENTS)), ids=lambda path: path.name)
+def test_runs_on_real_data(document: Path, tmp_path: Path, fork_server: Path) -> None:
+    data_root()  # skips the test where there is none
+    for line in filter(NEEDS_DATA.search, commands(document)):
+        run(line, tmp_path, fork_server)
+
+
+def run(line: str, folder: Path, programs: Path) -> None:
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-c", line], cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True
     )
