@@ -84,7 +84,7 @@ def run(
 ) -> None:
     """Run an experiment on the fleet.
 
-    The run's folder has the same content as that of sheaf run.
+    The run's folder has the same content as after sheaf run.
     """
     from sheaf.experiments import run as runs
     from sheaf.experiments import run_on_fleet

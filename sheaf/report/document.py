@@ -14,7 +14,7 @@ class Picture:
 
     Attributes:
         name: the name of its files, without suffix.
-        alt: the alternative text: what the figure shows, with its numbers.
+        alt: the alternative text, which contains the figure's numbers.
         caption: how to read the figure.
         figure: the figure.
     """

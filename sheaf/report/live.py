@@ -174,7 +174,7 @@ class Live:
         self._print(f"refused: {site}: {why}")
 
     def row(self, row: Row) -> None:
-        """Collect a measurement; it is printed with those of the same stage."""
+        """Collect a measurement; measurements of one stage are printed together."""
         if self._measured and (self._measured[0].stage, self._measured[0].round) != (row.stage, row.round):
             self._print_measured()
         self._measured.append(row)

@@ -21,7 +21,7 @@ from sheaf.runtime.result import Result, Row
 
 def accuracy_table(result: Result) -> Group:
     """Return the papers' table: accuracy, precision, recall and F1 of each device at each stage."""
-    figures = ("accuracy", "precision", "recall", "F1", "all classes", "images")
+    figures = ("accuracy", "precision", "recall", "F1", "all\nclasses", "images")
     table = _table(["device", "stage"], figures)
     several = max((row.round for row in result.rows), default=1) > 1
     for (stage, number), rows in groupby(result.rows, lambda row: (row.stage, row.round)):
@@ -29,7 +29,7 @@ def accuracy_table(result: Result) -> Group:
         for device, row in _listed_rows(list(rows)):
             scores = (row.accuracy, row.precision, row.recall, row.f1, row.accuracy_all)
             table.add_row(device, label, *(f"{score:.4f}" for score in scores), f"{row.examples:,}")
-    return _titled("Each model on the test images of its own classes, and its accuracy on all classes", table)
+    return _titled("Each model on its own classes' test images; accuracy on all classes", table)
 
 
 def cost_table(sites: Mapping[str, SiteCost], measured: bool = True) -> Group:
@@ -39,7 +39,7 @@ def cost_table(sites: Mapping[str, SiteCost], measured: bool = True) -> Group:
         sites: device -> its cost; the cloud is included.
         measured: whether to include time and memory, which a dry run does not measure.
     """
-    figures = ["multiply-adds/image", "in training", "sent", "received"]
+    figures = ["mult-adds/image", "in training", "sent", "received"]
     table = _table(["device"], figures + (["seconds", "peak memory"] if measured else []))
     edges = sorted((site for site in sites if site != CLOUD), key=lambda site: sites[site].train_macs)
     listed = [site for site in sites if site != CLOUD] if len(edges) <= MAX_LISTED else [edges[0], edges[-1]]
@@ -167,7 +167,9 @@ def _listed_rows(rows: Sequence[Row]) -> Iterator[tuple[str, Row]]:
 
 def _table(left: Sequence[str], right: Sequence[str]) -> Table:
     """Return an empty table with left-aligned and right-aligned columns of these headings."""
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0)
+    )
     for heading in left:
         table.add_column(heading)
     for heading in right:
@@ -176,4 +178,4 @@ def _table(left: Sequence[str], right: Sequence[str]) -> Table:
 
 
 def _titled(title: str, table: Table) -> Group:
-    return Group(Text(title, style="bold"), table)
+    return Group(Text(title, style="bold"), table, Text())

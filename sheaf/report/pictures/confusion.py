@@ -44,10 +44,9 @@ def draw_confusion(
         _outline_groups(axes, groups)
     shown = [printable_name(names[k], 14) for k in order]
     if len(names) <= MAX_LISTED:
-        axes.set_xticks(range(len(names)), shown, rotation=45 if max(map(len, shown)) > 2 else 0, ha="right")
+        long = max(map(len, shown)) > 2
+        axes.set_xticks(range(len(names)), shown, rotation=45 * long, ha="right" if long else "center")
         axes.set_yticks(range(len(names)), shown)
-        if max(map(len, shown)) <= 2:
-            axes.set_xticks(range(len(names)), shown, rotation=0, ha="center")
     else:
         axes.set_xticks([])
         axes.set_yticks([])
