@@ -165,8 +165,8 @@ def _apply(table: dict[str, Any], change: str) -> None:
     *parents, last = key.split(".")
     for name in parents:
         below = table.setdefault(name, {})
-        if isinstance(below, str):  # a plugin given by its name alone gets a table to hold its settings
-            below = table[name] = {"name": below}
+        if isinstance(below, str):  # a plugin.s name, or "none": a step that this change turns on
+            below = table[name] = {} if below == "none" else {"name": below}
         if not isinstance(below, Mapping):
             raise SettingError(f"--set {change}: {name} is {below!r}, which has no keys")
         table = below  # type: ignore[assignment]

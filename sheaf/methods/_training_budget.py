@@ -1,4 +1,4 @@
-"""What methods are compared under: how much training, where."""
+"""The budget under which methods are compared."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from sheaf.core.recipe import Recipe
 
 @dataclass(frozen=True)
 class TrainingBudget:
-    """How many passes each edge makes over its own data, and the cloud over the pool, and by which recipe."""
+    """An amount of training.
+
+    Attributes:
+        recipe: how sites train; its epochs are ignored.
+        edge_epochs: the passes of each edge over its own data, at least 0.
+        cloud_epochs: the passes of the cloud over its pool, at least 0.
+    """
 
     recipe: Recipe
     edge_epochs: int

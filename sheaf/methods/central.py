@@ -1,4 +1,4 @@
-"""All data in the cloud: what collaboration is measured against. The edges train nothing."""
+"""The cloud trains on the pooled data of all edges: the baseline without any distribution."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Central:
     """Settings of central training.
 
     Attributes:
-        train: how the cloud trains on the combined data.
-        share: what of each edge's training samples the combined data holds.
+        train: how the cloud trains on the pool.
+        share: the samples that each edge sends to the pool; all by default.
     """
 
     train: Recipe = Recipe(epochs=10)
     share: Share = Share()
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
-        """Returns what the cloud trained, which the edges then hold too."""
+        """Return the model trained by the cloud; the edges then hold it too."""
         cloud.pool(fleet.share(self.share))
         theta = cloud.train(theta, self.train)
         log("central", cloud.evaluate(theta))
@@ -36,10 +36,10 @@ class Central:
 
     @property
     def budget(self) -> TrainingBudget:
-        """What a run trains."""
+        """The training of a run."""
         return TrainingBudget(recipe=self.train, edge_epochs=0, cloud_epochs=self.train.epochs)
 
     @classmethod
     def within(cls, budget: TrainingBudget) -> Central:
-        """As many passes over the data as edges and cloud make together."""
+        """Return the sum of the edge and cloud epochs, on the pool."""
         return cls(train=replace(budget.recipe, epochs=budget.edge_epochs + budget.cloud_epochs))

@@ -1,10 +1,10 @@
-"""ECAvg: edges pre-train, the cloud averages, fine-tunes on pooled data and hands back, edges retrain.
+"""ECAvg: edges pre-train; the cloud averages, fine-tunes on pooled data and sends back; edges retrain.
 
 ECAvg: An Edge-Cloud Collaborative Learning Approach using Averaged Weights.
 Atah Nuh Mih, Hung Cao, Asfia Kawnine, Monica Wachowicz, 2023. https://arxiv.org/abs/2310.03823
 
-The paper leaves optimizer, learning rate and epochs open: they are settings here. Its "after update" rows
-are measured where step 4 ends; what step 5 makes of them is a row of its own, "after retraining".
+The paper does not give optimizer, learning rate and epochs; they are settings here. Its "after update" rows
+are measured after step 4; step 5 has its own row, "after retraining".
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class ECAvg:
         pretrain: step 1, on each edge's own data D_i.
         finetune: step 3, in the cloud, on the combined data.
         retrain: step 5, on each edge's own data again.
-        own_start: each edge pre-trains from weights that are drawn for it, not from common ones.
-        rounds: how often steps 2 to 5 are done; from the second on, the retrained models are averaged.
+        rounds: the number of times that steps 2 to 5 run, at least 1; later rounds average retrained models.
         merge: step 2.
-        share: what of each edge's training samples the combined data holds; the paper's is all.
-        reference: also fine-tune the start weights for as long as the average, the paper's comparison.
+        share: the samples that each edge sends to the combined data; all, as in the paper, by default.
+        own_start: initialise each edge separately instead of with common weights; use with merge = "aligned".
+        reference: also fine-tune the initial weights for as many epochs, the paper's comparison.
     """
 
     pretrain: Recipe = Recipe(epochs=5)
@@ -50,7 +50,7 @@ class ECAvg:
     reference: bool = True
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
-        """Returns theta*_avg of the last round."""
+        """Return theta*_avg of the last round."""
         theta_0, statistic = theta, statistic_of(self.merge)
         local = fleet.train(theta, self.pretrain, own_start=self.own_start, statistic=statistic)  # theta_i
         cloud.pool(fleet.share(self.share))  # the combined data
@@ -72,7 +72,7 @@ class ECAvg:
 
     @property
     def budget(self) -> TrainingBudget:
-        """What a run trains."""
+        """The training of a run."""
         return TrainingBudget(
             recipe=self.pretrain,
             edge_epochs=self.pretrain.epochs + self.rounds * self.retrain.epochs,
@@ -81,7 +81,7 @@ class ECAvg:
 
     @classmethod
     def within(cls, budget: TrainingBudget) -> ECAvg:
-        """One round of the same edge and cloud epochs, half of the edges' before the update."""
+        """Return one round of the same epochs, with half of the edge epochs before the update."""
         retrain = budget.edge_epochs // 2
         return cls(
             pretrain=replace(budget.recipe, epochs=budget.edge_epochs - retrain),

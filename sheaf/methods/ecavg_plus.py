@@ -1,18 +1,18 @@
-"""ECAvg with remedies for what averaging can do to an edge: each a setting, each alone where that is wanted.
+"""ECAvg with remedies for edges that lose accuracy by averaging; each remedy is a setting of its own.
 
-The paper's steps (see ``ecavg``), and beside them: after the merge, statistics and classifier are fitted to
-the average; and an edge decides on its own held-out examples how far it goes from what it was given to what
-retraining made of that, or whether it keeps what it had before. With every remedy off this is ``ecavg``, bit
-for bit.
+The steps of the paper (see ``ecavg``) with two additions. After the merge, the batch-norm statistics and the
+classifier are fitted to the average. After retraining, each edge chooses by its held-out examples between
+its old model and interpolations of the received and the retrained model. With every remedy off the result is
+that of ``ecavg``, bit for bit.
 
-The mixture of a model and what fine-tuning made of it: Robust fine-tuning of zero-shot models. Wortsman,
+Interpolation of a model and its fine-tuned version: Robust fine-tuning of zero-shot models. Wortsman,
 Ilharco, Kim, Li and others. CVPR 2022, arXiv:2109.01903.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -22,6 +22,7 @@ from sheaf.core.task import Update
 from sheaf.core.types import Params
 from sheaf.merges.merge import Merge, statistic_of
 from sheaf.merges.rules.mean import Mean
+from sheaf.methods._cloud_steps import Off, fit
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges
@@ -32,22 +33,22 @@ Mixture = Annotated[float, Field(gt=0, le=1)]
 
 @settings
 class ECAvgPlus:
-    """Settings of ECAvg with remedies.
+    """Settings of ECAvg with remedies. A step set to "none" is skipped.
 
     Attributes:
-        pretrain: step 1, on each edge's own data D_i; its ``alpha`` is the restricted softmax.
-        finetune: step 3, in the cloud, on the combined data; its ``tail`` is what weights are averaged over.
-        retrain: step 5, on each edge's own data again; with a ``tail`` likewise.
-        own_start: each edge pre-trains from weights that are drawn for it, not from common ones.
-        rounds: how often steps 2 to 5 are done; from the second on, the retrained models are averaged.
+        pretrain: step 1, on each edge's own data D_i.
+        finetune: step 3, in the cloud, on the combined data; averages the weights of the last steps.
+        retrain: step 5, on each edge's own data again; likewise.
+        rounds: the number of times that steps 2 to 5 run, at least 1; later rounds average retrained models.
         merge: step 2.
-        share: what of each edge's training samples the combined data holds.
-        restat: after step 2, estimate the batch-norm statistics anew on the combined data.
-        refit: then fit the classifier alone to the combined data.
-        mixtures: the guard. After retraining each edge chooses by its held-out examples: first a mixture
-            (1 - a) of what it was given plus a of what retraining made of it, with a from ``mixtures``, as
-            retraining can forget; then this or what it had before the update, if that is better on them.
-            Every class counts the same there. Empty: no guard.
+        share: the samples that each edge sends to the combined data; all by default.
+        own_start: initialise each edge separately instead of with common weights; use with merge = "aligned".
+        restat: after step 2, estimate the batch-norm statistics on the combined data.
+        refit: then train only the classifier on the combined data.
+        mixtures: the guard. After retraining each edge chooses the most accurate model on its held-out
+            examples (mean over the classes), in two steps: first an interpolation (1 - a) received + a
+            retrained with a from ``mixtures``, above 0 and at most 1, because retraining can forget; then
+            this or the model held before the update. Empty: no guard. Needs ``data.held_out`` above 0.
     """
 
     pretrain: Recipe = Recipe(epochs=3)
@@ -58,24 +59,26 @@ class ECAvgPlus:
     share: Share = Share()
     own_start: bool = False
     restat: bool = True
-    refit: Recipe | Ridge | Literal["none"] = Recipe(epochs=2)
+    refit: Recipe | Ridge | Off = Recipe(epochs=2)
     mixtures: tuple[Mixture, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
-        """Returns theta*_avg of the last round."""
+        """Return theta*_avg of the last round."""
         statistic = statistic_of(self.merge)
         local = fleet.train(theta, self.pretrain, own_start=self.own_start, statistic=statistic)  # theta_i
         cloud.pool(fleet.share(self.share))  # the combined data
         for n in range(1, self.rounds + 1):
             log("before update", fleet.evaluate(), n)
-            theta = self._fit(fleet.merge(self.merge, theta, local), cloud, log, n)
-            theta = cloud.train(theta, self.finetune)  # theta*_avg
+            theta_avg = fleet.merge(self.merge, theta, local)
+            log("average", cloud.evaluate(theta_avg), n)
+            theta_avg = fit(theta_avg, cloud, log, n, restat=self.restat, refit=self.refit)
+            theta = cloud.train(theta_avg, self.finetune)  # theta*_avg
             log("averaged weights", cloud.evaluate(theta), n)
             local = self._update(theta, fleet, log, n)
         return theta
 
     def _update(self, theta: Params, fleet: Edges, log: Log, n: int) -> list[Update]:
-        """Steps 4 and 5: hand back, retrain; and each edge decides what to hold."""
+        """Run steps 4 and 5: send back, retrain, and let each edge choose the model to hold."""
         reply, statistic = n < self.rounds, statistic_of(self.merge)
         own = fleet.remember() if self.mixtures else 0
         fleet.adopt(theta)
@@ -91,20 +94,9 @@ class ECAvgPlus:
         log("after retraining", fleet.evaluate(), n, chosen=(between, local))
         return local
 
-    def _fit(self, theta_avg: Params, cloud: Cloud, log: Log, n: int) -> Params:
-        """The average, made to fit the combined data without training it."""
-        log("average", cloud.evaluate(theta_avg), n)
-        if self.restat:
-            theta_avg = cloud.restat(theta_avg)
-            log("new statistics", cloud.evaluate(theta_avg), n)
-        if self.refit != "none":
-            theta_avg = cloud.refit(theta_avg, self.refit)
-            log("refitted", cloud.evaluate(theta_avg), n)
-        return theta_avg
-
     @property
     def budget(self) -> TrainingBudget:
-        """What a run trains."""
+        """The training of a run."""
         return TrainingBudget(
             recipe=self.pretrain,
             edge_epochs=self.pretrain.epochs + self.rounds * self.retrain.epochs,
@@ -113,17 +105,19 @@ class ECAvgPlus:
 
     @classmethod
     def within(cls, budget: TrainingBudget) -> ECAvgPlus:
-        """One round of the same cloud epochs and one edge epoch less, three tenths of them before the update.
+        """Return one round of the same cloud epochs and one edge epoch less, three tenths before the update.
 
-        With a tenth held out, what the guard runs forward is less work than the epoch that is left out. Where
-        there are but two, there is no guard.
+        With a tenth of the data held out, the forward passes of the guard cost less than one epoch. A
+        budget of two edge epochs or fewer has no guard.
         """
         guarded, usual = budget.edge_epochs > 2, cls()
         before = max(1, 3 * budget.edge_epochs // 10)
         after = max(0, budget.edge_epochs - before - guarded)
         return cls(
             pretrain=replace(budget.recipe, epochs=before),
-            finetune=replace(budget.recipe, epochs=budget.cloud_epochs, tail=usual.finetune.tail),
+            finetune=replace(
+                budget.recipe, epochs=budget.cloud_epochs, tail=usual.finetune.tail
+            ),
             retrain=replace(budget.recipe, epochs=after, tail=usual.retrain.tail),
             mixtures=usual.mixtures if guarded else (),
         )

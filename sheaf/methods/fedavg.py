@@ -1,4 +1,4 @@
-"""FedAvg: edges train locally, the cloud averages by number of examples, again and again.
+"""FedAvg: edges train locally, and the cloud averages by number of examples, in each round.
 
 Communication-Efficient Learning of Deep Networks from Decentralized Data.
 H. Brendan McMahan, Eider Moore, Daniel Ramage, Seth Hampson, Blaise Agüera y Arcas, 2017.
@@ -19,7 +19,6 @@ from sheaf.core.settings import settings
 from sheaf.core.types import Params
 from sheaf.merges.merge import Merge, statistic_of
 from sheaf.merges.rules.weighted_mean import WeightedMean
-from sheaf.methods._rounds import budget_of_rounds, rounds_within
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges
@@ -31,12 +30,13 @@ class FedAvg:
     """Settings of FedAvg.
 
     Attributes:
-        rounds: how often the edges train and are averaged.
+        rounds: the number of rounds of training and averaging, at least 1.
         local: how each edge trains in a round.
         merge: how the cloud averages.
-        only_strong: leave out the edges that cannot carry the whole model (``fleet.widths`` below 1), which
-            at times beats giving them a part of it.
-        sample: the share of the edges (C in the paper) that trains in a round, drawn anew for each.
+        only_strong: skip the edges that cannot train the whole model (``fleet.widths`` below 1): the
+            baseline for methods that train sub-models there.
+        sample: the fraction of the edges that trains in a round (C in the paper), above 0 and at most 1;
+            a new random sample each round.
     """
 
     rounds: Annotated[int, Field(ge=1)] = 10
@@ -46,16 +46,18 @@ class FedAvg:
     sample: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
-        """Returns the average of the last round, which every edge then holds.
+        """Return the average of the last round; each edge then holds it.
 
         Raises:
-            PartitionError: only strong edges are asked for, and there are none.
+            PartitionError: ``only_strong`` leaves no edge.
         """
-        asked = [site.name for site in fleet.needs if site.width == 1 or not self.only_strong]
-        if not asked:
-            raise PartitionError("method.only_strong leaves no edge: fleet.widths has all below 1")
+        able = [site.name for site in fleet.needs if site.width == 1 or not self.only_strong]
+        if not able:
+            raise PartitionError(
+                "method.only_strong leaves no edge: all fleet.widths are below 1; allow one edge a width of 1"
+            )
         for n in range(1, self.rounds + 1):
-            drawn = asked if self.sample == 1 else fleet.sample(asked, self.sample)
+            drawn = able if self.sample == 1 else fleet.sample(able, self.sample)
             local = fleet.train(theta, self.local, only=drawn, statistic=statistic_of(self.merge))
             theta = fleet.merge(self.merge, theta, local)
             log("average", cloud.evaluate(theta), n)
@@ -65,11 +67,11 @@ class FedAvg:
 
     @property
     def budget(self) -> TrainingBudget:
-        """What a run trains: of a sample, what an edge trains on average, to the next whole epoch."""
-        every = budget_of_rounds(self)
-        return replace(every, edge_epochs=ceil(every.edge_epochs * self.sample))
+        """The training of a run; of a sample, the mean over the edges, rounded up to whole epochs."""
+        epochs = ceil(self.rounds * self.local.epochs * self.sample)
+        return TrainingBudget(recipe=self.local, edge_epochs=epochs, cloud_epochs=0)
 
     @classmethod
     def within(cls, budget: TrainingBudget) -> FedAvg:
-        """As many rounds of one epoch as there are edge epochs."""
-        return rounds_within(cls, budget)
+        """Return one round of one epoch for each edge epoch of the budget."""
+        return cls(rounds=budget.edge_epochs, local=replace(budget.recipe, epochs=1))

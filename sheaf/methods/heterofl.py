@@ -1,4 +1,4 @@
-"""HeteroFL: each edge trains the first channels of every layer, as many as it can carry.
+"""HeteroFL: each edge trains the first channels of every layer, up to its width.
 
 HeteroFL: Computation and Communication Efficient Federated Learning for Heterogeneous Clients.
 Enmao Diao, Jie Ding, Vahid Tarokh, 2021. https://arxiv.org/abs/2010.01264
@@ -6,36 +6,58 @@ Enmao Diao, Jie Ding, Vahid Tarokh, 2021. https://arxiv.org/abs/2010.01264
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
 
 from sheaf.core.recipe import Recipe
 from sheaf.core.settings import settings
-from sheaf.methods._rounds import average_parts, budget_of_rounds, rounds_within
+from sheaf.core.types import Params
+from sheaf.merges.average import average
 from sheaf.methods._training_budget import TrainingBudget
+from sheaf.runtime.cloud import Cloud
+from sheaf.runtime.edges import Edges
+from sheaf.runtime.result import Log
 from sheaf.submodels.scheme import Scheme
 from sheaf.submodels.schemes.prefix import Prefix
 
 
 @settings
 class HeteroFL:
-    """Settings of HeteroFL; how much each edge can carry is ``fleet.widths``.
+    """Settings of HeteroFL; ``fleet.widths`` sets the width of each edge.
 
     Attributes:
-        rounds: how often the edges train and are averaged.
+        rounds: the number of rounds of training and averaging, at least 1.
         local: how each edge trains in a round.
-        cut: what each edge holds.
+        cut: the scheme that selects the sub-model of each edge in a round.
     """
 
     rounds: Annotated[int, Field(ge=1)] = 10
     local: Recipe = Recipe(epochs=1)
     cut: Scheme = Prefix()
 
-    run = average_parts
-    budget = property(budget_of_rounds)
+    def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
+        """Return the average of the last round; each edge then holds its sub-model of it.
+
+        A parameter becomes the mean over the edges that hold it, weighted by their numbers of examples. A
+        parameter that no edge holds in a round keeps its value.
+        """
+        for n in range(1, self.rounds + 1):
+            cuts = fleet.cut(self.cut, n - 1)
+            updates = fleet.train(theta, self.local, cuts=cuts)
+            theta = average(theta, fleet.contributions(updates, by_examples=True))
+            log("average", cloud.evaluate(theta), n)
+        fleet.adopt(theta, cuts)
+        log("after update", fleet.evaluate(), self.rounds)
+        return theta
+
+    @property
+    def budget(self) -> TrainingBudget:
+        """The training of a run."""
+        return TrainingBudget(recipe=self.local, edge_epochs=self.rounds * self.local.epochs, cloud_epochs=0)
 
     @classmethod
     def within(cls, budget: TrainingBudget) -> HeteroFL:
-        """As many rounds of one epoch as there are edge epochs."""
-        return rounds_within(cls, budget)
+        """Return one round of one epoch for each edge epoch of the budget."""
+        return cls(rounds=budget.edge_epochs, local=replace(budget.recipe, epochs=1))

@@ -1,4 +1,4 @@
-"""Each edge alone: what collaboration has to beat. Nothing is sent."""
+"""Each edge trains alone and sends nothing: the baseline without collaboration."""
 
 from __future__ import annotations
 
@@ -15,21 +15,25 @@ from sheaf.runtime.result import Log
 
 @settings
 class Local:
-    """Settings of training alone: ``train`` is how each edge trains on its own data."""
+    """Settings of local training.
+
+    Attributes:
+        train: how each edge trains on its own data.
+    """
 
     train: Recipe = Recipe(epochs=10)
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> None:
-        """Leaves a model on each edge and none in the cloud."""
+        """Train a model on each edge; the cloud has none."""
         fleet.train(theta, self.train, reply=False)
         log("alone", fleet.evaluate())
 
     @property
     def budget(self) -> TrainingBudget:
-        """What a run trains."""
+        """The training of a run."""
         return TrainingBudget(recipe=self.train, edge_epochs=self.train.epochs, cloud_epochs=0)
 
     @classmethod
     def within(cls, budget: TrainingBudget) -> Local:
-        """The same edge epochs."""
+        """Return the same number of edge epochs."""
         return cls(train=replace(budget.recipe, epochs=budget.edge_epochs))

@@ -28,9 +28,9 @@ from sheaf.experiments.setup import prepare
 from sheaf.fleets.local.fleet import LocalFleet
 from sheaf.methods.decoupled import Decoupled
 from sheaf.runtime.result import Result
-from sheaf.submodels.submodel import SubModel
 from sheaf.submodels.dependency_graph import trace
 from sheaf.submodels.schemes.by_class import ByClass
+from sheaf.submodels.submodel import SubModel
 
 RECIPE = Recipe(epochs=3, batch_size=32)
 SHORT = Recipe(epochs=1, batch_size=32)
