@@ -1,4 +1,4 @@
-"""What tests call by name."""
+"""Functions that tests share."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ QUICK = (
     "method.finetune.epochs=4",
     "method.retrain.epochs=6",
 )
-"""Makes ``ecavg-digits`` a matter of a tenth of a second."""
+"""Settings with which ``ecavg-digits`` runs in a tenth of a second."""
 
 
 def command() -> str:
-    """The installed ``sheaf`` that belongs to the interpreter of the tests."""
+    """Return the path of the ``sheaf`` command beside the tests' interpreter."""
     return str(Path(sys.executable).with_name("sheaf"))
 
 
 def data_root() -> Path:
-    """Where the real data is; skips the test where it is not."""
+    """Return the folder of the real data, or skip the test if it is not set."""
     root = os.environ.get("SHEAF_DATA")
     if not root or not Path(root).is_dir():
         pytest.skip("SHEAF_DATA names no folder with real data")
@@ -37,14 +37,14 @@ def data_root() -> Path:
 
 
 def lose(journal: Journal, *error: object) -> None:
-    """What was recorded and not yet written is gone, as the process is."""
+    """Close a journal without writing its pending lines, as a crash does."""
     if journal._timer is not None:
         journal._timer.cancel()
-    journal._append_to.close()
+    journal._log.close()
 
 
 def one_line(error: pytest.ExceptionInfo[SheafError]) -> str:
-    """The message of a user's mistake, which is one line."""
+    """Return the message of an error, and check that it is one line."""
     message = str(error.value)
     assert "\n" not in message
     return message
@@ -52,7 +52,7 @@ def one_line(error: pytest.ExceptionInfo[SheafError]) -> str:
 
 @settings
 class Paths:
-    """A user's own partition, whose edges are named as files elsewhere."""
+    """A user's partition whose edge's name is a path."""
 
     def __call__(self, labels: torch.Tensor, classes: tuple[str, ...], seed: int) -> dict[str, torch.Tensor]:
         return {"../x": torch.arange(len(labels))}
@@ -60,7 +60,7 @@ class Paths:
 
 @settings
 class Dealt:
-    """Images dealt one by one: no edge is left without, however many there are."""
+    """A partition that deals images one by one, so no edge stays empty."""
 
     edges: int
 

@@ -1,4 +1,4 @@
-"""Who observers a run: told of calls, steps, answers and rows; decides nothing."""
+"""Observers of a run. They receive its events, and have no effect on it."""
 
 from __future__ import annotations
 
@@ -10,47 +10,55 @@ from sheaf.runtime.result import Row
 
 
 class Observer(Protocol):
-    """Something that shows how a run goes, for as long as it is entered."""
+    """A context manager that receives a run's events, such as a progress display or a tracker."""
 
     def __enter__(self) -> object:
-        """The run begins; its folder is there."""
+        """Start. The run's folder exists."""
         ...
 
     def __exit__(self, *error: object) -> None:
-        """The run ends."""
+        """Finish. ``error`` is the exception that ended the run, if any."""
         ...
 
     def note(self, text: str) -> None:
-        """Something that the user should know."""
+        """Receive a note for the user."""
         ...
 
     def began(self, kind: str, sites: Sequence[str]) -> None:
-        """These sites are asked for something. Not told of what the journal answers in a resumed run."""
+        """Receive the start of a call: the kind of its tasks, and the sites without a journaled answer."""
         ...
 
     def step(self, site: str, done: int, steps: int, loss: float, examples: int) -> None:
-        """A site trained on: so many of its steps and examples of this call. Sites may take turns."""
+        """Receive a training step. Sites may take turns.
+
+        Args:
+            site: the site that trains.
+            done: its steps so far in this call.
+            steps: its total steps in this call.
+            loss: of the latest step.
+            examples: training examples so far in this call.
+        """
         ...
 
     def answered(self, site: str) -> None:
-        """A site did what it was asked."""
+        """Receive the arrival of a site's answer."""
         ...
 
     def absent(self, site: str, why: str) -> None:
-        """A site did not answer what it was asked, or not as it was asked; the call goes on without it."""
+        """Receive the absence of a site from the call, which continues without it."""
         ...
 
     def refused(self, site: str, why: str) -> None:
-        """A site's answer is left out."""
+        """Receive the refusal of a site's answer."""
         ...
 
     def row(self, row: Row) -> None:
-        """A model was measured; in a resumed run, maybe before it was stopped."""
+        """Receive a measurement of a model. A resumed run repeats the earlier ones."""
         ...
 
 
 class NullObserver:
-    """Watches nothing."""
+    """An observer that ignores every event, and a base class for those that ignore some."""
 
     def __enter__(self) -> NullObserver:
         return self
@@ -59,36 +67,40 @@ class NullObserver:
         return None
 
     def note(self, text: str) -> None:
-        """Shows nothing."""
+        """Ignore the note."""
 
     def began(self, kind: str, sites: Sequence[str]) -> None:
-        """Shows nothing."""
+        """Ignore the call."""
 
     def step(self, site: str, done: int, steps: int, loss: float, examples: int) -> None:
-        """Shows nothing."""
+        """Ignore the step."""
 
     def answered(self, site: str) -> None:
-        """Shows nothing."""
+        """Ignore the answer."""
 
     def absent(self, site: str, why: str) -> None:
-        """Shows nothing."""
+        """Ignore the absence."""
 
     def refused(self, site: str, why: str) -> None:
-        """Shows nothing."""
+        """Ignore the refusal."""
 
     def row(self, row: Row) -> None:
-        """Shows nothing."""
+        """Ignore the measurement."""
 
 
 class Observers:
-    """Tells several observers, in their order."""
+    """Several observers as one; each event goes to all of them, in order.
+
+    Args:
+        observers: entered in this order. If one cannot be entered, the earlier ones are exited.
+    """
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = observers
         self._entered = ExitStack()
 
     def __enter__(self) -> Observers:
-        with ExitStack() as entered:  # if one cannot be entered, those before it are left
+        with ExitStack() as entered:
             for observer in self._observers:
                 entered.enter_context(observer)
             self._entered = entered.pop_all()
@@ -98,36 +110,36 @@ class Observers:
         self._entered.__exit__(*error)  # type: ignore[arg-type]
 
     def note(self, text: str) -> None:
-        """Tells them."""
+        """Forward the note."""
         for observer in self._observers:
             observer.note(text)
 
     def began(self, kind: str, sites: Sequence[str]) -> None:
-        """Tells them."""
+        """Forward the call."""
         for observer in self._observers:
             observer.began(kind, sites)
 
     def step(self, site: str, done: int, steps: int, loss: float, examples: int) -> None:
-        """Tells them."""
+        """Forward the step."""
         for observer in self._observers:
             observer.step(site, done, steps, loss, examples)
 
     def answered(self, site: str) -> None:
-        """Tells them."""
+        """Forward the answer."""
         for observer in self._observers:
             observer.answered(site)
 
     def absent(self, site: str, why: str) -> None:
-        """Tells them."""
+        """Forward the absence."""
         for observer in self._observers:
             observer.absent(site, why)
 
     def refused(self, site: str, why: str) -> None:
-        """Tells them."""
+        """Forward the refusal."""
         for observer in self._observers:
             observer.refused(site, why)
 
     def row(self, row: Row) -> None:
-        """Tells them."""
+        """Forward the measurement."""
         for observer in self._observers:
             observer.row(row)

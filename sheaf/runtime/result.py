@@ -1,4 +1,4 @@
-"""A run's result: what is written to ``result.json`` and read back from it."""
+"""The result of a run, as ``result.json`` stores it."""
 
 from __future__ import annotations
 
@@ -26,16 +26,21 @@ from sheaf.training.metrics import scores
 logger = logging.getLogger("sheaf")
 
 EACH = 20
-"""Up to so many sites, a curve holds each one's losses; of more, the lowest, the median and the highest."""
+"""Most sites for which a curve has the losses of each. For more sites it has minimum, median and maximum."""
 
 
 @settings
 class Choice:
-    """What a guarded edge decided: to hold (1 - ``mixture``) of what it had plus ``mixture`` of what it got.
+    """An edge's decision to hold (1 - ``mixture``) x its old model + ``mixture`` x the received model.
 
-    ``had``, ``got`` and ``chosen`` are the accuracies of these on its ``examples`` held-out examples, means
-    over the classes that there are; None where it had held none out and took what it got, and ``had``
-    also where it was away when it should have set that aside: it then took what it got.
+    The accuracies are means over the classes of the edge's held-out examples. They are None if it has none.
+
+    Attributes:
+        mixture: the chosen weight of the received model, from 0 to 1.
+        had: accuracy of the old model; None also if the edge was absent when it should have saved it.
+        got: accuracy of the received model.
+        chosen: accuracy of the chosen mixture.
+        examples: number of held-out examples.
     """
 
     mixture: float
@@ -46,15 +51,15 @@ class Choice:
 
     @classmethod
     def of(cls, update: Update) -> Choice:
-        """The decision that a ``choose`` answer tells of."""
-        told = update.metrics
-        accuracies = dict(zip(told["mixtures"], told["accuracies"], strict=True))
+        """Return the decision in the answer to a ``choose`` task."""
+        metrics = update.metrics
+        accuracies = dict(zip(metrics["mixtures"], metrics["accuracies"], strict=True))
         return cls(
-            mixture=told["mixture"],
+            mixture=metrics["mixture"],
             had=accuracies.get(0.0),
             got=accuracies.get(1.0),
-            chosen=accuracies.get(told["mixture"]),
-            examples=told["held_out"],
+            chosen=accuracies.get(metrics["mixture"]),
+            examples=metrics["held_out"],
         )
 
     def __str__(self) -> str:
@@ -65,14 +70,26 @@ class Choice:
 
 @settings
 class Row:
-    """How good one site's model was at one stage of a method, or (``reference``) of what it is compared with.
+    """The measurement of one site's model at one stage of a run.
 
-    ``accuracy``, ``precision``, ``recall``, ``f1`` (means weighted by support) and ``macro_f1`` are on the
-    test examples of the site's own classes (the cloud's own are all), ``accuracy_all`` is on all classes, and
-    ``held_out`` on the examples the site kept back for its decisions, the mean over their classes (None where
-    it kept none). ``examples`` counts the test examples of the own classes. ``loss`` is the mean
-    cross-entropy on all test examples (None where it is not finite). ``choices`` are what a guarded edge
-    decided just before, in order.
+    A site's own classes are those of its training examples; the cloud's own classes are all.
+
+    Attributes:
+        site: the site's name.
+        stage: the stage, as the method names it.
+        round: number of the round, from 1.
+        reference: the model is one that the method is compared with, not one of the method's own.
+        accuracy: on the test examples of the site's own classes.
+        precision: likewise; the mean over classes, weighted by their test examples.
+        recall: likewise.
+        f1: likewise.
+        macro_f1: likewise; the unweighted mean over classes.
+        accuracy_all: on all test examples.
+        held_out: accuracy on the site's held-out examples, the mean over their classes; None if it has none.
+        loss: mean cross-entropy on all test examples; None if it is not finite.
+        examples: number of test examples of the site's own classes.
+        confusion: (K, K) confusion matrix on all test examples; rows are true classes.
+        choices: the edge's decisions that led to this model, in order.
     """
 
     site: str
@@ -94,7 +111,13 @@ class Row:
 
 @settings
 class WholeModel:
-    """Multiply-adds of one example in the whole model, forward and in training; how many numbers it holds."""
+    """The size of the whole model.
+
+    Attributes:
+        macs_per_example: multiply-adds of one forward pass.
+        train_macs_per_example: multiply-adds of one forward and backward pass.
+        parameters: number of parameters.
+    """
 
     macs_per_example: int
     train_macs_per_example: int
@@ -103,7 +126,13 @@ class WholeModel:
 
 @settings
 class Refusal:
-    """An answer that was left out."""
+    """An absence or a refused answer.
+
+    Attributes:
+        call: number of the call, from 1.
+        site: the site's name.
+        why: the reason, for the user.
+    """
 
     call: int
     site: str
@@ -112,12 +141,17 @@ class Refusal:
 
 @settings
 class Curve:
-    """How the loss went in one call that trained.
+    """The training losses of one call. A loss that is not finite is None.
 
-    ``stage``, ``round`` and ``reference`` are those of the measurement that came next (``""``, 0 and False
-    where none did), ``sites`` is how many trained. ``losses`` is the mean loss of each epoch at each site, if
-    these are at most ``EACH``; otherwise ``spread`` is the lowest, the median and the highest of each epoch.
-    A loss that is not finite is None.
+    Attributes:
+        call: number of the call, from 1.
+        stage: stage of the next measurement, ``""`` if there is none.
+        round: round of the next measurement, 0 if there is none.
+        reference: whether the next measurement is a reference.
+        sites: number of sites that trained.
+        losses: site -> mean loss of each epoch; empty for more than ``EACH`` sites.
+        spread: (minimum, median, maximum) of the sites' losses in each epoch; empty for at most ``EACH``
+            sites.
     """
 
     call: int
@@ -131,7 +165,14 @@ class Curve:
 
 @settings
 class PartRecord:
-    """What these sites held of the model at the end: see ``types.Cut``."""
+    """The sub-model of one or more sites at the end of the run.
+
+    Attributes:
+        sites: names of the sites.
+        kept: channel group -> half-open intervals of the channels in the sub-model, if these are not all.
+        classes: sorted indices of the classes in the sub-model's classifier; None for all.
+        other: the classifier has one more row, for "none of these classes".
+    """
 
     sites: list[str]
     kept: dict[str, list[tuple[int, int]]]
@@ -141,7 +182,12 @@ class PartRecord:
 
 @settings
 class CutsRecord:
-    """Which part each edge held at the end; ``groups`` is the width of each group of channels, by depth."""
+    """The edges' sub-models at the end of the run.
+
+    Attributes:
+        groups: channel group -> number of its channels in the whole model, in the order of depth.
+        parts: the sub-models and the edges that hold them.
+    """
 
     groups: dict[str, int]
     parts: list[PartRecord]
@@ -149,11 +195,21 @@ class CutsRecord:
 
 @settings
 class Result:
-    """Everything that a run found out.
+    """The result of a run.
 
-    ``split`` is the training examples of each class at each site; ``cuts`` is None where every edge holds the
-    whole model; ``provenance`` is design law 10: commit, settings, versions, hardware, data fingerprint,
-    seed.
+    Attributes:
+        schema_version: version of this schema.
+        method: name of the method.
+        classes: the K class names.
+        split: edge -> number of its training examples of each class.
+        rows: the measurements, in order.
+        whole: the size of the whole model.
+        cost: site -> its cost.
+        refused: absences and refused answers, in order.
+        curves: training losses by call.
+        cuts: the edges' sub-models; None if every edge holds the whole model.
+        weights: site -> path of its final parameters, relative to the run's folder.
+        provenance: commit, settings, versions, hardware, data fingerprint and seed.
     """
 
     schema_version: Literal[1] = 1
@@ -170,26 +226,26 @@ class Result:
     provenance: dict[str, Any]
 
     def final(self, site: str) -> Row | None:
-        """The site's last row that is no reference: what it ended with."""
+        """Return the last measurement of a site's own model, without references; None if there is none."""
         return next((row for row in reversed(self.rows) if row.site == site and not row.reference), None)
 
     def write(self, folder: Path) -> None:
-        """Writes ``result.json``, wholly or not at all."""
+        """Write ``result.json``, atomically and durably."""
         content = TypeAdapter(Result).dump_python(self, mode="json")
         write_durably(folder / "result.json", json.dumps(content, indent=1).encode())
 
     @classmethod
     def read(cls, folder: Path) -> Result:
-        """Reads a run's ``result.json``.
+        """Read a run's ``result.json``.
 
         Raises:
-            RunFolderError: it is not there, or not of this schema.
+            RunFolderError: the file is missing, unreadable or of another schema.
         """
         path = folder / "result.json"
         try:
             return TypeAdapter(Result).validate_json(path.read_bytes())
         except FileNotFoundError as error:
-            hint = f"; go on with: sheaf run --resume {folder}" if (folder / "journal").exists() else ""
+            hint = f"; resume it with: sheaf run --resume {folder}" if (folder / "journal").exists() else ""
             raise RunFolderError(f"{folder} holds no finished run (no result.json){hint}") from error
         except OSError as error:
             raise RunFolderError(f"{path} cannot be read: {error}") from error
@@ -197,18 +253,26 @@ class Result:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
             raise RunFolderError(
-                f"{path} is not a result that this sheaf reads: {where}: {first['msg']}"
+                f"{path} is not a result of this version of sheaf: {where}: {first['msg']}"
             ) from error
 
 
 class Log:
-    """What a method reports to: ``log("after update", fleet.evaluate())`` makes a row for each answer."""
+    """The log of a run: ``log("after update", fleet.evaluate())`` adds a row for each answer.
 
-    def __init__(self, told: Callable[[Row], None] | None = None) -> None:
+    Args:
+        on_row: called with each new row.
+
+    Attributes:
+        rows: the measurements, in order.
+        curves: the training losses, in order.
+    """
+
+    def __init__(self, on_row: Callable[[Row], None] | None = None) -> None:
         self.rows: list[Row] = []
         self.curves: list[Curve] = []
-        self._told = told
-        self._measured = 0
+        self._on_row = on_row
+        self._measured = 0  # curves before the latest measurement
 
     def __call__(
         self,
@@ -218,11 +282,14 @@ class Log:
         reference: bool = False,
         chosen: Iterable[Iterable[Update]] = (),
     ) -> None:
-        """Adds a row for each site's evaluation.
+        """Add a row for each site's evaluation, and name the curves since the last one by this stage.
 
         Args:
-            reference: this is no step of the method itself.
-            chosen: the answers to each ``fleet.choose`` by which edges decided what is measured.
+            stage: name of the stage.
+            evaluated: answers to an ``evaluate`` call.
+            round: number of the round, from 1.
+            reference: the measured models are references, not the method's own.
+            chosen: answers to each ``choose`` call that led to the measured models.
         """
         choices: dict[str, tuple[Choice, ...]] = {}
         for answers in chosen:
@@ -246,8 +313,8 @@ class Log:
             )
             self.rows.append(row)
             logger.info("%s %s: %.4f, on all classes %.4f", row.site, stage, row.accuracy, row.accuracy_all)
-            if self._told is not None:
-                self._told(row)
+            if self._on_row is not None:
+                self._on_row(row)
         self.curves[self._measured :] = [
             replace(curve, stage=stage, round=round, reference=reference)
             for curve in self.curves[self._measured :]
@@ -255,7 +322,7 @@ class Log:
         self._measured = len(self.curves)
 
     def trained(self, call: int, updates: Sequence[Update]) -> None:
-        """Adds the curve of a call that trained; the next measurement says which step it led to."""
+        """Add the curve of a call that trained. The next measurement names its stage."""
         losses = {update.site: [_short(loss) for loss in update.metrics["losses"]] for update in updates}
         few = len(losses) <= EACH
         self.curves.append(

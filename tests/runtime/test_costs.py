@@ -1,4 +1,4 @@
-"""What is booked, and for whom."""
+"""Costs: booked for each site, and the bytes at both ends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def update(site: str, size: int, cost: Cost) -> Update:
     return Update(site, "train", Blob.of({"w": torch.ones(size)}), (1, 2), {}, cost)
 
 
-def test_every_message_is_booked_on_both_ends() -> None:
+def test_every_message_is_booked_at_both_ends() -> None:
     ledger = Ledger(("a", "b"), macs_per_example=11, parameters=30)
     one, other = update("a", 5, Cost(100, 1.5, 70)), update("b", 50, Cost(10, 0.5, 90))
     again = update("a", 9, Cost(1, 0.25, 30))
@@ -37,18 +37,18 @@ def test_every_message_is_booked_on_both_ends() -> None:
     assert (cloud.train_macs, cloud.seconds, cloud.peak_memory_bytes) == (0, 0, 0)
 
 
-def test_what_a_site_last_trained_is_what_it_holds() -> None:
+def test_the_size_is_that_of_the_network_trained_last() -> None:
     ledger = Ledger(("a", "b"), 11, 30)
     ledger.book(TASK, update("a", 5, Cost(100, macs_per_example=4, parameters=7)))
     ledger.book(TASK, update("a", 5, Cost(100, macs_per_example=3, parameters=6)))
-    ledger.book(TASK, update("a", 5, Cost()))  # it was asked for something else than training
+    ledger.book(TASK, update("a", 5, Cost()))  # a task without training
     whole = {
         site: (ledger.sites[site].macs_per_example, ledger.sites[site].parameters) for site in ledger.sites
     }
     assert whole == {"a": (3, 6), "b": (11, 30), CLOUD: (11, 30)}
 
 
-def test_what_the_cloud_does_crosses_no_wire() -> None:
+def test_the_clouds_own_tasks_cost_no_bytes() -> None:
     ledger = Ledger(("a",), 11, 30)
     ledger.book(TASK, update(CLOUD, 5, Cost(100, 1.5, 70)))
     cloud = ledger.sites[CLOUD]
@@ -56,6 +56,6 @@ def test_what_the_cloud_does_crosses_no_wire() -> None:
     assert (cloud.bytes_sent, cloud.bytes_received) == (0, 0)
 
 
-def test_a_stranger_cannot_be_booked() -> None:
+def test_an_unknown_site_cannot_be_booked() -> None:
     with pytest.raises(KeyError):
         Ledger(("a",), 11, 30).book(TASK, update("b", 5, Cost()))

@@ -1,4 +1,4 @@
-"""What was answered is there again after a crash at any moment; what is damaged is refused."""
+"""The journal: answers survive a crash at any moment, and damage is an error."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ answers = st.lists(
 
 @settings(max_examples=30)
 @given(answers, st.integers(0, 8))
-def test_a_reopened_journal_gives_every_answer_back(
+def test_a_reopened_journal_returns_every_answer(
     given_answers: list[tuple[int, str, float | None]], reopen_after: int
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -81,7 +81,7 @@ def test_a_reopened_journal_gives_every_answer_back(
             assert open_journal.result("never asked", task(1)) is None
 
 
-def test_answers_that_lie_in_one_file_lie_in_one_file_here(tmp_path: Path) -> None:
+def test_answers_of_one_file_share_one_file_in_the_journal(tmp_path: Path) -> None:
     def recorded(journal: Journal, sites: str) -> None:
         answers = {site: update(site, 1, float(at)) for at, site in enumerate(sites)}
         blobs = {site: answer.blob for site, answer in answers.items() if answer.blob is not None}
@@ -94,7 +94,7 @@ def test_answers_that_lie_in_one_file_lie_in_one_file_here(tmp_path: Path) -> No
 
     with Journal(tmp_path / "j", IDENTITY) as journal:
         recorded(journal, "abc")
-        recorded(journal, "dc")  # the rest of a call that was stopped
+        recorded(journal, "dc")  # the other sites of an interrupted call
         journal.record(task(1), update("e", 1))
     names = sorted(path.name for path in (tmp_path / "j").glob("*.safetensors"))
     assert names == ["000001-a.safetensors", "000001-d.safetensors", "000001-e.safetensors"]
@@ -103,7 +103,7 @@ def test_answers_that_lie_in_one_file_lie_in_one_file_here(tmp_path: Path) -> No
             assert same(again.result(site, task(1)), update(site, 1, value))
 
 
-def test_no_line_is_written_before_the_disk_has_what_it_counts_on(tmp_path: Path) -> None:
+def test_a_line_is_written_after_its_tensors_are_durable(tmp_path: Path) -> None:
     blob = write_together(tmp_path / "whole", {"a": {"w": torch.ones(2)}})["a"]
     syncing: Future[None] = Future()
     with Journal(tmp_path / "j", IDENTITY) as journal:
@@ -119,7 +119,7 @@ def test_no_line_is_written_before_the_disk_has_what_it_counts_on(tmp_path: Path
         assert (tmp_path / "j" / "journal.jsonl").read_bytes().count(b"\n") == 1 + content.count(b"\n")
 
 
-def test_a_disk_that_failed_to_sync_stops_the_run(tmp_path: Path) -> None:
+def test_a_failed_fsync_stops_the_run(tmp_path: Path) -> None:
     blob = write_together(tmp_path / "whole", {"a": {"w": torch.ones(2)}})["a"]
     syncing: Future[None] = Future()
     syncing.set_exception(OSError(errno.EIO, "the disk failed"))
@@ -135,7 +135,7 @@ def test_a_disk_that_failed_to_sync_stops_the_run(tmp_path: Path) -> None:
         assert again.result("a", task(1)) is None
 
 
-def test_a_loss_that_is_no_number_comes_back(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_is_restored(tmp_path: Path) -> None:
     with Journal(tmp_path / "j", IDENTITY) as open_journal:
         open_journal.record(task(1), replace(update("a", 1), metrics={"loss": math.nan, "most": math.inf}))
     with Journal(tmp_path / "j", IDENTITY) as open_journal:
@@ -145,7 +145,7 @@ def test_a_loss_that_is_no_number_comes_back(tmp_path: Path) -> None:
         assert found.metrics["most"] == math.inf
 
 
-def test_a_half_written_last_line_is_dropped_wherever_it_ends(written: Path, tmp_path: Path) -> None:
+def test_an_incomplete_last_line_is_dropped_wherever_it_ends(written: Path, tmp_path: Path) -> None:
     content = (written / "journal.jsonl").read_bytes()
     whole = content[: content.rindex(b"\n", 0, -1) + 1]
     assert len(content) - len(whole) > 100
@@ -157,7 +157,7 @@ def test_a_half_written_last_line_is_dropped_wherever_it_ends(written: Path, tmp
         assert (written / "journal.jsonl").read_bytes() == whole
 
 
-def test_a_journal_cut_within_its_first_line_begins_anew(tmp_path: Path) -> None:
+def test_a_journal_with_an_incomplete_first_line_starts_again(tmp_path: Path) -> None:
     with Journal(tmp_path / "j", IDENTITY):
         pass
     content = (tmp_path / "j" / "journal.jsonl").read_bytes()
@@ -168,7 +168,7 @@ def test_a_journal_cut_within_its_first_line_begins_anew(tmp_path: Path) -> None
         assert (tmp_path / "j" / "journal.jsonl").read_bytes() == content
 
 
-def test_after_a_half_written_line_the_answer_is_recorded_again(written: Path) -> None:
+def test_an_answer_whose_line_was_incomplete_can_be_recorded_again(written: Path) -> None:
     content = (written / "journal.jsonl").read_bytes()
     (written / "journal.jsonl").write_bytes(content[:-20])
     with Journal(written, IDENTITY) as open_journal:
@@ -188,11 +188,11 @@ def test_a_flipped_byte_is_damage_wherever_it_is(tmp_path: Path) -> None:
         with pytest.raises(RunFolderError, match=r"journal\.jsonl: line \d is damaged") as error:
             Journal(tmp_path, IDENTITY)
         one_line(error)
-        assert (tmp_path / "journal.jsonl").read_bytes() == damaged, "what is refused is left as it is"
+        assert (tmp_path / "journal.jsonl").read_bytes() == damaged, "the damaged file is not modified"
 
 
 @pytest.mark.parametrize("harm", ["missing", "flipped", "shorter", "empty"])
-def test_damaged_tensors_are_refused(written: Path, harm: str) -> None:
+def test_damaged_tensors_are_an_error(written: Path, harm: str) -> None:
     path = written / "000001-a.safetensors"
     content = bytearray(path.read_bytes())
     if harm == "missing":
@@ -206,7 +206,7 @@ def test_damaged_tensors_are_refused(written: Path, harm: str) -> None:
             open_journal.result("a", task(1))
 
 
-def test_tensors_without_their_line_are_written_over(tmp_path: Path) -> None:
+def test_tensors_without_a_line_are_overwritten(tmp_path: Path) -> None:
     with Journal(tmp_path / "j", IDENTITY) as open_journal:
         (tmp_path / "j" / "000001-a.safetensors").write_bytes(b"the plug was pulled before the line")
         open_journal.record(task(1), update("a", 1))
@@ -214,7 +214,7 @@ def test_tensors_without_their_line_are_written_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", list(IDENTITY))
-def test_a_journal_of_another_run_is_refused_and_says_what_differs(written: Path, key: str) -> None:
+def test_the_journal_of_another_run_is_an_error_that_names_the_difference(written: Path, key: str) -> None:
     before = (written / "journal.jsonl").read_bytes()
     with pytest.raises(
         RunFolderError, match=f"started with another {key} \\({key[0]}, now other\\)"
@@ -224,9 +224,9 @@ def test_a_journal_of_another_run_is_refused_and_says_what_differs(written: Path
     assert (written / "journal.jsonl").read_bytes() == before
 
 
-def test_another_question_in_the_same_call_is_refused(written: Path) -> None:
+def test_another_task_in_the_same_call_is_an_error(written: Path) -> None:
     with Journal(written, IDENTITY) as open_journal:
-        with pytest.raises(RunFolderError, match="call 1 asked a something else") as error:
+        with pytest.raises(RunFolderError, match="call 1 gave a another task") as error:
             open_journal.result("a", replace(task(1), seed=99))
         one_line(error)
 
@@ -240,11 +240,11 @@ def test_a_copied_folder_is_the_same_journal(written: Path, tmp_path: Path) -> N
     assert found.params["w"].tolist() == [1.5, 1]
 
 
-def test_an_answer_is_durable_soon_without_another_word(tmp_path: Path) -> None:
+def test_an_answer_becomes_durable_within_a_second_by_itself(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal", IDENTITY) as writing:
         writing.record(task(1), update("a", 1))
         copy = tmp_path / "copy"
-        for _ in range(50):  # what a crash would leave behind
+        for _ in range(50):  # the state after a crash
             time.sleep(0.1)
             shutil.copytree(tmp_path / "journal", copy)
             with Journal(copy, IDENTITY) as found:
@@ -280,7 +280,7 @@ with Journal(Path(sys.argv[1]), IDENTITY) as journal:
 """
 
 
-def test_on_a_full_disk_the_next_answer_fails_and_what_was_written_stays(tmp_path: Path) -> None:
+def test_on_a_full_disk_the_next_answer_fails_and_earlier_ones_survive(tmp_path: Path) -> None:
     command = [sys.executable, "-c", FULL, str(tmp_path / "journal"), *FOLDERS]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "refused:" in done.stdout, done.stderr

@@ -1,4 +1,4 @@
-"""``result.json``: what is written is read, what is not its schema is refused."""
+"""``result.json``: reading inverts writing, and another schema is an error."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def result() -> Result:
     )
 
 
-def test_what_is_written_is_read(result: Result, tmp_path: Path) -> None:
+def test_reading_inverts_writing(result: Result, tmp_path: Path) -> None:
     result.write(tmp_path)
     assert Result.read(tmp_path) == result
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
@@ -71,14 +71,14 @@ def test_rows(result: Result) -> None:
     assert (first.loss, later.loss, later.round) == (0.5, None, 2)
 
 
-def test_what_a_site_ended_with(result: Result) -> None:
+def test_final_is_the_last_row_without_references(result: Result) -> None:
     assert result.final("edge-1") == result.rows[2]
     assert result.final("nobody") is None
     reference = replace(result.rows[2], stage="compared with", reference=True)
     assert replace(result, rows=[*result.rows, reference]).final("edge-1") == result.rows[2]
 
 
-def test_a_log_tells_each_row() -> None:
+def test_a_log_reports_each_row() -> None:
     told: list[Row] = []
     log = Log(told.append)
     log("before", [evaluated("edge-1"), evaluated("edge-2")])
@@ -90,7 +90,7 @@ def trained(site: str, losses: list[float]) -> Update:
     return Update(site, "train", None, (1,), {"losses": losses}, Cost())
 
 
-def test_a_curve_is_named_by_the_measurement_that_came_next() -> None:
+def test_a_curve_has_the_stage_of_the_next_measurement() -> None:
     log = Log()
     log.trained(2, [trained("edge-1", [1.23456, 0.5]), trained("edge-2", [math.nan, math.inf])])
     assert log.curves[0].stage == ""
@@ -111,7 +111,7 @@ def test_a_curve_is_named_by_the_measurement_that_came_next() -> None:
     assert log.curves[0].spread == []
 
 
-def test_a_curve_of_many_sites_holds_their_spread() -> None:
+def test_a_curve_of_many_sites_has_their_spread() -> None:
     log = Log()
     log.trained(1, [trained(f"edge-{n}", [float(n), math.nan] + [9.0] * (n == 3)) for n in range(21)])
     (curve,) = log.curves
@@ -119,7 +119,7 @@ def test_a_curve_of_many_sites_holds_their_spread() -> None:
     assert curve.spread == [(0, 10, 20), (None, None, None), (9, 9, 9)]
 
 
-def test_an_older_result_without_curves_is_read(result: Result, tmp_path: Path) -> None:
+def test_an_older_result_without_curves_can_be_read(result: Result, tmp_path: Path) -> None:
     result.write(tmp_path)
     path = tmp_path / "result.json"
     content = json.loads(path.read_text())
@@ -138,7 +138,7 @@ def test_an_older_result_without_curves_is_read(result: Result, tmp_path: Path) 
         ({"method": None}, "method: Input should be a valid string"),
     ],
 )
-def test_another_schema_is_refused_in_one_line(
+def test_another_schema_is_an_error_of_one_line(
     result: Result, tmp_path: Path, change: dict[str, Any], said: str
 ) -> None:
     result.write(tmp_path)
@@ -146,28 +146,28 @@ def test_another_schema_is_refused_in_one_line(
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(RunFolderError) as error:
         Result.read(tmp_path)
-    assert one_line(error).startswith(f"{path} is not a result that this sheaf reads: {said}")
+    assert one_line(error).startswith(f"{path} is not a result of this version of sheaf: {said}")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b"null"])
-def test_what_is_no_result_at_all(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_result_is_an_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "result.json").write_bytes(content)
-    with pytest.raises(RunFolderError, match="is not a result that this sheaf reads: the file: ") as error:
+    with pytest.raises(RunFolderError, match="is not a result of this version of sheaf: the file: ") as error:
         Result.read(tmp_path)
     one_line(error)
 
 
-def test_a_result_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_result_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError) as error:
         Result.read(tmp_path)
     assert one_line(error) == f"{tmp_path} holds no finished run (no result.json)"
     (tmp_path / "journal").mkdir()
     with pytest.raises(RunFolderError) as error:
         Result.read(tmp_path)
-    assert one_line(error).endswith(f"; go on with: sheaf run --resume {tmp_path}")
+    assert one_line(error).endswith(f"; resume it with: sheaf run --resume {tmp_path}")
 
 
-def test_a_folder_in_its_place(tmp_path: Path) -> None:
+def test_a_folder_in_place_of_the_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "result.json").mkdir()
     with pytest.raises(RunFolderError, match="cannot be read: "):
         Result.read(tmp_path)
