@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
+import typer
 from filelock import FileLock
 from support import QUICK
 
@@ -61,11 +63,18 @@ def test_list_prints_one_line_per_item(sheaf: Sheaf) -> None:
         assert name in done.stdout
 
 
-@pytest.mark.parametrize("sub", ["run", "compare", "plan", "list", "show", "report", "export", "predict"])
-def test_help_has_an_example(sub: str, sheaf: Sheaf) -> None:
-    done = sheaf(sub, "--help")
-    assert done.returncode == 0
-    assert f"Example: sheaf {sub}" in done.stdout
+def commands(command: click.Command, path: str = "sheaf") -> Iterator[tuple[str, click.Command]]:
+    """Yield every command with its path, such as ``sheaf cloud pool ls``."""
+    yield path, command
+    for name, sub in getattr(command, "commands", {}).items():
+        yield from commands(sub, f"{path} {name}")
+
+
+def test_every_help_ends_with_an_example() -> None:
+    found = dict(commands(typer.main.get_command(main.app)))
+    assert {"sheaf", "sheaf run", "sheaf report", "sheaf cloud pool ls", "sheaf edge join"} <= found.keys()
+    for path, command in found.items():
+        assert (command.epilog or "").startswith(f"Example: {path}"), path
 
 
 MISTAKES = {
