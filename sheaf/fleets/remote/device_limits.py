@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,13 @@ def check_plugin(kind: str, name: str, edge: EdgeSettings) -> None:
 def check_loss(header: dict[str, Any] | None, edge: EdgeSettings) -> None:
     """Refuse a task header whose recipe has a loss that the device does not allow; see ``check_plugin``.
 
-    Call it before the header is decoded: decoding imports the loss. A header without a loss is valid.
+    Call it before the header is decoded: decoding imports the loss. A header without a loss is valid. All
+    strings of the loss are checked, because a loss may have another one among its settings.
     """
     recipe = (header or {}).get("recipe")
     loss = recipe.get("loss") if isinstance(recipe, dict) else None
-    name = loss.get("name") if isinstance(loss, dict) else loss
-    if isinstance(name, str):
-        check_plugin("loss", name, edge)
+    for text in _strings(loss):
+        check_plugin("loss", text, edge)
 
 
 def check_message_size(size: int, edge: EdgeSettings) -> None:
@@ -115,6 +116,15 @@ class SharedSamples:
             )
         self._hashes = hashes
         write_durably(self._file, "\n".join(sorted(hashes)).encode())
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Yield the strings in a decoded JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)
 
 
 def _hash(sample: Tensor) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from sheaf.core.cut import Cut
-from sheaf.core.errors import CutError, FleetError
+from sheaf.core.errors import CutError, FleetError, SettingError, UnknownNameError
 from sheaf.core.task import Task, TaskKind, Update
 from sheaf.core.tensor_file import Blob
 from sheaf.core.wire_format import encode_header
@@ -102,6 +102,8 @@ def validate(model: type[_Model], header: Any) -> _Model:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the message"
         raise FleetError(f"malformed message: {key}: {first['msg']}") from error
+    except (SettingError, UnknownNameError) as error:  # of a plugin
+        raise FleetError(f"malformed message: {error}") from error
 
 
 def decode_task(header: Any, blob: Blob | None) -> Task:

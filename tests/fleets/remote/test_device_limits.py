@@ -65,7 +65,15 @@ def test_a_model_that_is_not_shipped_needs_the_devices_permission(tmp_path: Path
         assert f"model '{name}' is not in [edge] allow" in absent(device)
 
 
-@pytest.mark.parametrize("loss", [{"name": "os:system"}, {"name": "os:system", "alpha": 1.0}, "os:system"])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "os:system",
+        {"name": "os:system"},
+        {"name": "os:system", "alpha": 1.0},
+        {"name": "cross_entropy", "of": [{"name": "os:system"}]},
+    ],
+)
 def test_a_loss_that_is_not_shipped_is_refused_without_an_import(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: Any
 ) -> None:

@@ -91,6 +91,8 @@ def test_every_field_of_a_task_is_checked(name: str) -> None:
         {"recipe": {"epochs": True}},
         {"recipe": {"lr": "0.1"}},
         {"share": {"count": 1.0}},
+        {"recipe": {"loss": "no_such_loss"}},
+        {"recipe": {"loss": {"name": "cross_entropy", "shell": "x"}}},
         {"cut": {"kept": 3}},
     ],
 )
