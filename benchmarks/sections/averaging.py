@@ -17,7 +17,10 @@ def averaging(rows: Rows) -> str:
         "- *ended worse*: the number of edges, over all seeds, whose final accuracy is below their own "
         "`before update` by more than the standard error of their test set. Methods without an update have "
         "no such number.\n"
-        "- *average*: the cloud's accuracy before fine-tuning (after the refit, if there is one)."
+        "- *average*: the cloud's accuracy before fine-tuning (after the refit, if there is one).\n"
+        "- *ecavg, REMEDY* is `ecavg_plus` with this remedy only: *alpha* is the loss `restricted_softmax`, "
+        "*tail* is `average_last` of retraining, *cloud's tail* of fine-tuning, *annealed* a cosine "
+        "schedule of both, *guard* the `mixtures`."
     ]
     for experiment in dict.fromkeys(row["experiment"] for row in rows):
         of = [row for row in rows if row["experiment"] == experiment]
