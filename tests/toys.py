@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sheaf.core.types import Params
 from sheaf.merges.average import Contribution, average
+from sheaf.models.build import ModelSettings, build_skeleton
 from sheaf.submodels.dependency_graph import trace
 from sheaf.submodels.structure import ChannelStructure
 from sheaf.submodels.submodel import SubModel
@@ -190,3 +191,13 @@ def normalised_in_groups() -> nn.Module:
     """Return a network with group normalisation that ends in a convolution."""
     tail = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     return nn.Sequential(nn.Conv2d(3, 12, 3), nn.GroupNorm(3, 12), nn.ReLU(), nn.Conv2d(12, 5, 1), *tail)
+
+
+def thinned(name: str, classes: int, shape: tuple[int, int, int]) -> nn.Module:
+    """Return a shipped model with at most 64 channels in each group, parameters zero, in training mode.
+
+    Every layer and every coupling of the model is there; its 130 million parameters (VGG) are not.
+    """
+    structure = trace(build_skeleton(ModelSettings(name=name), classes, shape), shape)
+    kept = {group.name: group.channels(range(min(group.units, 64))) for group in structure.groups}
+    return structure.submodel(structure.cut(kept)).module()
