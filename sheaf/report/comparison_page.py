@@ -149,8 +149,8 @@ def frontier_section(methods: Sequence[MethodRuns]) -> Iterator[Section]:
     yield Section(
         id="frontier",
         title="Accuracy against cost",
-        finding=f"Pareto-optimal for the edges' own classes: {by_bytes} by bytes sent, {by_macs} by "
-        "multiply-adds.",
+        finding=f"Pareto-optimal on the edges' own classes, by bytes sent: {by_bytes}; by multiply-adds: "
+        f"{by_macs}.",
         pictures=[draw_frontier({title: points for title, points in panels.items() if points})],
     )
 

@@ -120,8 +120,8 @@ def _saved_table(summaries: Sequence[Summary]) -> Group:
         )
     return Group(
         _titled("Work saved", table),
-        Text("weakest, strongest device: multiply-adds per image, whole model / the device's sub-model"),
-        Text("all edges (and cloud): multiply-adds in training, whole model on every edge / actual"),
+        Text("weakest, strongest device: multiply-adds per image of the whole model / of its sub-model"),
+        Text("all edges (and cloud): multiply-adds to train the whole model on every edge / actual ones"),
     )
 
 
