@@ -130,7 +130,12 @@ def blocks_of(layer: nn.Module) -> int:
 
 @dataclass(frozen=True)
 class Removed:
-    """The channels that a layer loses of those that it makes (outs) and of those that it takes (ins)."""
+    """The channels that a layer loses.
+
+    Attributes:
+        outs: indices of its output channels to remove.
+        ins: indices of its input channels to remove.
+    """
 
     outs: list[int]
     ins: list[int]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sheaf.core.cut import Cut
 from sheaf.core.dataset import Samples
-from sheaf.core.recipe import Recipe, Ridge, Share
+from sheaf.core.recipe import Recipe, Ridge, Share, Statistic
 from sheaf.core.task import Cost, Task, Update
 from sheaf.core.tensor_file import Blob
 from sheaf.core.wire_format import decode_samples, encode_header, encode_samples, message_bytes, task_digest
@@ -56,34 +56,40 @@ def test_the_size_of_a_message_is_its_header_and_its_tensors() -> None:
     assert message_bytes(UPDATE) == len(encode_header(UPDATE.header())) + TASK.blob.size
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"kind": "evaluate"},
-        {"call": 4},
-        {"seed": 18},
-        {"blob": None},
-        {"blob": Blob.of({"w": torch.zeros(3)})},
-        {"recipe": None},
-        {"recipe": Recipe(lr=0.002, augment=("flip",))},
-        {"recipe": Recipe()},
-        {"cut": None},
-        {"cut": replace(CUT, kept=(("conv", ((0, 2), (3, 4))),))},
-        {"cut": replace(CUT, classes=None)},
-        {"cut": replace(CUT, other=True)},
-        {"reply": False},
-        {"outliers": 0.2},
-        {"share": Share(fraction=0.25)},
-        {"share": None},
-        {"ridge": Ridge()},
-        {"since": 2},
-        {"mixtures": (0.5, 1.0)},
-    ],
-    ids=lambda change: next(iter(change)),
-)
+CHANGES: list[dict[str, object]] = [
+    {"kind": "evaluate"},
+    {"call": 4},
+    {"seed": 18},
+    {"blob": None},
+    {"blob": Blob.of({"w": torch.zeros(3)})},
+    {"recipe": None},
+    {"recipe": Recipe(lr=0.002, augment=("flip",))},
+    {"recipe": Recipe()},
+    {"cut": None},
+    {"cut": replace(CUT, kept=(("conv", ((0, 2), (3, 4))),))},
+    {"cut": replace(CUT, classes=None)},
+    {"cut": replace(CUT, other=True)},
+    {"reply": False},
+    {"outliers": 0.2},
+    {"share": Share(fraction=0.25)},
+    {"share": None},
+    {"ridge": Ridge()},
+    {"since": 2},
+    {"baseline": 2},
+    {"statistic": Statistic("gram")},
+    {"mixtures": (0.5, 1.0)},
+]
+"""Tasks that differ from ``TASK`` in one field."""
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))
 def test_every_field_of_a_task_is_in_its_digest(change: dict[str, object]) -> None:
     assert task_digest(replace(TASK, **change)) != task_digest(TASK)  # type: ignore[arg-type]
     assert task_digest(replace(TASK)) == task_digest(TASK)
+
+
+def test_the_changes_cover_every_field() -> None:
+    assert {name for change in CHANGES for name in change} == {field.name for field in fields(Task)}
 
 
 def test_the_place_of_the_tensors_is_not_in_the_digest(tmp_path) -> None:
