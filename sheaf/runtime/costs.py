@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
+from typing import ClassVar
 
-from sheaf.core.settings import settings
+from pydantic import ConfigDict
+
 from sheaf.core.task import Cost, Task, Update
 from sheaf.core.types import CLOUD
 from sheaf.core.wire_format import message_bytes
 
 
-@settings
+@dataclass
 class SiteCost:
     """The cost of one site in a run, booked task by task and stored in ``result.json``.
+
+    Not a ``@settings`` class, because validation on every change would slow down booking. It is validated
+    when a result is read.
 
     Attributes:
         macs_per_example: multiply-adds of one forward pass of the network that the site trained last, or of
@@ -34,20 +39,15 @@ class SiteCost:
     seconds: float
     peak_memory_bytes: int
 
-    def plus(self, cost: Cost) -> SiteCost:
-        """Return the cost after one more task."""
-        return replace(
-            self,
-            macs_per_example=cost.macs_per_example or self.macs_per_example,
-            parameters=cost.parameters or self.parameters,
-            train_macs=self.train_macs + cost.train_macs,
-            seconds=self.seconds + cost.seconds,
-            peak_memory_bytes=max(self.peak_memory_bytes, cost.peak_memory_bytes),
-        )
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    def plus_bytes(self, sent: int, received: int) -> SiteCost:
-        """Return the cost after more traffic."""
-        return replace(self, bytes_sent=self.bytes_sent + sent, bytes_received=self.bytes_received + received)
+    def add(self, cost: Cost) -> None:
+        """Add the cost of one task."""
+        self.macs_per_example = cost.macs_per_example or self.macs_per_example
+        self.parameters = cost.parameters or self.parameters
+        self.train_macs += cost.train_macs
+        self.seconds += cost.seconds
+        self.peak_memory_bytes = max(self.peak_memory_bytes, cost.peak_memory_bytes)
 
 
 class Ledger:
@@ -63,22 +63,27 @@ class Ledger:
     """
 
     def __init__(self, sites: tuple[str, ...], macs_per_example: int, parameters: int) -> None:
-        nothing = SiteCost(
-            macs_per_example=macs_per_example,
-            parameters=parameters,
-            train_macs=0,
-            bytes_sent=0,
-            bytes_received=0,
-            seconds=0.0,
-            peak_memory_bytes=0,
-        )
-        self.sites = dict.fromkeys((*sites, CLOUD), nothing)
+        self.sites = {
+            site: SiteCost(
+                macs_per_example=macs_per_example,
+                parameters=parameters,
+                train_macs=0,
+                bytes_sent=0,
+                bytes_received=0,
+                seconds=0.0,
+                peak_memory_bytes=0,
+            )
+            for site in (*sites, CLOUD)
+        }
 
     def book(self, task: Task, update: Update) -> None:
         """Add the cost of one answer and the bytes of its two messages."""
-        self.sites[update.site] = self.sites[update.site].plus(update.cost)
+        site, cloud = self.sites[update.site], self.sites[CLOUD]
+        site.add(update.cost)
         if update.site == CLOUD:
             return  # the cloud's own work crosses no wire
         down, up = message_bytes(task), message_bytes(update)
-        self.sites[update.site] = self.sites[update.site].plus_bytes(sent=up, received=down)
-        self.sites[CLOUD] = self.sites[CLOUD].plus_bytes(sent=down, received=up)
+        site.bytes_received += down
+        site.bytes_sent += up
+        cloud.bytes_sent += down
+        cloud.bytes_received += up
