@@ -59,7 +59,7 @@ def stage(folder: Path) -> Iterator[tuple[Path, list[int]]]:
     fleet = folder / "fleet"
     sets = [f"partition.edges={EDGES}", "data.limit=90", "fleet.threads=1"]
     prepared = prepare(load_experiment("ecavg-digits", sets))
-    provision.init(fleet, "localhost", rehearsal.free_port(), list(prepared.parts))
+    provision.init(fleet, "localhost", rehearsal.free_port(), list(prepared.edge_samples))
     workspace = provision.write_workspace(fleet, provision.read(fleet))
     allow(workspace, ECHO[0])
     path = {"PYTHONPATH": str(Path(__file__).parents[1]), RESULT: str(folder)}
@@ -221,7 +221,7 @@ def idle() -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="sheaf-fleet-") as scratch:
         prepared = prepare(load_experiment("ecavg-digits", ["data.limit=90"]))
         with rehearsal.stage(prepared, Path(scratch)) as fleet:
-            while len(session.seconds_since_heartbeat(fleet)) < len(prepared.parts):
+            while len(session.seconds_since_heartbeat(fleet)) < len(prepared.edge_samples):
                 time.sleep(0.5)
             time.sleep(5)
             joined = [

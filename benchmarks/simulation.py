@@ -52,7 +52,7 @@ from sheaf.data.settings import DataSettings
 from sheaf.experiments import run as runs
 from sheaf.experiments.config import Experiment, FleetSettings
 from sheaf.experiments.provenance import provenance
-from sheaf.experiments.setup import Prepared, prepare
+from sheaf.experiments.setup import ExperimentSetup, prepare
 from sheaf.merges.average import Contribution, average
 from sheaf.methods.fedavg import FedAvg
 from sheaf.models.build import ModelSettings
@@ -183,13 +183,13 @@ class Bare:
     def __init__(self, job: Job, device: str) -> None:
         self.job = job
         self.device = device
-        self.prepared: Prepared = prepare(job.experiment(device))
+        self.prepared: ExperimentSetup = prepare(job.experiment(device))
         data = self.prepared.dataset
         mean, std = torch.tensor(data.mean).view(-1, 1, 1), torch.tensor(data.std).view(-1, 1, 1)
         self.x = ((data.train.inputs.float() / 255 - mean) / std).to(device)
         self.x_test = ((data.test.inputs[data.test.positions].float() / 255 - mean) / std).to(device)
         self.y, self.y_test = data.train.targets.to(device), data.test.labels.to(device)
-        self.parts = [train.positions.to(device) for train, _ in self.prepared.parts.values()]
+        self.parts = [train.positions.to(device) for train, _ in self.prepared.edge_samples.values()]
 
     def __call__(self, threads: int) -> dict[str, float]:
         """FedAvg over all edges."""

@@ -69,6 +69,7 @@ def run(
     """Run an experiment and write its results to a folder."""
     from sheaf.experiments import run as runs
     from sheaf.experiments.config import load_experiment
+    from sheaf.experiments.run_folder import new_folder
 
     console = output_console()
     observer_for = _observer_factory(console, quiet, as_json, tensorboard, mlflow)
@@ -84,7 +85,7 @@ def run(
         return
     else:
         settings = load_experiment(experiment, changes or ())
-        folder = out or runs.new_folder(experiment)
+        folder = out or new_folder(experiment)
         with resume_hint(folder):
             observer = observer_for(run_title(experiment, settings), folder)
             runs.run(settings, data=data, out=folder, observer=observer)
@@ -106,7 +107,7 @@ def _print_dry_run(console: Console, settings: Experiment, data: Path | None) ->
     for note in prepared.notes:
         console.print(f"note: {note}", highlight=False, markup=False)
     console.print(split_table(prepared.split, prepared.dataset.classes))
-    console.print(cost_table(runs.rehearse(prepared).sites, measured=False))
+    console.print(cost_table(runs.estimate_cost(prepared).sites, measured=False))
 
 
 @commands.command(epilog="Example: sheaf compare ecavg-mnist --methods ecavg,fedavg,local --seeds 3")
@@ -136,14 +137,14 @@ def compare(
 ) -> None:
     """Compare methods on the same data, seeds and training budget."""
     from sheaf.core.atomic_io import write_durably
-    from sheaf.experiments import run as runs
     from sheaf.experiments.compare import compare as compare_methods
     from sheaf.experiments.config import load_experiment
+    from sheaf.experiments.run_folder import new_folder
     from sheaf.report.terminal_tables import comparison_table
 
     console = output_console()
     settings = load_experiment(experiment, changes or ())
-    folder = out or runs.new_folder(f"compare-{Path(experiment).stem}")
+    folder = out or new_folder(f"compare-{Path(experiment).stem}")
     names = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
     if not names:
         raise SheafError("--methods names no method; write for example: --methods ecavg,fedavg")

@@ -86,9 +86,9 @@ def run(
 
     The run's folder has the same content as after sheaf run.
     """
-    from sheaf.experiments import run as runs
     from sheaf.experiments import run_on_fleet
     from sheaf.experiments.config import load_experiment
+    from sheaf.experiments.run_folder import new_folder
     from sheaf.report.live import Live
 
     console, command = output_console(), "sheaf cloud run"
@@ -100,7 +100,7 @@ def run(
             run_on_fleet.resume(folder, data=data, wait=wait, observer=observer)
     else:
         settings = load_experiment(experiment, changes or ())
-        folder = out or runs.new_folder(experiment)
+        folder = out or new_folder(experiment)
         with resume_hint(folder, command):
             observer = Live(console, run_title(experiment, settings))
             run_on_fleet.run(settings, fleet, data=data, out=folder, wait=wait, observer=observer)
@@ -177,16 +177,16 @@ def rehearse(
     The cloud and each device are separate processes, connected by TLS over loopback.
     """
     from sheaf.experiments import rehearse as rehearsal
-    from sheaf.experiments import run as runs
     from sheaf.experiments import run_on_fleet
     from sheaf.experiments.config import load_experiment
+    from sheaf.experiments.run_folder import new_folder
     from sheaf.report.live import Live
 
     run_on_fleet.check_installed()
     console = output_console()
     more = [] if edges is None else [f"partition.edges={edges}"]
     settings = load_experiment(experiment, [*(changes or ()), *more])
-    folder = out or runs.new_folder(experiment)
+    folder = out or new_folder(experiment)
     with resume_hint(folder):
         rehearsal.rehearse(settings, folder, data, Live(console, f"{experiment}, rehearsed"))
     print_result(console, folder)

@@ -1,4 +1,4 @@
-"""Methods side by side: the same data, seeds and total of training, one run each."""
+"""Compare methods on the same data, seeds and training budget, with one run per method and seed."""
 
 from __future__ import annotations
 
@@ -18,17 +18,21 @@ from sheaf.runtime.result import Result
 
 @dataclass(frozen=True)
 class Summary:
-    """What a method came to over several seeds.
+    """The results of a method over several seeds.
 
-    ``mean_edge`` and ``worst_edge`` hold, for each seed, the accuracy on own classes with which the edges
-    ended: their mean, and the least. ``cloud`` is the cloud's last accuracy on all classes; empty for a
-    method that leaves no model there. ``bytes`` (sent by all sites) and multiply-adds are means over the
-    seeds.
-
-    ``saved`` is, for each edge, multiply-adds an example of the whole model over those of its own part.
-    ``saved_sum`` is what training the whole model on every edge would take, for the experiment's edge epochs,
-    over what the edges did take (None where they trained nothing); ``saved_sum_with_cloud`` is the same over
-    the edges' and the cloud's work together.
+    Attributes:
+        method: its name.
+        seeds: the number of seeds.
+        mean_edge: for each seed, the mean over the edges of the final accuracy on own classes.
+        worst_edge: for each seed, the lowest of these accuracies.
+        cloud: for each seed, the final accuracy of the cloud on all classes; empty without a cloud model.
+        bytes: the bytes sent by all sites, mean over the seeds.
+        edge_macs: the multiply-adds of training on all edges, mean over the seeds.
+        cloud_macs: the multiply-adds of training in the cloud, mean over the seeds.
+        saved: for each edge, the multiply-adds per example of the whole model over those of its sub-model.
+        saved_sum: the multiply-adds of training the whole model on every edge for the experiment's edge
+            epochs, over ``edge_macs``; None if the edges did not train.
+        saved_sum_with_cloud: the same over ``edge_macs + cloud_macs``.
     """
 
     method: str
@@ -53,46 +57,54 @@ def compare(
     observer: Callable[[str, Path], Observer] | None = None,
     sweep: Mapping[str, Experiment] | None = None,
 ) -> list[Summary]:
-    """Runs every method with every seed, each in a folder of its own under ``folder``, and sums up.
+    """Run each method with each seed in its own folder under ``folder``, and return a summary of each method.
 
-    What was finished there before is not run again, and what was stopped goes on.
+    Finished runs in that folder are read, and interrupted ones resumed.
 
     Args:
-        experiment: gives data, split, model, the first seed, and the budget.
-        methods: names; see ``Experiment.with_method`` for how each gets its settings.
-        seeds: how many, counted up from the experiment's.
-        observer: makes what shows one run, from a line that says which and the run's folder.
-        sweep: several variants of the experiment, each by what is said of it beside a method's name. Every
-            method is run on each; once, where they make no difference to it.
+        experiment: sets data, split, model, the first seed and the budget.
+        methods: the names of methods; ``Experiment.with_method`` chooses their settings.
+        seeds: the number of seeds, counted up from the experiment's.
+        folder: the folder of all runs.
+        data: the directory in which named datasets are looked for first.
+        observer: returns the observer of a run, from a title and the run's folder.
+        sweep: label -> a variant of the experiment. Each method runs on each variant; once, if two variants
+            give it the same settings.
     """
     planned: dict[str, Experiment] = {}
-    for said, variant in (sweep or {"": experiment}).items():
+    for label, variant in (sweep or {"": experiment}).items():
         for method in methods:
             settings = variant.with_method(method)
             if settings not in planned.values():
-                planned[f"{method} {said}".strip()] = settings
+                planned[f"{method} {label}".strip()] = settings
     results: dict[str, list[Result]] = {method: [] for method in planned}
     for seed in range(experiment.seed, experiment.seed + seeds):
         for method, settings in planned.items():
-            place = folder / f"{re.sub('[^A-Za-z0-9._=-]', '.', method)}-{seed}"
-            shown = None if observer is None else observer(f"{method}, seed {seed}", place)
-            results[method].append(run_or_resume(replace(settings, seed=seed), place, data, shown))
+            out = folder / f"{re.sub('[^A-Za-z0-9._=-]', '.', method)}-{seed}"
+            own = None if observer is None else observer(f"{method}, seed {seed}", out)
+            results[method].append(run_or_resume(replace(settings, seed=seed), out, data, own))
     epochs = experiment.method.budget.edge_epochs
-    return [summarise(method, found, epochs) for method, found in results.items()]
+    return [summarise(method, runs_of_it, epochs) for method, runs_of_it in results.items()]
 
 
 def summarise(method: str, results: Sequence[Result], edge_epochs: int) -> Summary:
-    """Sums up one method's runs; ``edge_epochs`` is what the whole model would train on every edge."""
+    """Return the summary of a method's runs.
+
+    Args:
+        method: its name.
+        results: one result for each seed.
+        edge_epochs: the epochs of the whole model on every edge with which the work is compared.
+    """
     edges = [list(_final_accuracies(result)) for result in results]
     clouds = [row.accuracy_all for result in results if (row := result.final(CLOUD))]
-    spent: dict[str, Any] = {
+    costs: dict[str, Any] = {
         "bytes": [sum(cost.bytes_sent for cost in result.cost.values()) for result in results],
         "edge_macs": [
             sum(cost.train_macs for site, cost in result.cost.items() if site != CLOUD) for result in results
         ],
         "cloud_macs": [result.cost[CLOUD].train_macs for result in results],
     }
-    means = {name: sum(values) / len(values) for name, values in spent.items()}
+    means = {name: sum(values) / len(values) for name, values in costs.items()}
     first = results[0]
     images = sum(sum(counts) for counts in first.split.values())
     whole = edge_epochs * images * first.whole.train_macs_per_example
@@ -114,14 +126,15 @@ def summarise(method: str, results: Sequence[Result], edge_epochs: int) -> Summa
 def run_or_resume(
     experiment: Experiment, folder: Path, data: Path | None = None, observer: Observer | None = None
 ) -> Result:
-    """The result of the experiment in ``folder``: run there now, gone on with, or read.
+    """Return the result of the experiment in ``folder``: run it, resume it, or read its result.
 
     Raises:
         RunFolderError: the folder holds a run with other settings.
     """
-    there = folder / "experiment.toml"
-    if there.exists():
-        if load_experiment(there).toml() != experiment.toml():  # read: it may be older than a new setting
+    path = folder / "experiment.toml"
+    if path.exists():
+        # Parsed, because a file from an older version lacks newer settings.
+        if load_experiment(path).toml() != experiment.toml():
             raise RunFolderError(f"{folder} holds a run with other settings; name another folder with --out")
         return runs.resume(folder, data=data, observer=observer)
     return runs.run(experiment, data=data, out=folder, observer=observer)
@@ -130,5 +143,5 @@ def run_or_resume(
 def _final_accuracies(result: Result) -> Iterator[float]:
     for site in result.split:
         row = result.final(site)
-        assert row is not None, "every method measures its edges"
+        assert row is not None, "every method evaluates its edges"
         yield row.accuracy

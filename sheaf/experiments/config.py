@@ -1,4 +1,4 @@
-"""An experiment: one TOML file, read strictly into settings."""
+"""An experiment: settings that are read strictly from one TOML file."""
 
 from __future__ import annotations
 
@@ -16,33 +16,37 @@ from sheaf.core.settings import make_plugin, parse, plain, plugin_field, setting
 from sheaf.data.settings import DataSettings
 from sheaf.models.build import ModelSettings
 
-PLUGINS = {"method": "methods", "partition": "partitions", "merge": "merges", "cut": "cuts"}
-"""Keys that name a plugin, and of which kind."""
+PLUGINS = {
+    "method": "methods",
+    "partition": "partitions",
+    "merge": "merges",
+    "cut": "cuts",
+    "loss": "losses",
+}
+"""Keys that name a plugin -> the kind of plugin."""
 
 Method = Annotated[Any, plugin_field("methods")]
 """A setting that names a method."""
 
-
 Partition = Annotated[Any, plugin_field("partitions")]
 """A setting that names a partition."""
 
-
 SHIPPED = Path(__file__).parent / "configs"
-
+"""The directory of the experiments that come with sheaf."""
 
 Amount = Annotated[float, Field(gt=0)]
 
 
 @settings
 class DeviceBudget:
-    """What one device can spend; nothing said is no limit. ``sheaf plan`` fits a cut into it.
+    """The limits of one device, into which ``sheaf plan`` fits a sub-model. All above 0; None is no limit.
 
     Attributes:
-        macs: multiply-adds of one forward pass of an image.
-        parameters: numbers that the device holds.
-        memory: bytes in training: weights, gradients, optimizer and the activations of one batch.
-        seconds: of one epoch over the device's own images, at ``speed``.
-        speed: multiply-adds a second in training; measured on this machine where it is not said.
+        macs: multiply-adds of the forward pass of one example.
+        parameters: the number of parameters.
+        memory: bytes in training: parameters, gradients, optimizer state and the activations of one batch.
+        seconds: of one epoch over the device's own examples, at ``speed``.
+        speed: multiply-adds per second in training; None: measured on this machine.
     """
 
     macs: Amount | None = None
@@ -57,17 +61,18 @@ class FleetSettings:
     """The keys under ``[fleet]``.
 
     Attributes:
-        quorum: the share of the edges whose usable answer a call needs; with fewer the run stops.
-        deadline: seconds that an edge may take for a call; it is left out of the call if it takes longer.
-            Edges in one process are waited for.
-        widths: edge -> the fraction of the model's width that it can carry; 1 where nothing is said. What
-            cuts go by; ``sheaf plan`` works them out from budgets.
-        budgets: edge -> what it can spend, for ``sheaf plan``.
-        device: where the sites compute.
-        threads: how many threads torch computes with; 0 leaves that to torch.
-        together: how sites are trained in one process: ``stacked`` (many as one), ``threads`` (one on each
-            core) or ``never`` (one after another); ``auto`` takes what is fastest for the network. Only the
-            order of floating-point sums depends on it.
+        quorum: the fraction of the edges that must answer a call with a usable update, above 0 and at most 1;
+            with fewer the run stops.
+        deadline: the timeout of a call to an edge, in seconds, above 0; the call continues without an edge
+            that takes longer. Ignored in one process.
+        widths: edge -> the fraction of the channels of every layer that it can train, above 0 and at most 1;
+            1 by default. Schemes of cuts use it; ``sheaf plan`` computes it from budgets.
+        budgets: edge -> its limits, for ``sheaf plan``.
+        device: the device on which the sites compute; ``auto`` is CUDA if available, then MPS, then the CPU.
+        threads: the number of threads of torch; 0 keeps torch's default.
+        together: how the sites of one process train: ``stacked`` (many sites as one vectorised model),
+            ``threads`` (one site per core) or ``never`` (one after another); ``auto`` chooses the fastest for
+            the network. The results differ only by the order of floating-point sums.
     """
 
     quorum: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -81,14 +86,14 @@ class FleetSettings:
 
 @settings
 class Experiment:
-    """Everything that decides what a run does.
+    """All settings of a run.
 
     Attributes:
-        title: one line for people.
-        seed: where every random draw comes from.
+        title: a description of one line.
+        seed: the seed from which the seeds of all random draws are derived, at least 0.
         data, partition, model, method, fleet: the tables of the same names.
-        compare: settings that ``sheaf compare`` gives a method, by its name, instead of those which follow
-            from the experiment's own method under the same budget.
+        compare: method -> its settings in ``sheaf compare``, which otherwise derives them from the budget of
+            the experiment's own method.
     """
 
     title: str = ""
@@ -102,14 +107,16 @@ class Experiment:
 
     def __post_init__(self) -> None:
         if getattr(self.method, "mixtures", ()) and self.data.held_out == 0:
-            raise ValueError("method.mixtures is chosen from on held-out examples: set data.held_out above 0")
+            raise ValueError(
+                "method.mixtures needs held-out examples: set data.held_out above 0"
+            )
 
     def toml(self) -> str:
-        """The resolved experiment: every setting, whether it was given or is a default."""
+        """Return the experiment as TOML, with all defaults."""
         return tomli_w.dumps(plain(self))
 
     def with_method(self, name: str) -> Experiment:
-        """The same experiment by another method, under the budget of this one's."""
+        """Return the experiment with another method, under the training budget of its own."""
         table = plain(self)
         if name == table["method"]["name"]:
             return self
@@ -121,25 +128,28 @@ class Experiment:
 
 
 def shipped() -> dict[str, str]:
-    """The experiments that come with sheaf: name -> title."""
+    """Return name -> title of the experiments that come with sheaf."""
     files = sorted(SHIPPED.glob("*.toml"))
     return {path.stem: toml.loads(path.read_text(encoding="utf-8"))["title"] for path in files}
 
 
 def load_experiment(source: str | Path, changes: Iterable[str] = ()) -> Experiment:
-    """Reads a shipped experiment by name, or a TOML file, with ``key.sub=value`` changes applied.
+    """Read an experiment and apply changes to it.
+
+    Args:
+        source: the name of a shipped experiment, or a TOML file.
+        changes: ``key.sub=value`` strings.
 
     Raises:
-        UnknownNameError: neither a shipped name nor a file.
-        SettingError: the file is no TOML, or a key or value is wrong.
+        UnknownNameError: neither a shipped experiment nor a file.
+        SettingError: the file is not TOML, or a key or value is wrong.
     """
     table = _read(source)
     for change in changes:
         _apply(table, change)
     experiment = parse(Experiment, table)
-    for name, given in experiment.compare.items():
-        # A mistake there is told now, not after the first runs.
-        make_plugin("methods", {"name": name, **given}, f"compare.{name}")
+    for name, options in experiment.compare.items():  # report mistakes before the first run
+        make_plugin("methods", {"name": name, **options}, f"compare.{name}")
     return experiment
 
 
@@ -154,7 +164,7 @@ def _read(source: str | Path) -> dict[str, Any]:
 
 
 def _apply(table: dict[str, Any], change: str) -> None:
-    """Sets one dotted key. A value that is no TOML is text; no value at all takes the key away."""
+    """Set one dotted key. A value that is not TOML is a string; an empty value removes the key."""
     key, equals, text = change.partition("=")
     if not equals or not all(key.split(".")):
         raise SettingError(f"--set {change}: write key=value, such as method.pretrain.epochs=3")
@@ -165,18 +175,18 @@ def _apply(table: dict[str, Any], change: str) -> None:
     *parents, last = key.split(".")
     for name in parents:
         below = table.setdefault(name, {})
-        if isinstance(below, str):  # a plugin.s name, or "none": a step that this change turns on
+        if isinstance(below, str):  # a plugin's name, or "none": a step that this change turns on
             below = table[name] = {} if below == "none" else {"name": below}
         if not isinstance(below, Mapping):
             raise SettingError(f"--set {change}: {name} is {below!r}, which has no keys")
         table = below  # type: ignore[assignment]
     if isinstance(table.get(last), Mapping) and isinstance(value, str):
-        # Another plugin: the settings of the one before mean nothing to it.
+        # Another plugin: it does not have the settings of the previous one.
         value = {"name": value}
     if last == "name" and parents and parents[-1] in PLUGINS:
-        # Likewise, but what both have in common, such as a partition's edges, stays.
-        known = registry.load(PLUGINS[parents[-1]], str(value))
-        for foreign in set(table) - set(vars(known).get("__dataclass_fields__", ())):
+        # Likewise, but the settings of both, such as a partition's edges, stay.
+        plugin = registry.load(PLUGINS[parents[-1]], str(value))
+        for foreign in set(table) - set(vars(plugin).get("__dataclass_fields__", ())):
             del table[foreign]
     if text:
         table[last] = value

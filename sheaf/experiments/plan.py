@@ -1,4 +1,4 @@
-"""Fits a cut into each device's budget: how wide a part it can train."""
+"""Plan an experiment: the width of the sub-model that fits into each device's budget."""
 
 from __future__ import annotations
 
@@ -8,24 +8,31 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
 from sheaf.core.cut import Cut
 from sheaf.core.errors import CutError, SettingError
 from sheaf.core.recipe import Recipe
+from sheaf.experiments.activation_bytes import activation_bytes
 from sheaf.experiments.config import DeviceBudget, Experiment
-from sheaf.experiments.setup import Prepared, prepare
+from sheaf.experiments.setup import ExperimentSetup, prepare
 from sheaf.models.flops import copy_to
 from sheaf.submodels.schemes.by_class import ByClass
 from sheaf.training.loop import Preparation, train
 
 STEPS = 64
-"""A share is planned in steps of one sixty-fourth of the width."""
+"""Widths are multiples of 1/64."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What training a cut takes: the quantities that a ``DeviceBudget`` limits."""
+    """The resources that training a sub-model needs; ``DeviceBudget`` limits the same quantities.
+
+    Attributes:
+        macs: multiply-adds of the forward pass of one example.
+        parameters: the number of parameters.
+        memory: bytes of parameters, gradients, optimizer state and the activations of one batch.
+        seconds: of one epoch over the device's own examples.
+    """
 
     macs: float
     parameters: float
@@ -35,13 +42,15 @@ class Needs:
 
 @dataclass(frozen=True)
 class Planned:
-    """One device's part of a plan.
+    """The plan of one device.
 
     Attributes:
-        width: the fraction of the width that it holds.
-        needs: what that takes.
-        saved: multiply-adds of the whole model over its own.
-        limited_by: the budget that a wider part would exceed; None where the width was the limit.
+        site: its name.
+        classes: the number of its classes.
+        width: the planned width.
+        needs: the resources that its sub-model needs.
+        saved: multiply-adds of the whole model over those of the sub-model.
+        limited_by: the budget that a wider sub-model would exceed; None if no budget limits it.
     """
 
     site: str
@@ -53,59 +62,63 @@ class Planned:
 
 
 def plan(experiment: Experiment, data: Path | None = None) -> tuple[Experiment, list[Planned]]:
-    """The experiment with every edge's share set to what its budget carries, and what that comes to.
+    """Return the experiment with the widest widths that fit the budgets, and the plan of each edge.
 
-    With ``by_class``, whose blocks lie side by side, the widths of all edges can fill the width at most
-    once: if the budgets carry more, the widest are narrowed; if less, the rest of the width is nobody's.
+    The blocks of ``by_class`` lie side by side, so the widths of all edges sum to at most 1: if the budgets
+    allow more, the widest are narrowed; if they allow less, the remaining channels belong to no edge.
+
+    Args:
+        experiment: its settings.
+        data: the directory in which named datasets are looked for first.
 
     Raises:
-        SettingError: there are no budgets, one is for no edge, or the method cuts nothing.
-        CutError: not even the narrowest part fits a budget; says by how much.
+        SettingError: there are no budgets, one is for an unknown edge, or the method has no cut.
+        CutError: not even the narrowest sub-model fits a budget; says by how much.
     """
-    prepared = prepare(experiment, data)
+    setup = prepare(experiment, data)
     budgets = experiment.fleet.budgets
     if not hasattr(experiment.method, "cut"):
-        raise SettingError("method has no cut to plan; those that have: decoupled, heterofl, fedrolex")
-    if unknown := [site for site in budgets if site not in prepared.parts]:
-        edges = ", ".join(prepared.parts)
-        raise SettingError(f"fleet.budgets.{unknown[0]}: there is no such edge; there are: {edges}")
+        raise SettingError("method has no cut to plan; methods that have one: decoupled, heterofl, fedrolex")
+    if unknown := [site for site in budgets if site not in setup.edge_samples]:
+        edges = ", ".join(setup.edge_samples)
+        raise SettingError(f"fleet.budgets.{unknown[0]}: no edge has this name; edges: {edges}")
     if not budgets:
-        raise SettingError("fleet.budgets is empty; say what devices can spend: edge-1 = {macs = 1e6}")
-    measure = _Measure(prepared)
-    carried = {site: _widest(measure, site, budgets.get(site, DeviceBudget())) for site in prepared.parts}
-    scheme, total = experiment.method.cut, sum(carried.values())
+        raise SettingError("fleet.budgets is empty; set the budget of a device: edge-1 = {macs = 1e6}")
+    measure = _Measure(setup)
+    widths = {site: _widest(measure, site, budgets.get(site, DeviceBudget())) for site in setup.edge_samples}
+    scheme, total = experiment.method.cut, sum(widths.values())
     if isinstance(scheme, ByClass):
         scheme = replace(scheme, by="width", width=min(1.0, total))
-        carried = _side_by_side(carried)
-    fleet = replace(experiment.fleet, widths=carried)
+        widths = _side_by_side(widths)
+    fleet = replace(experiment.fleet, widths=widths)
     planned = replace(experiment, method=replace(experiment.method, cut=scheme), fleet=fleet)
-    return planned, list(_rows(replace(prepared, experiment=planned), measure))
+    return planned, list(_rows(replace(setup, experiment=planned), measure))
 
 
-def _rows(prepared: Prepared, measure: _Measure) -> Iterator[Planned]:
-    experiment = prepared.experiment
-    cuts = experiment.method.cut(prepared.network.structure, prepared.needs, 1)
-    for needs in prepared.needs:
+def _rows(setup: ExperimentSetup, measure: _Measure) -> Iterator[Planned]:
+    experiment = setup.experiment
+    cuts = experiment.method.cut(setup.network.structure, setup.needs, 1)
+    for needs in setup.needs:
         budget = experiment.fleet.budgets.get(needs.name, DeviceBudget())
-        takes = measure(needs.name, cuts[needs.name])
+        own = measure(needs.name, cuts[needs.name])
         wider = measure.alone(needs.name, min(1.0, needs.width + 2 / STEPS))
         yield Planned(
             needs.name,
             len(needs.classes),
             needs.width,
-            takes,
-            prepared.network.macs().forward / takes.macs,
+            own,
+            setup.network.macs().forward / own.macs,
             next(iter(_exceeded(wider, budget)), None),
         )
 
 
 def _widest(measure: _Measure, site: str, budget: DeviceBudget) -> float:
-    """The largest share whose part fits the budget, by bisection: a wider part never takes less."""
+    """Return the largest width whose sub-model fits the budget, by bisection: needs grow with the width."""
     if excess := _exceeded(measure.alone(site, 1 / STEPS), budget):
-        name, (takes, limit) = next(iter(excess.items()))
+        name, (needed, limit) = next(iter(excess.items()))
         raise CutError(
-            f"{site}: even the narrowest part takes {takes:.4g} {name}, {takes / limit:.2f} times its "
-            f"budget of {limit:.4g}; a shorter stem or a smaller model may fit"
+            f"{site}: even the narrowest sub-model needs {needed:.4g} {name}, {needed / limit:.2f} times its "
+            f"budget of {limit:.4g}; use a shorter stem or a smaller model"
         )
     fits, too_wide = 1, STEPS + 1
     while too_wide - fits > 1:
@@ -117,17 +130,17 @@ def _widest(measure: _Measure, site: str, budget: DeviceBudget) -> float:
     return fits / STEPS
 
 
-def _side_by_side(carried: dict[str, float]) -> dict[str, float]:
-    """The widths, narrowed to one level where they are above it, so that they sum to 1 at most."""
-    left, widths = 1.0, {}
-    for place, site in enumerate(sorted(carried, key=lambda site: carried[site])):
-        widths[site] = min(carried[site], left / (len(carried) - place))
-        left -= widths[site]
-    return {site: widths[site] for site in carried}
+def _side_by_side(widths: dict[str, float]) -> dict[str, float]:
+    """Return the widths, capped at a common level so that their sum is at most 1."""
+    left, capped = 1.0, {}
+    for count, site in enumerate(sorted(widths, key=lambda site: widths[site])):
+        capped[site] = min(widths[site], left / (len(widths) - count))
+        left -= capped[site]
+    return {site: capped[site] for site in widths}
 
 
 def _exceeded(needs: Needs, budget: DeviceBudget) -> dict[str, tuple[float, float]]:
-    """Name -> (what is needed, what there is), for each limit that is exceeded."""
+    """Return name -> (need, limit) for each limit that is exceeded."""
     limits = {name: getattr(budget, name) for name in vars(needs)}
     return {
         name: (value, limits[name])
@@ -137,40 +150,40 @@ def _exceeded(needs: Needs, budget: DeviceBudget) -> dict[str, tuple[float, floa
 
 
 class _Measure:
-    """Measures what training a part takes."""
+    """Measures the resources that training a sub-model needs."""
 
-    def __init__(self, prepared: Prepared) -> None:
-        self._prepared = prepared
-        self._recipe: Recipe = prepared.experiment.method.budget.recipe
+    def __init__(self, setup: ExperimentSetup) -> None:
+        self._setup = setup
+        self._recipe: Recipe = setup.experiment.method.budget.recipe
         self._speed: float | None = None
 
     def alone(self, site: str, width: float) -> Needs:
-        """Of the part that ``site`` would hold if its width were ``width``."""
-        prepared = self._prepared
-        scheme = prepared.experiment.method.cut
-        needs = [replace(each, width=width) for each in prepared.needs if each.name == site]
-        if isinstance(scheme, ByClass):  # alone, a site's block is the whole width: thin it instead
+        """Return the needs of the sub-model that ``site`` would hold if its width were ``width``."""
+        setup = self._setup
+        scheme = setup.experiment.method.cut
+        needs = [replace(each, width=width) for each in setup.needs if each.name == site]
+        if isinstance(scheme, ByClass):  # a single site's block is the whole width, so narrow the block
             scheme = replace(scheme, width=width)
-        return self(site, scheme(prepared.network.structure, needs, 1)[site])
+        return self(site, scheme(setup.network.structure, needs, 1)[site])
 
     def __call__(self, site: str, cut: Cut) -> Needs:
-        network = self._prepared.network
+        network = self._setup.network
         macs, model = network.macs(cut), network.of(cut)
         parameters = sum(value.numel() for value in model.parameters())
         moments = {"sgd": 1, "adam": 2, "adamw": 2}[self._recipe.optimizer]
         activations = activation_bytes(model, network.in_shape, self._recipe.batch_size)
-        budget = self._prepared.experiment.fleet.budgets.get(site, DeviceBudget())
-        images = len(self._prepared.parts[site][0])
+        budget = self._setup.experiment.fleet.budgets.get(site, DeviceBudget())
+        images = len(self._setup.edge_samples[site][0])
         speed = budget.speed or (self._measured_speed() if budget.seconds else float("inf"))
         memory = 4 * parameters * (2 + moments) + activations
         return Needs(macs.forward, parameters, memory, images * macs.train / speed)
 
     def _measured_speed(self) -> float:
-        """Multiply-adds a second of training the whole model on this machine."""
+        """Return the multiply-adds per second of training the whole model on this machine."""
         if self._speed is None:
-            prepared, network = self._prepared, self._prepared.network
-            samples = prepared.dataset.train.select(torch.arange(min(len(prepared.dataset.train), 256)))
-            prepare = Preparation(prepared.dataset.mean, prepared.dataset.std, prepared.device)
+            setup, network = self._setup, self._setup.network
+            samples = setup.dataset.train.select(torch.arange(min(len(setup.dataset.train), 256)))
+            prepare = Preparation(setup.dataset.mean, setup.dataset.std, setup.device)
             model = copy_to(torch.device("cpu"), network.model)
             once = replace(self._recipe, epochs=1)
             seconds = [_timed(lambda: train(model, samples, once, prepare, 0)) for _ in range(3)]
@@ -178,24 +191,7 @@ class _Measure:
         return self._speed
 
 
-def activation_bytes(model: nn.Module, in_shape: tuple[int, ...], batch: int) -> int:
-    """Bytes that autograd keeps for the backward pass of one batch, parameters aside."""
-    meta = copy_to(torch.device("meta"), model).train()
-    own = {parameter.untyped_storage()._cdata for parameter in meta.parameters()}
-    kept: dict[int, torch.UntypedStorage] = {}  # by address; held, so that none is used twice
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            kept[storage._cdata] = storage
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        meta(torch.zeros(batch, *in_shape, device="meta"))
-    return sum(storage.nbytes() for storage in kept.values())
-
-
 def _timed(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
+    start = time.perf_counter()
     work()
-    return time.perf_counter() - began
+    return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Where a result comes from: commit, settings, versions, hardware, data, seed (design law 10)."""
+"""The provenance of a result: commit, settings, versions, hardware, data and seed (design law 10)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SOURCE = Path(__file__).parents[1]
 def provenance(
     settings: dict[str, Any], seed: int, data: dict[str, str], device: torch.device
 ) -> dict[str, Any]:
-    """Everything that someone needs to get the same figures again, as JSON knows it.
+    """Return everything needed to reproduce a result, as plain JSON values.
 
     Args:
-        settings: the resolved settings, all of them.
-        seed: the seed they were run with.
-        data: name and fingerprint of each dataset.
-        device: where it was computed.
+        settings: all settings, with defaults.
+        seed: the seed of the run.
+        data: name -> fingerprint of each dataset.
+        device: the device that computed the result.
     """
     return {
         "sheaf": importlib.metadata.version("sheaf"),
@@ -52,11 +52,11 @@ def provenance(
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says of the checkout that this code runs from; None where it runs from none."""
+    """Return the output of a git command in the checkout of this code; None without a checkout or git."""
     if not (SOURCE.parent / ".git").exists():
         return None
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             ["git", "-C", str(SOURCE.parent), *arguments],
             capture_output=True,
             text=True,
@@ -65,7 +65,7 @@ def _git(*arguments: str) -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return process.stdout.strip()
 
 
 def _cpu() -> str:

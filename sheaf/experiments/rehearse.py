@@ -1,7 +1,7 @@
-"""A rehearsal: a whole fleet on one machine, over the real engine.
+"""Rehearse a deployment: run a whole fleet on one machine over the real transport.
 
-Everything is as it will be: kits, mutual TLS, a process for the cloud, one for each device, each reading its
-own part of the data from its own file. Only the network is the machine's own.
+The kits, mutual TLS, a process for the cloud and one for each device, and a data file for each device are
+those of a deployment. Only the network is the machine's loopback interface.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sheaf.core.errors import FleetError
 from sheaf.data.device_data import save_device_data
 from sheaf.experiments import run_on_fleet as deployed
 from sheaf.experiments.config import Experiment
-from sheaf.experiments.setup import Prepared, prepare
+from sheaf.experiments.setup import ExperimentSetup, prepare
 from sheaf.fleets.nvflare import provision
 from sheaf.runtime.observer import Observer
 from sheaf.runtime.result import Result
@@ -34,12 +34,18 @@ from sheaf.runtime.result import Result
 def rehearse(
     experiment: Experiment, out: Path, data: Path | None = None, observer: Observer | None = None
 ) -> Result:
-    """Runs an experiment on a fleet that is made for it and taken down afterwards.
+    """Run an experiment on a temporary fleet.
+
+    Args:
+        experiment: its settings.
+        out: the run's folder.
+        data: the directory in which named datasets are looked for first.
+        observer: receives the progress of the run.
 
     Raises:
-        SheafError: anything that the caller can mend, in one line.
+        SheafError: any error that the caller can fix.
     """
-    if not experiment.fleet.threads:  # so that an edge computes as it would in one process
+    if not experiment.fleet.threads:  # the same number of threads gives the results of one process
         threads = replace(experiment.fleet, threads=torch.get_num_threads())
         experiment = replace(experiment, fleet=threads)
     with (
@@ -50,23 +56,25 @@ def rehearse(
 
 
 @contextmanager
-def stage(prepared: Prepared, folder: Path) -> Iterator[Path]:
-    """A cloud and its devices, running; yields the fleet's folder.
+def stage(setup: ExperimentSetup, folder: Path) -> Iterator[Path]:
+    """Start a cloud and its devices, yield the fleet's folder, and stop them.
 
     Raises:
-        FleetError: a process ended at once.
+        FleetError: a process ended inside the block.
     """
     fleet, processes = folder / "fleet", []
-    provision.init(fleet, "localhost", free_port(), list(prepared.parts))
+    provision.init(fleet, "localhost", free_port(), list(setup.edge_samples))
     try:
         processes.append(start_cloud(fleet))
         wait_for_cloud(fleet)
-        for edge in write_edges(prepared, folder):
+        for edge in write_edges(setup, folder):
             processes.append(start_edge(fleet, folder, edge))
         yield fleet
         for process in processes:
             if process.poll() is not None:
-                raise FleetError(f"a process of the rehearsal ended by itself: {process.args!r}")
+                raise FleetError(
+                    f"a process of the rehearsal ended with exit code {process.returncode}: {process.args!r}"
+                )
     finally:
         for process in processes:
             process.send_signal(signal.SIGTERM)
@@ -75,46 +83,48 @@ def stage(prepared: Prepared, folder: Path) -> Iterator[Path]:
                 process.wait(timeout=20)
 
 
-def write_edges(prepared: Prepared, folder: Path) -> list[str]:
-    """Writes each edge's data and own file where its process will read them; returns their names."""
-    for edge, (train, held_out) in prepared.parts.items():
+def write_edges(setup: ExperimentSetup, folder: Path) -> list[str]:
+    """Write each edge's data and settings for its process; return the names of the edges."""
+    for edge, (train, held_out) in setup.edge_samples.items():
         place = folder / edge
         place.mkdir()
         positions = torch.cat([train.positions, held_out.positions]).sort().values
         own = replace(train, positions=positions)
-        save_device_data(place / "data.safetensors", own, prepared.dataset.test, prepared.dataset.classes)
-        settings = prepared.experiment.fleet
+        save_device_data(place / "data.safetensors", own, setup.dataset.test, setup.dataset.classes)
+        settings = setup.experiment.fleet
         width = settings.widths.get(edge, 1.0)
         write_durably(
             place / "edge.toml",
             f'[edge]\nthreads = {settings.threads}\ndevice = "{settings.device}"\nwidth = {width}\n\n'
             "[share]\nmax_fraction = 1.0\n".encode(),
         )
-    return list(prepared.parts)
+    return list(setup.edge_samples)
 
 
 def start_cloud(fleet: Path) -> subprocess.Popen[bytes]:
-    """``sheaf cloud start``, in a process of its own."""
+    """Start ``sheaf cloud start`` in a new process."""
     return _sheaf("cloud", "start", str(fleet), log=fleet / "start.log")
 
 
 def wait_for_cloud(fleet: Path, seconds: float = 60.0) -> None:
-    """Until the fleet's cloud listens.
+    """Block until the fleet's cloud accepts connections.
 
     Raises:
-        FleetError: it does not come to that.
+        FleetError: it does not within ``seconds``.
     """
-    port, until = provision.read(fleet).port, time.monotonic() + seconds
+    port, deadline = provision.read(fleet).port, time.monotonic() + seconds
     while True:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
-        if time.monotonic() > until:
-            raise FleetError(f"the fleet's cloud does not listen; see {fleet}/server/output.txt")
+        if time.monotonic() > deadline:
+            raise FleetError(
+                f"the cloud does not accept connections after {seconds:g} s; see {fleet}/server/output.txt"
+            )
         time.sleep(0.2)
 
 
 def start_edge(fleet: Path, folder: Path, edge: str) -> subprocess.Popen[bytes]:
-    """``sheaf edge join``, in a process of its own, with what ``write_edges`` wrote."""
+    """Start ``sheaf edge join`` in a new process, with the files of ``write_edges``."""
     place = folder / edge
     return _sheaf(
         *("edge", "join", str(fleet / "kits" / f"{edge}.kit"), "--state", str(place / "state")),
@@ -124,10 +134,10 @@ def start_edge(fleet: Path, folder: Path, edge: str) -> subprocess.Popen[bytes]:
 
 
 def free_port() -> int:
-    """A port of this machine at which nothing listens."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """Return a free TCP port of this machine."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def _sheaf(*arguments: str, log: Path) -> subprocess.Popen[bytes]:

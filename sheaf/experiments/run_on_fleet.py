@@ -1,8 +1,8 @@
-"""One run on a real fleet: the devices have the data, and the cloud learns how many examples of which class.
+"""Run an experiment on a real fleet: the devices have the data and report their class counts.
 
-The run's folder is that of ``runs.py``, with the shared samples beside it (``pool.py``). The data that the
-experiment names is read in the cloud for its test part, its classes and its normalisation; its training part
-is left alone, and so is the experiment's partition.
+The run's folder is that of ``run_folder.py``; ``pool/`` has the samples sent by devices. The cloud reads the
+experiment's dataset for the test samples, the classes and the normalisation. Its training samples and the
+experiment's partition are not used.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from sheaf.core.progress_bar import bar
 from sheaf.core.task import Absence, Fleet, Task
 from sheaf.core.tensor_file import Blob
 from sheaf.experiments import run as runs
+from sheaf.experiments import run_folder
 from sheaf.experiments.config import Experiment, load_experiment
-from sheaf.experiments.setup import Prepared, prepare
+from sheaf.experiments.setup import ExperimentSetup, prepare
 from sheaf.fleets.remote.fleet import RemoteFleet
 from sheaf.fleets.remote.messages import DataForm, DeviceInfo, Setup
 from sheaf.fleets.remote.sample_pool import Pool
@@ -47,13 +48,19 @@ def run(
     wait: float = 30.0,
     observer: Observer | None = None,
 ) -> Result:
-    """Runs an experiment on the fleet in the folder ``fleet``.
+    """Run an experiment on the fleet in the folder ``fleet``.
 
     Args:
-        wait: seconds that devices are waited for at the start; with the quorum the run then begins.
+        experiment: the name of a shipped experiment, a TOML file, or an ``Experiment``.
+        fleet: the fleet's folder in the cloud.
+        changes: ``key.sub=value`` strings that change the experiment, as with ``--set``.
+        data: the directory in which named datasets are looked for first.
+        out: the run's folder; by default ``runs/NAME-TIME``.
+        wait: seconds to wait for devices at the start; the run then begins if the quorum is connected.
+        observer: receives the progress of the run.
 
     Raises:
-        SheafError: anything that the caller can mend, in one line.
+        SheafError: any error that the caller can fix.
     """
     name = experiment if isinstance(experiment, str | Path) else "run"
     resolved = experiment if isinstance(experiment, Experiment) else load_experiment(experiment, changes)
@@ -62,41 +69,42 @@ def run(
     from sheaf.fleets.nvflare.link import open_link
 
     edges = provision.read(fleet).edges
-    prepared = prepare(resolved, data, {edge: [] for edge in edges})
+    setup = prepare(resolved, data, {edge: [] for edge in edges})
     command: dict[str, Any] = {"data": None if data is None else str(data.resolve())}
     command |= {"fleet": str(fleet.resolve()), "run": uuid.uuid4().hex}
-    folder = out or runs.new_folder(name)
+    folder = out or run_folder.new_folder(name)
     with open_link(fleet) as link:
         _wait_for(link, edges, wait)
-        told = _remote(prepared, link, command["run"], folder, None, edges).devices()
-        absent = [answer for answer in told.values() if isinstance(answer, Absence)]
-        there = {edge: answer for edge, answer in told.items() if isinstance(answer, DeviceInfo)}
-        check_quorum(len(there), len(edges), resolved.fleet.quorum, "are there", absent)
-        command["counts"], command["widths"] = _roster(edges, there, len(prepared.dataset.classes))
-        prepared = _with_roster(resolved, data, command)
-        return runs.start(
-            prepared, folder, command, observer or NullObserver(), _engine(link, command, absent)
-        )
+        replies = _remote(setup, link, command["run"], folder, None, edges).devices()
+        absent = [answer for answer in replies.values() if isinstance(answer, Absence)]
+        present = {edge: answer for edge, answer in replies.items() if isinstance(answer, DeviceInfo)}
+        check_quorum(len(present), len(edges), resolved.fleet.quorum, "are there", absent)
+        command["counts"], command["widths"] = _roster(edges, present, len(setup.dataset.classes))
+        setup = _with_roster(resolved, data, command)
+        return runs.start(setup, folder, command, observer or NullObserver(), _engine(link, command, absent))
 
 
 def resume(
     folder: Path, *, data: Path | None = None, wait: float = 30.0, observer: Observer | None = None
 ) -> Result:
-    """Goes on with the run in ``folder``; updates that had arrived are not asked for again.
+    """Resume the run in ``folder``; updates that had arrived are read from the journal.
 
     Args:
-        wait: seconds that devices are waited for at first: where the cloud was restarted, they come back.
+        folder: the run's folder.
+        data: the directory in which named datasets are looked for first; by default as in ``run``.
+        wait: seconds to wait for devices, which reconnect after a restart of the cloud.
+        observer: receives the progress of the run.
 
     Raises:
-        RunFolderError: there is no run on a fleet in this folder, or it is damaged.
+        RunFolderError: the folder has no run on a fleet, or a damaged one.
     """
-    command = runs.read_command(folder)
+    command = run_folder.read_command(folder)
     if "counts" not in command:
         raise RunFolderError(f"{folder} holds no run on a fleet; go on with: sheaf run --resume {folder}")
     check_installed()
     from sheaf.fleets.nvflare.link import open_link
 
-    def prepare_again() -> Prepared:
+    def prepare_again() -> ExperimentSetup:
         root = data or (Path(command["data"]) if command["data"] else None)
         return _with_roster(load_experiment(folder / "experiment.toml"), root, command)
 
@@ -108,64 +116,67 @@ def resume(
 
 
 def check_installed() -> None:
-    """Raises where the engine is not installed.
+    """Check that NVIDIA FLARE is installed.
 
     Raises:
-        FleetError: says how to install it.
+        FleetError: it is not; names the command that installs it.
     """
     if importlib.util.find_spec("nvflare") is None:
         raise FleetError("a real fleet needs NVIDIA FLARE; install it with: pip install 'sheaf[fleet]'")
 
 
 def _wait_for(link: FlareLink, edges: Collection[str], seconds: float) -> None:
-    """Until every device was seen connected, or the time is over."""
-    until, missing = time.monotonic() + seconds, set(edges)
+    """Block until every device has been connected once, at most for ``seconds``."""
+    deadline, missing = time.monotonic() + seconds, set(edges)
     with bar("waiting for devices", len(missing)) as advance:
-        while missing and time.monotonic() < until:
-            there = missing & set(link.connected())
-            missing -= there
-            advance(len(there))
+        while missing and time.monotonic() < deadline:
+            connected = missing & set(link.connected())
+            missing -= connected
+            advance(len(connected))
             if missing:
                 time.sleep(0.5)
 
 
 def _roster(
-    edges: Iterable[str], there: dict[str, DeviceInfo], classes: int
+    edges: Iterable[str], present: dict[str, DeviceInfo], classes: int
 ) -> tuple[dict[str, list[int]], dict[str, float]]:
-    """Counts of each device, none of one that is not there, and widths of those that carry less than all."""
-    counts = {edge: there[edge].counts if edge in there else [0] * classes for edge in edges}
-    return counts, {edge: present.width for edge, present in there.items() if present.width < 1}
+    """Return the class counts of each device (zeros for an absent one), and the widths below 1."""
+    counts = {edge: present[edge].counts if edge in present else [0] * classes for edge in edges}
+    return counts, {edge: info.width for edge, info in present.items() if info.width < 1}
 
 
-def _with_roster(experiment: Experiment, data: Path | None, command: dict[str, Any]) -> Prepared:
-    """What is prepared once it is known who is there; what a device can carry, it says itself."""
+def _with_roster(experiment: Experiment, data: Path | None, command: dict[str, Any]) -> ExperimentSetup:
+    """Return the setup with the class counts and the widths that the devices reported."""
     fleet = replace(experiment.fleet, widths=experiment.fleet.widths | command["widths"])
     return prepare(replace(experiment, fleet=fleet), data, command["counts"])
 
 
 def _engine(link: FlareLink, command: dict[str, Any], absent: Iterable[Absence] = ()) -> runs.Engine:
-    """Makes the fleet of a run, and tells who is absent at its start: a method may ask them for nothing."""
+    """Return a function that creates the fleet of a run.
 
-    def make(prepared: Prepared, folder: Path, observer: Observer) -> Fleet:
+    It logs the devices that are absent at the start, because a method may send them no task.
+    """
+
+    def make(setup: ExperimentSetup, folder: Path, observer: Observer) -> Fleet:
         for absence in absent:
-            logger.info("%s is not there at the start: %s", absence.site, absence.why)
-            observer.absent(absence.site, f"not there at the start: {absence.why}")
-        return _remote(prepared, link, command["run"], folder, observer, tuple(command["counts"]))
+            logger.info("%s is absent at the start: %s", absence.site, absence.why)
+            observer.absent(absence.site, f"absent at the start: {absence.why}")
+        return _remote(setup, link, command["run"], folder, observer, tuple(command["counts"]))
 
     return make
 
 
 def _remote(
-    prepared: Prepared,
+    setup: ExperimentSetup,
     link: FlareLink,
     run: str,
     folder: Path,
     observer: Observer | None,
     edges: tuple[str, ...],
 ) -> RemoteFleet:
-    experiment, dataset = prepared.experiment, prepared.dataset
+    experiment, dataset = setup.experiment, setup.dataset
     data = experiment.data
-    setup = Setup(
+    message = Setup(
         run=run,
         seed=experiment.seed,
         model=experiment.model.name,
@@ -183,19 +194,19 @@ def _remote(
             test_share=data.test_share,
         ),
     )
-    whole = Blob.of(prepared.theta).size
+    whole = Blob.of(setup.theta).size
 
     def largest(task: Task) -> int:
         if task.statistic is None:
-            return whole + whole // 8  # a part may have a row more than the whole: "none of mine"
-        beside = blank(prepared.network.of(task.cut), task.statistic.kind)
-        return whole + whole // 8 + sum(value.nbytes for value in beside.values())
+            return whole + whole // 8  # a sub-model may have an additional row, "other"
+        statistic = blank(setup.network.of(task.cut), task.statistic.kind)
+        return whole + whole // 8 + sum(value.nbytes for value in statistic.values())
 
     pool = Pool(folder / "pool")
     return RemoteFleet(
         edges,
         link,
-        setup,
+        message,
         largest,
         (dataset.shape, dataset.train.inputs.dtype),
         experiment.fleet.deadline,

@@ -1,4 +1,4 @@
-"""An experiment made ready: its data read and split, its model built; nothing trained or written yet."""
+"""Set up an experiment: read and split its data, build its model. Trains and writes nothing."""
 
 from __future__ import annotations
 
@@ -22,56 +22,62 @@ from sheaf.runtime.costs import Ledger
 from sheaf.runtime.result import WholeModel
 from sheaf.runtime.worker import Worker
 from sheaf.submodels.scheme import SiteNeeds
-from sheaf.training.loop import pick_device
 from sheaf.training.network import Network
+from sheaf.training.loop import pick_device
 
 logger = logging.getLogger("sheaf")
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What ``prepare`` makes ready.
+class ExperimentSetup:
+    """An experiment with its data and model.
 
-    ``parts`` is each edge's (training samples, held-out samples); ``notes`` is what building the model had to
-    say, such as a head that was drawn anew.
+    Attributes:
+        experiment: its settings.
+        dataset: its data.
+        edge_samples: edge -> (training samples, held-out samples).
+        network: the whole model.
+        device: the device on which the sites compute.
+        notes: messages logged while building the model, such as a newly initialised classifier.
     """
 
     experiment: Experiment
     dataset: Dataset
-    parts: dict[str, tuple[Samples, Samples]]
+    edge_samples: dict[str, tuple[Samples, Samples]]
     network: Network
     device: torch.device
     notes: tuple[str, ...]
 
     @property
     def theta(self) -> Params:
-        """The start weights."""
+        """The initial parameters."""
         return {name: value.detach().clone() for name, value in self.network.model.state_dict().items()}
 
-    def drawn(self, seed: int) -> Params:
-        """Other start weights.
+    def draw(self, seed: int) -> Params:
+        """Return other initial parameters.
 
         Raises:
-            SettingError: the experiment's are not drawn.
+            SettingError: ``model.weights`` sets the initial parameters.
         """
         settings = self.experiment.model
         if settings.weights is not None:
             raise SettingError(
-                "method.own_start draws weights for each edge, and model.weights gives all the same "
-                f"({settings.weights!r}); allowed: one of the two"
+                "method.own_start initialises each edge separately, but model.weights = "
+                f"{settings.weights!r} gives all edges the same weights; remove one of the two"
             )
         return build_model(settings, len(self.dataset.classes), self.dataset.shape, seed).state_dict()
 
     @property
     def split(self) -> dict[str, list[int]]:
-        """Training examples of each class on each edge."""
+        """Edge -> the number of training examples of each class."""
         return {
-            site: train.counts(len(self.dataset.classes)).tolist() for site, (train, _) in self.parts.items()
+            site: train.counts(len(self.dataset.classes)).tolist()
+            for site, (train, _) in self.edge_samples.items()
         }
 
     @property
     def needs(self) -> list[SiteNeeds]:
-        """What each edge has to tell apart and can carry."""
+        """The classes and the width of each edge."""
         widths = self.experiment.fleet.widths
         return [
             SiteNeeds(site, tuple(k for k, count in enumerate(counts) if count), widths.get(site, 1.0))
@@ -79,12 +85,12 @@ class Prepared:
         ]
 
     def ledger(self) -> Ledger:
-        """Where what the sites spend is booked."""
-        return Ledger(tuple(self.parts), self.whole.macs_per_example, self.whole.parameters)
+        """Return an empty ledger of the sites' costs."""
+        return Ledger(tuple(self.edge_samples), self.whole.macs_per_example, self.whole.parameters)
 
     @property
     def whole(self) -> WholeModel:
-        """What the whole model costs."""
+        """The cost of the whole model."""
         macs = self.network.macs()
         return WholeModel(
             macs_per_example=macs.forward,
@@ -93,7 +99,7 @@ class Prepared:
         )
 
     def edges(self, folder: Path) -> list[Worker]:
-        """A Worker for each edge, which keeps what it holds under ``folder``."""
+        """Return a worker for each edge; its models are stored under ``folder``."""
         return [
             Worker(
                 site,
@@ -103,11 +109,11 @@ class Prepared:
                 folder,
                 self.device,
             )
-            for site, (train, held_out) in self.parts.items()
+            for site, (train, held_out) in self.edge_samples.items()
         ]
 
     def cloud(self, folder: Path) -> Worker:
-        """The cloud's Worker; its pool is empty until edges share."""
+        """Return the worker of the cloud; its pool is empty until edges send samples."""
         nothing = self.dataset.train.select(torch.arange(0))
         return Worker(
             CLOUD,
@@ -121,79 +127,83 @@ class Prepared:
 
 def prepare(
     experiment: Experiment, data: Path | None = None, counts: Mapping[str, Sequence[int]] | None = None
-) -> Prepared:
-    """Reads the data, splits it and builds the model.
+) -> ExperimentSetup:
+    """Read the data, split it and build the model.
 
     Args:
-        counts: edge -> training examples of each class that it has on its own disk; unset: the data
-            is split here, by the experiment's partition.
+        experiment: its settings.
+        data: the directory in which named datasets are looked for first.
+        counts: edge -> the number of training examples of each class, for edges that have their own data;
+            None: split the data here, by the experiment's partition.
 
     Raises:
-        SheafError: data, split or model cannot be had as the experiment asks.
+        SheafError: data, split or model do not fit the settings.
     """
     dataset = load_dataset(experiment.data, data)
-    with _heard() as notes:
+    with _collect_logs() as notes:
         seed = seed_for(experiment.seed, "model")
         model = build_model(experiment.model, len(dataset.classes), dataset.shape, seed)
-    parts = split(experiment, dataset) if counts is None else _elsewhere(counts, dataset)
+    edge_samples = split(experiment, dataset) if counts is None else _samples_elsewhere(counts, dataset)
     for site in experiment.fleet.widths:
-        if site not in parts:
-            raise UnknownNameError("edge", site, parts)
-    return Prepared(
+        if site not in edge_samples:
+            raise UnknownNameError("edge", site, edge_samples)
+    return ExperimentSetup(
         experiment,
         dataset,
-        parts,
+        edge_samples,
         Network(model, dataset.shape),
         pick_device(experiment.fleet.device),
         tuple(notes),
     )
 
 
-def _elsewhere(counts: Mapping[str, Sequence[int]], dataset: Dataset) -> dict[str, tuple[Samples, Samples]]:
-    """Parts that are on the edges' own disks: here there is how many of each class they are."""
-    parts = {}
+def _samples_elsewhere(
+    counts: Mapping[str, Sequence[int]], dataset: Dataset
+) -> dict[str, tuple[Samples, Samples]]:
+    """Return samples with labels only, for data on the edges' own disks."""
+    edge_samples = {}
     for site, of_class in counts.items():
         labels = torch.repeat_interleave(
             torch.arange(len(of_class)), torch.tensor(of_class, dtype=torch.int64)
         )
         nothing = dataset.train.inputs[:0]
         train = Samples(nothing, labels, torch.arange(len(labels)))
-        parts[site] = train, train.select(torch.arange(0))
-    return parts
+        edge_samples[site] = train, train.select(torch.arange(0))
+    return edge_samples
 
 
 def split(experiment: Experiment, dataset: Dataset) -> dict[str, tuple[Samples, Samples]]:
-    """Each edge's (training samples, held-out samples).
+    """Return edge -> (training samples, held-out samples).
 
     Raises:
-        PartitionError: an edge is left with nothing to train on, or its name is no name of a file.
+        PartitionError: an edge has no training samples, or its name is not a valid file name.
     """
     labels = dataset.train.labels
     positions = experiment.partition(labels, dataset.classes, seed_for(experiment.seed, "partition"))
-    parts = {}
+    edge_samples = {}
     for site, own in positions.items():
         check_edge_name(site)
         seed = seed_for(experiment.seed, "held out", site)
         try:
-            parts[site] = hold_out(dataset.train.select(own), experiment.data.held_out, seed)
+            edge_samples[site] = hold_out(dataset.train.select(own), experiment.data.held_out, seed)
         except DataError as error:
             raise PartitionError(f"{site}: {error}") from error
-    return parts
+    return edge_samples
 
 
 @contextmanager
-def _heard() -> Iterator[list[str]]:
-    """What is logged meanwhile."""
+def _collect_logs() -> Iterator[list[str]]:
+    """Yield a list that receives the messages logged inside the block."""
     notes: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: notes.append(record.getMessage())  # type: ignore[method-assign]
-    with listening(handler):
+    with logging_to(handler):
         yield notes
 
 
 @contextmanager
-def listening(handler: logging.Handler) -> Iterator[None]:
-    """Has ``handler`` hear what sheaf logs meanwhile."""
+def logging_to(handler: logging.Handler) -> Iterator[None]:
+    """Send the log messages of sheaf to ``handler`` inside the block, then close it."""
     logger.addHandler(handler)
     level = logger.level
     logger.setLevel(logging.INFO)

@@ -16,7 +16,7 @@ from sheaf.core.seeds import generator
 from sheaf.core.types import CLOUD
 from sheaf.data.load import load_dataset
 from sheaf.experiments.config import load_experiment
-from sheaf.experiments.run import read_command
+from sheaf.experiments.run_folder import read_command
 from sheaf.export.model_file import format_module, load_model
 from sheaf.export.trained_model import build_trained, read_card, weights_file
 from sheaf.models.card import Card

@@ -152,11 +152,11 @@ MISTAKES = {
     "a plan for a method without cuts": (["plan", "ecavg-digits"], "method has no cut to plan"),
     "a budget for no edge": (
         ["plan", "ecavg-digits", "--set", "method=decoupled", "--set", "fleet.budgets.edge-9.macs=1"],
-        "there is no such edge; there are: edge-1, edge-2",
+        "no edge has this name; edges: edge-1, edge-2",
     ),
     "a budget that nothing fits": (
         ["plan", "ecavg-digits", "--set", "method=decoupled", "--set", "fleet.budgets.edge-1.macs=10"],
-        "edge-1: even the narrowest part takes",
+        "edge-1: even the narrowest sub-model needs",
     ),
     "quiet and JSON": (["run", "--quiet", "--json"], "--quiet and --json exclude each other"),
     "a dry run as JSON": (["run", "--dry-run", "--json"], "--dry-run excludes --quiet, --json"),

@@ -24,7 +24,7 @@ from sheaf.core.types import CLOUD, Params
 from sheaf.core.wire_format import decode_samples
 from sheaf.experiments import run as runs
 from sheaf.experiments.config import Experiment, load_experiment
-from sheaf.experiments.setup import prepare
+from sheaf.experiments.setup import ExperimentSetup, prepare
 from sheaf.fleets.local.fleet import LocalFleet
 from sheaf.methods.decoupled import Decoupled
 from sheaf.runtime.result import Result
@@ -43,7 +43,7 @@ def experiment(model: str = "mlp", changes: tuple[str, ...] = (), **settings: An
     return replace(load_experiment("ecavg-digits", digits), method=method)
 
 
-def part_of(folder: Path, site: str, prepared: runs.Prepared) -> SubModel:
+def part_of(folder: Path, site: str, prepared: ExperimentSetup) -> SubModel:
     """What the site ended with, read from its file alone."""
     with safe_open(folder / "weights" / f"{site}.safetensors", "pt") as file:
         cut = Cut.of(json.loads(file.metadata()["cut"]))

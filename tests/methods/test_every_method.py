@@ -29,6 +29,7 @@ from sheaf.methods.fedavg import FedAvg
 from sheaf.methods.heterofl import HeteroFL
 from sheaf.models.build import ModelSettings
 from sheaf.runtime.journal import Journal
+from sheaf.runtime.observer import NullObserver
 from sheaf.runtime.result import Result
 from sheaf.submodels.schemes.rolling import Rolling
 
@@ -146,7 +147,7 @@ def test_unplugged_after_any_answer_it_ends_with_the_same_bits(
 @pytest.mark.parametrize("name", [*METHODS, *CUT, *WEIGHED])
 def test_the_dry_run_foretells_the_cost(name: str, quick: Experiment, tmp_path: Path) -> None:
     experiment = made(name, quick)
-    foretold = runs.rehearse(prepare(experiment)).sites
+    foretold = runs.estimate_cost(prepare(experiment)).sites
     spent = runs.run(experiment, out=tmp_path / "run").cost
     for site, cost in spent.items():
         assert foretold[site].train_macs == cost.train_macs
@@ -205,7 +206,7 @@ class UnpluggedError(Exception):
     """Stands for the end of the process."""
 
 
-class PullsThePlug(runs.Quiet):
+class PullsThePlug(NullObserver):
     """Stops a run after so many answers."""
 
     def __init__(self, answers: int) -> None:
