@@ -89,15 +89,15 @@ RIVALS = ("ecavg", "ecavg_plus", "fedavg", "local")
 UNGUARDED = ("method.name=ecavg_plus", "method.restat=false", "method.mixtures=[]")
 NO_REMEDY = (*UNGUARDED, "method.refit=none")
 REMEDIES = {
-    "ecavg, alpha 0.5": (*NO_REMEDY, "method.pretrain.alpha=0.5"),
+    "ecavg, alpha 0.5": (*NO_REMEDY, "method.pretrain.loss={name='restricted_softmax',alpha=0.5}"),
     "ecavg, by_class": (*NO_REMEDY, "method.merge=by_class"),
     "ecavg, regmean": (*NO_REMEDY, "method.merge=regmean"),
     "ecavg, ridge": (*UNGUARDED, "method.refit.ridge=1e-3"),
     "ecavg, refit": (*UNGUARDED, "method.refit.epochs=2"),
     "ecavg, guard": (*NO_REMEDY, "method.mixtures=[0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1.0]"),
     "ecavg, annealed": (*NO_REMEDY, "method.finetune.schedule=cosine", "method.retrain.schedule=cosine"),
-    "ecavg, tail": (*NO_REMEDY, "method.retrain.tail=0.25"),
-    "ecavg, cloud's tail": (*NO_REMEDY, "method.finetune.tail=0.25"),
+    "ecavg, tail": (*NO_REMEDY, "method.retrain.average_last=0.25"),
+    "ecavg, cloud's tail": (*NO_REMEDY, "method.finetune.average_last=0.25"),
 }
 SHARED = (0.01, 0.05, 0.2)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 import toys
@@ -10,23 +12,27 @@ from torch import Tensor, nn
 from sheaf.core.dataset import Samples
 from sheaf.core.recipe import Recipe
 from sheaf.core.seeds import generator
-from sheaf.training import loop, vectorized
-from sheaf.training.vectorized import Job
+from sheaf.training import loop
+from sheaf.training.batches import Job
+from sheaf.training.loop import Trained
+from sheaf.training.one_site import train_model
+from sheaf.training.preparation import Preparation
+from sheaf.training.vectorized import Stack
 
 CPU = torch.device("cpu")
 UNEQUAL = (37, 50, 17, 8, 33)
 """Examples of five sites: different steps, different last batches, of 8 and of 9."""
 
 
-class Exact(loop.Preparation):
+class Exact(Preparation):
     """The same in float64."""
 
     def __call__(self, inputs: Tensor) -> Tensor:
         return super().__call__(inputs).double()
 
 
-def prepare(dtype: torch.dtype, channels: int = 1) -> loop.Preparation:
-    kind = Exact if dtype == torch.float64 else loop.Preparation
+def prepare(dtype: torch.dtype, channels: int = 1) -> Preparation:
+    kind = Exact if dtype == torch.float64 else Preparation
     return kind((0.4,) * channels, (0.2,) * channels, CPU)
 
 
@@ -72,11 +78,11 @@ def both(
         for seed in range(len(own))
     ]
     jobs = [Job(start, samples, 5 + k) for k, (start, samples) in enumerate(zip(starts, own, strict=True))]
-    together = vectorized.train(model, jobs, recipe, prepare(dtype, channels))
+    together = train_stacked(model, jobs, recipe, prepare(dtype, channels))
     alone = []
     for job in jobs:
         model.load_state_dict(job.start)
-        losses = loop.train(model, job.samples, recipe, prepare(dtype, channels), job.seed)
+        losses = train_model(model, job.samples, recipe, prepare(dtype, channels), job.seed)
         alone.append(({name: value.clone() for name, value in model.state_dict().items()}, losses))
     return together, alone
 
@@ -95,3 +101,10 @@ def assert_alike(
             else:
                 off = (value - expected[name]).norm()
                 assert off <= tolerance * expected[name].norm().clamp(min=1e-3), name
+
+
+def train_stacked(
+    model: nn.Module, jobs: Sequence[Job], recipe: Recipe, prepare: Preparation
+) -> list[Trained]:
+    """Train the jobs in one stack."""
+    return loop.train(Stack(model, len(jobs), recipe, prepare.device), jobs, recipe, prepare)

@@ -3,8 +3,8 @@
     python tools/same_bits.py --out before.json        # at the commit before, in its environment
     python tools/same_bits.py --against before.json    # at the commit after, on the same machine
 
-Each run is hashed over all weights of all sites (names, types, shapes, values; not the files' metadata). Equal
-hashes are expected on one machine only: other processors round otherwise.
+A hash covers all weights of all sites (names, types, shapes, values; not the metadata). Equal hashes are
+expected on one machine only: other processors round differently.
 """
 
 from __future__ import annotations
@@ -49,16 +49,25 @@ RUNS: dict[str, list[str]] = {
         "method.local.optimizer=sgd",
         "fleet.together=stacked",
     ],
-    "rehearsed fleet": [*SHORT, "method.pretrain.epochs=2", "method.finetune.epochs=2", "method.retrain.epochs=2"],
+    "rehearsed fleet": [
+        *SHORT,
+        "method.pretrain.epochs=2",
+        "method.finetune.epochs=2",
+        "method.retrain.epochs=2",
+    ],
     "resumed": [*SHORT, "method.pretrain.epochs=20", "method.finetune.epochs=20", "method.retrain.epochs=20"],
 }
 
 
 def main() -> None:
     """Run all experiments; write their hashes or compare them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, help="write the hashes to this JSON file")
-    parser.add_argument("--against", type=Path, help="compare with the hashes in this file; exit 1 if any differ")
+    parser.add_argument(
+        "--against", type=Path, help="compare with the hashes in this file; exit 1 if any differ"
+    )
     parser.add_argument("--only", choices=sorted(RUNS), help="one experiment")
     arguments = parser.parse_args()
     before = json.loads(arguments.against.read_text()) if arguments.against else {}

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from sheaf.core.settings import settings
+from sheaf.core.settings import plugin_field, settings
 
 
 @settings
 class Recipe:
-    """How a site trains. Plain data.
+    """How a site trains.
 
-    ``epochs`` is passes over the site's own training images. ``precision = "auto"`` is bfloat16 on CUDA
-    and float32 elsewhere. ``augment`` works on whole batches: ``flip`` mirrors half of the images left to
-    right, ``crop`` shifts each by up to an eighth of its side.
-
-    ``alpha`` is what the logits of classes that the site has no example of are multiplied by in the loss
-    (restricted softmax, FedRS: Li, Zhan, KDD 2021, equation 6): 1 is the plain softmax, 0 is HeteroFL's mask,
-    ``mask`` leaves them out altogether. What a site never sees is then not unlearned as thoroughly.
-
-    ``tail`` is the share of the last steps over which the weights are averaged (see ``tail.py``): training
-    then leaves their mean instead of the last ones. 0 is off.
+    Attributes:
+        epochs: passes over the site's own training examples.
+        batch_size: examples of a mini-batch. A last batch of one example joins the one before it.
+        optimizer: ``sgd``, ``adam`` or ``adamw``, as in ``torch.optim``.
+        lr: learning rate; the highest one of a schedule.
+        momentum: of ``sgd``; the others do not use it.
+        weight_decay: of the optimizer.
+        schedule: of the learning rate over all steps: ``constant``, ``cosine`` (to 0) or ``onecycle``.
+        augment: augmentations of each mini-batch: ``flip`` mirrors half of the images left to right, ``crop``
+            shifts each by up to an eighth of its side.
+        precision: of forward passes; ``auto`` is bfloat16 on CUDA and float32 elsewhere.
+        loss: a loss of ``sheaf/training/losses``, by name or as a table with its settings.
+        average_last: the fraction of the last steps over which the weights are averaged
+            (``training/weight_averaging.py``); 0 keeps the last weights.
     """
 
     epochs: Annotated[int, Field(ge=0)] = 1
@@ -35,21 +39,20 @@ class Recipe:
     schedule: Literal["constant", "cosine", "onecycle"] = "constant"
     augment: tuple[Literal["flip", "crop"], ...] = ()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    alpha: Annotated[float, Field(ge=0, le=1)] | Literal["mask"] = 1.0
-    tail: Annotated[float, Field(ge=0, le=1)] = 0.0
+    loss: Annotated[Any, plugin_field("losses"), Field(validate_default=True)] = "cross_entropy"
+    average_last: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 @settings
 class Share:
-    """How much of its training samples an edge sends up, and which; the least of the limits holds.
+    """How many of its training samples an edge sends up, and which ones. The lowest limit applies.
 
     Attributes:
-        fraction: of the edge's samples.
-        count: of samples, at most.
-        bytes: of the encoded samples, at most.
-        choose: ``random``; ``balanced`` takes as many of each class as there are, as far as they go;
-            ``uncertain`` takes those over which the model that the edge holds is least decided (the entropy
-            of its predictions).
+        fraction: of the edge's training samples, above 0 and at most 1.
+        count: largest number of samples; None for no limit.
+        bytes: largest size of the encoded samples; None for no limit.
+        choose: ``random``; ``balanced`` (equal numbers of each class, as far as a class has samples);
+            ``uncertain`` (the samples with the highest entropy of the predictions of the edge's own model).
     """
 
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -60,12 +63,12 @@ class Share:
 
 @settings
 class Ridge:
-    """Refits the classifier by ridge regression on one-hot targets: no gradient step.
+    """Refit the classifier by ridge regression on one-hot targets, without gradient steps.
 
     Attributes:
-        ridge: what is added to the diagonal of the features' Gram matrix, as a share of its mean.
-        rescale: then multiply the logits, which regression leaves small, by the one number of least
-            cross-entropy, so that a fine-tune starts from probabilities that mean something.
+        ridge: added to the diagonal of the features' Gram matrix, as a fraction of the diagonal's mean.
+        rescale: multiply the logits, which regression leaves small, by the factor of lowest cross-entropy, so
+            that further fine-tuning starts from calibrated probabilities.
     """
 
     ridge: Annotated[float, Field(gt=0)] = 1e-3
@@ -77,13 +80,12 @@ StatisticKind = Literal["gram", "fisher"]
 
 @dataclass(frozen=True)
 class Statistic:
-    """What a site computes of its own data and what it has trained, for a merge to weigh it by.
-
-    ``gram``    of each linear layer and convolution: the mean over examples of X'X, X the rows that it takes
-    ``fisher``  of each parameter: the diagonal of the Fisher information
+    """A statistic that a site computes on its own data for a merge.
 
     Attributes:
-        examples: how many of the site's training examples it is computed on, drawn at random; None for all.
+        kind: ``gram``: of each linear layer and dense convolution, the mean over examples of X'X, with X the
+            layer's input rows; ``fisher``: of each parameter, the diagonal of the Fisher information.
+        examples: number of training examples, drawn at random, that it is computed on; None for all.
     """
 
     kind: StatisticKind

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sheaf.core.cut import Cut
 from sheaf.core.recipe import Recipe, Ridge, Share, Statistic
+from sheaf.core.settings import plain
 from sheaf.core.tensor_file import Blob
 from sheaf.core.types import Params
 
@@ -80,7 +81,7 @@ class Task:
             "kind": self.kind,
             "call": self.call,
             "seed": self.seed,
-            "recipe": _flat(self.recipe),
+            "recipe": _recipe_header(self.recipe),
             "cut": None if self.cut is None else self.cut.header(),
             "reply": self.reply,
             "share": _flat(self.share),
@@ -91,6 +92,10 @@ class Task:
             "outliers": self.outliers,
             "statistic": _flat(self.statistic),
         }
+
+
+def _recipe_header(recipe: Recipe | None) -> dict[str, Any] | None:
+    return None if recipe is None else dict(vars(recipe)) | {"loss": plain(recipe.loss)}
 
 
 def _flat(settings: object | None) -> dict[str, Any] | None:

@@ -17,7 +17,8 @@ from sheaf.experiments.config import DeviceBudget, Experiment
 from sheaf.experiments.setup import ExperimentSetup, prepare
 from sheaf.models.flops import copy_to
 from sheaf.submodels.schemes.by_class import ByClass
-from sheaf.training.loop import Preparation, train
+from sheaf.training.one_site import train_model
+from sheaf.training.preparation import Preparation
 
 STEPS = 64
 """Widths are multiples of 1/64."""
@@ -186,7 +187,7 @@ class _Measure:
             prepare = Preparation(setup.dataset.mean, setup.dataset.std, setup.device)
             model = copy_to(torch.device("cpu"), network.model)
             once = replace(self._recipe, epochs=1)
-            seconds = [_timed(lambda: train(model, samples, once, prepare, 0)) for _ in range(3)]
+            seconds = [_timed(lambda: train_model(model, samples, once, prepare, 0)) for _ in range(3)]
             self._speed = len(samples) * network.macs().train / min(seconds)
         return self._speed
 

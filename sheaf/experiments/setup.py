@@ -23,7 +23,7 @@ from sheaf.runtime.result import WholeModel
 from sheaf.runtime.worker import Worker
 from sheaf.submodels.scheme import SiteNeeds
 from sheaf.training.network import Network
-from sheaf.training.loop import pick_device
+from sheaf.training.preparation import pick_device
 
 logger = logging.getLogger("sheaf")
 
@@ -95,7 +95,7 @@ class ExperimentSetup:
         return WholeModel(
             macs_per_example=macs.forward,
             train_macs_per_example=macs.train,
-            parameters=self.network.numbers(),
+            parameters=self.network.num_parameters(),
         )
 
     def edges(self, folder: Path) -> list[Worker]:

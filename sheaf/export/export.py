@@ -21,7 +21,8 @@ from sheaf.export.model_file import format_module, load_model
 from sheaf.export.trained_model import build_trained, read_card, weights_file
 from sheaf.models.card import Card
 from sheaf.runtime.result import Result
-from sheaf.training.loop import Preparation, forward
+from sheaf.training.evaluation import forward
+from sheaf.training.preparation import Preparation
 
 TOLERANCE = 1e-4
 """Largest difference between a logit of the file and of PyTorch; 1e-5 of the largest logit above 10."""

@@ -1,4 +1,4 @@
-"""What a site holds between calls, on its own disk."""
+"""The models that a site holds between calls, on its own disk."""
 
 from __future__ import annotations
 
@@ -9,33 +9,34 @@ from pathlib import Path
 from sheaf.core.tensor_file import Blob
 
 
-class Held:
-    """The model that a site holds, with the number of the call that gave it.
+class ModelStore:
+    """The current model of one site, and copies that it set aside, by the numbers of their calls.
 
-    Beside the newest state lies the one before it: a site that lost power between holding a result and being
-    heard is asked again, and must then start from what it held before that call.
+    The model before the current one is kept too: a site that lost power between storing a result and replying
+    is asked again, and must then start from the model that it held before that call.
 
     Args:
-        folder: may be that of other sites too. Read once: nobody else changes what is this site's there.
-        site: whose files these are, and what is its in a file of several sites.
+        folder: other sites may use it too. It is listed once: only this object changes the site's files.
+        site: the prefix of the files' names, and the site's name inside a file of several sites.
     """
 
     def __init__(self, folder: Path, site: str) -> None:
         self._folder = folder
         self._site = site
         folder.mkdir(parents=True, exist_ok=True)
-        self._held = self._found("held")
-        self._remembered = self._found("remembered")
+        self._held = self._list("held")
+        self._remembered = self._list("remembered")
 
     def before(self, call: int) -> Blob | None:
-        """The parameters held when ``call`` began; None where nothing was."""
+        """Return the model held when ``call`` began; None if there was none."""
         earlier = [number for number in self._held if number < call]
-        return self._of(self._held, max(earlier)) if earlier else None
+        return self._open(self._held, max(earlier)) if earlier else None
 
     def keep(self, call: int, blob: Blob, named: bool = True) -> Blob:
-        """Holds ``blob`` from ``call`` on, durably. Returns the same blob, knowing where it lies now.
+        """Make ``blob`` the current model from ``call`` on, durably, and return it with its place on disk.
 
         Args:
+            call: the number of the call that gave it.
             named: see ``Blob.write``.
         """
         earlier = [number for number in self._held if number < call]
@@ -52,35 +53,35 @@ class Held:
         return replace(blob, lies_at=written.lies_at)
 
     def remember(self, call: int, blob: Blob | None = None) -> None:
-        """Sets aside ``blob``, or a copy of what was held when ``call`` began; the two newest copies stay.
+        """Set aside ``blob``, or a copy of the model held when ``call`` began; keep the two newest copies.
 
         Raises:
-            ValueError: nothing was held.
+            ValueError: no model was held.
         """
         blob = blob or self.before(call)
         if blob is None:
-            raise ValueError("there is nothing to remember")
+            raise ValueError("the site holds no model to remember")
         self._remembered[call] = blob.write(self._path(call, "remembered"))
         for number in sorted(self._remembered)[:-2]:
             self._path(number, "remembered").unlink()
             del self._remembered[number]
 
     def remembered(self, call: int) -> Blob | None:
-        """The copy that was set aside in ``call``; None where there is none."""
-        return self._of(self._remembered, call) if call in self._remembered else None
+        """Return the copy that was set aside in ``call``; None if there is none."""
+        return self._open(self._remembered, call) if call in self._remembered else None
 
-    def _of(self, blobs: dict[int, Blob | None], call: int) -> Blob:
+    def _open(self, blobs: dict[int, Blob | None], call: int) -> Blob:
         blob = blobs[call]
         if blob is None:
-            what = "held" if blobs is self._held else "remembered"
-            blobs[call] = blob = Blob.at(self._path(call, what), self._site)
+            kind = "held" if blobs is self._held else "remembered"
+            blobs[call] = blob = Blob.at(self._path(call, kind), self._site)
         return blob
 
-    def _found(self, what: str) -> dict[int, Blob | None]:
-        """Which calls' files are there, in order; each is opened when it is asked for."""
-        name = re.compile(rf"{re.escape(self._site)}\.{what}-(\d+)\.safetensors")
+    def _list(self, kind: str) -> dict[int, Blob | None]:
+        """Return the calls that have a file, in order. Files are opened when they are needed."""
+        name = re.compile(rf"{re.escape(self._site)}\.{kind}-(\d+)\.safetensors")
         found = (name.fullmatch(path.name) for path in self._folder.iterdir())
         return dict.fromkeys(sorted(int(each[1]) for each in found if each))
 
-    def _path(self, call: int, what: str = "held") -> Path:
-        return self._folder / f"{self._site}.{what}-{call:06d}.safetensors"
+    def _path(self, call: int, kind: str = "held") -> Path:
+        return self._folder / f"{self._site}.{kind}-{call:06d}.safetensors"

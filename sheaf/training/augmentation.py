@@ -1,4 +1,4 @@
-"""Augmentation of whole batches, as tensor operations on the training device."""
+"""Augmentations: tensor operations on whole mini-batches, on the training device."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch.nn import functional as F
 
 
 def flip(x: Tensor, draws: torch.Generator) -> Tensor:
-    """Mirrors half of the images left to right. x: (N, C, H, W)."""
+    """Mirror half of the (N, C, H, W) images left to right."""
     mirrored = torch.rand(len(x), generator=draws).lt(0.5).to(x.device)
     return torch.where(mirrored[:, None, None, None], x.flip(3), x)
 
 
 def crop(x: Tensor, draws: torch.Generator) -> Tensor:
-    """Shifts each image by up to an eighth of its side, zeros coming in. x: (N, C, H, W)."""
+    """Shift each of the (N, C, H, W) images by up to an eighth of its side, filling with zeros."""
     n, _, height, width = x.shape
     pad_h, pad_w = height // 8, width // 8
     top = torch.randint(2 * pad_h + 1, (n, 1), generator=draws).to(x.device)

@@ -1,4 +1,4 @@
-"""Fits the classifier of a network anew on the features that the rest gives, by training or by regression."""
+"""Refit a network's classifier on the features of its other layers, by training or by ridge regression."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from torch.nn import functional as F
 
 from sheaf.core.dataset import Samples
 from sheaf.core.recipe import Recipe, Ridge
-from sheaf.training import loop
+from sheaf.training.evaluation import forward
+from sheaf.training.one_site import train_model
+from sheaf.training.preparation import Preparation
 
 
 def refit(
@@ -20,36 +22,36 @@ def refit(
     last: nn.Linear,
     samples: Samples,
     recipe: Recipe,
-    prepare: loop.Preparation,
+    prepare: Preparation,
     seed: int,
 ) -> list[float]:
-    """Trains ``last``, the classifier of ``model``, in place by ``recipe``. Returns each epoch's loss.
+    """Train ``last``, the classifier of ``model``, in place and return the mean loss of each epoch.
 
-    The features are computed once, in evaluation mode, so an epoch costs next to nothing.
+    The features are computed once, in evaluation mode, so an epoch is cheap.
     """
     features = Samples.of(_features(model, last, samples, prepare)[:, :, None, None], samples.labels)
     head = nn.Sequential(nn.Flatten(), copy.deepcopy(last))
-    as_they_are = loop.Preparation((0.0,) * last.in_features, (1.0,) * last.in_features, prepare.device)
-    losses = loop.train(head, features, recipe, as_they_are, seed)
+    unchanged = Preparation((0.0,) * last.in_features, (1.0,) * last.in_features, prepare.device)
+    losses = train_model(head, features, recipe, unchanged, seed)
     last.load_state_dict(head[1].state_dict())
     return losses
 
 
 def refit_by_ridge(
-    model: nn.Module, last: nn.Linear, samples: Samples, ridge: Ridge, prepare: loop.Preparation
+    model: nn.Module, last: nn.Linear, samples: Samples, ridge: Ridge, prepare: Preparation
 ) -> None:
-    """Sets ``last``, the classifier of ``model``, to the ridge regression of one-hot targets, in place.
+    """Set ``last``, the classifier of ``model``, to the ridge regression of one-hot targets, in place.
 
     W = (F^T F + r I)^-1 F^T Y over the features F (N, D), in float64; r is ``ridge.ridge`` times the mean of
-    F^T F's diagonal. A bias is the weight of one more feature, constantly 1, on which r does not lie. Classes
-    of which there is no example keep their rows.
+    the diagonal of F^T F. The bias is the weight of a constant feature 1, which is not penalized. Classes
+    without examples keep their rows.
     """
     features = _features(model, last, samples, prepare).double()
     if last.bias is not None:
         features = torch.cat([features, torch.ones(len(features), 1, dtype=torch.float64)], dim=1)
     gram = features.T @ features
-    weighs = gram.diagonal()[: last.in_features].mean() * ridge.ridge
-    gram.diagonal()[: last.in_features].add_(weighs)
+    penalty = gram.diagonal()[: last.in_features].mean() * ridge.ridge
+    gram.diagonal()[: last.in_features].add_(penalty)
     targets = F.one_hot(samples.labels, last.out_features).double()
     solution = torch.linalg.lstsq(gram, features.T @ targets, driver="gelsd").solution  # (D or D + 1, K)
     if ridge.rescale:
@@ -62,27 +64,27 @@ def refit_by_ridge(
 
 
 def ridge_macs(last: nn.Linear, examples: int) -> int:
-    """Multiply-adds of ``refit_by_ridge`` beyond the features: the two products, and solving."""
+    """Return the multiply-adds of ``refit_by_ridge`` beyond the features: two products and the solution."""
     width = last.in_features + (last.bias is not None)
     return examples * width * (width + last.out_features) + width**3 // 3 + width**2 * last.out_features
 
 
 def _scale(logits: Tensor, labels: Tensor) -> float:
-    """The number that ``logits`` times it have the least cross-entropy with."""
-    found = minimize_scalar(
+    """Return the factor on ``logits`` of lowest cross-entropy."""
+    solution = minimize_scalar(
         lambda log_scale: F.cross_entropy(math.exp(log_scale) * logits, labels).item(),
         bounds=(math.log(1e-2), math.log(1e3)),
         method="bounded",
     )
-    return math.exp(found.x)
+    return math.exp(solution.x)
 
 
-def _features(model: nn.Module, last: nn.Linear, samples: Samples, prepare: loop.Preparation) -> Tensor:
-    """(N, D) what ``last`` takes for each of the samples."""
-    taken: list[Tensor] = []
-    hook = last.register_forward_pre_hook(lambda module, inputs: taken.append(inputs[0].cpu()))
+def _features(model: nn.Module, last: nn.Linear, samples: Samples, prepare: Preparation) -> Tensor:
+    """Return (N, D): the inputs of ``last`` for each of the samples."""
+    features: list[Tensor] = []
+    hook = last.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0].cpu()))
     try:
-        loop.forward(model, samples, prepare)
+        forward(model, samples, prepare)
     finally:
         hook.remove()
-    return torch.cat(taken)
+    return torch.cat(features)

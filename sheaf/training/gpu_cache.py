@@ -1,4 +1,4 @@
-"""Samples on the GPU that trains on them: all of them, copied there once; batches are picked there."""
+"""A cache of samples on the GPU: all are copied there once, and mini-batches are gathered there."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-SHARE = 0.5
-"""Of a GPU's free memory, samples take so much at most; more of them stay where they are."""
+FRACTION = 0.5
+"""The fraction of the GPU's free memory that one tensor may take; a larger one stays on the CPU."""
 
 _COPIES: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-"""Tensor -> its copy on the GPU, None where it has no room there; gone with the tensor."""
+"""Tensor -> its copy on the GPU, None where it is too large. An entry is dropped with its tensor."""
 
-_ASKING = threading.Lock()
+_LOCK = threading.Lock()
 
 
 def pick(values: Tensor, positions: Tensor, device: torch.device) -> Tensor:
-    """(B, ...): of (N, ...) values those at (B) positions; on ``device`` if that is a GPU with room for all.
+    """Return the (N, ...) values at (B,) positions, on ``device`` if that is a GPU with room for all.
 
-    Whoever asks for the same tensor, be it a thousand edges of one dataset, picks from the same copy.
+    All sites that hold positions in the same tensor use one copy.
     """
-    lying = _resident(values, device) if device.type == "cuda" else values
-    return lying.index_select(0, positions.to(lying.device))
+    source = _cached(values, device) if device.type == "cuda" else values
+    return source.index_select(0, positions.to(source.device))
 
 
-def _resident(values: Tensor, device: torch.device) -> Tensor:
-    with _ASKING:
+def _cached(values: Tensor, device: torch.device) -> Tensor:
+    with _LOCK:
         if values not in _COPIES:
             free, _ = torch.cuda.mem_get_info(device)
-            _COPIES[values] = values.to(device) if values.nbytes <= SHARE * free else None
+            _COPIES[values] = values.to(device) if values.nbytes <= FRACTION * free else None
         copy: Tensor | None = _COPIES[values]
     return values if copy is None else copy

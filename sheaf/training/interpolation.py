@@ -1,4 +1,4 @@
-"""Between two models of one shape: their mixtures, and which of these to hold."""
+"""Interpolate between two models of one shape, and choose among the mixtures by held-out examples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sheaf.core.types import Params
 
 
 def mixture(own: Params, received: Params, a: float) -> dict[str, Tensor]:
-    """(1 - a) own + a received for floating tensors; integer buffers are those of ``received``.
+    """Return (1 - a) own + a received for floating tensors; integer buffers are those of ``received``.
 
     The ends are exact: a = 0 gives ``own`` and a = 1 ``received``, bit for bit.
     """
@@ -26,19 +26,21 @@ def mixture(own: Params, received: Params, a: float) -> dict[str, Tensor]:
 def choose_mixture(
     accuracies: Mapping[float, float], losses: Mapping[float, Tensor], labels: Tensor, baseline: float
 ) -> float:
-    """The a to hold, by what its mixture does on N held-out examples; the least where none is good enough.
+    """Return the a to use, by the performance of its mixture on N held-out examples.
 
-    Of the others whose accuracy is at least ``baseline`` it is the one nearest to half-way whose
-    cross-entropy is within one standard error of the least; of two as near the larger. Half-way is what
-    Wortsman et al. (CVPR 2022, arXiv:2109.01903) advise where nothing is known; the margin is the
+    Candidates are the mixtures, except the smallest a, whose accuracy is at least ``baseline``. Among those
+    whose cross-entropy is within one standard error of the lowest, the one nearest to 0.5 is chosen, the
+    larger of two. 0.5 is the default of Wortsman et al. (CVPR 2022, arXiv:2109.01903); the margin is the
     one-standard-error rule (Breiman, Friedman, Olshen, Stone: Classification and Regression Trees, 1984,
-    section 3.4.3). Every class counts the same: an edge has few examples of some, and a model that gives
-    these up would look good in a plain mean. The least, what was held before, is no rival by its
-    cross-entropy: what training made surer, of its few errors too, would lose to what is right less often.
+    section 3.4.3). Classes have equal weight: in a plain mean, a model that gives up a rare class would look
+    good. Without a candidate the smallest a, the model before, stays; it does not compete by cross-entropy,
+    as training makes a model surer of its few errors too, and it would win while being right less often.
 
     Args:
-        accuracies, losses: a -> what ``training.judge`` finds of its mixture.
-        labels: (N,) classes.
+        accuracies: a -> the class-balanced accuracy of its mixture; see ``evaluation.balanced_accuracy``.
+        losses: a -> the (N,) cross-entropies of its mixture.
+        labels: (N,) int64 classes.
+        baseline: the accuracy that a candidate must reach.
     """
     least = min(accuracies)
     safe = [a for a in accuracies if a > least and accuracies[a] >= baseline - ROUNDING]
@@ -52,10 +54,10 @@ def choose_mixture(
 
 
 def _no_worse(excess: Tensor, weight: Tensor) -> bool:
-    """Whether the mean of (N,) paired differences, weighted, is within its standard error of 0."""
+    """Return whether the weighted mean of (N,) paired differences is within its standard error of 0."""
     mean, spread = weight @ excess, weight**2
     return bool(mean**2 * (1 - spread.sum()) <= spread @ (excess - mean) ** 2)
 
 
 ROUNDING = 1e-9
-"""Means over classes that differ by no more are the same."""
+"""Two accuracies that differ by at most this are equal."""

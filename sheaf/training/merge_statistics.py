@@ -1,7 +1,8 @@
-"""What a site computes of its own data for a merge to weigh its parameters by: second moments.
+"""Statistics of a site's own data for a merge: Gram matrices or the diagonal Fisher information.
 
-Both are means over examples, so that ``examples`` of the site times its statistic is the sum over its data.
-They are computed with the trained model in evaluation mode, summed in float64 and sent in float32.
+Both are means over examples, so the site's number of examples times its statistic is the sum over its data.
+They are computed with the trained model in evaluation mode, summed in float64 and sent in float32. ``gram``
+uses one private part of torch: ``Conv2d._reversed_padding_repeated_twice``.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ from sheaf.core.dataset import Samples
 from sheaf.core.recipe import Statistic, StatisticKind
 from sheaf.core.seeds import generator, seed_for
 from sheaf.models.flops import copy_to
-from sheaf.training import loop
+from sheaf.training.evaluation import forward
 from sheaf.training.gpu_cache import pick
+from sheaf.training.preparation import Preparation
 
 ENTRIES = 2**22
-"""How many numbers are unfolded, or gradients of single examples hold, at a time: 16 MiB."""
+"""Entries of unfolded patches, or of gradients of single examples, at a time: 16 MiB."""
 
 
 def compute(
-    model: nn.Module, samples: Samples, statistic: Statistic, prepare: loop.Preparation, seed: int
+    model: nn.Module, samples: Samples, statistic: Statistic, prepare: Preparation, seed: int
 ) -> dict[str, Tensor]:
-    """Parameter -> its statistic on ``samples``; the model's parameters are left as they are."""
+    """Return parameter -> its statistic on ``samples``. The model's parameters do not change."""
     if statistic.examples is not None and statistic.examples < len(samples):
         order = torch.randperm(len(samples), generator=generator(seed_for(seed, "statistic examples")))
         samples = samples.select(order[: statistic.examples].sort().values)
@@ -39,7 +41,7 @@ def compute(
 
 
 def blank(model: nn.Module, kind: StatisticKind) -> dict[str, Tensor]:
-    """What ``compute`` returns but for the numbers: names, shapes and types."""
+    """Return the names, shapes and types of what ``compute`` returns, on the meta device."""
     if kind == "gram":
         shapes = {name: [_fan_in(layer)] * 2 for name, layer in _products(model).items()}
     else:
@@ -47,11 +49,11 @@ def blank(model: nn.Module, kind: StatisticKind) -> dict[str, Tensor]:
     return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
 
 
-def gram(model: nn.Module, samples: Samples, prepare: loop.Preparation) -> dict[str, Tensor]:
-    """G = X'X / N for the weight of each linear layer and each dense convolution.
+def gram(model: nn.Module, samples: Samples, prepare: Preparation) -> dict[str, Tensor]:
+    """Return G = X'X / N for the weight of each linear layer and each dense convolution.
 
-    X holds the rows that the layer multiplies with its weight: one an example, or one a position of it.
-    A convolution is a linear layer over patches: its weight (O, C, H, W) is one of (O, C H W).
+    X holds the layer's input rows: one for each example, or for each position in it. A convolution is a
+    linear layer over patches: its weight (O, C, H, W) is one of (O, C H W).
     """
     layers = _products(model)
     sums = {
@@ -59,16 +61,16 @@ def gram(model: nn.Module, samples: Samples, prepare: loop.Preparation) -> dict[
         for name, layer in layers.items()
     }
 
-    def watch(name: str, layer: nn.Linear | nn.Conv2d) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    def adder(name: str, layer: nn.Linear | nn.Conv2d) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def add(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             for rows in _rows(layer, inputs[0].detach()):
                 sums[name] += rows.T @ rows
 
         return add
 
-    hooks = [layer.register_forward_pre_hook(watch(name, layer)) for name, layer in layers.items()]
+    hooks = [layer.register_forward_pre_hook(adder(name, layer)) for name, layer in layers.items()]
     try:
-        loop.forward(model, samples, prepare)
+        forward(model, samples, prepare)
     finally:
         for hook in hooks:
             hook.remove()
@@ -76,11 +78,11 @@ def gram(model: nn.Module, samples: Samples, prepare: loop.Preparation) -> dict[
 
 
 def gram_macs_per_example(model: nn.Module, in_shape: tuple[int, ...]) -> int:
-    """Multiply-adds of the products X'X of one example, beyond the forward pass."""
+    """Return the multiply-adds of the products X'X of one example, beyond the forward pass."""
     try:
         return _gram_macs_on(torch.device("meta"), model, in_shape)
     except (RuntimeError, NotImplementedError):
-        # A user's model may hold tensors of its own or look at values; numbers then have to be.
+        # A user's model may have tensors outside its state or read values, which meta tensors lack.
         return _gram_macs_on(torch.device("cpu"), model, in_shape)
 
 
@@ -99,21 +101,21 @@ def _gram_macs_on(device: torch.device, model: nn.Module, in_shape: tuple[int, .
     return sum(spent)
 
 
-def fisher(model: nn.Module, samples: Samples, prepare: loop.Preparation, seed: int) -> dict[str, Tensor]:
-    """The diagonal of the Fisher information: E_x E_y (d log p(y|x) / d theta)^2, for each parameter.
+def fisher(model: nn.Module, samples: Samples, prepare: Preparation, seed: int) -> dict[str, Tensor]:
+    """Return the diagonal of the Fisher information, E_x E_y (d log p(y|x) / d theta)^2, of each parameter.
 
-    y is drawn from the model's own p(y|x), one an example: unbiased at the cost of one backward pass, where
-    the empirical Fisher, with the true label for y, is no estimate of it (Kunstner, Balles, Hennig 2019,
-    arXiv 1905.12558), and the exact expectation takes a backward pass a class.
+    y is drawn from the model's own p(y|x), once for each example: an unbiased estimate for one backward pass.
+    The empirical Fisher, with the true label for y, does not estimate it (Kunstner, Balles, Hennig 2019,
+    arXiv 1905.12558); the exact expectation takes a backward pass for each class.
     """
     # One forward pass, which also moves the model to the device and into evaluation mode.
-    classes = loop.forward(model, samples.select(torch.arange(1)), prepare).shape[1]
+    classes = forward(model, samples.select(torch.arange(1)), prepare).shape[1]
     params = {name: value.detach() for name, value in model.named_parameters()}
     sums = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in params.items()}
 
     def loss(params: Mapping[str, Tensor], x: Tensor, noise: Tensor) -> Tensor:
         logits: Tensor = functional_call(model, dict(params), (x[None],))[0]
-        drawn = (logits.detach() + noise).argmax()  # Gumbel's way to draw from a softmax
+        drawn = (logits.detach() + noise).argmax()  # the Gumbel trick draws from the softmax
         return F.cross_entropy(logits, drawn)
 
     def one_by_one(params: Mapping[str, Tensor], x: Tensor, noise: Tensor) -> dict[str, Tensor]:
@@ -129,7 +131,7 @@ def fisher(model: nn.Module, samples: Samples, prepare: loop.Preparation, seed: 
         noise = -exponential.log().to(prepare.device)
         try:
             found = gradients(params, x, noise)
-        except RuntimeError:  # a model that looks at values cannot be run for many examples at once
+        except RuntimeError:  # vmap cannot run a model that reads values
             gradients = one_by_one
             found = gradients(params, x, noise)
         for name, each in found.items():
@@ -138,7 +140,7 @@ def fisher(model: nn.Module, samples: Samples, prepare: loop.Preparation, seed: 
 
 
 def _products(model: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
-    """Weight -> its layer, of all layers that multiply rows with one matrix."""
+    """Return weight -> its layer, for all layers that multiply rows with one matrix."""
     return {
         f"{name}.weight" if name else "weight": layer
         for name, layer in model.named_modules()
@@ -151,11 +153,11 @@ def _fan_in(layer: nn.Linear | nn.Conv2d) -> int:
 
 
 def _rows(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Iterator[Tensor]:
-    """The rows (n, fan in) that the layer multiplies, some at a time."""
+    """Yield the layer's input rows (n, fan in), some at a time."""
     if isinstance(layer, nn.Linear):
         yield x.flatten(0, -2)
         return
-    # What the layer itself pads with, whatever its settings call it.
+    # F.pad calls the layer's padding mode "zeros" "constant".
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     x = F.pad(x, layer._reversed_padding_repeated_twice, mode)
     together = max(1, ENTRIES // (_fan_in(layer) * x.shape[-1] * x.shape[-2]))

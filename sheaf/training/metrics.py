@@ -1,4 +1,4 @@
-"""How good a model is, read from its confusion matrix."""
+"""Accuracy, precision, recall and F1 from a confusion matrix."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores over some examples; all lie in 0..1.
+    """Scores over some examples, each in 0..1.
 
-    ``precision``, ``recall`` and ``f1`` are means over the classes weighted by their examples (so
-    recall equals accuracy), ``macro_f1`` is the plain mean over the classes that have examples.
+    Attributes:
+        accuracy: fraction of the examples that are classified correctly.
+        precision, recall, f1: means over the classes weighted by their examples, so recall equals accuracy.
+        macro_f1: the plain mean over the classes that have examples.
+        examples: number of examples.
     """
 
     accuracy: float
@@ -25,11 +28,11 @@ class Scores:
 
 
 def scores(confusion: Tensor, own: Tensor | None = None) -> Scores:
-    """Scores on the examples of the classes ``own`` (all by default).
+    """Return the scores on the examples of the classes ``own`` (all by default).
 
     Args:
         confusion: (K, K) counts; rows are the true classes, columns the predicted ones.
-        own: (K,) bool. Examples of other classes are left out; predicting another class is still wrong.
+        own: (K,) bool. Examples of other classes do not count; predicting another class is still an error.
 
     Raises:
         ValueError: there is no example.
@@ -44,19 +47,19 @@ def scores(confusion: Tensor, own: Tensor | None = None) -> Scores:
     precision = hits / predicted.clamp(min=1)
     recall = hits / support.clamp(min=1)
     f1 = 2 * hits / (predicted + support).clamp(min=1)
-    share = support / examples
+    weight = support / examples
     return Scores(
         accuracy=float(hits.sum() / examples),
-        precision=float(share @ precision),
-        recall=float(share @ recall),
-        f1=float(share @ f1),
+        precision=float(weight @ precision),
+        recall=float(weight @ recall),
+        f1=float(weight @ f1),
         macro_f1=float(f1[support > 0].mean()),
         examples=int(examples),
     )
 
 
 def confusion_matrix(truth: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
-    """(K, K) int64 counts from two (N,) tensors of class indices; rows are the true classes."""
+    """Return (K, K) int64 counts from two (N,) tensors of class indices; rows are the true classes."""
     return torch.bincount(truth * num_classes + predicted, minlength=num_classes**2).view(
         num_classes, num_classes
     )

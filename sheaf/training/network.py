@@ -1,7 +1,8 @@
-"""A network with all that is read off it once, however many sites hold it or a part of it."""
+"""The global model and everything that is derived from it, cached for all sites of a process."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,22 +14,25 @@ from sheaf.core.cut import Cut
 from sheaf.core.errors import CutError
 from sheaf.core.recipe import StatisticKind
 from sheaf.models import flops
+from sheaf.submodels.dependency_graph import trace
 from sheaf.submodels.structure import ChannelStructure
 from sheaf.submodels.submodel import SubModel
-from sheaf.submodels.dependency_graph import trace
-from sheaf.training import vectorized
 from sheaf.training.merge_statistics import gram_macs_per_example
 from sheaf.training.seeded_dropout import drops
+from sheaf.training.vectorized import can_stack, draws_randomly
+
+CACHED = 16
+"""Entries of each cache. A rolling cut makes new sub-models in every round."""
 
 
 @dataclass(frozen=True)
-class Nature:
-    """How a network can be trained beside others.
+class Traits:
+    """Properties of a network that decide how it can be trained beside others.
 
     Attributes:
         convolves: it has convolutions.
-        draws: layers other than dropout draw random numbers in training, all from one generator.
-        stacks: none of its layers draws, and see ``stacked.can_stack``.
+        draws: layers other than dropout draw random numbers in training, from the global generator.
+        stacks: none of its layers draws, and ``vectorized.can_stack`` holds.
     """
 
     convolves: bool
@@ -38,17 +42,22 @@ class Nature:
 
 @dataclass(frozen=True)
 class Macs:
-    """Multiply-adds of one example: ``forward`` to classify it, ``train`` forward and backward."""
+    """Multiply-adds of one example.
+
+    Attributes:
+        forward: of the forward pass.
+        train: of the forward and the backward pass.
+    """
 
     forward: int
     train: int
 
 
 class Network:
-    """The global model and its parts.
+    """The global model and its sub-models.
 
     Args:
-        model: (N, C, H, W) -> (N, K) logits. Sites of one process share it: every task brings or recalls
+        model: (N, C, H, W) -> (N, K) logits. Sites of one process share it, as every task brings or recalls
             parameters.
         in_shape: (C, H, W) of one example.
     """
@@ -56,11 +65,12 @@ class Network:
     def __init__(self, model: nn.Module, in_shape: tuple[int, int, int]) -> None:
         self.model = model
         self.in_shape = in_shape
-        self._submodels: dict[Cut, nn.Module] = {}
+        self._modules: dict[Cut, nn.Module] = {}
         self._macs: dict[_Widths, Macs] = {}
-        self._numbers: dict[_Widths, int] = {}
-        self._natures: dict[_Widths, Nature] = {}
-        self._measured: dict[Hashable, tuple[Tensor, float]] = {}
+        self._num_parameters: dict[_Widths, int] = {}
+        self._traits: dict[_Widths, Traits] = {}
+        self._evaluations: dict[Hashable, tuple[Tensor, float]] = {}
+        self._lock = threading.RLock()  # sites train and reply on several threads
 
     @cached_property
     def structure(self) -> ChannelStructure:
@@ -73,10 +83,10 @@ class Network:
 
     @property
     def classifier(self) -> nn.Linear:
-        """The layer that makes the logits.
+        """The layer that computes the logits.
 
         Raises:
-            CutError: it is not a linear one, or the model cannot be traced.
+            CutError: it is not a linear layer, or the model cannot be traced.
         """
         name = self.structure.classifier.name
         last = self.model.get_submodule(name)
@@ -85,78 +95,78 @@ class Network:
         return last
 
     def submodel(self, cut: Cut) -> SubModel:
-        """What ``cut`` holds of the model."""
+        """Return the sub-model that ``cut`` selects."""
         return self.structure.submodel(cut)
 
     def of(self, cut: Cut | None) -> nn.Module:
-        """The module of a cut, or the whole model; its parameters are whatever they were last."""
+        """Return the module of a cut, or the whole model. Its parameters are those last loaded into it."""
         if cut is None:
             return self.model
-        if cut not in self._submodels:
-            if len(self._submodels) >= KEPT:
-                del self._submodels[next(iter(self._submodels))]
-            self._submodels[cut] = self.submodel(cut).module()
-        return self._submodels[cut]
+        with self._lock:
+            if cut not in self._modules:
+                if len(self._modules) >= CACHED:
+                    del self._modules[next(iter(self._modules))]
+                self._modules[cut] = self.submodel(cut).module()
+            return self._modules[cut]
 
     def macs(self, cut: Cut | None = None) -> Macs:
-        """What one example costs in the cut, or in the whole model."""
+        """Return the multiply-adds of one example in the cut, or in the whole model."""
         widths = _widths(cut)
-        if widths not in self._macs:
-            module = self.of(cut)
-            self._macs[widths] = Macs(
-                flops.macs_per_example(module, self.in_shape),
-                flops.train_macs_per_example(module, self.in_shape),
-            )
-        return self._macs[widths]
+        with self._lock:
+            if widths not in self._macs:
+                module = self.of(cut)
+                self._macs[widths] = Macs(
+                    flops.macs_per_example(module, self.in_shape),
+                    flops.train_macs_per_example(module, self.in_shape),
+                )
+            return self._macs[widths]
 
-    def numbers(self, cut: Cut | None = None) -> int:
-        """How many numbers the state of the cut holds, or that of the whole model."""
+    def num_parameters(self, cut: Cut | None = None) -> int:
+        """Return the number of entries in the ``state_dict`` of the cut, or of the whole model."""
         widths = _widths(cut)
-        if widths not in self._numbers:
-            self._numbers[widths] = sum(value.numel() for value in self.of(cut).state_dict().values())
-        return self._numbers[widths]
+        with self._lock:
+            if widths not in self._num_parameters:
+                state = self.of(cut).state_dict()
+                self._num_parameters[widths] = sum(value.numel() for value in state.values())
+            return self._num_parameters[widths]
 
-    def nature(self, cut: Cut | None = None) -> Nature:
-        """How the cut, or the whole model, can be trained beside others."""
+    def traits(self, cut: Cut | None = None) -> Traits:
+        """Return how the cut, or the whole model, can be trained beside others."""
         widths = _widths(cut)
-        if widths not in self._natures:
+        if widths not in self._traits:
             module = self.of(cut)
-            draws = vectorized.draws(module, self.in_shape)
-            self._natures[widths] = Nature(
+            draws = draws_randomly(module, self.in_shape)
+            self._traits[widths] = Traits(
                 convolves=any(isinstance(layer, _ConvNd) for layer in module.modules()),
                 draws=draws,
-                stacks=not draws and not drops(module) and vectorized.can_stack(module, self.in_shape),
+                stacks=not draws and not drops(module) and can_stack(module, self.in_shape),
             )
-        return self._natures[widths]
+        return self._traits[widths]
 
-    def once(self, what: Hashable, measure: Callable[[], tuple[Tensor, float]]) -> tuple[Tensor, float]:
-        """What ``measure`` finds of the network with some weights on some data; not found twice in a row.
+    def evaluated(self, key: Hashable, evaluate: Callable[[], tuple[Tensor, float]]) -> tuple[Tensor, float]:
+        """Return the cached evaluation of that key, or the result of ``evaluate``.
 
-        An average is measured by the cloud, and then again by each edge that holds it.
+        The cloud evaluates an average, and then each edge that holds it does.
         """
-        if what not in self._measured:
-            if len(self._measured) >= KEPT:
-                del self._measured[next(iter(self._measured))]
-            self._measured[what] = measure()
-        return self._measured[what]
+        if key not in self._evaluations:
+            if len(self._evaluations) >= CACHED:
+                del self._evaluations[next(iter(self._evaluations))]
+            self._evaluations[key] = evaluate()
+        return self._evaluations[key]
 
     def statistic_macs(self, kind: StatisticKind, cut: Cut | None = None) -> int:
-        """What a statistic costs for each example that it is computed on."""
+        """Return the multiply-adds of a merge statistic for each example that it is computed on."""
         if kind == "fisher":
             return self.macs(cut).train
         return self.macs(cut).forward + gram_macs_per_example(self.of(cut), self.in_shape)
 
 
 _Widths = tuple[tuple[tuple[str, int], ...], int | None, bool] | None
-"""What a cut's network looks like, whichever channels it holds: a window that moves keeps its width."""
+"""The sizes of a cut's network, whichever channels it holds: a rolling window keeps its width."""
 
 
 def _widths(cut: Cut | None) -> _Widths:
     if cut is None:
         return None
-    kept = tuple((name, sum(stop - start for start, stop in runs)) for name, runs in cut.kept)
-    return kept, None if cut.classes is None else len(cut.classes), cut.other
-
-
-KEPT = 16
-"""Submodels and measurements kept at hand; a rolling cut makes new ones in every round."""
+    widths = tuple((name, sum(stop - start for start, stop in runs)) for name, runs in cut.kept)
+    return widths, None if cut.classes is None else len(cut.classes), cut.other

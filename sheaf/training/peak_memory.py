@@ -1,4 +1,4 @@
-"""Measured peak memory of what a site does."""
+"""Measure the peak memory of a block of code."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import torch
 
 
 class PeakMemory:
-    """Measures the peak memory of a block, in bytes.
+    """A context manager that measures the peak memory of its block.
 
-    On CUDA: what torch had allocated on the device at most. Elsewhere: the largest resident memory of the
-    process during the block, where the system can say so (Linux), else at its end. A fleet in one process
-    shares that process, so there it is an upper bound for one site.
+    On CUDA it is the peak that torch allocated on the device. Elsewhere it is the peak resident memory of the
+    process during the block (Linux), or the resident memory at its end (other systems). Sites of an
+    in-process fleet share the process, so there it is an upper bound for one site.
+
+    Attributes:
+        bytes: the peak, once the block has ended.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -38,7 +41,7 @@ def _reset_resident_peak() -> None:
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
-        return  # not Linux, or not allowed: the peak since the process began is the next best
+        return  # not Linux, or not permitted: VmHWM is then the peak since the process began
 
 
 def _resident_peak() -> int:

@@ -1,6 +1,6 @@
-"""Dropout that draws from a generator of its own, so that networks with it can be trained side by side.
+"""Dropout from a generator of its own, so that networks with dropout can be trained on several threads.
 
-torch's layers draw from the one generator of the process; threads would do so in an order of chance.
+torch's layers draw from the global generator of the process, which threads would do in random order.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from sheaf.core.seeds import generator
 
 
 def drops(model: nn.Module) -> bool:
-    """Whether ``model`` has dropout that draws in training."""
+    """Return whether ``model`` has dropout that draws in training."""
     return bool(_layers(model))
 
 
 @contextmanager
 def dropout_from(model: nn.Module, seed: int) -> Iterator[None]:
-    """Meanwhile the dropout of ``model``, which is on a CPU, draws from ``seed``.
+    """Let the dropout layers of ``model``, which is on a CPU, draw from ``seed`` in this context.
 
-    It draws what it would from torch's generator if that began with ``seed`` and nothing else drew from it.
+    The draws are those of torch's global generator if it started from ``seed`` and nothing else drew from it.
     """
     layers, draws = _layers(model), generator(seed)
     for layer in layers:
@@ -43,5 +43,5 @@ def _layers(model: nn.Module) -> list[nn.Dropout]:
 def _forward(layer: nn.Dropout, draws: torch.Generator, x: Tensor) -> Tensor:
     if not layer.training:
         return x
-    kept = 1 - layer.p
-    return x * torch.empty_like(x).bernoulli_(kept, generator=draws).div_(kept)
+    keep = 1 - layer.p
+    return x * torch.empty_like(x).bernoulli_(keep, generator=draws).div_(keep)

@@ -22,13 +22,17 @@ from sheaf.core.wire_format import decode_samples, encode_samples
 from sheaf.data.synthetic_negatives import make_outliers
 from sheaf.models import flops
 from sheaf.runtime.worker import Worker
-from sheaf.training import classifier_refit, loop, merge_statistics
+from sheaf.training import classifier_refit, merge_statistics
+from sheaf.training.batch_norm import reestimate_statistics
+from sheaf.training.evaluation import balanced_accuracy, forward
 from sheaf.training.interpolation import mixture
 from sheaf.training.network import Network
+from sheaf.training.one_site import train_model
+from sheaf.training.preparation import Preparation
 
 RECIPE = Recipe(epochs=2, batch_size=8, lr=0.01, augment=("crop",))
 MakeWorker = Callable[..., Worker]
-PREPARE = loop.Preparation((0.5,), (0.25,), torch.device("cpu"))
+PREPARE = Preparation((0.5,), (0.25,), torch.device("cpu"))
 
 
 def network() -> nn.Module:
@@ -77,7 +81,7 @@ def sha(update: Update) -> str:
 def test_train_is_the_training_loop(make_worker: MakeWorker) -> None:
     worker, model = make_worker(), network()
     answer = worker.do(Task("train", 1, 7, theta(), RECIPE))
-    losses = loop.train(model, worker.data.train, RECIPE, PREPARE, 7)
+    losses = train_model(model, worker.data.train, RECIPE, PREPARE, 7)
     assert sha(answer) == Blob.of(model.state_dict()).sha256
     assert answer.metrics == {"losses": losses}
     assert (answer.site, answer.kind) == ("edge", "train")
@@ -155,7 +159,7 @@ def test_evaluate(make_worker: MakeWorker) -> None:
     assert held.metrics["loss"] != other.metrics["loss"]
     model = network()
     model.load_state_dict(theta().open())
-    judged, _ = loop.judge(model, worker.held_out, PREPARE, 3)
+    judged, _ = balanced_accuracy(model, worker.held_out, PREPARE, 3)
     assert held.metrics["held_out"] == judged
     assert (held.blob, held.cost.train_macs) == (None, 0)
     assert sha(worker.do(Task("collect", 5, 0))) == theta().sha256, "what is measured is not held"
@@ -268,7 +272,7 @@ def part_of_theta(cut: Cut) -> dict[str, Tensor]:
 def trained_by_hand(cut: Cut, samples: Samples) -> str:
     model = Network(network(), (1, 8, 8)).part(cut).module()
     model.load_state_dict(part_of_theta(cut))
-    loop.train(model, samples, RECIPE, PREPARE, 7)
+    train_model(model, samples, RECIPE, PREPARE, 7)
     return Blob.of(model.state_dict()).sha256
 
 
@@ -366,7 +370,7 @@ def test_the_cost_can_be_told_before(
 def test_new_statistics_are_those_of_the_pool(make_worker: MakeWorker) -> None:
     worker, model = make_worker(), network()
     answer = worker.do(Task("restat", 1, 7, theta()))
-    loop.reestimate_statistics(model, worker.data.train, PREPARE)
+    reestimate_statistics(model, worker.data.train, PREPARE)
     assert sha(answer) == Blob.of(model.state_dict()).sha256 != theta().sha256
     assert answer.cost.train_macs == 25 * flops.macs_per_example(network(), (1, 8, 8)), "one pass, forward"
     assert (answer.kind, answer.metrics) == ("restat", {})
@@ -394,8 +398,8 @@ def test_a_share_by_uncertainty_goes_by_the_model_that_is_held(make_worker: Make
     answer = worker.do(Task("share", 2, 7, share=Share(count=3, choose="uncertain")))
     assert answer.blob is not None
     model = network()
-    loop.train(model, worker.data.train, RECIPE, PREPARE, 7)
-    p = loop.forward(model, worker.data.train, PREPARE).softmax(1)
+    train_model(model, worker.data.train, RECIPE, PREPARE, 7)
+    p = forward(model, worker.data.train, PREPARE).softmax(1)
     least = (p * p.log()).sum(1).argsort()[:3].sort().values
     shared = decode_samples(answer.blob)
     assert torch.equal(shared.inputs, worker.data.train.inputs[worker.data.train.positions[least]])
@@ -423,7 +427,7 @@ def test_a_guarded_site_does_no_worse_on_what_it_held_out(make_worker: MakeWorke
     for a, accuracy in accuracies.items():
         model = network()
         model.load_state_dict(mixture(trained, given, a))
-        assert loop.judge(model, worker.held_out, PREPARE, 3)[0] == accuracy
+        assert balanced_accuracy(model, worker.held_out, PREPARE, 3)[0] == accuracy
     held = Blob.of(mixture(trained, given, answer.metrics["mixture"]))
     assert sha(worker.do(Task("collect", 5, 0))) == sha(answer) == held.sha256
 

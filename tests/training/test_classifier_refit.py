@@ -13,9 +13,11 @@ from torch.nn import functional as F
 from sheaf.core.dataset import Samples
 from sheaf.core.recipe import Recipe, Ridge
 from sheaf.core.seeds import generator
-from sheaf.training import classifier_refit, loop
+from sheaf.training import classifier_refit
+from sheaf.training.one_site import train_model
+from sheaf.training.preparation import Preparation
 
-PREPARE = loop.Preparation((0.4,), (0.2,), torch.device("cpu"))
+PREPARE = Preparation((0.4,), (0.2,), torch.device("cpu"))
 RECIPE = Recipe(epochs=4, batch_size=16, lr=0.01)
 
 
@@ -55,8 +57,8 @@ def test_it_is_a_linear_layer_trained_on_the_features() -> None:
         features = model[:5].eval()(prepared)
     alone = nn.Sequential(nn.Flatten(), nn.Linear(6, 3))
     alone[1].load_state_dict(model[5].state_dict())
-    as_it_is = loop.Preparation((0.0,), (1.0,), torch.device("cpu"))
-    expected = loop.train(alone, Samples.of(features[:, None, None], data.labels), RECIPE, as_it_is, 3)
+    as_it_is = Preparation((0.0,), (1.0,), torch.device("cpu"))
+    expected = train_model(alone, Samples.of(features[:, None, None], data.labels), RECIPE, as_it_is, 3)
     losses = classifier_refit.refit(model, model[5], data, RECIPE, PREPARE, 3)
     assert losses == pytest.approx(expected, rel=1e-4)
     torch.testing.assert_close(model[5].weight, alone[1].weight, rtol=1e-3, atol=1e-4)
@@ -78,7 +80,7 @@ def test_the_network_trains_on_afterwards() -> None:
     model = network()
     classifier_refit.refit(model, model[5], samples(), RECIPE, PREPARE, 3)
     before = model[0].weight.detach().clone()
-    loop.train(model, samples(), Recipe(), PREPARE, 3)
+    train_model(model, samples(), Recipe(), PREPARE, 3)
     assert not torch.equal(model[0].weight, before)
     assert not model[5]._forward_pre_hooks
 

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
+from sheaf.training import cpu_graph
 from sheaf.training.cpu_graph import CpuGraphFunction, _Replay
 
 
 def replays(repeated: CpuGraphFunction) -> bool:
-    return all(isinstance(known, _Replay) for known in repeated._known.values())
+    return all(isinstance(known, _Replay) for known in repeated._by_shapes.values())
 
 
 def stepper(model: nn.Module, sites: int = 0):
@@ -127,3 +128,34 @@ def test_torchscript_is_as_it_was_after_replays_side_by_side() -> None:
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(train, range(8)))
     assert torch._C._get_graph_executor_optimize() == was
+
+
+def test_without_a_private_part_of_torch_the_function_is_called_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If this fails with a new torch, the parts named in ``cpu_graph``'s docstring have changed."""
+    step = stepper(linear(), 0)
+    assert replays(used(CpuGraphFunction(step)))
+    monkeypatch.delattr(torch._C, "_create_function_from_graph")
+    cpu_graph._log_once.cache_clear()
+    with caplog.at_level("INFO", "sheaf"):
+        assert not replays(used(CpuGraphFunction(step)))
+    assert "training steps are not recorded" in caplog.text
+
+
+def used(function: CpuGraphFunction) -> CpuGraphFunction:
+    for _ in range(5):
+        function(torch.ones(5, 1, 8, 8), torch.zeros(5, dtype=torch.int64))
+    return function
+
+
+def test_numbers_as_tensors_are_constants() -> None:
+    """``sum`` starts from the number 0, which ``vmap`` makes a tensor of."""
+
+    def total(x: Tensor) -> tuple[Tensor, ...]:
+        return (vmap(lambda row: sum(value * 2 for value in row.unbind()))(x),)
+
+    function = CpuGraphFunction(total)
+    for k in range(6):
+        assert torch.equal(function(torch.full((3, 2), float(k)))[0], torch.full((3,), 4.0 * k))
+    assert replays(function)

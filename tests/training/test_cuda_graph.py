@@ -6,13 +6,16 @@ import pytest
 import torch
 import toys
 from torch import Tensor, nn
+from toy_training import train_stacked
 
 from sheaf.core.dataset import Samples
 from sheaf.core.recipe import Recipe
 from sheaf.core.seeds import generator
-from sheaf.training import loop, vectorized
+from sheaf.training import loop
+from sheaf.training.batches import Job
 from sheaf.training.cuda_graph import WARM_UPS, CudaGraphFunction
-from sheaf.training.vectorized import Job
+from sheaf.training.one_site import train_model
+from sheaf.training.preparation import Preparation
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA here")
 GPU = torch.device("cuda")
@@ -71,14 +74,14 @@ def dropping() -> nn.Module:
 def test_training_ends_with_the_bits_of_training_uncaptured(
     make, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = Recipe(epochs=6, batch_size=8, augment=("flip",), tail=0.3, precision=precision)
-    prepare = loop.Preparation((0.4,), (0.2,), GPU)
+    recipe = Recipe(epochs=6, batch_size=8, augment=("flip",), average_last=0.3, precision=precision)
+    prepare = Preparation((0.4,), (0.2,), GPU)
     ends = []
     for captured in (True, True, False):
         if not captured:
             monkeypatch.setattr(loop, "CudaGraphFunction", lambda function: function)
         model = toys.randomised(make())
-        losses = loop.train(model, samples(), recipe, prepare, 3)
+        losses = train_model(model, samples(), recipe, prepare, 3)
         ends.append((losses, model.state_dict()))
     for losses, state in ends[1:]:
         assert losses == ends[0][0]
@@ -88,11 +91,11 @@ def test_training_ends_with_the_bits_of_training_uncaptured(
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_stacked_sites_end_with_what_they_end_with_alone(optimizer: str) -> None:
     recipe = Recipe(epochs=6, batch_size=8, lr=0.01, optimizer=optimizer, precision="float32")
-    prepare, model = loop.Preparation((0.4,), (0.2,), GPU), toys.randomised(network())
+    prepare, model = Preparation((0.4,), (0.2,), GPU), toys.randomised(network())
     start = {name: value.clone() for name, value in model.state_dict().items()}
     jobs = [Job(start, samples(), seed) for seed in range(3)]
-    for job, (params, losses) in zip(jobs, vectorized.train(model, jobs, recipe, prepare), strict=True):
+    for job, (params, losses) in zip(jobs, train_stacked(model, jobs, recipe, prepare), strict=True):
         model.load_state_dict(start)
-        assert losses == pytest.approx(loop.train(model, samples(), recipe, prepare, job.seed), rel=1e-3)
+        assert losses == pytest.approx(train_model(model, samples(), recipe, prepare, job.seed), rel=1e-3)
         for name, value in model.state_dict().items():
             torch.testing.assert_close(params[name], value.cpu(), rtol=1e-3, atol=1e-4)

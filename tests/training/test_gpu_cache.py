@@ -23,7 +23,7 @@ def test_on_a_cpu_nothing_is_copied() -> None:
 @needs_cuda
 @pytest.mark.parametrize("share", [0.5, 0.0])
 def test_on_a_gpu_they_are_copied_once_if_there_is_room(share: float, monkeypatch) -> None:
-    monkeypatch.setattr(gpu_cache, "SHARE", share)
+    monkeypatch.setattr(gpu_cache, "FRACTION", share)
     device, values = torch.device("cuda"), VALUES.clone()
     for _ in range(2):
         found = pick(values, POSITIONS, device)

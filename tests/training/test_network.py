@@ -11,7 +11,7 @@ from sheaf.core.cut import Cut
 from sheaf.core.errors import CutError
 from sheaf.models import flops
 from sheaf.training import network as module
-from sheaf.training.network import Macs, Nature, Network
+from sheaf.training.network import Macs, Network, Traits
 
 HALF = Cut((("3", ((0, 4),)),), classes=(1, 3))
 
@@ -66,12 +66,12 @@ def test_the_numbers_are_those_of_the_part() -> None:
     network = Network(Plain(), SHAPE)
     for cut in (None, HALF):
         state = network.of(cut).state_dict()
-        assert network.numbers(cut) == sum(value.numel() for value in state.values())
-    assert network.numbers(HALF) < network.numbers()
+        assert network.num_parameters(cut) == sum(value.numel() for value in state.values())
+    assert network.num_parameters(HALF) < network.num_parameters()
 
 
 def test_old_parts_make_room_and_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "KEPT", 2)
+    monkeypatch.setattr(module, "CACHED", 2)
     network = Network(Plain(), SHAPE)
     one, two = network.of(first(1)), network.of(first(2))
     network.of(first(3))
@@ -79,20 +79,20 @@ def test_old_parts_make_room_and_come_back(monkeypatch: pytest.MonkeyPatch) -> N
     again = network.of(first(1))
     assert again is not one
     assert again.state_dict().keys() == one.state_dict().keys()
-    assert len(network._submodels) == 2
+    assert len(network._modules) == 2
 
 
 def test_a_window_that_moves_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Network(Plain(), SHAPE)
     counted = network.macs(first(4))
-    monkeypatch.setattr(module.cost, "macs_per_example", None)
+    monkeypatch.setattr(module.flops, "macs_per_example", None)
     assert network.macs(Cut((("3", ((2, 6),)),))) is counted
-    assert network.nature(first(4)) is network.nature(Cut((("3", ((2, 6),)),)))
-    assert network.nature() == Nature(convolves=True, draws=False, stacks=False)
+    assert network.traits(first(4)) is network.traits(Cut((("3", ((2, 6),)),)))
+    assert network.traits() == Traits(convolves=True, draws=False, stacks=False)
 
 
 def test_what_was_measured_is_at_hand_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "KEPT", 2)
+    monkeypatch.setattr(module, "CACHED", 2)
     network, measured = Network(Plain(), SHAPE), []
 
     def measure(what: str) -> tuple[Tensor, float]:
@@ -100,5 +100,5 @@ def test_what_was_measured_is_at_hand_for_a_while(monkeypatch: pytest.MonkeyPatc
         return torch.ones(1), 0.5
 
     for what in ("a", "a", "b", "a", "c", "b", "a"):
-        assert network.once(what, lambda what=what: measure(what))[1] == 0.5
+        assert network.evaluated(what, lambda what=what: measure(what))[1] == 0.5
     assert measured == ["a", "b", "c", "a"]

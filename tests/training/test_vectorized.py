@@ -9,13 +9,25 @@ import pytest
 import torch
 import toys
 from torch import Tensor, nn
-from toy_training import CPU, UNEQUAL, Twice, assert_alike, both, convolutional, linear, parts, prepare
+from toy_training import (
+    CPU,
+    UNEQUAL,
+    Twice,
+    assert_alike,
+    both,
+    convolutional,
+    linear,
+    parts,
+    prepare,
+    train_stacked,
+)
 
 from sheaf.core import registry
 from sheaf.core.recipe import Recipe
-from sheaf.training import loop, vectorized
+from sheaf.training import vectorized
+from sheaf.training.batches import Job, batch_sizes
+from sheaf.training.one_site import train_model
 from sheaf.training.seeded_dropout import drops
-from sheaf.training.vectorized import Job
 
 RECIPES = [
     Recipe(
@@ -26,7 +38,7 @@ RECIPES = [
         lr=0.01,
         weight_decay=0.01,
         augment=augment,
-        tail=tail,
+        average_last=tail,
     )
     for optimizer, schedule, (augment, tail) in itertools.product(
         ("sgd", "adam", "adamw"), ("constant", "cosine", "onecycle"), (((), 0.0), (("flip", "crop"), 0.4))
@@ -43,7 +55,7 @@ def test_every_recipe_in_float64(make, recipe: Recipe) -> None:
     sizes = (
         (33, 33, 33) if make is convolutional else UNEQUAL if recipe.schedule == "constant" else (37, 34, 40)
     )
-    keys = {vectorized.together(make(), n, recipe) for n in sizes}
+    keys = {vectorized.compatibility(make(), n, recipe) for n in sizes}
     assert len(keys) == 1
     assert_alike(*both(make(), parts(sizes, (1, 8, 8)), recipe, torch.float64), 1e-9)
 
@@ -73,7 +85,7 @@ def test_every_model(name: str) -> None:
     side = 64 if name in ("alexnet", "mobilenet_v2", "resnet50") else 32  # these end in 1x1 maps of 32x32
     shape = (1 if name == "kws_cnn" else 3, side, side)
     model = toys.randomised(toys.thinned(name, 4, shape)).train()
-    assert not vectorized.draws(model, shape)
+    assert not vectorized.draws_randomly(model, shape)
     assert vectorized.can_stack(model, shape) == (not drops(model))
     for layer in model.modules():
         if isinstance(layer, nn.Dropout):
@@ -82,11 +94,11 @@ def test_every_model(name: str) -> None:
     start = {key: value.clone() for key, value in model.state_dict().items()}
     recipe = Recipe(epochs=1, batch_size=3, optimizer="sgd", lr=1e-4, momentum=0.5)
     jobs = [Job(start, samples, k) for k, samples in enumerate(parts((3, 3), shape))]
-    together = vectorized.train(model, jobs, recipe, prepare(torch.float64, shape[0]))
+    together = train_stacked(model, jobs, recipe, prepare(torch.float64, shape[0]))
     alone = []
     for job in jobs:
         model.load_state_dict(start)
-        losses = loop.train(model, job.samples, recipe, prepare(torch.float64, shape[0]), job.seed)
+        losses = train_model(model, job.samples, recipe, prepare(torch.float64, shape[0]), job.seed)
         alone.append(({key: value.clone() for key, value in model.state_dict().items()}, losses))
     assert_alike(together, alone, 1e-9)
 
@@ -106,7 +118,7 @@ def test_progress_tells_of_every_sites_last_step() -> None:
     jobs = [Job(model.state_dict(), samples, 0) for samples in parts(UNEQUAL, (1, 8, 8))]
     stack = vectorized.Stack(model, len(jobs), Recipe(batch_size=8), CPU)
     stack.train(jobs, prepare(torch.float32), lambda k, *step: told.update({k: step[:2]}))
-    assert told == {k: (len(loop.batch_sizes(n, 8)),) * 2 for k, n in enumerate(UNEQUAL)}
+    assert told == {k: (len(batch_sizes(n, 8)),) * 2 for k, n in enumerate(UNEQUAL)}
 
 
 class Tied(nn.Module):
@@ -142,10 +154,10 @@ def test_the_network_and_the_global_generator_are_left_alone() -> None:
     state = torch.get_rng_state()
     jobs = [Job(before, samples, 0) for samples in parts((8, 8), (1, 8, 8))]
     recipe = Recipe(augment=("flip", "crop"))
-    first = vectorized.train(model, jobs, recipe, prepare(torch.float32))
-    again = vectorized.train(model, jobs, recipe, prepare(torch.float32))
-    assert vectorized.draws(nn.Sequential(nn.AlphaDropout(), nn.Flatten()), (1, 8, 8))
-    assert not vectorized.draws(nn.Sequential(nn.Dropout(), nn.Flatten()), (1, 8, 8))
+    first = train_stacked(model, jobs, recipe, prepare(torch.float32))
+    again = train_stacked(model, jobs, recipe, prepare(torch.float32))
+    assert vectorized.draws_randomly(nn.Sequential(nn.AlphaDropout(), nn.Flatten()), (1, 8, 8))
+    assert not vectorized.draws_randomly(nn.Sequential(nn.Dropout(), nn.Flatten()), (1, 8, 8))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     for (one, _), (other, _) in zip(first, again, strict=True):
@@ -160,7 +172,7 @@ def test_a_stack_is_used_for_one_set_of_sites_after_another(make) -> None:
         start = toys.randomised(make(), seed).state_dict()
         jobs = [Job(start, own, seed + k) for k, own in enumerate(parts((40, 40, 40), (1, 8, 8)))]
         found = stack.train(jobs, prepare(torch.float32))
-        anew = vectorized.train(make(), jobs, recipe, prepare(torch.float32))
+        anew = train_stacked(make(), jobs, recipe, prepare(torch.float32))
         for (one, losses), (other, expected) in zip(found, anew, strict=True):
             assert losses == expected
             assert all(torch.equal(one[name], other[name]) for name in other)
@@ -176,7 +188,7 @@ def test_sites_with_labels_of_their_own() -> None:
 @pytest.mark.parametrize("make", [linear, convolutional, Twice])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_a_stack_of_one_ends_with_the_same_bits(make, optimizer: str) -> None:
-    recipe = Recipe(epochs=3, batch_size=8, optimizer=optimizer, lr=0.01, augment=("flip",), tail=0.4)
+    recipe = Recipe(epochs=3, batch_size=8, optimizer=optimizer, lr=0.01, augment=("flip",), average_last=0.4)
     together, alone = both(make(), parts((37,), (1, 8, 8)), recipe, torch.float32)
     assert together[0][1] == alone[0][1]
     for name, value in together[0][0].items():

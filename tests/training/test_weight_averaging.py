@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sheaf.core.seeds import generator
-from sheaf.training.weight_averaging import Tail
+from sheaf.training.weight_averaging import WeightAverage
 
 
 @given(
@@ -18,7 +18,7 @@ from sheaf.training.weight_averaging import Tail
 def test_each_site_has_the_mean_of_its_own_last_steps(steps: list[int], share: float, seed: int) -> None:
     draws = generator(seed)
     seen = torch.randn(steps[0], len(steps), 2, 3, dtype=torch.float64, generator=draws)
-    tail = Tail({"theta": seen[0]}, steps, share)
+    tail = WeightAverage({"theta": seen[0]}, steps, share)
     for step in range(steps[0]):
         active = sum(own > step for own in steps)
         tail.add({"theta": seen[step, :active]}, step + 1)
@@ -29,7 +29,7 @@ def test_each_site_has_the_mean_of_its_own_last_steps(steps: list[int], share: f
 
 
 def test_numbers_without_dimensions() -> None:
-    tail = Tail({"scale": torch.tensor([1.0])}, [2], 1.0)
+    tail = WeightAverage({"scale": torch.tensor([1.0])}, [2], 1.0)
     for step, value in ((1, 3.0), (2, 5.0)):
         tail.add({"scale": torch.tensor([value])}, step)
     assert tail.mean["scale"].tolist() == [4.0]

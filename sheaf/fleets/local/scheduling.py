@@ -1,15 +1,13 @@
-"""Which sites of a call train together, and how.
+"""Decide which sites of a call train together, and how.
 
-``stacked``  parameters in one stack, every operation for all (``stacked.train``), one stack on each core
-``threads``  each by itself, one site on each core; whole networks in stacks of one, which are recorded
-``never``    one after another, each on all cores
+``stacked``  several sites in one stack (``training/vectorized.py``), a stack on each core
+``threads``  one site on each core; whole networks in stacks of one, which are recorded
+``never``    one site after another, each on all cores
 
-In sketches on two cores a stack wins where a step computes so little that starting operations
-costs more, and only without convolutions: grouped ones take a CPU longer than the same ones apart. Small
-convolutions win side by side, as one of them has not enough work for two cores.
-
-On a GPU small networks of either kind are stacked, deeply, and one stack goes after another, as do the
-networks of the rest: each has all of the GPU. That is not measured yet.
+On a CPU a stack wins where a step computes so little that starting operations takes longer, and only without
+convolutions: grouped ones are slower than the same ones by themselves. Small convolutions win on threads, as
+one of them has too little work for several cores. On a GPU small networks of either kind are stacked, and one
+stack trains after another. ``benchmarks/simulation.py`` measures the CPU's ways.
 """
 
 from __future__ import annotations
@@ -24,129 +22,126 @@ import torch
 from sheaf.core.cut import Cut
 from sheaf.core.recipe import Recipe
 from sheaf.core.task import Task
-from sheaf.runtime.worker import Worker
-from sheaf.training import vectorized
+from sheaf.runtime.worker import Worker, recipe_of
 from sheaf.training.network import Network
-from sheaf.training.products import steps_in_products
+from sheaf.training.vectorized import compatibility
 
-Manner = Literal["auto", "stacked", "threads", "never"]
+Mode = Literal["auto", "stacked", "threads", "never"]
 
-DEEPEST, SHALLOWEST = 16, 4
-"""How many sites a stack has at most and at least: fewer gain nothing."""
+MAX_DEPTH, MIN_DEPTH = 16, 4
+"""Sites of a stack, at most and at least: fewer gain nothing."""
 
-DEEPEST_ON_GPU = 64
-"""A GPU takes as long to start an operation for one site as for many."""
+MAX_DEPTH_ON_GPU = 64
+"""A GPU starts an operation for many sites in the time that one takes."""
 
-STACK_BYTES = 3_500_000
-"""What a stack trains, with gradients and moments, lies in so many bytes, unless it is of the shallowest.
+STACK_BYTES = 7_000_000
+"""Size of a stack's trained parameters with gradients and moments, unless it has ``MIN_DEPTH`` sites.
 
-One hidden layer of 128, batches of 10, plain SGD, a stack on each of two cores that share 32 MB of cache:
-milliseconds a site and epoch of 60 steps were 7.7 in stacks of 4, 6.9 to 7.6 of 5, 6.9 to 7.2 of 7, 7.1 to
-7.4 of 10 and 8.2 to 8.8 of 14 (medians of 12, on either core).
+Two stacks of this size, one on each core, stay in a shared cache of 32 MB with their inputs.
 """
 
 SMALL_STEP = 50_000_000
 """Multiply-adds of one training step up to which a stack is faster than its sites one after another."""
 
 SMALL_CONVOLUTIONS = 1_000_000_000
-"""The same for networks with convolutions, up to which sites are faster side by side."""
+"""The same for networks with convolutions, up to which sites are faster on threads."""
 
 
 @dataclass(frozen=True)
 class SiteGroup:
-    """Sites that train together: several in a stack, or one by itself, in a stack of one or as it is."""
+    """Sites that train together.
+
+    Attributes:
+        names: several sites in one stack, or one site.
+        stacked: whether they train in a stack (of one site: recorded).
+    """
 
     names: tuple[str, ...]
     stacked: bool
 
 
 def group_sites(
-    workers: Mapping[str, Worker], tasks: Mapping[str, Task], together: Manner
+    workers: Mapping[str, Worker], tasks: Mapping[str, Task], together: Mode
 ) -> tuple[list[SiteGroup], list[str]]:
-    """The groups that train side by side, and the sites that do their tasks one after another.
+    """Return the groups that train side by side, and the sites that execute their tasks one after another.
 
-    Depends on the tasks (in whatever order) and the networks, and on the number of threads only in whether
-    sites go side by side or one after another: stacks are the same on however many cores.
+    Depends on the tasks, in any order, and on the networks. The number of threads only decides between side
+    by side and one after another: stacks are the same on any number of cores.
     """
     alike: dict[tuple[int, Cut | None, Recipe, tuple[int, ...]], list[str]] = {}
-    found, alone = [], []
+    groups, alone = [], []
     for name, task in ((name, tasks[name]) for name in workers if name in tasks):
-        how = _how(workers[name], task, together) if task.kind == "train" else "never"
-        if how == "stacked":
-            assert task.recipe is not None
-            network, count = workers[name].network, workers[name].trains_on(task)
-            common = vectorized.together(network.of(task.cut), count, task.recipe)
-            alike.setdefault((id(network), task.cut, task.recipe, common), []).append(name)
-        elif how == "threads":
-            found.append(SiteGroup((name,), stacked=_recorded(workers[name].network, task)))
+        mode = _mode(workers[name], task, together) if task.kind == "train" else "never"
+        if mode == "stacked":
+            network, recipe = workers[name].network, recipe_of(task)
+            common = compatibility(network.of(task.cut), workers[name].training_examples(task), recipe)
+            alike.setdefault((id(network), task.cut, recipe, common), []).append(name)
+        elif mode == "threads":
+            groups.append(SiteGroup((name,), stacked=_records(workers[name].network, task)))
         else:
             alone.append(name)
     for names in alike.values():
-        if len(names) < (2 if together == "stacked" else SHALLOWEST):
+        if len(names) < (2 if together == "stacked" else MIN_DEPTH):
             alone += names
         else:
-            # Those of a similar number of steps together: a stack takes as long as its longest.
-            names.sort(key=lambda name: -workers[name].trains_on(tasks[name]))
-            if workers[names[0]].prepare.device.type == "cuda":
-                deal = _even(tuple(names), -(-len(names) // DEEPEST_ON_GPU))
+            # Sites with similar numbers of steps go together: a stack takes as long as its longest.
+            names.sort(key=lambda name: -workers[name].training_examples(tasks[name]))
+            first = workers[names[0]]
+            if first.prepare.device.type == "cuda":
+                stacks = _divide(tuple(names), -(-len(names) // MAX_DEPTH_ON_GPU))
             else:
-                deal = _split(tuple(names), STACK_BYTES // _bytes_of_one(workers[names[0]], tasks[names[0]]))
-            found += [SiteGroup(each, stacked=True) for each in deal]
-    if len(found) == 1 and len(found[0].names) == 1:
-        return [], alone + list(found[0].names)
-    return found, alone
+                stacks = _stacks(tuple(names), STACK_BYTES // _bytes_of_site(first, tasks[names[0]]))
+            groups += [SiteGroup(each, stacked=True) for each in stacks]
+    if len(groups) == 1 and len(groups[0].names) == 1:
+        return [], alone + list(groups[0].names)
+    return groups, alone
 
 
-def _recorded(network: Network, task: Task) -> bool:
-    """Whether a site by itself trains in a stack of one.
+def _records(network: Network, task: Task) -> bool:
+    """Return whether a site by itself trains in a stack of one.
 
-    Parts differ from site to site, and to record a step takes as long as some twenty steps.
+    Not with cuts: sub-models differ from site to site, and recording takes as long as some twenty steps.
     """
-    return task.cut is None and _stacks(network, task)
+    return task.cut is None and network.traits(task.cut).stacks
 
 
-def _stacks(network: Network, task: Task) -> bool:
-    """Whether the steps of several sites can be one; a restricted softmax differs from site to site."""
-    return network.nature(task.cut).stacks and task.recipe is not None and task.recipe.alpha == 1
+def _bytes_of_site(worker: Worker, task: Task) -> int:
+    """Return the size of a site's trained parameters, gradients and moments."""
+    recipe = recipe_of(task)
+    moments = 2 if recipe.optimizer != "sgd" else int(recipe.momentum > 0)
+    parameters = sum(value.nbytes for value in worker.network.of(task.cut).parameters())
+    return parameters * (2 + moments)
 
 
-def _bytes_of_one(worker: Worker, task: Task) -> int:
-    """What a site trains, with its gradients, where these are made, and moments."""
-    assert task.recipe is not None
-    moments = 2 if task.recipe.optimizer != "sgd" else int(task.recipe.momentum > 0)
-    copies = 1 + (not steps_in_products(task.recipe)) + moments
-    return sum(value.nbytes for value in worker.network.of(task.cut).parameters()) * copies
-
-
-def _split(names: tuple[str, ...], fit: int) -> list[tuple[str, ...]]:
-    """Stacks of nearly one depth: so many sites fit, and up to four cores have as much to do each."""
-    deepest = max(SHALLOWEST, min(fit, DEEPEST))
-    count = max(-(-len(names) // deepest), min(4, len(names) // SHALLOWEST))
+def _stacks(names: tuple[str, ...], fit: int) -> list[tuple[str, ...]]:
+    """Divide sites into stacks of nearly one depth, so that up to four cores have as much to do each."""
+    depth = max(MIN_DEPTH, min(fit, MAX_DEPTH))
+    count = max(-(-len(names) // depth), min(4, len(names) // MIN_DEPTH))
     count += count % 2 if count > 1 else 0
-    return _even(names, count)
+    return _divide(names, count)
 
 
-def _even(names: tuple[str, ...], count: int) -> list[tuple[str, ...]]:
+def _divide(names: tuple[str, ...], count: int) -> list[tuple[str, ...]]:
     ends = [len(names) * part // count for part in range(count + 1)]
     return [names[start:stop] for start, stop in pairwise(ends)]
 
 
-def _how(worker: Worker, task: Task, together: Manner) -> Literal["stacked", "threads", "never"]:
-    if together == "never" or task.recipe is None or worker.trains_on(task) == 0:
+def _mode(worker: Worker, task: Task, together: Mode) -> Literal["stacked", "threads", "never"]:
+    if together == "never" or task.recipe is None or worker.training_examples(task) == 0:
         return "never"
     if task.statistic and task.reply:
-        return "never"  # a statistic needs the trained network
+        return "never"  # a statistic needs the trained module
     cpu = worker.prepare.device.type == "cpu"
     step = task.recipe.batch_size * worker.network.macs(task.cut).train
     if together == "auto" and step > (SMALL_CONVOLUTIONS if cpu else SMALL_STEP):
-        return "never"  # without looking at its nature, which runs it once
-    nature = worker.network.nature(task.cut)
-    if nature.draws:
+        return "never"  # before its traits are determined, which runs the network
+    traits = worker.network.traits(task.cut)
+    if traits.draws:
         return "never"
     if together == "auto":
-        small = step <= SMALL_STEP and not (nature.convolves and cpu)
-        side_by_side = cpu and nature.convolves and torch.get_num_threads() > 1
-        together = "stacked" if small else "threads" if side_by_side else "never"
+        small = step <= SMALL_STEP and not (traits.convolves and cpu)
+        on_threads = cpu and traits.convolves and torch.get_num_threads() > 1
+        together = "stacked" if small else "threads" if on_threads else "never"
     if together == "stacked":
-        return "stacked" if _stacks(worker.network, task) else "never"
+        return "stacked" if traits.stacks else "never"
     return "threads" if together == "threads" and cpu else "never"

@@ -1,0 +1,12 @@
+"""Losses: one file each, named in a recipe as ``loss = "NAME"`` or ``loss = { name = "NAME", … }``.
+
+A loss is a ``@settings`` class with ``__call__(logits, labels, context) -> Tensor``:
+
+- ``logits``: (B, K) of one site's mini-batch,
+- ``labels``: (B,) int64; examples labelled -100 only fill up the batch and must not count,
+- ``context``: a ``LossContext`` (``training/step.py``); the class lists the fields that it uses in ``needs``,
+- the result: a number with gradients, the mean over the examples that count.
+
+It consists of tensor operations on these and draws no random numbers. Then the same file serves every way of
+training: sites one by one, on threads, vectorized over many sites, and recorded as a graph.
+"""

@@ -15,6 +15,7 @@ import torch
 from support import lose
 from torch import Tensor, nn
 
+from sheaf.core import registry
 from sheaf.core.dataset import Dataset, Samples
 from sheaf.core.recipe import Recipe
 from sheaf.core.seeds import generator
@@ -23,10 +24,11 @@ from sheaf.core.tensor_file import Blob
 from sheaf.experiments import run as runs
 from sheaf.experiments.config import load_experiment
 from sheaf.fleets.local.fleet import LocalFleet
-from sheaf.fleets.local.scheduling import Manner, SiteGroup, _split, group_sites
+from sheaf.fleets.local.scheduling import Mode, SiteGroup, _stacks, group_sites
 from sheaf.runtime.journal import Journal
 from sheaf.runtime.worker import Worker
 from sheaf.training import loop
+from sheaf.training.evaluation import evaluate
 from sheaf.training.network import Network
 
 SITES = tuple(f"edge-{k}" for k in range(10))
@@ -88,12 +90,14 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("alpha", [1.0, "mask"])
+@pytest.mark.parametrize("loss", registry.describe("losses"))
 @pytest.mark.parametrize("make", [linear, convolutional, forgetful, drawing])
-@pytest.mark.parametrize("together", get_args(Manner))
+@pytest.mark.parametrize("together", get_args(Mode))
 @pytest.mark.usefixtures("two_threads")
-def test_every_manner_comes_to_the_same(make, together: Manner, alpha, tmp_path: Path) -> None:
-    asked = {site: replace(task, recipe=replace(RECIPE, alpha=alpha)) for site, task in tasks(make).items()}
+def test_every_way_of_training_gives_the_same_with_every_loss(
+    make, together: Mode, loss: str, tmp_path: Path
+) -> None:
+    asked = {site: replace(task, recipe=replace(RECIPE, loss=loss)) for site, task in tasks(make).items()}
     alone = answers(LocalFleet(list(workers(tmp_path / "a", make).values()), together="never"), asked)
     fleet = LocalFleet(list(workers(tmp_path / "b", make).values()), together=together)
     found = answers(fleet, asked)
@@ -110,7 +114,7 @@ def test_every_manner_comes_to_the_same(make, together: Manner, alpha, tmp_path:
         assert held[site].blob.sha256 == found[site].blob.sha256  # type: ignore[union-attr]
 
 
-def how(make, folder: Path, together: Manner = "auto", threads: int = 2) -> tuple[list[SiteGroup], list[str]]:
+def how(make, folder: Path, together: Mode = "auto", threads: int = 2) -> tuple[list[SiteGroup], list[str]]:
     torch.set_num_threads(threads)
     return group_sites(workers(folder, make), tasks(make), together)
 
@@ -128,11 +132,7 @@ def test_who_trains_together(tmp_path: Path) -> None:
     assert len(how(convolutional, tmp_path, "stacked")[0]) == 2
     by_itself = [SiteGroup((site,), stacked=False) for site in SITES]
     assert how(forgetful, tmp_path) == (by_itself, []), "each draws of its own"
-    restricted = {
-        site: replace(task, recipe=replace(RECIPE, alpha=0.5)) for site, task in tasks(convolutional).items()
-    }
-    assert group_sites(workers(tmp_path, convolutional), restricted, "auto") == (by_itself, [])
-    for together in get_args(Manner):
+    for together in get_args(Mode):
         assert how(drawing, tmp_path, together) == ([], list(SITES)), "from the generator of the process"
     assert how(linear, tmp_path, "never") == ([], list(SITES))
 
@@ -140,10 +140,10 @@ def test_who_trains_together(tmp_path: Path) -> None:
 def test_a_stack_fits_in_the_cache() -> None:
     names = tuple(map(str, range(100)))
     for fit, count in ((0, 26), (3, 26), (8, 14), (12, 10), (1000, 8)):
-        stacks = _split(names, fit)
+        stacks = _stacks(names, fit)
         assert sum(stacks, ()) == names
         assert len(stacks) == count
-    assert [len(_split(names[:n], 8)) for n in (4, 7, 8, 12, 20)] == [1, 1, 2, 4, 4]
+    assert [len(_stacks(names[:n], 8)) for n in (4, 7, 8, 12, 20)] == [1, 1, 2, 4, 4]
 
 
 def test_groups_do_not_depend_on_the_order_of_tasks(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_one_model_on_one_test_set_is_measured_once(tmp_path: Path, monkeypatch:
         site: own.do(tasks(kind="evaluate")[site]).metrics for site, own in workers(tmp_path / "b").items()
     }
     evaluated: list[nn.Module] = []
-    usual = loop.evaluate
+    usual = evaluate
 
     def counting(model: nn.Module, *rest: object) -> tuple[Tensor, float]:
         evaluated.append(model)

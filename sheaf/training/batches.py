@@ -1,0 +1,137 @@
+"""Mini-batches of one site or of several side by side: order, augmentation, padding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from sheaf.core.dataset import Samples
+from sheaf.core.recipe import Recipe
+from sheaf.core.seeds import generator
+from sheaf.core.types import Params
+from sheaf.training.augmentation import AUGMENTATIONS
+from sheaf.training.gpu_cache import pick
+from sheaf.training.preparation import Preparation
+from sheaf.training.step import PADDING
+
+AHEAD_BYTES = 2**21
+"""Size of the float32 inputs that are normalised at a time; they stay in a core's cache."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """The training of one site.
+
+    Attributes:
+        start: the parameters that training starts from.
+        samples: the training examples.
+        seed: of all random draws.
+    """
+
+    start: Params
+    samples: Samples
+    seed: int
+
+
+def batch_sizes(examples: int, batch_size: int) -> list[int]:
+    """Return the sizes of an epoch's mini-batches: full ones, then the rest.
+
+    A rest of one example joins the mini-batch before it: batch norm has no variance over one example.
+    """
+    full, rest = divmod(examples, batch_size)
+    sizes = [batch_size] * full + ([rest] if rest else [])
+    if rest == 1 and full:
+        sizes[-2:] = [batch_size + 1]
+    return sizes
+
+
+def positions_of_batches(samples: Samples, batch_size: int, draws: torch.Generator) -> tuple[Tensor, ...]:
+    """Return the mini-batches of one shuffled epoch, as positions in ``samples.inputs``."""
+    order = samples.positions[torch.randperm(len(samples), generator=draws)]
+    return torch.split(order, batch_sizes(len(samples), batch_size))
+
+
+def batches(
+    jobs: Sequence[Job], recipe: Recipe, prepare: Preparation, padded_size: Callable[[int], int]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (S, B, C, H, W) inputs and (S, B) labels of each step, for the S jobs that have another step.
+
+    Each job's draws (order, augmentation) come from its own seed, whatever other jobs it trains beside.
+
+    Args:
+        jobs: those of most steps first.
+        padded_size: B of the longest of a step's mini-batches. Shorter ones are filled up with label
+            ``PADDING``.
+    """
+    feeds = [_Feed(job, recipe) for job in jobs]
+    example_bytes = 4 * prod(jobs[0].samples.inputs.shape[1:])
+    step = 0
+    while step < feeds[0].steps:
+        active = [feed for feed in feeds if feed.steps > step]
+        ahead = 1  # an augmentation draws between one step's order and the next
+        if not recipe.augment:
+            fit = AHEAD_BYTES // (len(active) * recipe.batch_size * example_bytes)
+            ahead = min(active[-1].steps - step, max(1, fit))
+        yield from _next(active, ahead, recipe, prepare, padded_size)
+        step += ahead
+
+
+class _Feed:
+    """The mini-batches of one job, step by step."""
+
+    def __init__(self, job: Job, recipe: Recipe) -> None:
+        self.samples = job.samples
+        self.draws = generator(job.seed)
+        self.steps = recipe.epochs * len(batch_sizes(len(job.samples), recipe.batch_size))
+        self._positions = self._of_all_epochs(recipe)
+
+    def next(self) -> Tensor:
+        """Return (B,) positions in ``samples.inputs``."""
+        return next(self._positions)
+
+    def _of_all_epochs(self, recipe: Recipe) -> Iterator[Tensor]:
+        for _ in range(recipe.epochs):
+            yield from positions_of_batches(self.samples, recipe.batch_size, self.draws)
+
+
+def _next(
+    feeds: Sequence[_Feed],
+    steps: int,
+    recipe: Recipe,
+    prepare: Preparation,
+    padded_size: Callable[[int], int],
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the feeds' next ``steps`` mini-batches."""
+    positions_of = [feed.next() for _ in range(steps) for feed in feeds]
+    lengths = torch.tensor([len(positions) for positions in positions_of]).view(steps, len(feeds))
+    widths = [padded_size(longest) for longest in lengths.amax(1).tolist()]
+    padded = pad_sequence(positions_of, batch_first=True)
+    positions = F.pad(padded, (0, max(widths) - padded.shape[1])).view(steps, len(feeds), -1)
+    inputs = _gather([feed.samples.inputs for feed in feeds], positions, prepare.device)
+    labels = _gather([feed.samples.targets for feed in feeds], positions, prepare.device)
+    labels[(torch.arange(positions.shape[-1]) >= lengths[..., None]).to(labels.device)] = PADDING
+    x, labels = prepare(inputs.flatten(0, 2)).view(inputs.shape), labels.to(prepare.device)
+    for name in recipe.augment:
+        for site, feed in enumerate(feeds):
+            length = int(lengths[0, site])
+            x[0, site, :length] = AUGMENTATIONS[name](x[0, site, :length], feed.draws)
+    for step, width in enumerate(widths):
+        yield x[step, :, :width], labels[step, :, :width]
+
+
+def _gather(sources: Sequence[Tensor], positions: Tensor, device: torch.device) -> Tensor:
+    """Return (T, S, B, ...): of S sites' sources, the examples at (T, S, B) ``positions`` of T steps."""
+
+    def of(source: Tensor, positions: Tensor) -> Tensor:
+        picked = pick(source, positions.flatten(), device)
+        return picked.view(*positions.shape, *picked.shape[1:])
+
+    if all(source is sources[0] for source in sources):
+        return of(sources[0], positions)
+    return torch.stack([of(own, positions[:, site]) for site, own in enumerate(sources)], dim=1)

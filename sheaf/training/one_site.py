@@ -1,0 +1,122 @@
+"""Training of one site: the module as it is. The plain path that the others are checked against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+
+from torch import Tensor, nn
+
+from sheaf.core.dataset import Samples
+from sheaf.core.recipe import Recipe
+from sheaf.core.seeds import global_draws_from, seed_for
+from sheaf.models.freezing import into_training
+from sheaf.training import loop
+from sheaf.training.batches import Job
+from sheaf.training.cuda_graph import CudaGraphFunction
+from sheaf.training.optimizers import make_optimizer, make_scheduler
+from sheaf.training.preparation import Preparation, move_model
+from sheaf.training.seeded_dropout import dropout_from
+from sheaf.training.step import LossContext, batch_loss, needs, present_outputs
+
+
+def train_model(
+    model: nn.Module,
+    samples: Samples,
+    recipe: Recipe,
+    prepare: Preparation,
+    seed: int,
+    progress: Callable[[int, int, float, int], None] | None = None,
+) -> list[float]:
+    """Train ``model`` in place from its current parameters and return the mean loss of each epoch.
+
+    Args:
+        seed: of all draws: order, augmentation, dropout.
+        progress: called with steps done, steps in all, latest loss, examples so far.
+    """
+    told = None if progress is None else (lambda _, *step: progress(*step))
+    (trained,) = loop.train(
+        OneSite(model, recipe), [Job(model.state_dict(), samples, seed)], recipe, prepare, told
+    )
+    return trained.losses
+
+
+class OneSite:
+    """The training state of one site. See ``loop.TrainingState``.
+
+    Args:
+        model: trained in place.
+        recipe: the recipe that it is trained by.
+        global_draws: whether layers may draw from torch's global generator (dropout on a CPU does not). It is
+            then seeded for the time of training, so no other thread may use it.
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe, *, global_draws: bool = True) -> None:
+        self._model = model
+        self._recipe = recipe
+        self._global_draws = global_draws
+
+    @contextmanager
+    def begin(self, jobs: Sequence[Job], prepare: Preparation, steps: int) -> Iterator[None]:
+        """Load the job's parameters and set up the optimizer; see ``loop.TrainingState``."""
+        (job,) = jobs
+        model = move_model(self._model, prepare.device)
+        model.load_state_dict(job.start)
+        present = present_outputs(model, job.samples, prepare) if needs(self._recipe, "present") else None
+        into_training(model)
+        trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        self._trained = list(trained.values())
+        self._optimizer = make_optimizer(self._trained, self._recipe)
+        self._scheduler = make_scheduler(self._optimizer, self._recipe, steps)
+        start = trained if needs(self._recipe, "start") else {}
+        self._context = LossContext(
+            present,
+            trained if needs(self._recipe, "params") else {},
+            {name: value.detach().clone() for name, value in start.items()},
+        )
+        on_cuda = prepare.device.type == "cuda"
+        self._gradients = CudaGraphFunction(self._backward) if on_cuda else self._backward
+        layer_seed = seed_for(job.seed, "layers")
+        with ExitStack() as draws:
+            if self._global_draws:
+                draws.enter_context(global_draws_from(layer_seed, prepare.device))
+            if prepare.device.type == "cpu":
+                draws.enter_context(dropout_from(model, layer_seed))
+            yield
+
+    def padded_size(self, longest: int) -> int:
+        """Return ``longest``: the mini-batches of one site need no padding."""
+        return longest
+
+    def keep_first(self, active: int) -> None:
+        """Do nothing: there is only one site."""
+
+    def step(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Take one step on (1, B, C, H, W) inputs; return the (1,) loss."""
+        loss, *gradients = self._gradients(x.squeeze(0), labels.squeeze(0))
+        for parameter, gradient in zip(self._trained, gradients, strict=True):
+            parameter.grad = gradient
+        self._optimizer.step()
+        if self._scheduler is not None:
+            self._scheduler.step()
+        return loss.clone()[None]  # a captured graph writes over it
+
+    @property
+    def values(self) -> Mapping[str, Tensor]:
+        """The ``state_dict``, (1, *shape) each."""
+        return {name: value[None] for name, value in self._model.state_dict().items()}
+
+    def overwrite(self, values: Mapping[str, Tensor]) -> None:
+        """Replace (1, *shape) values."""
+        self._model.load_state_dict({name: value[0] for name, value in values.items()}, strict=False)
+
+    def result(self, site: int) -> dict[str, Tensor]:
+        """Return the ``state_dict`` on the CPU, where it shares memory with the model."""
+        return {name: value.cpu() for name, value in self._model.state_dict().items()}
+
+    def _backward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        """Return the loss of a mini-batch, and the gradient of each trained parameter, None if unused."""
+        self._optimizer.zero_grad()
+        loss = batch_loss(self._recipe, self._model, x, labels, self._context)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), *(parameter.grad for parameter in self._trained)  # type: ignore[arg-type]

@@ -1,0 +1,63 @@
+"""The loss of one mini-batch, defined once for every way of training."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sheaf.core.dataset import Samples
+from sheaf.core.recipe import Recipe
+from sheaf.training.preparation import Preparation
+
+PADDING = -100
+"""The label of an example that only fills up a mini-batch; ``F.cross_entropy`` ignores it."""
+
+
+class LossContext(NamedTuple):
+    """What a loss may use beside logits and labels. A field is filled in if the loss lists it in ``needs``.
+
+    Attributes:
+        present: (K,) bool, the outputs whose class the site has training examples of.
+        params: trained parameter -> its current value.
+        start: trained parameter -> its value when the task began.
+    """
+
+    present: Tensor | None = None
+    params: Mapping[str, Tensor] = {}
+    start: Mapping[str, Tensor] = {}
+
+
+def batch_loss(
+    recipe: Recipe, network: Callable[[Tensor], Tensor], x: Tensor, labels: Tensor, context: LossContext
+) -> Tensor:
+    """Return the recipe's loss of (B, C, H, W) inputs with (B,) int64 labels, a number with gradients."""
+    with autocast(recipe, x.device):
+        loss: Tensor = recipe.loss(network(x), labels, context)
+    return loss
+
+
+def needs(recipe: Recipe, field: str) -> bool:
+    """Return whether the recipe's loss uses that field of its context."""
+    return field in getattr(recipe.loss, "needs", ())
+
+
+def present_outputs(model: nn.Module, samples: Samples, prepare: Preparation) -> Tensor:
+    """Return (K,) bool on the device: the outputs of ``model`` whose class has an example in ``samples``."""
+    training = model.training
+    with torch.no_grad():
+        outputs = model.eval()(prepare(samples.inputs[:1]).expand(2, -1, -1, -1)).shape[1]
+    model.train(training)
+    return F.pad(samples.labels.bincount() > 0, (0, outputs))[:outputs].to(prepare.device)
+
+
+def autocast(recipe: Recipe, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Return the context in which forward passes run in the recipe's precision."""
+    on_gpu = recipe.precision == "auto" and device.type == "cuda"
+    if recipe.precision == "bfloat16" or on_gpu:
+        return torch.autocast(device.type, torch.bfloat16)
+    return contextlib.nullcontext()

@@ -1,0 +1,87 @@
+"""Logits, confusion matrices and accuracies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from striped_digits import PREPARE, K, bits, convolutional, linear, made, same, samples, trained
+from torch import nn
+from torch.nn import functional as F
+
+from sheaf.core.recipe import Recipe
+from sheaf.core.seeds import generator
+from sheaf.training.evaluation import balanced_accuracy, evaluate, forward
+from sheaf.training.metrics import confusion_matrix
+from sheaf.training.one_site import train_model
+
+
+@pytest.mark.parametrize("n", [1, 511, 512, 513, 1030])
+def test_an_evaluation_counts_every_example_once(n: int) -> None:
+    data, model = samples(n), convolutional()
+    confusion, loss = evaluate(model, data, PREPARE, K)
+    with torch.no_grad():
+        logits = model.eval()(PREPARE(data.inputs))
+    assert confusion.equal(confusion_matrix(data.labels, logits.argmax(1), K))
+    assert confusion.sum() == n
+    assert loss == pytest.approx(F.cross_entropy(logits, data.labels).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("known", [None, torch.tensor([2, 0])])
+def test_every_class_counts_the_same_in_a_judgement(known: torch.Tensor | None) -> None:
+    data, model = samples(), convolutional()
+    data = data.select(torch.arange(len(data)) % 5 > 0)  # not as many of each
+    accuracy, losses = balanced_accuracy(model, data, PREPARE, K, known)
+    confusion, _ = evaluate(model, data, PREPARE, K, known)
+    there = confusion.sum(1) > 0
+    recall = confusion.diagonal()[there] / confusion.sum(1)[there]
+    assert accuracy == pytest.approx(recall.mean().item(), rel=1e-6)
+    classes = torch.arange(K) if known is None else known
+    with torch.no_grad():
+        logits = model.eval()(PREPARE(data.inputs[data.positions]))[:, : len(classes)]
+    for loss, own, label in zip(losses, logits.log_softmax(1), data.labels, strict=True):
+        there = (classes == label).nonzero()
+        assert loss.item() == pytest.approx(-own[there].item() if len(there) else 0.0, rel=1e-4)
+
+
+def test_an_evaluation_changes_nothing() -> None:
+    model = convolutional()
+    evaluate(model, samples(), PREPARE, K)
+    assert same(bits(model), bits(convolutional()))
+
+
+def test_a_model_trains_after_it_was_evaluated() -> None:
+    prepare = replace(PREPARE)  # with nothing computed yet, as in a run that was resumed
+    model = convolutional()
+    evaluate(model, samples(), prepare, K)
+    train_model(model, samples(), Recipe(), prepare, 3)
+    assert same(bits(model), trained(convolutional, Recipe()))
+
+
+def test_evaluate_a_part_with_outputs_for_some_classes() -> None:
+    data, classes = samples(), torch.tensor([1, 3])
+    model = made(nn.Flatten(), nn.Linear(64, 3))  # two classes and "other"
+    with torch.no_grad():
+        model[1].bias[2] = 1e6
+    confusion, loss = evaluate(model, data, PREPARE, K, classes)
+    logits = model((data.inputs - 0.4 * 255) / (0.2 * 255)).detach()[:, :2]
+    expected = confusion_matrix(data.labels, classes[logits.argmax(1)], K)
+    assert torch.equal(confusion, expected)
+    assert confusion[:, [0, 2]].sum() == 0
+    own = torch.isin(data.labels, classes)
+    assert loss == pytest.approx(F.cross_entropy(logits[own], data.labels[own] // 2).item())
+    assert torch.equal(
+        evaluate(linear(), data, PREPARE, K)[0],
+        evaluate(linear(), data, PREPARE, K, torch.arange(K))[0],
+    )
+
+
+def test_forward_gives_the_logits_in_order() -> None:
+    data = samples(1100).select(torch.randperm(1100, generator=generator(5)))  # three batches
+    model = convolutional().train()
+    logits = forward(model, data, PREPARE)
+    with torch.no_grad():
+        expected = model.eval()(PREPARE(data.inputs[data.positions]))
+    assert (logits.shape, logits.dtype, logits.requires_grad) == ((1100, K), torch.float32, False)
+    torch.testing.assert_close(logits, expected)
