@@ -49,8 +49,8 @@ from sheaf.fleets.remote.messages import (
 )
 from sheaf.models.build import ModelSettings, build_model, build_skeleton
 from sheaf.runtime.worker import Worker
-from sheaf.training.loop import pick_device
 from sheaf.training.network import Network
+from sheaf.training.preparation import pick_device
 
 logger = logging.getLogger("sheaf")
 
