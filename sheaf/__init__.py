@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from sheaf.submodels.scheme import SiteNeeds as SiteNeeds
     from sheaf.submodels.structure import ChannelStructure as ChannelStructure
     from sheaf.training.network import Network as Network
+    from sheaf.training.step import LossContext as LossContext
 
 _PUBLIC = {
     "CLOUD": "core.types",
@@ -69,6 +70,7 @@ _PUBLIC = {
     "Fleet": "core.task",
     "LocalFleet": "fleets.local.fleet",
     "Log": "runtime.result",
+    "LossContext": "training.step",
     "Merge": "merges.merge",
     "ModelSettings": "models.build",
     "Network": "training.network",

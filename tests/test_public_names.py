@@ -33,6 +33,7 @@ PUBLIC = [
     "Fleet",
     "LocalFleet",
     "Log",
+    "LossContext",
     "Merge",
     "ModelSettings",
     "Network",
