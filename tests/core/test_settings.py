@@ -22,9 +22,8 @@ from sheaf.experiments.config import DeviceBudget, Experiment, FleetSettings, lo
 from sheaf.merges.merge import Merge
 from sheaf.models.build import ModelSettings
 
-PLUGINS = [
-    (kind, name) for kind in ("methods", "merges", "partitions", "cuts") for name in registry.describe(kind)
-]
+KINDS = ("methods", "merges", "partitions", "cuts", "losses")
+PLUGINS = [(kind, name) for kind in KINDS for name in registry.describe(kind)]
 
 
 def with_all_fields(cls: type, **strategies: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -46,7 +45,7 @@ recipes = with_all_fields(
     schedule=st.sampled_from(["constant", "cosine", "onecycle"]),
     augment=st.lists(st.sampled_from(["flip", "crop"]), max_size=3).map(tuple),
     precision=st.sampled_from(["auto", "float32", "bfloat16"]),
-    alpha=st.floats(0, 1) | st.just("mask"),
+    loss=st.deferred(lambda: any_of("losses")),
     average_last=st.floats(0, 1),
 )
 ridges = with_all_fields(Ridge, ridge=positive, rescale=st.booleans())
@@ -81,6 +80,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "reference": st.booleans(),
     "shards_per_edge": st.integers(1, 9),
     "alpha": st.floats(1e-3, 1e6),
+    "mu": positive,
     "own": st.floats(0, 1),
     "off_diagonal": st.floats(0, 1),
     "floor": positive,
@@ -99,6 +99,8 @@ def every(kind: str, name: str) -> st.SearchStrategy[Any]:
             st.text(min_size=1), classes, min_size=1, max_size=3
         )
     known = VALUES | {"edges": edges}
+    if kind == "losses":
+        known["alpha"] = st.floats(0, 1) | st.just("mask")
     values = {
         one.name: recipes if isinstance(one.default, Recipe) else known[one.name] for one in fields(cls)
     }
