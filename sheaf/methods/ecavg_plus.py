@@ -52,8 +52,8 @@ class ECAvgPlus:
     """
 
     pretrain: Recipe = Recipe(epochs=3)
-    finetune: Recipe = Recipe(epochs=5, tail=0.25)
-    retrain: Recipe = Recipe(epochs=6, tail=0.25)
+    finetune: Recipe = Recipe(epochs=5, average_last=0.25)
+    retrain: Recipe = Recipe(epochs=6, average_last=0.25)
     rounds: Annotated[int, Field(ge=1)] = 1
     merge: Merge = Mean()
     share: Share = Share()
@@ -116,8 +116,8 @@ class ECAvgPlus:
         return cls(
             pretrain=replace(budget.recipe, epochs=before),
             finetune=replace(
-                budget.recipe, epochs=budget.cloud_epochs, tail=usual.finetune.tail
+                budget.recipe, epochs=budget.cloud_epochs, average_last=usual.finetune.average_last
             ),
-            retrain=replace(budget.recipe, epochs=after, tail=usual.retrain.tail),
+            retrain=replace(budget.recipe, epochs=after, average_last=usual.retrain.average_last),
             mixtures=usual.mixtures if guarded else (),
         )

@@ -139,7 +139,11 @@ def test_the_guard_is_paid_for_with_an_epoch() -> None:
     budget = TrainingBudget(recipe=STEP, edge_epochs=10, cloud_epochs=5)
     method = ECAvgPlus.within(budget)
     assert (method.pretrain.epochs, method.finetune.epochs, method.retrain.epochs) == (3, 5, 6)
-    assert (method.pretrain.tail, method.finetune.tail, method.retrain.tail) == (0, 0.25, 0.25)
+    assert tuple(each.average_last for each in (method.pretrain, method.finetune, method.retrain)) == (
+        0,
+        0.25,
+        0.25,
+    )
     assert method.mixtures
     least = ECAvgPlus.within(replace(budget, edge_epochs=2))
     assert (least.pretrain.epochs, least.retrain.epochs, least.mixtures) == (1, 1, ())

@@ -1,4 +1,4 @@
-"""Every method in the folder: it runs, repeats, resumes and costs what it says."""
+"""Every method file: it runs, repeats, resumes, and has the cost that it predicts."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from support import lose
@@ -21,6 +23,7 @@ from sheaf.core.types import CLOUD
 from sheaf.experiments import run as runs
 from sheaf.experiments.config import Experiment
 from sheaf.experiments.setup import prepare
+from sheaf.fleets.local.fleet import StackPool
 from sheaf.merges.rules.fisher import Fisher
 from sheaf.merges.rules.regmean import Regmean
 from sheaf.methods.decoupled import Decoupled
@@ -34,11 +37,10 @@ from sheaf.runtime.result import Result
 from sheaf.submodels.schemes.rolling import Rolling
 
 METHODS = list(registry.describe("methods"))
-WHOLE = ["central", "ecavg", "ecavg_plus", "fedavg", "fedrolex", "heterofl", "local"]
-"""Those whose edges hold the whole model where ``fleet.widths`` says nothing."""
+"""A new file in the folder is tested from the day it exists."""
 
 STEP = Recipe(epochs=1, batch_size=32)
-CUT = {
+SUB_MODELS = {
     "decoupled with every step": Decoupled(
         train=replace(STEP, epochs=6),
         negatives="pooled",
@@ -53,34 +55,34 @@ CUT = {
     "heterofl of unequal edges": HeteroFL(rounds=3, local=STEP),
     "a window that moves": HeteroFL(rounds=3, local=STEP, cut=Rolling()),
 }
-"""Further settings, on a network with batch norm and with edges of unequal strength."""
+"""Further settings, on a network with batch norm and with edges of unequal width."""
 
-WEIGHED = {
+WEIGHTED = {
     "ecavg by gram matrices": ECAvg(pretrain=STEP, finetune=STEP, retrain=STEP, rounds=2, merge=Regmean()),
     "fedavg by fisher information": FedAvg(rounds=2, local=STEP, merge=Fisher(examples=20)),
 }
-"""Merges that ask edges for a statistic, on the same."""
+"""Merges that need a statistic from each edge, on the same network."""
 
 
-def made(name: str, quick: Experiment) -> Experiment:
-    """The method under the quick experiment's budget, or one of ``CUT`` or ``WEIGHED``."""
-    if name not in CUT | WEIGHED:
+def experiment_of(name: str, quick: Experiment) -> Experiment:
+    """Return the method under the quick experiment's budget, or one of ``SUB_MODELS`` or ``WEIGHTED``."""
+    if name not in SUB_MODELS | WEIGHTED:
         return quick.with_method(name)
     fleet = replace(quick.fleet, widths={"edge-2": 0.5})
     model = ModelSettings(name="toys:DigitsCNN")
-    return replace(quick, method=(CUT | WEIGHED)[name], fleet=fleet, model=model)
+    return replace(quick, method=(SUB_MODELS | WEIGHTED)[name], fleet=fleet, model=model)
 
 
 def cut_of(path: Path) -> Cut | None:
-    """What the site of a weights file holds of the model, as the file says it."""
+    """Return the cut in the header of a weights file."""
     with safe_open(path, "pt") as file:
         header = file.metadata().get("cut")
     return Cut.of(json.loads(header)) if header else None
 
 
 @pytest.mark.parametrize("name", [*METHODS, "decoupled with every step", "decoupled with outliers"])
-def test_every_edge_is_measured_and_ends_with_a_model(name: str, quick: Experiment, tmp_path: Path) -> None:
-    result = runs.run(made(name, quick), out=tmp_path / "run")
+def test_every_edge_is_evaluated_and_ends_with_a_model(name: str, quick: Experiment, tmp_path: Path) -> None:
+    result = runs.run(experiment_of(name, quick), out=tmp_path / "run")
     for edge in ("edge-1", "edge-2"):
         final = result.final(edge)
         assert final is not None
@@ -91,17 +93,35 @@ def test_every_edge_is_measured_and_ends_with_a_model(name: str, quick: Experime
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("name", METHODS)
-def test_trained_in_stacks_it_comes_to_the_same(
-    name: str, momentum: float, quick: Experiment, tmp_path: Path
+def test_stacked_training_has_the_same_result(
+    name: str, momentum: float, quick: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To 1e-4 of each parameter's norm, as floating-point sums run in another order."""
+    """To 1e-4 of each parameter's norm, as the order of floating-point sums differs.
+
+    Two pairs of edges have the same classes, so there are equal cuts to stack with any scheme.
+    """
     recipe = Recipe(epochs=1, batch_size=32, optimizer="sgd", lr=0.05, momentum=momentum)
-    budget = replace(quick, method=ECAvg(pretrain=recipe, finetune=recipe, retrain=recipe))
+    first, second = list(range(5)), list(range(5, 10))
+    partition = replace(quick.partition, edges=[first, first, second, second])
+    budget = replace(
+        quick, method=ECAvg(pretrain=recipe, finetune=recipe, retrain=recipe), partition=partition
+    )
     experiment = budget.with_method(name)
+    stacks: list[int] = []
+    borrow = StackPool.stack
+
+    def count(self: StackPool, key: Any, sites: int, device: torch.device) -> Any:
+        stacks.append(sites)
+        return borrow(self, key, sites, device)
+
+    monkeypatch.setattr(StackPool, "stack", count)
     ended = {}
     for together in ("stacked", "never"):
+        stacks.clear()
         fleet = replace(experiment.fleet, together=together)
         result = runs.run(replace(experiment, fleet=fleet), out=tmp_path / together)
+        trains = experiment.method.budget.edge_epochs > 0
+        assert (max(stacks, default=0) > 1) == (together == "stacked" and trains)
         ended[together] = {
             site: load_file(tmp_path / together / file) for site, file in result.weights.items()
         }
@@ -113,7 +133,7 @@ def test_trained_in_stacks_it_comes_to_the_same(
 
 @pytest.mark.parametrize("name", [*METHODS, "decoupled with every step", "decoupled with outliers"])
 def test_same_seed_same_bits(name: str, quick: Experiment, tmp_path: Path) -> None:
-    experiment = made(name, quick)
+    experiment = experiment_of(name, quick)
     first, second = (runs.run(experiment, out=tmp_path / folder) for folder in ("a", "b"))
     other = runs.run(replace(experiment, seed=1), out=tmp_path / "c")
     assert first.rows == second.rows
@@ -123,37 +143,37 @@ def test_same_seed_same_bits(name: str, quick: Experiment, tmp_path: Path) -> No
     assert other.rows != first.rows
 
 
-@pytest.mark.parametrize("name", [*METHODS, *WEIGHED, "decoupled with every step", "a window that moves"])
-def test_unplugged_after_any_answer_it_ends_with_the_same_bits(
+@pytest.mark.parametrize("name", [*METHODS, *WEIGHTED, "decoupled with every step", "a window that moves"])
+def test_a_run_stopped_after_any_answer_resumes_to_the_same_bits(
     name: str, quick: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    experiment = made(name, quick)
+    experiment = experiment_of(name, quick)
     whole = runs.run(experiment, out=tmp_path / "whole")
     journal = (tmp_path / "whole" / "journal" / "journal.jsonl").read_bytes().splitlines()
     for answers in range(1, len(journal) - 1, max(3, len(journal) // 8)):
         stopped = tmp_path / f"stopped-{answers}"
         with monkeypatch.context() as patch:
-            patch.setattr("sheaf.runtime.journal.TOGETHER", 1000.0)  # lost is what nobody waits for
-            patch.setattr(Journal, "record", settling_at(answers // 2))
+            patch.setattr("sheaf.runtime.journal.TOGETHER", 1000.0)  # pending lines are lost
+            patch.setattr(Journal, "record", sync_at(answers // 2))
             patch.setattr(Journal, "__exit__", lose)
-            with pytest.raises(UnpluggedError):
-                runs.run(experiment, out=stopped, observer=PullsThePlug(answers))
+            with pytest.raises(CrashError):
+                runs.run(experiment, out=stopped, observer=Crash(answers))
         resumed = runs.resume(stopped)
         assert resumed.rows == whole.rows
         for file in whole.weights.values():
             assert (stopped / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
-@pytest.mark.parametrize("name", [*METHODS, *CUT, *WEIGHED])
-def test_the_dry_run_foretells_the_cost(name: str, quick: Experiment, tmp_path: Path) -> None:
-    experiment = made(name, quick)
-    foretold = runs.estimate_cost(prepare(experiment)).sites
+@pytest.mark.parametrize("name", [*METHODS, *SUB_MODELS, *WEIGHTED])
+def test_the_dry_run_predicts_the_cost(name: str, quick: Experiment, tmp_path: Path) -> None:
+    experiment = experiment_of(name, quick)
+    predicted = runs.estimate_cost(prepare(experiment)).sites
     spent = runs.run(experiment, out=tmp_path / "run").cost
     for site, cost in spent.items():
-        assert foretold[site].train_macs == cost.train_macs
-        assert foretold[site].bytes_received == pytest.approx(cost.bytes_received, rel=0.05, abs=600)
-        # what differs is the digits of losses and seconds in the headers
-        assert foretold[site].bytes_sent == pytest.approx(cost.bytes_sent, rel=0.05, abs=600)
+        assert predicted[site].train_macs == cost.train_macs
+        assert predicted[site].bytes_received == pytest.approx(cost.bytes_received, rel=0.05, abs=600)
+        # the digits of losses and seconds in the headers differ
+        assert predicted[site].bytes_sent == pytest.approx(cost.bytes_sent, rel=0.05, abs=600)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -162,16 +182,18 @@ def test_the_budget_is_kept(name: str, quick: Experiment, tmp_path: Path) -> Non
     given, kept = quick.method.budget, experiment.method.budget
     assert kept.edge_epochs + kept.cloud_epochs <= given.edge_epochs + given.cloud_epochs
     result = runs.run(experiment, out=tmp_path / "run")
-    network = prepare(experiment).network
+    setup = prepare(experiment)
+    network, method = setup.network, experiment.method
+    cuts = method.cut(network.structure, setup.needs, 0) if hasattr(method, "cut") else {}
+    guarded = bool(getattr(method, "mixtures", ()))  # an edge's choice is work, too
+    fitted = getattr(method, "restat", False) or getattr(method, "refit", "none") != "none"
     for site in result.split:
         cut = cut_of(tmp_path / "run" / result.weights[site])
+        assert (cut or Cut()) == cuts.get(site, Cut())
         each = network.macs(cut).train
-        if name in WHOLE:
-            assert cut in (None, Cut())
-            assert each == network.macs().train
         epoch = sum(result.split[site]) * each
         trained = kept.edge_epochs * epoch
-        if name == "ecavg_plus":  # an edge's choice and the cloud's refit are work too
+        if guarded:
             assert trained < result.cost[site].train_macs < given.edge_epochs * epoch
         else:
             assert result.cost[site].train_macs == trained
@@ -180,34 +202,35 @@ def test_the_budget_is_kept(name: str, quick: Experiment, tmp_path: Path) -> Non
     else:
         pooled = sum(sum(counts) for counts in result.split.values())
         trained = kept.cloud_epochs * pooled * network.macs().train
-        if name == "ecavg_plus":
+        if fitted:
             assert trained < result.cost[CLOUD].train_macs < 1.5 * trained
         else:
             assert result.cost[CLOUD].train_macs == trained
 
 
-@pytest.mark.parametrize("name", ["decoupled", *CUT])
-def test_edges_hold_what_their_files_say(name: str, quick: Experiment, tmp_path: Path) -> None:
-    experiment = made(name, quick)
+@pytest.mark.parametrize("name", [*METHODS, *SUB_MODELS])
+def test_the_files_of_edges_have_their_cuts(name: str, quick: Experiment, tmp_path: Path) -> None:
+    experiment = experiment_of(name, quick)
     result = runs.run(experiment, out=tmp_path / "run")
-    prepared = prepare(experiment)
+    setup = prepare(experiment)
     for site in result.split:
         cut = cut_of(tmp_path / "run" / result.weights[site])
         with safe_open(tmp_path / "run" / result.weights[site], "pt") as file:
-            held = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
-        module = prepared.network.of(cut)
-        module.load_state_dict(held)
-        assert result.cost[site].parameters == sum(value.numel() for value in held.values())
-        assert result.cost[site].macs_per_example == prepared.network.macs(cut).forward
-    assert cut_of(tmp_path / "run" / result.weights[CLOUD]) is None
+            params = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
+        module = setup.network.of(cut)
+        module.load_state_dict(params)
+        assert result.cost[site].parameters == sum(value.numel() for value in params.values())
+        assert result.cost[site].macs_per_example == setup.network.macs(cut).forward
+    if CLOUD in result.weights:
+        assert cut_of(tmp_path / "run" / result.weights[CLOUD]) is None
 
 
-class UnpluggedError(Exception):
-    """Stands for the end of the process."""
+class CrashError(Exception):
+    """Stands for a crash of the process."""
 
 
-class PullsThePlug(NullObserver):
-    """Stops a run after so many answers."""
+class Crash(NullObserver):
+    """Stops a run after ``answers`` answers."""
 
     def __init__(self, answers: int) -> None:
         self._left = answers
@@ -215,11 +238,11 @@ class PullsThePlug(NullObserver):
     def answered(self, site: str) -> None:
         self._left -= 1
         if not self._left:
-            raise UnpluggedError
+            raise CrashError
 
 
-def settling_at(answer: int) -> Callable[[Journal, Task, Update], Update]:
-    """Recording, where the second is over in which answers are synced together at that answer."""
+def sync_at(answer: int) -> Callable[[Journal, Task, Update], Update]:
+    """Return ``Journal.record`` that also syncs the pending lines at that answer."""
     record, count = Journal.record, itertools.count(1)
 
     def recorded(journal: Journal, task: Task, update: Update) -> Update:
@@ -256,5 +279,5 @@ def test_several_rounds_average_the_retrained_models(quick: Experiment, tmp_path
     trained = [
         json.loads(line[9:]) for line in lines if '"kind":"train"' in line and '"site":"edge-1"' in line
     ]
-    # pretrain and the first retrain go up to be averaged, the last retrain stays where it is
+    # pretrain and the first retrain are sent up to be averaged, the last retrain is not
     assert [entry["blob"] is not None for entry in trained] == [True, True, False]
