@@ -50,7 +50,7 @@ def test_a_folder_without_a_fleet_is_refused(sheaf: Sheaf, tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_of_one_process_cannot_be_resumed_on_a_fleet(sheaf: Sheaf, fleet: Path, tmp_path: Path) -> None:
+def test_a_run_of_one_process_cannot_be_resumed_on_a_fleet(sheaf: Sheaf, tmp_path: Path) -> None:
     epochs = ("pretrain", "finetune", "retrain")
     sets = [part for step in epochs for part in ("--set", f"method.{step}.epochs=1")]
     assert sheaf("run", *sets, "--out", tmp_path / "run").returncode == 0

@@ -64,12 +64,16 @@ def test_the_real_fleet_ends_with_the_weights_of_the_one_in_process(
     assert shared == ["edge-1", "edge-2"]
 
 
-def test_a_run_that_is_killed_goes_on_from_its_journal(fleet: Path, tmp_path: Path) -> None:
-    changes = (*ONE_THREAD, "method.retrain.epochs=300", "method.reference=false")
+def test_a_run_that_is_killed_goes_on_from_its_journal(
+    fleet: Path, tmp_path: Path, fork_server: Path
+) -> None:
+    changes = (*ONE_THREAD, "method.retrain.epochs=150", "method.reference=false")
     sheaf.run(load_experiment("ecavg-digits", changes), out=tmp_path / "here")
     sets = [part for change in changes for part in ("--set", change)]
-    there, asked = tmp_path / "there", [command(), "cloud", "run", "--fleet", fleet]
-    process = subprocess.Popen([*asked, "ecavg-digits", *sets, "--out", there], stdout=subprocess.DEVNULL)
+    there, asked = tmp_path / "there", ["cloud", "run", "--fleet", fleet]
+    process = subprocess.Popen(
+        [command(), *asked, "ecavg-digits", *sets, "--out", there], stdout=subprocess.DEVNULL
+    )
     journal = there / "journal" / "journal.jsonl"
     wait_until(lambda: journal.exists() and b'"kind":"adopt"' in journal.read_bytes())
     time.sleep(0.2)  # the edges train again, or are about to
@@ -77,7 +81,7 @@ def test_a_run_that_is_killed_goes_on_from_its_journal(fleet: Path, tmp_path: Pa
     assert process.wait() == -signal.SIGKILL
     before = journal.read_bytes()
     assert not (there / "result.json").exists()
-    done = subprocess.run([*asked, "--resume", there], capture_output=True, text=True)
+    done = subprocess.run([fork_server / "sheaf", *asked, "--resume", there], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert journal.read_bytes().startswith(before), "what had arrived is not asked for again"
     assert weights(tmp_path / "here") == weights(there)

@@ -17,7 +17,7 @@ from support import command
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def in_terminal(arguments: list[str], folder: Path, rows: int, columns: int) -> str:
+def in_terminal(program: str | Path, arguments: list[str], folder: Path, rows: int, columns: int) -> str:
     """All that ``sheaf ARGUMENTS`` writes to a terminal, control sequences and all."""
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -25,7 +25,7 @@ def in_terminal(arguments: list[str], folder: Path, rows: int, columns: int) -> 
     for name in ("COLUMNS", "LINES", "NO_COLOR"):
         environment.pop(name, None)
     process = subprocess.Popen(
-        [command(), *arguments], cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+        [program, *arguments], cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, env=environment
     )
     os.close(theirs)
     said = b""
@@ -43,14 +43,17 @@ def in_terminal(arguments: list[str], folder: Path, rows: int, columns: int) -> 
 
 
 @pytest.mark.parametrize(("edges", "epochs", "columns"), [(3, 200, 100), (60, 200, 80)])
-def test_a_run_in_a_terminal(edges: int, epochs: int, columns: int, tmp_path: Path) -> None:
+def test_a_run_in_a_terminal(
+    edges: int, epochs: int, columns: int, tmp_path: Path, fork_server: Path
+) -> None:
+    program = command() if edges == 3 else fork_server / "sheaf"
     sets = [
         *(f"partition.edges={edges}", "partition.name=iid", "method.reference=false"),
         f"method.pretrain.epochs={epochs}",  # so that it takes longer than the time between two pictures
         *("method.finetune.epochs=1", "method.retrain.epochs=1"),
     ]
     changes = [word for change in sets for word in ("--set", change)]
-    said = in_terminal(["run", *changes, "--out", "r"], tmp_path, 24, columns)
+    said = in_terminal(program, ["run", *changes, "--out", "r"], tmp_path, 24, columns)
     plain = CONTROL.sub("", said).replace("\r", "\n")
     lines = [line.rstrip() for line in plain.splitlines()]
     assert max(map(len, lines)) <= columns
