@@ -1,28 +1,34 @@
-"""What a run does to the process that it is in and undoes, and what it leaves in its folder."""
+"""A run: its folder, resuming it, and its effects on the process."""
 
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
+from support import one_line
 
+from sheaf.core.errors import PartitionError, RunFolderError
 from sheaf.experiments import run as runs
+from sheaf.experiments import run_folder
 from sheaf.experiments.config import Experiment, load_experiment
+from sheaf.methods.fedavg import FedAvg
 from sheaf.runtime.observer import NullObserver
 
 
 @pytest.mark.parametrize("already", [False, True])
-def test_the_collector_passes_over_what_was_there_and_only_meanwhile(
+def test_existing_objects_are_frozen_only_during_a_run(
     already: bool, quick: Experiment, tmp_path: Path
 ) -> None:
-    """And what somebody else has frozen before stays frozen."""
+    """Objects that the caller has frozen stay frozen."""
     meanwhile: list[int] = []
 
     class Watching(NullObserver):
-        def began(self, kind: str, sites: tuple[str, ...]) -> None:
+        def began(self, kind: str, sites: Sequence[str]) -> None:
             meanwhile.append(gc.get_freeze_count())
 
     assert gc.get_freeze_count() == 0
@@ -37,7 +43,7 @@ def test_the_collector_passes_over_what_was_there_and_only_meanwhile(
 
 
 @pytest.mark.parametrize("method", ["fedavg", "local"])
-def test_sites_that_end_with_the_same_share_a_file(method: str, tmp_path: Path) -> None:
+def test_sites_with_equal_models_have_one_file(method: str, tmp_path: Path) -> None:
     changes = ["data.limit=200", "partition.edges=3", f"method={method}"]
     result = runs.run(load_experiment("ecavg-digits", changes), out=tmp_path / "run")
     files = {site: tmp_path / "run" / file for site, file in result.weights.items()}
@@ -48,3 +54,67 @@ def test_sites_that_end_with_the_same_share_a_file(method: str, tmp_path: Path) 
     assert len({files[site].stat().st_ino for site in edges}) == (1 if method == "fedavg" else 3)
     if method == "fedavg":
         assert all(torch.equal(value, models["cloud"][name]) for name, value in models["edge-1"].items())
+
+
+class CrashError(Exception):
+    """Stands for a crash of the process."""
+
+
+class Crash(NullObserver):
+    """Stops a run at its third call."""
+
+    calls = 0
+
+    def began(self, kind: str, sites: Sequence[str]) -> None:
+        self.calls += 1
+        if self.calls == 3:
+            raise CrashError
+
+
+def test_a_stopped_run_resumes_and_a_finished_one_is_read(quick: Experiment, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(CrashError):
+        runs.run(quick, out=folder, observer=Crash())
+    assert not (folder / "result.json").exists()
+    resumed = runs.resume(folder)
+    assert resumed.rows == runs.run(quick, out=tmp_path / "whole").rows
+    assert runs.resume(folder) == resumed
+    assert not list((folder / "journal").glob("*.safetensors")), "the journal's tensors are removed"
+    assert not (folder / "sites").exists()
+
+
+def test_a_folder_that_is_not_empty_is_refused(quick: Experiment, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("mine")
+    with pytest.raises(RunFolderError, match="is not empty; name another folder") as error:
+        runs.run(quick, out=tmp_path / "run")
+    one_line(error)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine.txt"]
+
+
+def test_a_run_that_fails_at_once_leaves_no_folder(quick: Experiment, tmp_path: Path) -> None:
+    method = FedAvg(only_strong=True)
+    fleet = replace(quick.fleet, widths={"edge-1": 0.5, "edge-2": 0.5})
+    with pytest.raises(PartitionError, match="only_strong leaves no edge"):
+        runs.run(replace(quick, method=method, fleet=fleet), out=tmp_path / "new" / "run")
+    assert not (tmp_path / "new").exists()
+
+
+def test_resuming_needs_a_run(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="holds no run"):
+        runs.resume(tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}"])
+def test_a_damaged_command_names_the_remedy(content: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "command.json").write_text(content)
+    with pytest.raises(RunFolderError, match=r"missing or damaged; .* --data") as error:
+        run_folder.read_command(tmp_path)
+    one_line(error)
+
+
+def test_a_folder_has_one_run_at_a_time(tmp_path: Path) -> None:
+    refused = pytest.raises(RunFolderError, match="in use by another run")
+    with run_folder.lock(tmp_path), refused, run_folder.lock(tmp_path):
+        pass
