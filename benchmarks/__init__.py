@@ -1,1 +1,1 @@
-"""What is compared with what; each module is run as ``python -m benchmarks.NAME``."""
+"""Benchmarks; run each module as ``python -m benchmarks.NAME``."""

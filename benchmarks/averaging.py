@@ -1,13 +1,14 @@
-"""Does averaging hurt an edge? ECAvg as published, each remedy alone, and all of them, beside their rivals.
+"""Measure whether averaging harms an edge: ECAvg as published, each remedy alone, all remedies, and rivals.
 
-An edge's gain is what it ends with, less what ECAvg's edge has ``before update`` at the same seed, both on
-the test images of its own classes. Every method trains the same images, and no edge for more epochs than
-ECAvg's. CIFAR-10 and the hundred classes of Tiny ImageNet are learned by half of MobileNetV2's width.
-Pre-trained means: on the other hundred classes, 50,000 images, eight epochs; then 3+3+3 epochs do.
+The gain of an edge is its final accuracy minus that of ECAvg's edge ``before update`` at the same seed,
+both on the test images of its own classes. All methods train on the same images, and no edge for more
+epochs than ECAvg's. The models are MobileNetV2 at half width on CIFAR-10 and on a hundred classes of Tiny
+ImageNet. Pre-trained models were trained on the other hundred classes (50,000 images) for eight epochs;
+edges and cloud then train for 3+3+3 epochs.
 
 Run: SHEAF_DATA=… python -m benchmarks.averaging FOLDER [EXPERIMENT…]
-It goes on where it was stopped, and publishes what is finished of every experiment in FOLDER: a row says at
-which commit it was run.
+Resumes interrupted runs, and publishes the finished ones of every experiment in FOLDER; each row has its
+commit.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ B = "tinyimagenet32-b"
 
 @dataclass(frozen=True)
 class Study:
-    """One experiment of the study: which, how often, from what weights.
+    """One experiment of the study: settings, number of seeds, initial weights.
 
     ``remedies``: each remedy alone too. ``sharing``: the best with fewer images shared too.
     """
@@ -103,7 +104,7 @@ SHARED = (0.01, 0.05, 0.2)
 
 
 def changes(study: Study, folder: Path) -> tuple[str, ...]:
-    """What a study sets, with weights that were trained in ``folder`` where it starts from such."""
+    """Return the changes of a study; pre-trained weights are in ``folder``."""
     sets = study.changes
     if study.folder:
         sets += (f"data.name={source(study.folder)}",)
@@ -117,12 +118,12 @@ def changes(study: Study, folder: Path) -> tuple[str, ...]:
 
 
 def source(name: str) -> Path:
-    """A folder of $SHEAF_DATA."""
+    """Return a folder of $SHEAF_DATA."""
     return Path(os.environ["SHEAF_DATA"]).resolve() / name
 
 
 def variants(study: Study, sets: tuple[str, ...]) -> dict[str, Experiment]:
-    """What is run of a study -> its experiment, seed 0."""
+    """Return label -> experiment with seed 0, for each run of a study."""
     base = load_experiment(study.source, sets)
     chosen = {method: base.with_method(method) for method in RIVALS}
     if study.remedies:
@@ -141,7 +142,7 @@ def variants(study: Study, sets: tuple[str, ...]) -> dict[str, Experiment]:
 
 
 def row(experiment: str, method: str, seed: int, result: Result, faithful: Result) -> dict[str, Any]:
-    """One row of the result file."""
+    """Return a row of the result file."""
     began = {row.site: row.accuracy for row in faithful.rows if row.stage == "before update"}
     ended = {site: final.accuracy for site in result.split if (final := result.final(site))}
     own = {row.site: row for row in result.rows if row.stage == "before update"}
@@ -168,17 +169,17 @@ def row(experiment: str, method: str, seed: int, result: Result, faithful: Resul
 
 
 def slug(name: str) -> str:
-    """A name as a file has it."""
+    """Return a name as part of a file name."""
     return name.replace(" ", "_").replace("/", "-")
 
 
 def standard_error(row: Any) -> float:
-    """Of an accuracy, over the test images that it was measured on."""
+    """Return the standard error of an accuracy on its test images."""
     return float((row.accuracy * (1 - row.accuracy) / row.examples) ** 0.5)
 
 
 def main() -> None:
-    """Runs the experiments that are named, or all, and publishes ``averaging.json``."""
+    """Run the named experiments, or all, and publish ``averaging.json``."""
     given, asked = Path(sys.argv[1]).resolve(), sys.argv[2:] or list(STUDIES)
     rows: list[dict[str, Any]] = []
     settings: dict[str, Any] = {}

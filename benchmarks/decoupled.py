@@ -1,13 +1,13 @@
-"""Decoupled training step by step: what each step brings, what it costs, and the honest rivals.
+"""Measure decoupled training step by step: the accuracy and cost of each step, and baselines of equal work.
 
-``saved`` is multiply-adds an image of the whole model over those of the weakest device's part; every device
-saves at least 11.8 times. ``cloud_share`` is the cloud's work over that of central training to the end, which
-is ``central``'s accuracy; beside it stands central training with as little work (``central, N %``), and for
-as many epochs as the devices in the longest step.
+``saved`` is the multiply-adds per image of the whole model over those of the weakest device's sub-model;
+every device saves at least 11.8 times. ``cloud_share`` is the cloud's work over that of full central
+training (``central``). The baselines are central training with the same work (``central, N %``), and for as
+many epochs as the devices train in the longest step.
 
 Run: SHEAF_DATA=… python -m benchmarks.decoupled FOLDER [SEED,SEED… [NETWORK or STEP…]]
-It goes on where it was stopped, and publishes after each network: rows that were published before stand until
-their step is run again, and each says at which commit it was run.
+Resumes interrupted runs, and publishes after each network. Published rows stay until their step runs again;
+each row has its commit.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LONG, LONGER = 100, 200
 
 @dataclass(frozen=True)
 class Job:
-    """A shipped experiment, what is changed for all of its steps, and its recipe.
+    """A shipped experiment, the changes for all of its steps, and its recipe.
 
     ``equal`` is a cut into blocks of one width, each of which saves 11.8 times.
     """
@@ -99,7 +99,7 @@ CENTRAL: dict[str, tuple[int, tuple[str, ...]]] = {
 
 
 def experiments(name: str) -> dict[str, Experiment]:
-    """Step -> its experiment, seed 0."""
+    """Return step -> experiment with seed 0."""
     job = NETWORKS[name]
     words = {"EPOCHS/4": job.recipe % (EPOCHS // 4), "EPOCHS/2": job.recipe % (EPOCHS // 2)}
     words |= {"LONG": job.recipe % LONG, "LONGER": job.recipe % LONGER, "EQUAL": job.equal}
@@ -123,7 +123,7 @@ def experiments(name: str) -> dict[str, Experiment]:
 
 
 def rows(name: str, step: str, seed: int, result: Result, central: Result) -> Iterator[dict[str, Any]]:
-    """Of the result file: one of what the run ended with, and before a refit one without it."""
+    """Return the rows of a run: one of its end, and one before a refit."""
     summary = summarise(step, [result], EPOCHS)
     stages = {row.stage: row.accuracy for row in result.rows if row.site == CLOUD}
     reference = central.final(CLOUD)
@@ -151,7 +151,7 @@ def rows(name: str, step: str, seed: int, result: Result, central: Result) -> It
 
 
 def main() -> None:
-    """Runs what is named, or everything, and publishes ``decoupled.json``."""
+    """Run the named steps, or all, and publish ``decoupled.json``."""
     console = Console(width=100)
     given, seeds = Path(sys.argv[1]).resolve(), sys.argv[2] if len(sys.argv) > 2 else SEEDS
     named = sys.argv[3:]

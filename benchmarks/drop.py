@@ -1,10 +1,9 @@
-"""Where does the paper's drop on MNIST come from? ECAvg's third experiment over how the cloud fine-tunes.
+"""Find the cause of the paper's drop on MNIST: ECAvg's third experiment with different fine-tuning.
 
-The paper (Mih et al. 2023) has its edges fall from 0.972 and 0.957 to 0.754 and 0.547 when they take the
-cloud's model, and says neither optimizer nor learning rate nor epochs, nor whether the edges began alike.
-Here they train as ours do by default; what changes is how far the cloud's fine-tune gets, and from what
-average: of edges that began with common weights, or with weights of their own draw, then also after
-alignment.
+In the paper (Mih et al. 2023) the accuracy of the edges falls from 0.972 and 0.957 to 0.754 and 0.547 when
+they take the cloud's model. The paper gives no optimizer, learning rate or epochs, and no initial weights.
+Here the edges train with sheaf's defaults. The variables are the cloud's fine-tuning and the average: of
+edges with common initial weights, of edges with separate ones, and of these after alignment.
 
 Run: SHEAF_DATA=… python -m benchmarks.drop FOLDER
 """
@@ -46,7 +45,7 @@ STARTS: dict[str, dict[str, Any]] = {
 
 
 def row(finetune: str, seed: int, result: Result) -> dict[str, Any]:
-    """Accuracies of the edges, on their own classes, and of the cloud, on all, at each stage."""
+    """Return the accuracies at each stage, of the edges on own classes and of the cloud on all."""
     stages: dict[str, list[float]] = {}
     for measured in result.rows:
         stages.setdefault(measured.stage, []).append(
@@ -57,7 +56,7 @@ def row(finetune: str, seed: int, result: Result) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Runs what is not in FOLDER yet and publishes ``drop.json``."""
+    """Run what is missing in FOLDER, and publish ``drop.json``."""
     folder, rows = Path(sys.argv[1]).resolve(), []
     base = load_experiment("ecavg-mnist")
     for (start, settings_of_it), (finetune, recipe) in itertools.product(STARTS.items(), FINETUNES.items()):

@@ -1,9 +1,9 @@
-"""ECAvg's experiments beside their baselines: the same data, seeds and total of training for every method.
+"""Run ECAvg's experiments and their baselines: the same data, seeds and training budget for every method.
 
 ``ecavg-mnist`` is the paper's experiment 3 at full size. ``ecavg-cifar10`` is its experiment 1 on 10,000 of
-the training images and from drawn weights instead of ImageNet's.
+the training images, with random initial weights instead of ImageNet's.
 
-Run: SHEAF_DATA=… python -m benchmarks.ecavg [FOLDER]      (goes on where it was stopped, if FOLDER is given)
+Run: SHEAF_DATA=… python -m benchmarks.ecavg [FOLDER]      (with FOLDER, resumes interrupted runs)
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ EXPERIMENTS = {
 
 
 def main() -> None:
-    """Runs everything and publishes ``ecavg.json``: a row for each measurement of each run."""
+    """Run everything, and publish ``ecavg.json`` with a row for each evaluation of each run."""
     console = Console(width=100)
     given = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     rows: list[dict[str, Any]] = []

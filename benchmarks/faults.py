@@ -1,9 +1,9 @@
-"""What a run on a real fleet does when something fails: case after case, on a rehearsed fleet of three.
+"""Test a run on a real fleet under faults, on a rehearsed fleet of three devices.
 
-Each case starts a run as a user would, harms one process when a certain call is under way, and waits for the
-end (and goes on with --resume where the cloud was harmed). ``equal`` says whether the weights are those of
-the undisturbed run, bit for bit; ``lost_s`` how much longer it took; ``left_out`` who was left out of which
-calls.
+Each case starts a run as a user does, kills or stops one process during a certain call, and waits for the
+end (after a fault of the cloud, it resumes the run with --resume). ``equal`` is whether the weights equal
+those of the undisturbed run, bit for bit; ``lost_s`` the additional seconds; ``left_out`` the devices that
+were skipped, by call.
 
 Run: python -m benchmarks.faults [CASE ...]
 """
@@ -55,7 +55,7 @@ SHEAF = (sys.executable, "-c", "from sheaf.cli.main import main; main()")
 
 
 class Stage:
-    """A fleet in processes of its own, of which single ones can be harmed."""
+    """A fleet in separate processes, each of which can be killed or stopped."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -68,7 +68,7 @@ class Stage:
         self.edges = {edge: rehearsal.start_edge(self.fleet, folder, edge) for edge in EDGES}
 
     def mend(self) -> None:
-        """Starts again what does not run."""
+        """Restart the processes that have ended."""
         if self.cloud.poll() is not None:
             self.cloud = rehearsal.start_cloud(self.fleet)
             rehearsal.wait_for_cloud(self.fleet)
@@ -77,7 +77,7 @@ class Stage:
                 self.edges[edge] = rehearsal.start_edge(self.fleet, self.folder, edge)
 
     def job_of(self, process: subprocess.Popen[bytes]) -> psutil.Process:
-        """The newest process in which FLARE runs a job below ``process``."""
+        """Return the newest job process of FLARE below ``process``."""
         found = [
             below
             for below in psutil.Process(process.pid).children(recursive=True)
@@ -86,7 +86,7 @@ class Stage:
         return max(found, key=lambda below: below.create_time())
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
-        """Ends a process and everything below it, as a power cut would."""
+        """Kill a process and its descendants, as a power failure does."""
         below = psutil.Process(process.pid).children(recursive=True)
         for one in [psutil.Process(process.pid), *below]:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -94,14 +94,14 @@ class Stage:
         process.wait()
 
     def close(self) -> None:
-        """Ends all."""
+        """Stop all processes."""
         for process in (*self.edges.values(), self.cloud):
             if process.poll() is None:
                 self.kill(process)
 
 
 class Trial:
-    """One run, on a stage."""
+    """A run on a stage."""
 
     def __init__(self, stage: Stage, name: str, changes: tuple[str, ...] = ()) -> None:
         self.stage, self.out = stage, stage.folder / f"run-{name}"
@@ -118,7 +118,7 @@ class Trial:
         )
 
     def wait_for_call(self, number: int, seconds: float = 120.0) -> None:
-        """Until a call is under way."""
+        """Block until a call has begun."""
         log, until = self.out / "log.txt", time.monotonic() + seconds
         while not (log.exists() and f"call {number}:" in log.read_text()):
             if time.monotonic() > until or self.process.poll() is not None:
@@ -127,17 +127,17 @@ class Trial:
         time.sleep(0.5)
 
     def end(self) -> str:
-        """Waits for the end; returns what was said."""
+        """Wait for the end; return the output."""
         self.said, _ = self.process.communicate(timeout=300)
         return self.said
 
     def resume(self) -> str:
-        """Goes on with the run; returns what was said."""
+        """Resume the run; return the output."""
         self.process = self._sheaf("--resume", str(self.out))
         return self.end()
 
     def outcome(self) -> dict[str, Any]:
-        """What became of it."""
+        """Return the outcome."""
         seconds = time.monotonic() - self.began
         if not (self.out / "result.json").exists():
             why = (self.said.strip().splitlines() or ["nothing was said"])[-1]
@@ -155,14 +155,14 @@ class Trial:
 
 
 def undisturbed(stage: Stage) -> dict[str, Any]:
-    """Nothing fails."""
+    """No fault."""
     trial = Trial(stage, "undisturbed")
     trial.end()
     return trial.outcome()
 
 
 def absent_at_start(stage: Stage) -> dict[str, Any]:
-    """edge-3 is not there when the run starts, and comes in its first training."""
+    """edge-3 is absent at the start and joins during the first training."""
     stage.kill(stage.edges["edge-3"])
     time.sleep(10)
     trial = Trial(stage, "absent")
@@ -173,7 +173,7 @@ def absent_at_start(stage: Stage) -> dict[str, Any]:
 
 
 def killed(stage: Stage) -> dict[str, Any]:
-    """edge-3 loses its power in mid-training, and has it again three seconds later."""
+    """edge-3 loses power during training and has it again after three seconds."""
     trial = Trial(stage, "killed")
     trial.wait_for_call(1)
     stage.kill(stage.edges["edge-3"])
@@ -184,7 +184,7 @@ def killed(stage: Stage) -> dict[str, Any]:
 
 
 def job_killed(stage: Stage) -> dict[str, Any]:
-    """The process in which edge-3 trains is killed; the one that waits is not."""
+    """The training process of edge-3 is killed; its supervisor is not."""
     trial = Trial(stage, "job-killed")
     trial.wait_for_call(1)
     stage.job_of(stage.edges["edge-3"]).kill()
@@ -193,7 +193,7 @@ def job_killed(stage: Stage) -> dict[str, Any]:
 
 
 def paused(stage: Stage) -> dict[str, Any]:
-    """edge-3 stands still for six seconds of its training."""
+    """edge-3 is suspended for six seconds during training."""
     trial = Trial(stage, "paused")
     trial.wait_for_call(1)
     job = stage.job_of(stage.edges["edge-3"])
@@ -205,7 +205,7 @@ def paused(stage: Stage) -> dict[str, Any]:
 
 
 def stopped(stage: Stage) -> dict[str, Any]:
-    """edge-3 stands still for good, its connection open."""
+    """edge-3 is suspended for good, with its connection open."""
     trial = Trial(stage, "stopped")
     trial.wait_for_call(1)
     job, waiting = stage.job_of(stage.edges["edge-3"]), stage.edges["edge-3"]
@@ -286,7 +286,7 @@ def relay_killed(stage: Stage) -> dict[str, Any]:
 
 
 def no_kit(stage: Stage) -> dict[str, Any]:
-    """Somebody without a certificate connects to the cloud's port."""
+    """A client without a certificate connects to the cloud's port."""
     port = provision.read(stage.fleet).port
     trust = ssl.create_default_context(cafile=str(stage.fleet / "authority" / "server" / "rootCA.pem"))
     seen = "let in"
@@ -342,7 +342,7 @@ def revoked_kit(stage: Stage) -> dict[str, Any]:
 
 
 def _not_let_in(stage: Stage, kit: Path, name: str) -> dict[str, Any]:
-    """What a device that joins with this kit comes to see in 25 s."""
+    """Return the output of a device that joins with this kit, after 25 s."""
     place = stage.folder / "edge-3"
     log = stage.folder / f"{name}.log"
     with log.open("wb") as output:
@@ -391,7 +391,7 @@ CASES: tuple[Callable[[Stage], dict[str, Any]], ...] = (
 
 
 def main() -> None:
-    """Runs the cases that are named, or all, and publishes ``faults.json``; cases of earlier times stay."""
+    """Run the named cases, or all, and publish ``faults.json``; earlier cases stay."""
     wanted = sys.argv[1:] or [case.__name__ for case in CASES]
     path = FOLDER / "faults.json"
     before = json.loads(path.read_text()) if path.exists() else {"rows": []}
@@ -414,7 +414,7 @@ def main() -> None:
 
 
 def tell(rows: dict[str, dict[str, Any]]) -> None:
-    """Publishes the cases that there are, each beside the undisturbed one."""
+    """Publish all cases, each compared with the undisturbed one."""
     reference = rows.get("undisturbed", {})
     for row in rows.values():
         row["equal"] = row["weights"] != "" and row["weights"] == reference.get("weights")

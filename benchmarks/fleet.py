@@ -1,10 +1,10 @@
-"""What a real fleet costs: a cloud and three devices on loopback, against NVIDIA FLARE's own floor.
+"""Measure the overhead of a real fleet: a cloud and three devices on loopback, against NVIDIA FLARE alone.
 
-A round of sheaf's is a whole train task of no epochs on every device at once: the weights go down, are put
-into the network, kept on the device's disk, encoded, and come up; the cloud checks them and keeps them on its
-disk. A round of the floor, in the same run, is FLARE's call with the same bytes as tensors, sent back as they
-came. An empty round moves no weights. Memory is the proportional set size of the cloud's processes after
-each round, merging included.
+A round of sheaf is a complete train task of zero epochs on every device at once: the weights are sent,
+loaded into the network, stored on the device's disk, encoded and returned; the cloud checks them and stores
+them on disk. A round of the baseline, in the same run, is a FLARE call with the same bytes as tensors,
+which the device returns unchanged. An empty round sends no weights. Memory is the proportional set size of
+the cloud's processes after each round, with merging.
 
 Run: python -m benchmarks.fleet rounds; python -m benchmarks.fleet memory; python -m benchmarks.fleet idle
 """
@@ -55,7 +55,7 @@ ECHO = ("benchmarks.fleet_echo.EchoCloud", "benchmarks.fleet_echo.EchoEdge")
 
 @contextmanager
 def stage(folder: Path) -> Iterator[tuple[Path, list[int]]]:
-    """The fleet's folder and the process ids of its devices; the echo is allowed, here alone."""
+    """Yield the fleet's folder and the process ids of its devices, which allow the echo job."""
     fleet = folder / "fleet"
     sets = [f"partition.edges={EDGES}", "data.limit=90", "fleet.threads=1"]
     prepared = prepare(load_experiment("ecavg-digits", sets))
@@ -87,7 +87,7 @@ def stage(folder: Path) -> Iterator[tuple[Path, list[int]]]:
 
 
 def allow(workspace: Path, name: str) -> None:
-    """Adds a class to those that a site lets jobs name."""
+    """Add a class to those that a site's jobs may name."""
     path = workspace / "local" / "resources.json"
     resources = json.loads(path.read_text())
     resources["class_allow_list"].append(name)
@@ -95,7 +95,7 @@ def allow(workspace: Path, name: str) -> None:
 
 
 def floor(link: nvflare.FlareLink, folder: Path, sites: list[str]) -> dict[str, list[float]]:
-    """Seconds of FLARE's own rounds, by bytes."""
+    """Return bytes -> seconds of FLARE's own rounds."""
     job = folder / "echo"
     site_config.write_job(job, "echo", sites)
     for which, old, new in (
@@ -112,7 +112,7 @@ def floor(link: nvflare.FlareLink, folder: Path, sites: list[str]) -> dict[str, 
 
 
 def remote(link: nvflare.FlareLink, folder: Path, hidden: int) -> tuple[RemoteFleet, dict[str, torch.Tensor]]:
-    """Our fleet over the same devices, and a model of so many hidden units."""
+    """Return sheaf's fleet over the same devices, and a model with ``hidden`` units."""
     settings = ModelSettings(name="mlp", options={"hidden": hidden})
     theta = build_model(settings, 10, (1, 8, 8), 0).state_dict()
     setup = Setup(
@@ -136,19 +136,19 @@ def remote(link: nvflare.FlareLink, folder: Path, hidden: int) -> tuple[RemoteFl
 
 
 def hidden_of(size: int) -> int:
-    """Hidden units of a perceptron over digits that holds about so many bytes."""
+    """Return the hidden units of a perceptron on digits of about that size in bytes."""
     return max(1, size // 4 // (64 + 1 + 10))
 
 
 def ask(fleet: RemoteFleet, task: Task) -> list[Update]:
-    """All answers; an absence would spoil the measurement."""
+    """Return all answers, and check that no device is absent."""
     answers = list(fleet.run(dict.fromkeys(fleet.names(), task)))
     assert all(isinstance(answer, Update) for answer in answers), answers
     return [answer for answer in answers if isinstance(answer, Update)]
 
 
 def rounds() -> list[dict[str, Any]]:
-    """A row for each size: our median seconds, the floor's, their ratio."""
+    """Return a row for each size: median seconds of sheaf and of FLARE, and their ratio."""
     rows = []
     with tempfile.TemporaryDirectory(prefix="sheaf-fleet-") as scratch:
         folder = Path(scratch)
@@ -187,7 +187,7 @@ def rounds() -> list[dict[str, Any]]:
 
 
 def memory() -> list[dict[str, Any]]:
-    """Memory of the cloud's processes after each of 40 rounds of 100 MB with three devices.
+    """Return the memory of the cloud's processes after each of 40 rounds of 100 MB with three devices.
 
     The run's process gives back what lies free before it is looked at, as it does before the next round.
     """
@@ -217,7 +217,7 @@ def memory() -> list[dict[str, Any]]:
 
 
 def idle() -> list[dict[str, Any]]:
-    """Memory of a device that waits, all its processes together."""
+    """Return the memory of an idle device, all of its processes together."""
     with tempfile.TemporaryDirectory(prefix="sheaf-fleet-") as scratch:
         prepared = prepare(load_experiment("ecavg-digits", ["data.limit=90"]))
         with rehearsal.stage(prepared, Path(scratch)) as fleet:
@@ -237,14 +237,14 @@ def idle() -> list[dict[str, Any]]:
 
 
 def pss(pid: int) -> float:
-    """Proportional set size in megabytes."""
+    """Return the proportional set size in megabytes."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return float(psutil.Process(pid).memory_full_info().pss / MB)
     return 0.0
 
 
 def main() -> None:
-    """Measures what is named and publishes ``fleet.json``; what was measured before stays."""
+    """Run the named measurement, and publish ``fleet.json``; earlier measurements stay."""
     parts = {"rounds": rounds, "memory": memory, "idle": idle}
     wanted = sys.argv[1:] or list(parts)
     path = FOLDER / "fleet.json"

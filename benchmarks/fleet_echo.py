@@ -1,4 +1,4 @@
-"""What NVIDIA FLARE itself takes to send tensors to devices and get them back: the floor of ``fleet.py``."""
+"""The baseline of ``fleet.py``: NVIDIA FLARE sends tensors to devices and receives them back."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from nvflare.collab import collab
 from nvflare.collab.api.context import get_call_context, set_call_context
 
 RESULT = "SHEAF_BENCHMARK"
-"""The environment variable that tells where times go, and what is measured: JSON of bytes and rounds."""
+"""The environment variable with the folder of ``plan.json``, a list of (bytes, rounds), and of the times."""
 
 
 class EchoCloud:
-    """Sends each device the same tensors and waits for all to come back, so many times."""
+    """Sends each device the same tensors and receives them back, round after round."""
 
     @collab.main  # type: ignore[untyped-decorator]
     def run(self) -> None:
-        """Writes the seconds of every round."""
+        """Write the seconds of every round."""
         path = Path(os.environ[RESULT])
         seconds: dict[str, list[float]] = {}
         for size, rounds in json.loads((path / "plan.json").read_text()):

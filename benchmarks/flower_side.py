@@ -26,7 +26,7 @@ began = time.perf_counter()
 
 @functools.cache
 def job() -> dict[str, Any]:
-    """Model, recipe and normalised images; each of Ray's processes reads them once."""
+    """Return model, recipe and normalised images; each of Ray's processes reads them once."""
     torch.set_num_threads(1)  # one client on each core
     content: dict[str, Any] = torch.load(os.environ["JOB"], weights_only=False, mmap=True)
     return content

@@ -1,8 +1,8 @@
-"""What sheaf's training loop costs beyond a bare PyTorch loop over the same batches.
+"""Measure the overhead of sheaf's training loop over a bare PyTorch loop on the same batches.
 
-Pairs in one process, alternating which goes first: the bare loop below, and one edge of sheaf doing a whole
-train task (decode the parameters, train, encode, keep them on disk). Both must end with the same bits. What
-an edge does once a run (counting the network's multiply-adds) falls into the first pair, which warms up.
+Both run in one process and alternate: the bare loop below, and one edge of sheaf with a complete train task
+(decode the parameters, train, encode, write to disk). Both must end with the same bits. The first pair
+warms up; it includes the work of an edge once per run, such as counting multiply-adds.
 
 Run: SHEAF_DATA=… python -m benchmarks.overhead
 """
@@ -42,7 +42,7 @@ JOBS = {
 
 
 def bare(model: nn.Module, data: Dataset, recipe: Recipe) -> None:
-    """The loop that one would write by hand."""
+    """Train with a hand-written loop."""
     convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
     if convolutional:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -64,7 +64,7 @@ def bare(model: nn.Module, data: Dataset, recipe: Recipe) -> None:
 
 
 def pair(job: str) -> list[tuple[float, float]]:
-    """Seconds of (bare, sheaf) for each pair of one job."""
+    """Return the seconds of (bare, sheaf) for each pair of a job."""
     model_name, data_name, images, epochs, pairs = JOBS[job]
     data = load_dataset(DataSettings(name=data_name, limit=images, limit_test=100))
     model = build_model(ModelSettings(name=model_name), len(data.classes), data.shape, SEED)
@@ -94,7 +94,7 @@ def pair(job: str) -> list[tuple[float, float]]:
 
 
 def main() -> None:
-    """Measures every job and publishes ``overhead.json``."""
+    """Measure every job, and publish ``overhead.json``."""
     rows, data = [], {}
     for job, (_, data_name, *_rest) in JOBS.items():
         measured = pair(job)

@@ -1,4 +1,4 @@
-"""Where a benchmark leaves its figures: ``benchmarks/results/NAME.json``, with where they come from."""
+"""Write the result of a benchmark to ``benchmarks/results/NAME.json``, with its provenance."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def publish(
     columns: Sequence[str] = (),
     device: str = "cpu",
 ) -> None:
-    """Writes ``rows`` with their provenance, and prints those of their ``columns`` that are named."""
+    """Write ``rows`` with their provenance, and print the named ``columns``."""
     table = Table(title=name, title_justify="left")
     for column in columns:
         table.add_column(column)

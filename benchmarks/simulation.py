@@ -1,20 +1,20 @@
-"""How fast a fleet is simulated: sheaf's, one by one, a bare PyTorch loop, and Flower's, on the same clients.
+"""Measure the speed of simulation: sheaf, a bare PyTorch loop and Flower, on the same clients.
 
-In one process sheaf as it chooses by itself, sheaf with one site after another, and a bare loop without any
-framework take turns; Flower's simulation (its Ray backend) runs in an environment of its own in its turn. All
-train FedAvg from the same start weights on the same split, and measure the global model after each round.
-sheaf's time is that of a whole run with its journal and files. Of the bare loop, which has its images
-normalised beforehand, counts the best number of threads; of Flower, the rounds without its start. The bare
-loop, and sheaf with one site after another, have two threads only for the large network: on batches of ten
-small images two of OpenMP's threads spin for each other, which took minutes where one thread took seconds.
+Three variants alternate in one process: sheaf with default settings, sheaf with one site after another, and
+a bare loop without a framework. Flower's simulation (its Ray backend) runs in its own environment. All
+train FedAvg from the same initial weights on the same split, and evaluate the global model after each
+round. The time of sheaf is that of a complete run with its journal and files. The bare loop has normalised
+its images beforehand, and its time is the best over numbers of threads. The time of Flower excludes its
+start. The bare loop and sheaf with one site after another use two threads only for the large network: on
+batches of ten small images, two OpenMP threads spin for each other, which took minutes instead of seconds.
 
-Each time has beside it how many cores other programs used meanwhile (``others``).
+``others`` is the number of cores that other programs used during each run.
 
-With ``--device cuda`` sheaf and the bare loop compute there, where the loop's images lie too, and the rows
-go to ``simulation-cuda.json``.
+With ``--device cuda`` sheaf and the bare loop compute on the GPU, which also stores the loop's images, and
+the rows go to ``simulation-cuda.json``.
 
 Set up: python -m benchmarks.simulation setup --flower FOLDER
-Run:    SHEAF_DATA=… python -m benchmarks.simulation run --flower FOLDER    (or without: then without Flower)
+Run:    SHEAF_DATA=… python -m benchmarks.simulation run --flower FOLDER    (without --flower: without Flower)
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ FLOWER = "flwr[simulation]==1.41.0"
 
 @dataclass(frozen=True)
 class Job:
-    """What every side does."""
+    """The job that every variant does."""
 
     model: str
     data: str
@@ -77,18 +77,18 @@ class Job:
     rounds: int
     repeats: int
     flower: int
-    """Repeats of Flower, which takes longer."""
+    """Repetitions of Flower, which takes longer."""
     one_by_one: int = 3
-    """Repeats of sheaf with one site after another."""
+    """Repetitions of sheaf with one site after another."""
     threads: tuple[int, ...] = (1,)
-    """Of the bare loop, the best counts; the last is that of sheaf with one site after another."""
+    """Numbers of threads; the best for the bare loop, the last for sheaf with one site after another."""
     optimizer: Literal["sgd", "adam"] = "sgd"
     lr: float = 0.1
     tested: int | None = None
     """Test images; all by default."""
 
     def experiment(self, device: str, together: str = "auto", threads: int = 0) -> Experiment:
-        """The job for sheaf."""
+        """Return the job as an experiment."""
         recipe = Recipe(
             epochs=1,
             batch_size=self.batch_size,
@@ -122,13 +122,13 @@ JOBS = {
 """The first is FedAvg's own: 100 clients of 600 images, batches of 10, plain SGD (McMahan et al. 2017, 3)."""
 
 GROWTH = (10, 100, 1000)
-"""Edges, each with 60 images and 10 to test with: the work of a round is in proportion to their number."""
+"""Numbers of edges, each with 60 training and 10 test images: the work of a round is proportional to it."""
 
 PAIRS = 12
-"""Of runs with the journal and without."""
+"""Repetitions of runs with and without the journal."""
 
 MERGED, UPDATES = 2_500_000, 50
-"""Numbers in an update, and updates, of a merge."""
+"""Parameters of an update, and updates of a merge."""
 
 
 def small_cnn(num_classes: int, in_shape: tuple[int, int, int]) -> nn.Module:
@@ -146,19 +146,19 @@ def small_cnn(num_classes: int, in_shape: tuple[int, int, int]) -> nn.Module:
 
 
 class Rounds(NullObserver):
-    """Takes the time at the end of each round."""
+    """Records the time at the end of each round."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
 
     def row(self, row: Row) -> None:
-        """Notes it."""
+        """Record the time."""
         if row.stage == "average":
             self.ends.append(time.perf_counter())
 
 
 def sheaf(job: Job, device: str, together: str = "auto", threads: int = 0) -> dict[str, Any]:
-    """A whole run, on so many threads (0 leaves them as they are), and the seconds of its rounds but one."""
+    """Run a job on ``threads`` threads (0: the default); return the seconds of the run and of its rounds."""
     usual, rounds = torch.get_num_threads(), Rounds()
     with tempfile.TemporaryDirectory() as folder, PeakMemory(torch.device(device)) as peak:
         began = time.perf_counter()
@@ -178,7 +178,7 @@ def sheaf(job: Job, device: str, together: str = "auto", threads: int = 0) -> di
 
 
 class Bare:
-    """The loop that one would write by hand, its images normalised beforehand."""
+    """A hand-written loop, with images normalised beforehand."""
 
     def __init__(self, job: Job, device: str) -> None:
         self.job = job
@@ -192,7 +192,7 @@ class Bare:
         self.parts = [train.positions.to(device) for train, _ in self.prepared.edge_samples.values()]
 
     def __call__(self, threads: int) -> dict[str, float]:
-        """FedAvg over all edges."""
+        """Run FedAvg over all edges."""
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         torch.manual_seed(SEED)
@@ -231,7 +231,7 @@ class Bare:
 
 
 def flower(bare: Bare, folder: Path) -> dict[str, float]:
-    """Flower's simulation of the same clients."""
+    """Run Flower's simulation of the same clients."""
     content = {
         "model": bare.prepared.network.model,
         "x": bare.x.cpu(),
@@ -285,7 +285,7 @@ def beside(side: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def measured(name: str, environment: Path | None, device: str) -> dict[str, Any]:
-    """One job's row."""
+    """Return the row of a job."""
     job, bare = JOBS[name], Bare(JOBS[name], device)
     sides = {
         "sheaf": lambda: sheaf(job, device),
@@ -391,7 +391,7 @@ def journaled() -> dict[str, Any]:
     job, spent = next(iter(JOBS.values())), [0.0]
 
     class Forgetful(Journal):
-        """Keeps no answer."""
+        """Return the update without recording it."""
 
         def record(self, task: Task, update: Update) -> Update:
             return update
@@ -446,7 +446,7 @@ Environment = Annotated[Path | None, typer.Option(help="The folder of Flower's e
 
 @app.command()
 def setup(flower: Annotated[Path, typer.Option(help="Where Flower's environment is made.")]) -> None:
-    """Makes an environment with Flower and the torch that runs here."""
+    """Create an environment with Flower and the same version of torch."""
     venv.create(flower, with_pip=True)
     version = torch.__version__.partition("+")[0]
     pip = [str(flower / "bin" / "python"), "-m", "pip", "install"]
@@ -461,7 +461,7 @@ def run(
     ] = None,
     device: Annotated[str, typer.Option(help="Where sheaf and the bare loop compute: cpu or cuda.")] = "cpu",
 ) -> None:
-    """Measures, and publishes ``simulation.json``; jobs that are not measured now keep their rows."""
+    """Run the named jobs, and publish ``simulation.json``; other jobs keep their rows."""
     published = "simulation" if device == "cpu" else f"simulation-{device}"
     file = FOLDER / f"{published}.json"
     rows = {row["job"]: row for row in json.loads(file.read_text())["rows"]} if file.exists() else {}
@@ -488,7 +488,7 @@ def run(
 
 @app.command(hidden=True)
 def grow(edges: int, device: str) -> None:
-    """One point of the growth, as JSON."""
+    """Print one point of the growth, as JSON."""
     print(json.dumps(grown(edges, device)))
 
 

@@ -1,7 +1,7 @@
-"""How long a shipped model takes to trace and to cut, and how much memory that needs.
+"""Measure the time and memory to trace and to cut a shipped model.
 
-Each model at the width of its paper and at the size of the images that it is used for, in a process of its
-own: peak resident memory, less what stood before the trace, so the model's own parameters are not counted.
+Each model has the width of its paper and the image size of its usual data, and runs in its own process.
+Memory is the peak resident memory minus that before tracing, so the model's own parameters are not counted.
 
 Run: python -m benchmarks.tracing
 """
@@ -46,7 +46,7 @@ REPEATS = 3
 
 
 def measure(name: str) -> dict[str, Any]:
-    """One trace and one quarter cut."""
+    """Measure one trace and one cut of a quarter."""
     in_shape, classes = JOBS[name]
     module = build_model(ModelSettings(name=name), classes, in_shape, 0)
     weak = SiteNeeds("weak", tuple(range(classes)), 0.25)
@@ -61,7 +61,7 @@ def measure(name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Publishes ``tracing.json``."""
+    """Measure every model, and publish ``tracing.json``."""
     rows = []
     for name in track(JOBS, "models"):
         with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
