@@ -11,12 +11,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sheaf.core.errors import ModelFileError, first_line
+from sheaf.core.errors import MissingExtraError, ModelFileError, first_line
 from sheaf.core.optional_imports import extra
 from sheaf.export.formats._exporter_internals import clean_onnx_model, quiet_exporters
 from sheaf.export.formats._graph import export_graph
 from sheaf.export.model_file import LoadedModel
 from sheaf.models.card import Card
+
+MINIMUM_TORCH = "2.7.1"
+"""Oldest torch release that exports models in the tests (2.6 fails); the extra ``export`` requires it."""
 
 INPUT = {
     "image": "uint8 pixels 0..255, (batch, channels, rows, columns)",
@@ -28,6 +31,11 @@ INPUT = {
 
 def write(path: Path, model: nn.Module, card: Card) -> None:
     """Write an ONNX file with the card in its ``metadata_props``. See ``Format.write``."""
+    if torch.__version__ < MINIMUM_TORCH:
+        raise MissingExtraError(
+            f"ONNX export needs torch >= {MINIMUM_TORCH}, this is {torch.__version__}; "
+            f"install it with: pip install 'torch>={MINIMUM_TORCH}'"
+        )
     for library in ("onnx", "onnxscript"):
         extra("export", library)
     graph = export_graph(model, card)

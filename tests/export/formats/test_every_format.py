@@ -17,7 +17,7 @@ from torch import nn
 from toys import randomised
 
 from sheaf.core import registry
-from sheaf.core.errors import ModelFileError, SheafError, WeightsError
+from sheaf.core.errors import MissingExtraError, ModelFileError, SheafError, WeightsError
 from sheaf.export.model_file import FORMATS, format_module, load_model
 from sheaf.export.trained_model import build_trained
 from sheaf.models.build import ModelSettings, build_model, model_names
@@ -58,6 +58,14 @@ def pixels(card: Card, count: int) -> torch.Tensor:
 @pytest.mark.parametrize("name", SMALL)
 def test_every_model_as_onnx(name: str, tmp_path: Path) -> None:
     check("onnx", *small(name), tmp_path)
+
+
+def test_onnx_refuses_an_older_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnx = format_module("onnx")
+    monkeypatch.setattr(onnx, "MINIMUM_TORCH", "99")
+    with pytest.raises(MissingExtraError, match="needs torch >= 99, this is") as error:
+        onnx.write(tmp_path / "model.onnx", *small("mlp"))
+    one_line(error)
 
 
 @pytest.mark.parametrize("name", ["mlp", "kws_cnn"])
