@@ -1,20 +1,22 @@
-# `make run` trains the main job; `make test` proves the whole. Both build .venv first.
+# `make run` trains the main job; `make test` runs every test. Both build .venv first.
+# With another interpreter, beside .venv: make test PYTHON=python3.10 VENV=.venv-3.10
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 
 .PHONY: run test lint browser
 .DEFAULT_GOAL := run
 
-.venv/ready: pyproject.toml
+$(VENV)/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 10) <= sys.version_info[:2] <= (3, 13) else "sheaf needs Python 3.10 to 3.13; name one: make run PYTHON=python3.12")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-run: .venv/ready
+run: $(VENV)/ready
 	$(BIN)/sheaf run
 
-test: .venv/ready browser
+test: $(VENV)/ready browser
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 # Reports are tested in a real browser. Where none can be installed, that test says so and is skipped.
@@ -24,7 +26,7 @@ browser:
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium chromium-driver; \
 	  } >/dev/null 2>&1; } || true
 
-lint: .venv/ready
+lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
