@@ -180,7 +180,7 @@ def _apply(table: dict[str, Any], change: str) -> None:
         if not isinstance(below, Mapping):
             raise SettingError(f"--set {change}: {name} is {below!r}, which has no keys")
         table = below  # type: ignore[assignment]
-    if isinstance(table.get(last), Mapping) and isinstance(value, str):
+    if isinstance(table.get(last), Mapping) and isinstance(value, str) and value != "none":
         # Another plugin: it does not have the settings of the previous one.
         value = {"name": value}
     if last == "name" and parents and parents[-1] in PLUGINS:

@@ -1,4 +1,4 @@
-"""Experiments from files and ``--set``; whatever is wrong with them is one line."""
+"""Experiments from files and ``--set``; every error is one line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def load(*changes: str) -> Any:
     return load_experiment("ecavg-digits", changes)
 
 
-def test_shipped_ones_have_titles() -> None:
+def test_shipped_experiments_have_titles() -> None:
     assert "ecavg-digits" in shipped()
     assert all(shipped().values())
 
@@ -53,14 +53,14 @@ def test_changes_reach_every_depth() -> None:
     assert changed.partition == Classes(edges={"kitchen": (0, 1), "hall": (2, "3")})
 
 
-def test_the_last_change_counts() -> None:
+def test_the_last_change_wins() -> None:
     assert load("seed=1", "seed=2").seed == 2
 
 
-def test_no_value_takes_a_key_away() -> None:
+def test_an_empty_value_removes_a_key() -> None:
     assert load("method.pretrain.batch_size=").method.pretrain == Recipe(epochs=20)
     assert load("method.pretrain=").method.pretrain == ECAvg().pretrain
-    assert load("seed=").seed == 0, "what is not set cannot be missing"
+    assert load("seed=").seed == 0, "removing a missing key is allowed"
     with pytest.raises(SettingError, match="method is missing"):
         load("method=")
 
@@ -82,7 +82,7 @@ def test_other_plugins() -> None:
     assert load("method=sheaf.methods.fedavg:FedAvg").method == FedAvg()
 
 
-def test_another_name_keeps_the_settings_that_both_have() -> None:
+def test_another_name_keeps_the_common_settings() -> None:
     assert load("method.name=fedavg").method == FedAvg()
     assert load("partition.edges=5", "partition.name=iid").partition.edges == 5
 
@@ -125,8 +125,8 @@ def test_another_name_keeps_the_settings_that_both_have() -> None:
         ("method.pretrain.augment=flip", "method.pretrain.augment = 'flip': input should be a valid array"),
         ("method.pretrain=3", "method.pretrain = 3: input should be an object"),
         (
-            "method.pretrain.alpha=2",
-            "method.pretrain.alpha = 2: input should be less than or equal to 1, or: inp",
+            "method.pretrain.loss={name='restricted_softmax', alpha=2}",
+            "method.pretrain.loss.alpha = 2: input should be less than or equal to 1, or: inp",
         ),
         ("method.share.fraction=1.5", "method.share.fraction = 1.5: input should be less than or equal to 1"),
         (
@@ -164,14 +164,14 @@ def test_another_name_keeps_the_settings_that_both_have() -> None:
         ),
     ],
 )
-def test_a_mistake_is_one_line(change: str, said: str) -> None:
+def test_an_error_is_one_line(change: str, said: str) -> None:
     with pytest.raises(SheafError) as error:
         load(change)
     assert one_line(error).startswith(said)
 
 
 @given(st.text(max_size=30))
-def test_nothing_that_is_typed_ends_in_a_traceback(text: str) -> None:
+def test_no_change_ends_in_a_traceback(text: str) -> None:
     for change in (text, f"title={text}", f"method.pretrain.{text}", f"method={text}"):
         with contextlib.suppress(SheafError):
             load(change)
@@ -193,20 +193,20 @@ def test_a_file(tmp_path: Path) -> None:
         (b"seed = 1\nseed = 2", "cannot be read as TOML: Cannot overwrite a value"),
     ],
 )
-def test_a_file_that_is_no_toml(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_file_that_is_not_toml_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "mine.toml").write_bytes(content)
     with pytest.raises(SettingError) as error:
         load_experiment(tmp_path / "mine.toml")
     assert one_line(error).startswith(f"{tmp_path / 'mine.toml'} {said}")
 
 
-def test_a_file_that_says_nothing(tmp_path: Path) -> None:
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text("")
     with pytest.raises(SettingError, match="data is missing"):
         load_experiment(tmp_path / "mine.toml")
 
 
-def test_no_such_experiment(tmp_path: Path) -> None:
+def test_an_unknown_experiment_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError) as error:
         load_experiment("ecavg-digit")
     assert "no experiment is named 'ecavg-digit' (did you mean 'ecavg-digits'?)" in one_line(error)
@@ -214,7 +214,7 @@ def test_no_such_experiment(tmp_path: Path) -> None:
         load_experiment(tmp_path / "none.toml")
 
 
-def test_a_folder_is_no_experiment(tmp_path: Path) -> None:
+def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"cannot be read as TOML: .*Is a directory") as error:
         load_experiment(tmp_path)
     one_line(error)

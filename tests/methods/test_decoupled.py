@@ -1,4 +1,4 @@
-"""Decoupled training end to end: nothing is lost in the harvest, and each step can be left out."""
+"""Decoupled training end to end: binding loses nothing, and each step is optional."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def experiment(model: str = "mlp", changes: tuple[str, ...] = (), **settings: An
     return replace(load_experiment("ecavg-digits", digits), method=method)
 
 
-def part_of(folder: Path, site: str, prepared: ExperimentSetup) -> SubModel:
-    """What the site ended with, read from its file alone."""
+def submodel_of(folder: Path, site: str, prepared: ExperimentSetup) -> SubModel:
+    """Return a site's final sub-model, from its file alone."""
     with safe_open(folder / "weights" / f"{site}.safetensors", "pt") as file:
         cut = Cut.of(json.loads(file.metadata()["cut"]))
     return trace(prepared.network.model, prepared.dataset.shape).submodel(cut)
@@ -74,26 +74,26 @@ def test_nothing_is_lost_in_the_harvest(
     bound = logits(prepared.network.model, load_file(tmp_path / "run" / result.weights[CLOUD]), images)
     seen: list[int] = []
     for site, counts in result.split.items():
-        part = part_of(tmp_path / "run", site, prepared)
-        assert part.classes == tuple(k for k, count in enumerate(counts) if count)
-        own = logits(part.module(), load_file(tmp_path / "run" / result.weights[site]), images)
+        submodel = submodel_of(tmp_path / "run", site, prepared)
+        assert submodel.classes == tuple(k for k, count in enumerate(counts) if count)
+        own = logits(submodel.module(), load_file(tmp_path / "run" / result.weights[site]), images)
         if negatives != "none":
             own = own[:, :-1] - own[:, -1:]
-        off = (bound[:, part.classes] - own).abs().max() / own.abs().max()
+        off = (bound[:, submodel.classes] - own).abs().max() / own.abs().max()
         assert off < 1e-5
-        assert own.std() > 0.1, "there is something to be lost"
-        seen += part.classes
-    assert sorted(seen) == list(range(10)), "every class is one device's"
+        assert own.std() > 0.1, "the logits vary"
+        seen += submodel.classes
+    assert sorted(seen) == list(range(10)), "every class is on one device"
 
 
-def test_a_shared_stem_costs_what_is_reported(tmp_path: Path) -> None:
+def test_a_shared_stem_becomes_the_plain_mean(tmp_path: Path) -> None:
     given = experiment("toys:DigitsCNN", ("partition.edges=3",), cut=ByClass(stem=1))
     result = runs.run(given, out=tmp_path / "run")
     prepared = prepare(given)
     stems = []
-    assert len({sum(counts) for counts in result.split.values()}) > 1, "and yet all stems weigh the same"
+    assert len({sum(counts) for counts in result.split.values()}) > 1, "not weighted by examples"
     for site in result.split:
-        assert "0" not in dict(part_of(tmp_path / "run", site, prepared).cut.kept)
+        assert "0" not in dict(submodel_of(tmp_path / "run", site, prepared).cut.kept)
         stems.append(load_file(tmp_path / "run" / result.weights[site])["0.weight"].double())
     bound = load_file(tmp_path / "run" / result.weights[CLOUD])["0.weight"]
     torch.testing.assert_close(bound, (sum(stems) / 3).float())
@@ -110,7 +110,7 @@ ORDER = ["apart", "bound", "new statistics", "refitted", "fine-tuned", "after up
 
 
 @pytest.mark.parametrize("left_out", [*STEPS, "none", "all"])
-def test_each_step_can_be_left_out_and_has_its_row(left_out: str, tmp_path: Path) -> None:
+def test_each_step_is_optional_and_has_its_row(left_out: str, tmp_path: Path) -> None:
     taken = [] if left_out == "all" else [step for step in STEPS if step != left_out]
     settings = {key: value for step in taken for key, value in STEPS[step][0].items()}
     result = runs.run(
@@ -133,7 +133,7 @@ def test_rounds_without_retrain_are_refused() -> None:
         load_experiment("ecavg-digits", ("method=decoupled", "method.rounds=2"))
 
 
-def test_rounds_go_on_from_the_bound_model(tmp_path: Path) -> None:
+def test_rounds_continue_from_the_bound_model(tmp_path: Path) -> None:
     given = experiment(rounds=3, retrain=SHORT)
     result = runs.run(given, out=tmp_path / "run")
     stages = [(row.stage, row.round) for row in result.rows if row.site in (CLOUD, "edge-1")]
@@ -143,34 +143,34 @@ def test_rounds_go_on_from_the_bound_model(tmp_path: Path) -> None:
     assert bound[0] > bound[-1]
     examples = sum(result.split["edge-1"])
     prepared = prepare(given)
-    part = prepared.network.macs(part_of(tmp_path / "run", "edge-1", prepared).cut)
-    assert result.cost["edge-1"].train_macs == (3 + 3 * 1) * examples * part.train
+    submodel = prepared.network.macs(submodel_of(tmp_path / "run", "edge-1", prepared).cut)
+    assert result.cost["edge-1"].train_macs == (3 + 3 * 1) * examples * submodel.train
 
 
 @pytest.fixture
-def listening(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Task, Update]]:
-    """Every task that an edge was given, with its answer."""
-    heard: list[tuple[str, Task, Update]] = []
+def answers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Task, Update]]:
+    """Every task of an edge, with its answer."""
+    pairs: list[tuple[str, Task, Update]] = []
     ask: Callable[..., Any] = LocalFleet.run
 
     def run(self: LocalFleet, tasks: dict[str, Task], call: dict[str, Task] | None = None) -> Any:
         for update in ask(self, tasks, call):
-            heard.append((update.site, tasks[update.site], update))
+            pairs.append((update.site, tasks[update.site], update))
             yield update
 
     monkeypatch.setattr(LocalFleet, "run", run)
-    return heard
+    return pairs
 
 
 def test_pooled_negatives_go_up_and_down_and_are_counted(
-    tmp_path: Path, listening: list[tuple[str, Task, Update]]
+    tmp_path: Path, answers: list[tuple[str, Task, Update]]
 ) -> None:
     none = runs.run(experiment(), out=tmp_path / "none")
-    listening.clear()
+    answers.clear()
     pooled = runs.run(experiment(negatives="pooled", share=Share(fraction=0.25)), out=tmp_path / "pooled")
-    shared = {site: update.blob for site, _, update in listening if update.kind == "share"}
-    lent = {site: task.blob for site, task, _ in listening if task.kind == "lend"}
-    trained = {site: task for site, task, _ in listening if task.kind == "train"}
+    shared = {site: update.blob for site, _, update in answers if update.kind == "share"}
+    lent = {site: task.blob for site, task, _ in answers if task.kind == "lend"}
+    trained = {site: task for site, task, _ in answers if task.kind == "train"}
     assert set(shared) == set(lent) == set(EDGES)
     for site, other in zip(EDGES, reversed(EDGES), strict=True):
         up, down = shared[site], lent[site]
@@ -196,7 +196,7 @@ def test_pooled_negatives_go_up_and_down_and_are_counted(
     assert cloud.train_macs == 0
 
 
-def test_outliers_send_nothing_more_and_are_work(tmp_path: Path) -> None:
+def test_outliers_are_trained_but_not_sent(tmp_path: Path) -> None:
     none = runs.run(experiment(), out=tmp_path / "none")
     made = runs.run(experiment(negatives="outliers", outliers=0.5), out=tmp_path / "made")
     for site in EDGES:
@@ -204,7 +204,7 @@ def test_outliers_send_nothing_more_and_are_work(tmp_path: Path) -> None:
         assert 1.5 < made.cost[site].train_macs / none.cost[site].train_macs < 1.6
 
 
-def test_a_share_alone_changes_nothing_but_bytes(tmp_path: Path) -> None:
+def test_a_share_alone_changes_only_bytes(tmp_path: Path) -> None:
     alone = runs.run(experiment(), out=tmp_path / "alone")
     shared = runs.run(experiment(share=Share(fraction=0.25)), out=tmp_path / "shared")
     for site in EDGES:
@@ -217,7 +217,7 @@ def test_a_share_alone_changes_nothing_but_bytes(tmp_path: Path) -> None:
     ("key", "value"),
     [("negatives", "pooled"), ("restat", "true"), ("refit.epochs", "1"), ("finetune.epochs", "1")],
 )
-def test_a_step_that_needs_a_pool_says_so(key: str, value: str) -> None:
+def test_a_step_that_needs_a_pool_is_refused_without_one(key: str, value: str) -> None:
     changes = ("method=decoupled", f"method.{key}={value}")
     with pytest.raises(SettingError, match=f"{key.split('.')[0]}.* needs a pool") as error:
         load_experiment("ecavg-digits", changes)
@@ -226,24 +226,32 @@ def test_a_step_that_needs_a_pool_says_so(key: str, value: str) -> None:
     assert given.method.share == Share(fraction=0.1)
 
 
+def test_none_turns_a_step_off_and_a_change_turns_it_on() -> None:
+    changes = ("method=decoupled", "method.share.fraction=0.1")
+    assert load_experiment("ecavg-digits", (*changes, "method.refit=none")).method.refit == "none"
+    on = load_experiment("ecavg-digits", (*changes, "method.refit=none", "method.refit.epochs=2"))
+    assert on.method.refit == Recipe(epochs=2)
+    assert load_experiment("decoupled-kws", ("method.refit=none",)).method.refit == "none"
+
+
 def unequal(result: Result) -> list[float]:
     return [result.cost[site].macs_per_example / result.cost[CLOUD].macs_per_example for site in EDGES]
 
 
-def test_unequal_shares_make_unequal_parts(tmp_path: Path) -> None:
-    shares = ("fleet.widths.edge-1=0.25", "fleet.widths.edge-2=0.75")
-    given = experiment("toys:DigitsCNN", shares, cut=ByClass(by="width"))
+def test_unequal_widths_make_unequal_sub_models(tmp_path: Path) -> None:
+    widths = ("fleet.widths.edge-1=0.25", "fleet.widths.edge-2=0.75")
+    given = experiment("toys:DigitsCNN", widths, cut=ByClass(by="width"))
     result = runs.run(given, out=tmp_path / "run")
     weak, strong = unequal(result)
     assert weak < 0.15 < 0.5 < strong
     prepared = prepare(given)
-    kept = [dict(part_of(tmp_path / "run", site, prepared).cut.kept) for site in EDGES]
+    kept = [dict(submodel_of(tmp_path / "run", site, prepared).cut.kept) for site in EDGES]
     assert [cut["0"] for cut in kept] == [((0, 3),), ((3, 12),)]
     assert [cut["3"] for cut in kept] == [((0, 5),), ((5, 20),)]
     for site in EDGES:
-        part = part_of(tmp_path / "run", site, prepared)
+        submodel = submodel_of(tmp_path / "run", site, prepared)
         assert result.cost[site].parameters == sum(
-            value.numel() for value in part.take(prepared.theta).values()
+            value.numel() for value in submodel.take(prepared.theta).values()
         )
-    equal = runs.run(experiment("toys:DigitsCNN", shares), out=tmp_path / "by-classes")
+    equal = runs.run(experiment("toys:DigitsCNN", widths), out=tmp_path / "by-classes")
     assert unequal(equal)[0] == unequal(equal)[1]

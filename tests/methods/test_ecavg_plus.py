@@ -1,4 +1,4 @@
-"""ECAvg with remedies: none of them is ECAvg, and each has its row."""
+"""ECAvg with remedies: without any it equals ECAvg, and each has its row."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PLAIN = ECAvgPlus(
 )
 
 
-def test_with_no_remedy_it_is_ecavg_bit_for_bit(quick: Experiment, tmp_path: Path) -> None:
+def test_without_remedies_it_equals_ecavg_bit_for_bit(quick: Experiment, tmp_path: Path) -> None:
     faithful = ECAvg(pretrain=STEP, finetune=STEP, retrain=STEP, rounds=2, reference=False)
     one = runs.run(replace(quick, method=faithful), out=tmp_path / "ecavg")
     other = runs.run(replace(quick, method=PLAIN), out=tmp_path / "plus")
@@ -39,7 +39,7 @@ def test_with_no_remedy_it_is_ecavg_bit_for_bit(quick: Experiment, tmp_path: Pat
         assert (tmp_path / "ecavg" / file).read_bytes() == (tmp_path / "plus" / file).read_bytes()
 
 
-def test_alignment_saves_the_average_of_edges_that_began_apart(quick: Experiment, tmp_path: Path) -> None:
+def test_alignment_improves_the_average_of_separate_starts(quick: Experiment, tmp_path: Path) -> None:
     alike = replace(
         quick,
         partition=replace(quick.partition, edges=[list(range(10))] * 2),
@@ -54,7 +54,7 @@ def test_alignment_saves_the_average_of_edges_that_began_apart(quick: Experiment
     assert averages[Aligned] > averages[Mean] + 0.1
 
 
-def test_edges_cannot_draw_weights_that_are_given(quick: Experiment, tmp_path: Path) -> None:
+def test_separate_starts_and_given_weights_are_refused(quick: Experiment, tmp_path: Path) -> None:
     trained = runs.run(quick, out=tmp_path / "trained").weights[CLOUD]
     model = replace(quick.model, weights=str(tmp_path / "trained" / trained))
     method = replace(PLAIN, own_start=True)
@@ -75,10 +75,8 @@ def test_each_remedy_has_its_row(
     assert [found.site for found in result.rows if found.stage == row] == [CLOUD, CLOUD]
 
 
-def test_a_guarded_edge_that_is_away_now_and_then_chooses_from_what_it_has(
-    quick: Experiment, tmp_path: Path
-) -> None:
-    """It misses one call of the round after another: what it set aside, was given, trained, chose."""
+def test_a_guarded_edge_that_misses_a_call_chooses_from_the_rest(quick: Experiment, tmp_path: Path) -> None:
+    """In each run it misses another call of the round: remember, adopt, train or choose."""
 
     class Away(LocalFleet):
         def run(
@@ -113,10 +111,10 @@ def test_a_guarded_edge_that_is_away_now_and_then_chooses_from_what_it_has(
             if choice.had is None:
                 without.append(missed)
                 assert (choice.mixture, choice.chosen) == (1.0, choice.got)
-    assert len(without) == 2, "it was away in one of the two calls in which edges set aside what they hold"
+    assert len(without) == 2, "it missed one of the two calls in which edges remember their model"
 
 
-def test_a_guarded_edge_never_ends_worse_on_what_it_held_out(quick: Experiment, tmp_path: Path) -> None:
+def test_a_guarded_edge_never_loses_held_out_accuracy(quick: Experiment, tmp_path: Path) -> None:
     method = replace(PLAIN, mixtures=(0.5, 1.0))
     result = runs.run(replace(quick, method=method), out=tmp_path / "run")
     assert Result.read(tmp_path / "run") == result
@@ -129,13 +127,13 @@ def test_a_guarded_edge_never_ends_worse_on_what_it_held_out(quick: Experiment, 
         assert kept.had == pytest.approx(had.held_out)
         assert kept.got == pytest.approx(forgotten.chosen)
         assert kept.chosen == pytest.approx(row.held_out)
-        assert kept.mixture in (0, 1), "what it had, or what was chosen first"
+        assert kept.mixture in (0, 1), "the old model, or the first choice"
         assert row.held_out >= had.held_out
     second = before["edge-1", 2]
-    assert second.confusion == after[0].confusion, "the second round starts from what was chosen"
+    assert second.confusion == after[0].confusion, "the second round starts from the choice"
 
 
-def test_the_guard_is_paid_for_with_an_epoch() -> None:
+def test_the_guard_costs_an_epoch() -> None:
     budget = TrainingBudget(recipe=STEP, edge_epochs=10, cloud_epochs=5)
     method = ECAvgPlus.within(budget)
     assert (method.pretrain.epochs, method.finetune.epochs, method.retrain.epochs) == (3, 5, 6)

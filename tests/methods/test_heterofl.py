@@ -1,4 +1,4 @@
-"""HeteroFL and FedRolex are FedAvg where every edge carries all, and FedAvg can do without the weak."""
+"""HeteroFL and FedRolex equal FedAvg if every width is 1; FedAvg can skip weak edges."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sheaf.methods.fedrolex import FedRolex
 from sheaf.methods.heterofl import HeteroFL
 
 RECIPE = Recipe(batch_size=32)
-PARTS = [HeteroFL, FedRolex]
+METHODS = [HeteroFL, FedRolex]
 
 
 def experiment(method: Any, *changes: str, model: str = "toys:DigitsCNN") -> Experiment:
@@ -39,18 +39,18 @@ def cut_of(path: Path) -> Cut | None:
 
 @pytest.mark.parametrize("edges", [2, 3])
 @pytest.mark.parametrize("model", ["mlp", "toys:DigitsCNN"])
-@pytest.mark.parametrize("kind", PARTS)
-def test_with_equal_shares_it_ends_with_the_bits_of_fedavg(
+@pytest.mark.parametrize("kind", METHODS)
+def test_with_widths_of_one_the_result_is_that_of_fedavg(
     kind: Any, model: str, edges: int, tmp_path: Path
 ) -> None:
     split = f"partition.edges={edges}"
     average = experiment(FedAvg(rounds=3, local=RECIPE), split, model=model)
-    parts = experiment(kind(rounds=3, local=RECIPE), split, model=model)
+    submodels = experiment(kind(rounds=3, local=RECIPE), split, model=model)
     expected = runs.run(average, out=tmp_path / "fedavg")
-    found = runs.run(parts, out=tmp_path / "parts")
+    found = runs.run(submodels, out=tmp_path / "submodels")
     assert found.rows == expected.rows
     for file in expected.weights.values():
-        one, other = (load_file(tmp_path / folder / file) for folder in ("fedavg", "parts"))
+        one, other = (load_file(tmp_path / folder / file) for folder in ("fedavg", "submodels"))
         assert one.keys() == other.keys()
         assert all(torch.equal(value, other[name]) for name, value in one.items())
     for site, cost in expected.cost.items():
@@ -58,7 +58,7 @@ def test_with_equal_shares_it_ends_with_the_bits_of_fedavg(
         assert found.cost[site].parameters == cost.parameters
 
 
-@pytest.mark.parametrize("kind", PARTS)
+@pytest.mark.parametrize("kind", METHODS)
 def test_a_weak_edge_trains_and_sends_less(kind: Any, tmp_path: Path) -> None:
     given = experiment(kind(rounds=3, local=RECIPE), "fleet.widths.edge-2=0.25")
     result = runs.run(given, out=tmp_path / "run")
@@ -74,14 +74,16 @@ def test_a_weak_edge_trains_and_sends_less(kind: Any, tmp_path: Path) -> None:
     held = load_file(tmp_path / "run" / result.weights["edge-2"])
     whole = load_file(tmp_path / "run" / result.weights[CLOUD])
     taken = prepared.network.submodel(cut).take(whole)
-    assert all(torch.equal(value, held[name]) for name, value in taken.items()), "its part of the average"
+    assert all(torch.equal(value, held[name]) for name, value in taken.items()), (
+        "the edge ends with its sub-model of the average"
+    )
 
 
-def test_heterofl_never_trains_what_nobody_holds_and_fedrolex_all(tmp_path: Path) -> None:
-    shares = ("fleet.widths.edge-1=0.5", "fleet.widths.edge-2=0.25")
+def test_heterofl_never_trains_unheld_channels_and_fedrolex_trains_all(tmp_path: Path) -> None:
+    widths = ("fleet.widths.edge-1=0.5", "fleet.widths.edge-2=0.25")
     touched = {}
-    for kind in PARTS:
-        given = experiment(kind(rounds=8, local=RECIPE), *shares)
+    for kind in METHODS:
+        given = experiment(kind(rounds=8, local=RECIPE), *widths)
         result = runs.run(given, out=tmp_path / kind.__name__)
         theta = prepare(given).theta["0.weight"]
         changed = load_file(tmp_path / kind.__name__ / result.weights[CLOUD])["0.weight"] != theta
@@ -90,14 +92,14 @@ def test_heterofl_never_trains_what_nobody_holds_and_fedrolex_all(tmp_path: Path
     assert touched[FedRolex] == [True] * 12
 
 
-def test_fedavg_of_the_strong_alone(tmp_path: Path) -> None:
+def test_fedavg_skips_weak_edges(tmp_path: Path) -> None:
     edges = ("partition.edges=3", "fleet.widths.edge-2=0.5")
     given = experiment(FedAvg(rounds=2, local=RECIPE, only_strong=True), *edges)
     result = runs.run(given, out=tmp_path / "run")
     everyone = runs.run(experiment(FedAvg(rounds=2, local=RECIPE), *edges), out=tmp_path / "all")
     weak = result.cost["edge-2"]
     assert weak.train_macs == 0
-    assert weak.bytes_sent < 1000, "it says that it adopted the result, and no more"
+    assert weak.bytes_sent < 1000, "only its answer that it adopted the result"
     for site in ("edge-1", "edge-3"):
         assert result.cost[site].train_macs == everyone.cost[site].train_macs > 0
         assert weak.bytes_received < 0.5 * result.cost[site].bytes_received
