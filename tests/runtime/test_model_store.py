@@ -70,7 +70,7 @@ def test_more_than_a_million_calls_stay_in_order(tmp_path: Path) -> None:
 
 def test_the_two_newest_copies_are_remembered(tmp_path: Path) -> None:
     held = ModelStore(tmp_path, "a")
-    with pytest.raises(ValueError, match="nothing to remember"):
+    with pytest.raises(ValueError, match="the site holds no model to remember"):
         held.remember(1)
     for call in (1, 3, 5):
         held.keep(call, blob(float(call)))

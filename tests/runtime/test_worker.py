@@ -266,11 +266,11 @@ def two_classes(make_worker: MakeWorker) -> Callable[[], Worker]:
 
 
 def part_of_theta(cut: Cut) -> dict[str, Tensor]:
-    return Network(network(), (1, 8, 8)).part(cut).take(network().state_dict())
+    return Network(network(), (1, 8, 8)).submodel(cut).take(network().state_dict())
 
 
 def trained_by_hand(cut: Cut, samples: Samples) -> str:
-    model = Network(network(), (1, 8, 8)).part(cut).module()
+    model = Network(network(), (1, 8, 8)).submodel(cut).module()
     model.load_state_dict(part_of_theta(cut))
     train_model(model, samples, RECIPE, PREPARE, 7)
     return Blob.of(model.state_dict()).sha256
@@ -281,7 +281,7 @@ def relabelled(samples: Samples) -> Samples:
 
 
 def part_macs(cut: Cut) -> int:
-    part = Network(network(), (1, 8, 8)).part(cut).module()
+    part = Network(network(), (1, 8, 8)).submodel(cut).module()
     return flops.train_macs_per_example(part, (1, 8, 8))
 
 

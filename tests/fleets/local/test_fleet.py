@@ -27,7 +27,6 @@ from sheaf.fleets.local.fleet import LocalFleet
 from sheaf.fleets.local.scheduling import Mode, SiteGroup, _stacks, group_sites
 from sheaf.runtime.journal import Journal
 from sheaf.runtime.worker import Worker
-from sheaf.training import loop
 from sheaf.training.evaluation import evaluate
 from sheaf.training.network import Network
 
@@ -204,7 +203,7 @@ def test_one_model_on_one_test_set_is_measured_once(tmp_path: Path, monkeypatch:
         evaluated.append(model)
         return usual(model, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loop, "evaluate", counting)
+    monkeypatch.setattr("sheaf.runtime.worker.evaluate", counting)
     found = answers(fleet, tasks(kind="evaluate"))
     assert {site: update.metrics for site, update in found.items()} == apart
     assert len(evaluated) == 1
