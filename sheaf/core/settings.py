@@ -40,7 +40,7 @@ def parse(cls: type[_T], table: Any, where: str = "") -> _T:
     """
     text = json.dumps(table, allow_nan=True, default=str)  # TOML dates and times become strings
     try:
-        return TypeAdapter(cls).validate_json(text, strict=True, context={"where": where})
+        return TypeAdapter(cls).validate_json(text, strict=True, context={"where": where, "table": table})
     except ValidationError as error:
         raise SettingError(_one_line(cls, error, where, table)) from error
 
@@ -97,11 +97,29 @@ def plugin_field(kind: str) -> BeforeValidator:
     def convert(value: Any, info: ValidationInfo) -> Any:
         if dataclasses.is_dataclass(value):
             return value
-        parent = (info.context or {}).get("where")
-        key = info.field_name or kind
-        return make_plugin(kind, value, f"{parent}.{key}" if parent else key)
+        context, key = info.context or {}, info.field_name or kind
+        path = [context.get("where", ""), *_keys_to(key, value, context.get("table")), key]
+        return make_plugin(kind, value, ".".join(name for name in path if name))
 
     return BeforeValidator(convert)
+
+
+def _keys_to(key: str, value: Any, table: Any) -> list[str]:
+    """Return the keys of the innermost table in which ``key`` has ``value``: pydantic does not report them."""
+    if not isinstance(table, Mapping):
+        return []
+    if key in table and table[key] == value:
+        return []
+    for name, inner in table.items():
+        if isinstance(inner, Mapping) and _has(key, value, inner):
+            return [name, *_keys_to(key, value, inner)]
+    return []
+
+
+def _has(key: str, value: Any, table: Mapping[str, Any]) -> bool:
+    return (key in table and table[key] == value) or any(
+        isinstance(inner, Mapping) and _has(key, value, inner) for inner in table.values()
+    )
 
 
 def _one_line(cls: Any, error: ValidationError, where: str, table: Any) -> str:

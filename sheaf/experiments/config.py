@@ -107,9 +107,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         if getattr(self.method, "mixtures", ()) and self.data.held_out == 0:
-            raise ValueError(
-                "method.mixtures needs held-out examples: set data.held_out above 0"
-            )
+            raise ValueError("method.mixtures needs held-out examples: set data.held_out above 0")
 
     def toml(self) -> str:
         """Return the experiment as TOML, with all defaults."""

@@ -49,8 +49,8 @@ def average(
     """Return theta[i] = sum_k w_k theta_k[i] / sum_k w_k, over the sites k that hold coordinate i.
 
     Sums run in float64 in the order given: the bits depend neither on the number of cores nor on how many
-    updates are read at a time. Memory holds the sums and ``WINDOW_BYTES`` of updates, for any number of sites.
-    Integer buffers, such as the step counters of batch norm, are those of the first site.
+    updates are read at a time. Memory holds the sums and ``WINDOW_BYTES`` of updates, for any number of
+    sites. Integer buffers, such as the step counters of batch norm, are those of the first site.
 
     Args:
         theta: the model that is merged into; gives the names, shapes and types of the result.

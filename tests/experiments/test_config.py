@@ -126,7 +126,7 @@ def test_another_name_keeps_the_common_settings() -> None:
         ("method.pretrain=3", "method.pretrain = 3: input should be an object"),
         (
             "method.pretrain.loss={name='restricted_softmax', alpha=2}",
-            "method.loss.alpha = 2: input should be less than or equal to 1, or: inp",
+            "method.pretrain.loss.alpha = 2: input should be less than or equal to 1",
         ),
         ("method.share.fraction=1.5", "method.share.fraction = 1.5: input should be less than or equal to 1"),
         (

@@ -13,7 +13,9 @@ from sheaf.core.errors import SettingError
 from sheaf.core.recipe import Recipe
 from sheaf.models.build import ModelSettings, build_skeleton, model_names
 from sheaf.models.freezing import freeze, into_training, is_frozen
-from sheaf.training import loop
+from sheaf.training.batch_norm import reestimate_statistics
+from sheaf.training.one_site import train_model
+from sheaf.training.preparation import Preparation
 
 
 def digits_cnn(frozen: int) -> nn.Module:
@@ -61,9 +63,9 @@ def test_training_and_new_statistics_leave_it(tail: float) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     draws = torch.Generator().manual_seed(0)
     data = Samples.of(torch.rand(40, 1, 8, 8, generator=draws), torch.arange(40) % 4)
-    prepare = loop.Preparation((0.5,), (0.5,), CPU)
-    loop.train(model, data, Recipe(epochs=2, batch_size=8, weight_decay=0.1, tail=tail), prepare, 3)
-    loop.reestimate_statistics(model, data, prepare)
+    prepare = Preparation((0.5,), (0.5,), CPU)
+    train_model(model, data, Recipe(epochs=2, batch_size=8, weight_decay=0.1, average_last=tail), prepare, 3)
+    reestimate_statistics(model, data, prepare)
     after = model.state_dict()
     stay = [name for name in before if torch.equal(before[name], after[name])]
     assert stay == [name for name in before if name.startswith(("0.", "1."))]
@@ -72,5 +74,5 @@ def test_training_and_new_statistics_leave_it(tail: float) -> None:
 def test_a_stack_leaves_it() -> None:
     model = toys.DigitsCNN(4)
     freeze(model, 1)
-    recipe = Recipe(epochs=2, batch_size=8, optimizer="adamw", weight_decay=0.1, tail=0.5)
+    recipe = Recipe(epochs=2, batch_size=8, optimizer="adamw", weight_decay=0.1, average_last=0.5)
     assert_alike(*both(model, parts((33, 33, 33), (1, 8, 8)), recipe, torch.float64), 1e-9)

@@ -267,7 +267,7 @@ def test_a_run_stopped_within_a_stack_ends_with_the_same_bits(
         patch.setattr(Journal, "record", unplugged)
         if power == "is lost":
             patch.setattr("sheaf.runtime.journal.TOGETHER", 1000.0)
-            patch.setattr("sheaf.fleets.local.fleet.sync_soon", syncing)
+            patch.setattr("sheaf.runtime.worker_group.sync_soon", syncing)
             patch.setattr("sheaf.core.tensor_file.sync_soon", syncing)
             patch.setattr(Journal, "__exit__", lose)
         with pytest.raises(KeyboardInterrupt):
