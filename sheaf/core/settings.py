@@ -105,7 +105,7 @@ def plugin_field(kind: str) -> BeforeValidator:
 
 
 def _keys_to(key: str, value: Any, table: Any) -> list[str]:
-    """Return the keys of the innermost table in which ``key`` has ``value``: pydantic does not report them."""
+    """Return the path of the innermost table in which ``key`` has ``value``; pydantic does not report it."""
     if not isinstance(table, Mapping):
         return []
     if key in table and table[key] == value:

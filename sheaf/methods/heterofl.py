@@ -14,7 +14,7 @@ from pydantic import Field
 from sheaf.core.recipe import Recipe
 from sheaf.core.settings import settings
 from sheaf.core.types import Params
-from sheaf.merges.average import average
+from sheaf.methods._submodel_rounds import average_submodels
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges
@@ -38,19 +38,8 @@ class HeteroFL:
     cut: Scheme = Prefix()
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
-        """Return the average of the last round; each edge then holds its sub-model of it.
-
-        A parameter becomes the mean over the edges that hold it, weighted by their numbers of examples. A
-        parameter that no edge holds in a round keeps its value.
-        """
-        for n in range(1, self.rounds + 1):
-            cuts = fleet.cut(self.cut, n - 1)
-            updates = fleet.train(theta, self.local, cuts=cuts)
-            theta = average(theta, fleet.contributions(updates, by_examples=True))
-            log("average", cloud.evaluate(theta), n)
-        fleet.adopt(theta, cuts)
-        log("after update", fleet.evaluate(), self.rounds)
-        return theta
+        """Return the average of the last round; see ``average_submodels``."""
+        return average_submodels(theta, fleet, cloud, log, rounds=self.rounds, local=self.local, cut=self.cut)
 
     @property
     def budget(self) -> TrainingBudget:

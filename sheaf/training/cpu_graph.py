@@ -25,9 +25,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_leaves
+
+try:
+    from torch._ops import OpOverload
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_flatten, tree_leaves
+
+    LIST_OF_TENSORS = torch._C.ListType(torch._C.TensorType.get())
+    MISSING = ""
+except (ImportError, AttributeError) as error:  # another torch
+    TorchDispatchMode, MISSING = object, str(error)  # type: ignore[assignment, misc]
 
 logger = logging.getLogger("sheaf")
 
@@ -65,7 +72,9 @@ class CpuGraphFunction:
 
     def __call__(self, *inputs: Tensor) -> Result:
         """Return the function's result."""
-        if inputs[0].device.type != "cpu":
+        if MISSING:
+            _log_once(f"training steps are not recorded: {MISSING}")
+        if MISSING or inputs[0].device.type != "cpu":
             return self._function(*inputs)
         shapes = tuple(tuple(each.shape) for each in inputs)
         before = self._by_shapes.get(shapes)
@@ -320,8 +329,6 @@ class _Graph:
         constant = list(given) if isinstance(given, tuple) else given
         return self._graph.insertConstant(constant)  # type: ignore[attr-defined]  # the stub lacks it
 
-
-LIST_OF_TENSORS = torch._C.ListType(torch._C.TensorType.get())
 
 ENUM_VALUES: dict[Any, int] = {
     torch.uint8: 0,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -141,6 +143,18 @@ def test_without_a_private_part_of_torch_the_function_is_called_as_it_is(
     with caplog.at_level("INFO", "sheaf"):
         assert not replays(used(CpuGraphFunction(step)))
     assert "training steps are not recorded" in caplog.text
+
+
+def test_a_missing_import_leaves_the_function_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch._ops", None)  # importing from it fails
+    other = importlib.util.module_from_spec(importlib.util.find_spec("sheaf.training.cpu_graph"))
+    other.__spec__.loader.exec_module(other)
+    function = other.CpuGraphFunction(stepper(linear(), 0))
+    with caplog.at_level("INFO", "sheaf"):
+        assert len(function(torch.ones(5, 1, 8, 8), torch.zeros(5, dtype=torch.int64))) > 1
+    assert "training steps are not recorded: import of torch._ops halted" in caplog.text
 
 
 def used(function: CpuGraphFunction) -> CpuGraphFunction:

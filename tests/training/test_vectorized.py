@@ -24,7 +24,7 @@ from toy_training import (
 
 from sheaf.core import registry
 from sheaf.core.recipe import Recipe
-from sheaf.training import vectorized
+from sheaf.training import loop, vectorized
 from sheaf.training.batches import Job, batch_sizes
 from sheaf.training.one_site import train_model
 from sheaf.training.seeded_dropout import drops
@@ -117,7 +117,8 @@ def test_progress_tells_of_every_sites_last_step() -> None:
     model = linear()
     jobs = [Job(model.state_dict(), samples, 0) for samples in parts(UNEQUAL, (1, 8, 8))]
     stack = vectorized.Stack(model, len(jobs), Recipe(batch_size=8), CPU)
-    stack.train(jobs, prepare(torch.float32), lambda k, *step: told.update({k: step[:2]}))
+    recipe, told_last = Recipe(batch_size=8), lambda k, *step: told.update({k: step[:2]})
+    loop.train(stack, jobs, recipe, prepare(torch.float32), told_last)
     assert told == {k: (len(batch_sizes(n, 8)),) * 2 for k, n in enumerate(UNEQUAL)}
 
 
@@ -171,7 +172,7 @@ def test_a_stack_is_used_for_one_set_of_sites_after_another(make) -> None:
     for seed in range(3):
         start = toys.randomised(make(), seed).state_dict()
         jobs = [Job(start, own, seed + k) for k, own in enumerate(parts((40, 40, 40), (1, 8, 8)))]
-        found = stack.train(jobs, prepare(torch.float32))
+        found = loop.train(stack, jobs, recipe, prepare(torch.float32))
         anew = train_stacked(make(), jobs, recipe, prepare(torch.float32))
         for (one, losses), (other, expected) in zip(found, anew, strict=True):
             assert losses == expected

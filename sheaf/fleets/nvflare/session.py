@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 
 from sheaf.core.errors import FleetError
+from sheaf.fleets.nvflare import provision
 from sheaf.fleets.nvflare.site_config import ADMIN
 
 LOGIN_TIMEOUT = 15.0
@@ -27,6 +29,9 @@ def new_session(folder: Path) -> Session:
     """
     logging.getLogger("nvflare").setLevel(logging.CRITICAL)
     try:
+        fleet = provision.read(folder)
+        # FLARE tries a closed port again until its timeout.
+        socket.create_connection((fleet.host, fleet.port), LOGIN_TIMEOUT).close()
         with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
             return new_secure_session(ADMIN, str(folder.resolve() / "admin"), timeout=LOGIN_TIMEOUT)
     except Exception as error:  # FLARE raises many types
