@@ -102,10 +102,10 @@ def _load_from_callable(settings: DataSettings) -> Dataset:
     dataset = make() if callable(make) else make
     if not isinstance(dataset, Dataset):
         raise DataError(f"{name} must return a sheaf.Dataset, not {type(dataset).__name__}")
-    if settings.size or settings.channels or settings.rate:
+    if settings.size or settings.channels or settings.rate or settings.label or settings.input:
         raise DataError(
-            f"data.size, data.channels and data.rate do not apply to {name}, which returns decoded examples; "
-            "remove them"
+            "data.size, data.channels, data.rate, data.label and data.input do not apply to "
+            f"{name}, which returns decoded examples; remove them"
         )
     for split, samples in (("train", dataset.train), ("test", dataset.test)):
         check_samples(f"{name}: the {split} split", samples, dataset)

@@ -20,6 +20,10 @@ class DataSettings:
             shards, or with one subfolder of images or sounds per class; or ``package.module:callable``,
             which takes no argument and returns a ``sheaf.Dataset``. A known set has precedence over a
             folder of the same name, which is written ``./mnist``.
+        label: the column of labels in parquet shards: integers from 0, or strings, which are classes in
+            sorted order. Unset: ``label`` or, if there is none, the only column of type ``ClassLabel``.
+        input: the column of images or sounds in parquet shards: structs with a field ``bytes``, or bytes.
+            Unset: the only such column.
         size: images are resized to (rows, columns). Unset: all images must have the same size.
         channels: images are converted to grey (1) or colour (3). Unset: all must have the same number of
             channels.
@@ -38,6 +42,8 @@ class DataSettings:
     """
 
     name: str
+    label: str | None = None
+    input: str | None = None
     size: tuple[Positive, Positive] | None = None
     channels: Literal[1, 3] | None = None
     rate: Annotated[int, Field(ge=2000, le=384_000)] | None = None

@@ -187,6 +187,8 @@ def _remote(
         std=list(dataset.std),
         held_out=data.held_out,
         form=DataForm(
+            label=data.label,
+            input=data.input,
             size=data.size,
             channels=data.channels,
             rate=data.rate,

@@ -38,7 +38,8 @@ class ExperimentSetup:
         edge_samples: edge -> (training samples, held-out samples).
         network: the whole model.
         device: the device on which the sites compute.
-        notes: messages logged while building the model, such as a newly initialised classifier.
+        notes: messages logged while reading the data and building the model, such as a newly initialised
+            classifier.
     """
 
     experiment: Experiment
@@ -139,8 +140,8 @@ def prepare(
     Raises:
         SheafError: data, split or model do not fit the settings.
     """
-    dataset = load_dataset(experiment.data, data)
     with _collect_logs() as notes:
+        dataset = load_dataset(experiment.data, data)
         seed = seed_for(experiment.seed, "model")
         model = build_model(experiment.model, len(dataset.classes), dataset.shape, seed)
     edge_samples = split(experiment, dataset) if counts is None else _samples_elsewhere(counts, dataset)

@@ -22,7 +22,12 @@ def read_any_folder(folder: Path, settings: DataSettings) -> Encoded:
     try:
         suffixes = _suffixes(folder)
         if ".parquet" in suffixes:
-            return read_parquet(folder)
+            return read_parquet(folder, label=settings.label, input_column=settings.input)
+        if settings.label or settings.input:
+            raise DataError(
+                f"data.label and data.input choose columns of parquet shards, but {folder} has none; "
+                "remove them"
+            )
         image_suffixes, sound_suffixes = suffixes & images.SUFFIXES, suffixes & logmel.SUFFIXES
         if image_suffixes and sound_suffixes:
             both = abbreviate(sorted(image_suffixes | sound_suffixes))

@@ -26,7 +26,7 @@ class HubSet:
         std: the published standard deviation, likewise.
         revision: the branch of the repository.
         test: the split that serves as the test split.
-        label: the column of labels.
+        label: the column of labels, unless the settings choose another one.
         without: classes that are left out.
     """
 
@@ -45,7 +45,9 @@ class HubSet:
         Raises:
             DataError: it is in none of them, or cannot be read.
         """
-        encoded = read_parquet(self._find(root), self.test, self.label, self.without)
+        encoded = read_parquet(
+            self._find(root), self.test, settings.label or self.label, settings.input, self.without
+        )
         return replace(encoded, mean=self.mean, std=self.std)
 
     def _find(self, root: Path | None) -> Path:

@@ -1,15 +1,21 @@
 """Reading of parquet shards in the layout of the Hugging Face Hub.
 
 Shards are named ``train-*.parquet`` or are in a folder named ``train``; likewise ``test`` and
-``validation``. The validation split is used only if there is no test split. The images or sounds are in the
-column of ``{bytes, path}`` structs, of which ``path`` is ignored. The labels are integers in the column
-``label`` or, if there is none, in the only column of type ``ClassLabel`` in the shards' metadata.
+``validation``. The validation split is used only if there is no labelled test split.
+
+The images or sounds are in the only column of ``{bytes, path}`` structs, of which ``path`` is ignored, or in
+the only column of bytes. The labels are in the column ``label`` or, if there is none, in the only column of type
+``ClassLabel`` in the shards' metadata. They are integers from 0, or strings, which are classes in sorted order.
+The settings ``data.input`` and ``data.label`` choose other columns.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,11 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sheaf.core.errors import DataError, first_line
 from sheaf.data.readers.encoded import Encoded, EncodedSplit, Ints, Kind, abbreviate
+
+logger = logging.getLogger("sheaf")
 
 SPLITS = ("train", "test", "validation")
 ROWS = 512  # rows that are decoded from parquet at a time
@@ -61,14 +70,17 @@ def read_parquet(
     folder: Path,
     test: str | None = None,
     label: str | None = None,
+    input_column: str | None = None,
     without: Sequence[str] = (),
 ) -> Encoded:
     """Read the dataset whose shards are in ``folder``, at any depth.
 
     Args:
         folder: of the shards.
-        test: the split that serves as the test split. Unset: ``test`` or, if there is none, ``validation``.
+        test: the split that serves as the test split. Unset: ``test`` or, if it does not exist or has no
+            labels, ``validation``.
         label: the column of labels. Unset: see the module's docstring.
+        input_column: the column of images or sounds, likewise.
         without: classes whose rows are left out.
 
     Raises:
@@ -77,23 +89,31 @@ def read_parquet(
     splits = _splits(folder)
     if test is None:
         test = "validation" if "validation" in splits and "test" not in splits else "test"
+        use_labelled = test == "test" and "validation" in splits
+    else:
+        use_labelled = False
     for split in ("train", test):
         if split not in splits:
             raise DataError(f"{folder} has no {split}-*.parquet, only {abbreviate(sorted(splits))}")
-    shards = {split: [_open(path) for path in splits[split]] for split in ("train", test)}
-    first = shards["train"][0]
-    column = _encoded_column(first)
+    train_shards, test_shards = ([_open(path) for path in splits[split]] for split in ("train", test))
+    first = train_shards[0]
+    column = input_column or _encoded_column(first)
     label = label or _label_column(first)
-    for shard in [*shards["train"], *shards[test]]:
+    if use_labelled and _is_unlabelled(test_shards, label):
+        logger.info("%s: the test split has no labels; the validation split serves as the test split", folder)
+        test_shards = [_open(path) for path in splits["validation"]]
+    for shard in [*train_shards, *test_shards]:
         _check_alike(shard, first, column, label)
-    train_labels, test_labels = (_labels(shards[split], label) for split in ("train", test))
-    classes = _class_names(first.schema, label) or tuple(
-        str(number) for number in range(int(train_labels.max(initial=-1)) + 1)
+    values = _label_values([*train_shards, *test_shards], label)
+    count = sum(shard.file.metadata.num_rows for shard in train_shards)
+    train_values, test_values = values[:count], values[count:]
+    classes = _classes(first, label, train_values)
+    train_split = EncodedSplit(
+        _class_indices(train_values, train_shards, label, classes), _items(train_shards, column)
     )
-    _check_range(train_labels, shards["train"], label, classes)
-    _check_range(test_labels, shards[test], label, classes)
-    train_split = EncodedSplit(train_labels, _items(shards["train"], column))
-    test_split = EncodedSplit(test_labels, _items(shards[test], column))
+    test_split = EncodedSplit(
+        _class_indices(test_values, test_shards, label, classes), _items(test_shards, column)
+    )
     for name in without:
         if name in classes:
             number = classes.index(name)
@@ -123,12 +143,40 @@ def _splits(folder: Path) -> dict[str, list[Path]]:
     if len(set_folders) > 1:
         raise DataError(f"{folder} contains several datasets; name one of them: {abbreviate(set_folders)}")
     for split, paths in splits.items():
-        count = re.search(r"-of-(\d+)$", paths[0].stem)
-        if count and int(count[1]) != len(paths):
-            raise DataError(
-                f"{paths[0].parent} has {len(paths)} of {int(count[1])} {split} shards; add the missing ones"
-            )
+        _check_complete(split, paths)
     return splits
+
+
+def _check_complete(split: str, paths: list[Path]) -> None:
+    """Check the numbers in the names of a split's shards.
+
+    Names such as ``train-00000-of-00002``, also followed by a hash, contain the number of shards. Names that
+    end in a number from 0, such as ``0000``, have no gap.
+    """
+    folder = paths[0].parent
+    numbered = [re.search(r"([0-9]+)-of-([0-9]+)", path.stem) for path in paths]
+    if not any(numbered):
+        prefixes = {path.stem.rstrip("0123456789") for path in paths}
+        numbers = {int(match[0]) for path in paths if (match := re.search(r"[0-9]+$", path.stem))}
+        if len(prefixes) == 1 and 0 in numbers and max(numbers) >= len(paths):
+            missing = next(number for number in range(len(paths)) if number not in numbers)
+            raise DataError(
+                f"{folder} has {split} shards up to number {max(numbers)}, but no number {missing}; add it"
+            )
+        return
+    for path, match in zip(paths, numbered, strict=True):
+        if match is None:
+            raise DataError(f"{path} is not numbered like the other {split} shards; remove or rename it")
+    shards = [(int(match[1]), int(match[2])) for match in numbered if match]
+    totals = {total for _, total in shards}
+    if len(totals) > 1 or len(set(shards)) < len(shards):
+        raise DataError(
+            f"{folder} has {split} shards of several versions of the dataset: "
+            f"{abbreviate(path.name for path in paths)}; keep one version"
+        )
+    total = totals.pop()
+    if len(shards) != total:
+        raise DataError(f"{folder} has {len(shards)} of {total} {split} shards; add the missing ones")
 
 
 def _open(path: Path) -> Shard:
@@ -145,27 +193,49 @@ def _guard(path: Path, read: Callable[[], Any]) -> Any:
 
 def _encoded_column(shard: Shard) -> str:
     """Return the name of the column of images or sounds."""
-    structs = [
-        field.name
-        for field in shard.schema
-        if pa.types.is_struct(field.type)
-        and any(_is_bytes(child.type) and child.name == "bytes" for child in field.type)
-    ]
-    if len(structs) != 1:
-        found = f"{len(structs)}: {abbreviate(structs)}" if structs else "none"
+    columns = [field.name for field in shard.schema if _has_content(field.type)]
+    structs = [name for name in columns if pa.types.is_struct(_type(shard, name, "input"))]
+    candidates = structs or columns
+    if len(candidates) != 1:
+        found = f"{len(candidates)}: {abbreviate(candidates)}" if candidates else "none"
+        remedy = "choose one with data.input; " if candidates else ""
         raise DataError(
-            f"{shard.path} must have one column of images or sounds ({{bytes, path}} structs), but has "
-            f"{found}; its columns: {abbreviate(shard.schema.names)}"
+            f"{shard.path} must have one column of images or sounds ({{bytes, path}} structs, or bytes), "
+            f"but has {found}; {remedy}its columns: {abbreviate(shard.schema.names, 20)}"
         )
-    return str(structs[0])
+    return str(candidates[0])
+
+
+def _type(shard: Shard, column: str, key: str) -> pa.DataType:
+    """Return the type of the column that ``data.KEY`` chooses, checked to exist once."""
+    count = shard.schema.names.count(column)
+    if count != 1:
+        raise DataError(
+            f"{shard.path} has {count or 'no'} column{'s' if count else ''} {column!r}, only "
+            f"{abbreviate(shard.schema.names, 20)}; choose one with data.{key}"
+        )
+    return shard.schema.field(column).type
 
 
 def _check_alike(shard: Shard, first: Shard, column: str, label: str) -> None:
-    if _encoded_column(shard) != column:
-        raise DataError(f"{shard.path} has no column {column!r} like {first.path}")
-    names = _class_names(shard.schema, label)
-    if names and names != _class_names(first.schema, label):
+    """Check that the columns of a shard are those of the first."""
+    content = _type(shard, column, "input")
+    if not _has_content(content):
+        raise DataError(
+            f"{shard.path}: column {column!r} must contain {{bytes, path}} structs or bytes, not {content}; "
+            f"choose another one with data.input: {abbreviate(shard.schema.names, 20)}"
+        )
+    _type(shard, label, "label")
+    names = _class_names(shard, label)
+    if names and names != _class_names(first, label):
         raise DataError(f"{shard.path} and {first.path} have different class names; all shards must agree")
+
+
+def _has_content(kind: pa.DataType) -> bool:
+    """Return whether a column of this type may hold files: bytes, or structs with a field ``bytes``."""
+    if pa.types.is_struct(kind):
+        return any(_is_bytes(child.type) and child.name == "bytes" for child in kind)
+    return _is_bytes(kind)
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
@@ -177,7 +247,10 @@ def _label_column(shard: Shard) -> str:
         return "label"
     class_labels = [name for name, feature in _features(shard.schema).items() if _is_class_label(feature)]
     if len(class_labels) != 1:
-        raise DataError(f"{shard.path} has no column 'label', only {abbreviate(shard.schema.names)}")
+        raise DataError(
+            f"{shard.path} has no column 'label', only {abbreviate(shard.schema.names, 20)}; "
+            "choose the column of labels with data.label"
+        )
     return class_labels[0]
 
 
@@ -194,45 +267,121 @@ def _is_class_label(feature: Any) -> bool:
     return isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
 
 
-def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...]:
-    feature = _features(schema).get(label)
+def _class_names(shard: Shard, label: str) -> tuple[str, ...]:
+    """Return the class names in the metadata, checked to be different; empty if there are none."""
+    feature = _features(shard.schema).get(label)
     names = feature.get("names") if isinstance(feature, dict) else None
-    return tuple(str(name) for name in names) if isinstance(names, list) else ()
+    if not isinstance(names, list):
+        return ()
+    counts = Counter(_normal(str(name)) for name in names)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise DataError(
+            f"{shard.path}: the metadata of column {label!r} names more than one class {abbreviate(twice)}; "
+            "give each class its own name"
+        )
+    return tuple(str(name) for name in names)
 
 
-def _labels(shards: list[Shard], label: str) -> Ints:
-    """Return the labels of all rows, (N,)."""
-    labels = []
+def _normal(name: str) -> str:
+    """Return the composed form of a name: macOS stores accents apart from their letters."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _is_unlabelled(shards: list[Shard], label: str) -> bool:
+    """Return whether no row has a label: the column does not exist, or is null or -1 in every row."""
     for shard in shards:
-        if label not in shard.schema.names:
-            raise DataError(f"{shard.path} has no column {label!r}, only {abbreviate(shard.schema.names)}")
-        kind = shard.schema.field(label).type
-        if not pa.types.is_integer(kind):
-            raise DataError(f"{shard.path}: column {label!r} must contain integers, not {kind}")
-        table = _guard(shard.path, partial(shard.file.read, columns=[label]))
-        column = table[label]
+        if label in shard.schema.names:
+            kind = _type(shard, label, "label")
+            column = _guard(shard.path, partial(shard.file.read, columns=[label]))[label].drop_null()
+            if len(column) and not (pa.types.is_integer(kind) and (column.to_numpy() == -1).all()):
+                return False
+    return True
+
+
+def _label_values(shards: list[Shard], label: str) -> npt.NDArray[Any]:
+    """Return the labels of all rows, (N,), int64 or, for columns of strings, str objects."""
+    values = []
+    for shard in shards:
+        kind = _type(shard, label, "label")
+        column = _guard(shard.path, partial(shard.file.read, columns=[label]))[label]
         if column.null_count:
             null = int(np.flatnonzero(column.is_null().to_numpy())[0])
             raise DataError(
                 f"{shard.location(null)} has no label; {column.null_count} rows of the file have none"
             )
-        labels.append(column.to_numpy().astype(np.int64))
-    return np.concatenate(labels)
+        if pa.types.is_dictionary(kind):
+            column, kind = _guard(shard.path, partial(column.cast, kind.value_type)), kind.value_type
+        if pa.types.is_integer(kind):
+            try:
+                values.append(column.cast(pa.int64()).to_numpy())
+            except pa.ArrowInvalid as error:
+                raise DataError(
+                    f"{shard.path}: column {label!r} is no column of labels, as a value is above 2^63; "
+                    f"choose another one with data.label: {abbreviate(shard.schema.names, 20)}"
+                ) from error
+        elif _is_text(kind):
+            texts = _guard(shard.path, column.cast(pa.string()).to_pylist)
+            values.append(np.array([_normal(text) for text in texts], object))
+        else:
+            raise DataError(
+                f"{shard.path}: column {label!r} must contain integers or strings, not {kind}; "
+                f"choose another one with data.label: {abbreviate(shard.schema.names, 20)}"
+            )
+        if values[-1].dtype != values[0].dtype:
+            raise DataError(f"{shard.path} and {shards[0].path} have different types of column {label!r}")
+    return np.concatenate(values)
 
 
-def _check_range(labels: Ints, shards: list[Shard], label: str, classes: tuple[str, ...]) -> None:
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_boolean(kind))
+
+
+def _classes(first: Shard, label: str, values: npt.NDArray[Any]) -> tuple[str, ...]:
+    """Return the class names.
+
+    Args:
+        first: shard whose metadata may contain the names.
+        label: the column of labels.
+        values: the training labels. Integers without names in the metadata must be 0 to K-1.
+    """
+    if values.dtype == object:
+        return tuple(sorted(set(values.tolist())))
+    if names := _class_names(first, label):
+        return names
+    present = np.unique(values[values >= 0])
+    if len(present) and present[-1] != len(present) - 1:
+        raise DataError(
+            f"{first.path}: column {label!r} has {len(present):,} different values up to {present[-1]:,}, "
+            "but the labels of K classes must be 0 to K-1; choose another column with data.label: "
+            f"{abbreviate(first.schema.names, 20)}"
+        )
+    return tuple(str(number) for number in range(len(present)))
+
+
+def _class_indices(
+    values: npt.NDArray[Any], shards: list[Shard], label: str, classes: tuple[str, ...]
+) -> Ints:
+    """Return the class index of each row, checked to be one of ``classes``."""
+    if values.dtype == object:
+        index = {name: number for number, name in enumerate(classes)}
+        labels = np.array([index.get(name, -1) for name in values.tolist()], np.int64)
+        allowed = f"must be one of {abbreviate(classes)} as in the training split"
+    else:
+        labels = values
+        allowed = f"must be 0 to {len(classes) - 1}"
     wrong = np.flatnonzero((labels < 0) | (labels >= len(classes)))
     if len(wrong) == 0:
-        return
+        return labels
     row = int(wrong[0])
-    value = int(labels[row])
+    value = values[row]
     for shard in shards:
         if row < shard.file.metadata.num_rows:
             break
         row -= shard.file.metadata.num_rows
-    allowed = f"must be 0 to {len(classes) - 1}" + (" (-1 means unlabelled)" if value == -1 else "")
+    if values.dtype != object and value == -1:
+        allowed += " (-1 means unlabelled)"
     raise DataError(
-        f"{shard.location(row)}: {label} is {value}, {allowed}; "
+        f"{shard.location(row)}: {label} is {value!s}, {allowed}; "
         f"{len(wrong)} of {len(labels)} rows are out of range"
     )
 
@@ -264,7 +413,9 @@ def _rows(shard: Shard, column: str, rows: Ints) -> Iterator[tuple[str, bytes]]:
         if ((rows >= start) & (rows < stop)).any():
             batches = shard.file.iter_batches(ROWS, row_groups=[group], columns=[column])
             while (batch := _guard(shard.path, partial(next, batches, None))) is not None:
-                cells = batch.column(column).field("bytes")
+                cells = batch.column(column)
+                if pa.types.is_struct(cells.type):
+                    cells = cells.field("bytes")
                 for row in rows[(rows >= start) & (rows < start + len(batch))].tolist():
                     content = cells[row - start].as_py()
                     if content is None:

@@ -13,13 +13,22 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from sheaf.core.errors import DataError
 from sheaf.data.class_balance import rank_in_class
 from sheaf.data.readers.encoded import Encoded, EncodedSplit, Ints
 from sheaf.data.settings import DataSettings
 
 
 def digits(settings: DataSettings, root: Path | None) -> Encoded:
-    """Return the dataset; ignores both arguments."""
+    """Return the dataset; ignores ``root``.
+
+    Raises:
+        DataError: the settings choose a column, which the dataset does not have.
+    """
+    if settings.label or settings.input:
+        raise DataError(
+            "data.label and data.input choose columns of parquet shards, not of digits; remove them"
+        )
     raw = load_digits()
     pixels = np.rint(raw.images * (255 / 16)).astype(np.uint8)  # scikit-learn's values are 0 to 16
     labels = raw.target.astype(np.int64)

@@ -146,6 +146,8 @@ class DataForm(BaseModel):
     """The input format that a device converts its data to; see ``DataSettings`` for the fields."""
 
     model_config = STRICT
+    label: Annotated[str, Field(max_length=1000)] | None = None
+    input: Annotated[str, Field(max_length=1000)] | None = None
     size: tuple[Annotated[int, Field(ge=1, le=8192)], Annotated[int, Field(ge=1, le=8192)]] | None = None
     channels: Annotated[int, Field(ge=1, le=3)] | None = None
     rate: Annotated[int, Field(ge=2000, le=384_000)] | None = None

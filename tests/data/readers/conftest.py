@@ -29,7 +29,7 @@ def png_fixture() -> Callable[..., bytes]:
 def shard() -> Callable[..., Path]:
     def write(
         path: Path,
-        labels: list[int | None],
+        labels: list[Any],
         names: list[str] | None = None,
         images: list[bytes | None] | None = None,
         label: str = "label",

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from sheaf.core.errors import DataError
@@ -57,6 +58,18 @@ def test_a_set_is_downloaded_once(tmp_path: Path, shard: Shard, monkeypatch: pyt
     assert calls[0]["repo_type"] == "dataset"
     assert calls[0]["allow_patterns"] == "plain/*.parquet"
     assert (cache() / "pets/plain/train-00000-of-00001.parquet").is_file()
+
+
+def test_the_settings_choose_the_label_column(tmp_path: Path, shard: Shard) -> None:
+    for split in ("train", "test"):
+        shard(
+            tmp_path / f"pets/plain/{split}-00000-of-00001.parquet",
+            ["b", "a"],
+            label="coarse",
+            kind=pa.string(),
+        )
+    settings = DataSettings(name="pets", label="coarse", input="picture")
+    assert SET(settings, tmp_path).classes == ("a", "b")
 
 
 def test_an_interrupted_download_can_be_repeated(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
