@@ -8,6 +8,7 @@ from pathlib import Path
 from sheaf.core.errors import DataError
 from sheaf.data.readers import images, logmel
 from sheaf.data.readers.encoded import Encoded, abbreviate
+from sheaf.data.readers.folder_layout import is_ignored
 from sheaf.data.readers.folders import read_folder
 from sheaf.data.readers.parquet import read_parquet
 from sheaf.data.settings import DataSettings
@@ -43,9 +44,18 @@ def read_any_folder(folder: Path, settings: DataSettings) -> Encoded:
 
 
 def _suffixes(folder: Path) -> set[str]:
-    """Return the suffixes of all files below ``folder`` in lower case, without hidden files and folders."""
+    """Return the suffixes of all files below ``folder`` in lower case, without ignored files and folders.
+
+    Symbolic links to folders are followed, each folder once, so that a loop ends.
+    """
     suffixes = set()
-    for _, folders, files in os.walk(folder, followlinks=False):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        suffixes |= {Path(name).suffix.lower() for name in files if not name.startswith(".")}
+    visited: set[str] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = [name for name in folders if not is_ignored(name)]
+        suffixes |= {Path(name).suffix.lower() for name in files if not is_ignored(name)}
     return suffixes

@@ -1,97 +1,156 @@
 """Reading of a folder with one subfolder per class, of images or of sounds.
 
-The class folders are in ``train/`` and ``test/``, or directly in the folder. In the latter case a fraction
-of the files forms the test split, and a hash of a file's name alone decides to which split it belongs.
+The class folders are in a training and a test folder, or directly in the folder. In the latter case a
+fraction of the files forms the test split: a hash of a file's name decides, except where it would leave a
+class of two or more files without a training or a test example.
 
-A class folder may contain files of its kind only; hidden files are ignored. Any other file is an error, so
-that no example is skipped unnoticed.
+A class folder may contain files of its kind only; hidden files and those of file managers are ignored. Any
+other file is an error, so that no example is skipped unnoticed.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+import logging
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from sheaf.core.errors import DataError
 from sheaf.data.readers.encoded import Encoded, EncodedSplit, Ints, Kind, abbreviate
+from sheaf.data.readers.folder_layout import (
+    NOISE,
+    check_depth,
+    class_folders,
+    class_name,
+    entries,
+    find_splits,
+    printable,
+)
+
+logger = logging.getLogger("sheaf")
 
 
 def read_folder(folder: Path, kind: Kind, suffixes: Collection[str], test_fraction: float) -> Encoded:
     """Read the dataset in ``folder``.
 
     Args:
-        folder: contains the class folders, or ``train`` and ``test`` which contain them.
+        folder: contains the class folders, or a training and a test folder which contain them.
         kind: of the files.
         suffixes: of the files, in lower case.
-        test_fraction: of the files that form the test split if there is no ``test``, in (0, 1).
+        test_fraction: of the files that form the test split if there is no test folder, in (0, 1).
 
     Raises:
-        DataError: a file does not belong into the dataset, or ``train``, ``test`` or a class is missing.
+        DataError: a file does not belong into the dataset, or a split or a class is missing.
     """
-    names = [path.name for path in _folders(folder)]
-    if "train" in names or "test" in names:
-        if sorted(names) != ["test", "train"]:
-            raise DataError(
-                f"{folder} must contain either train and test or one folder per class, "
-                f"but contains {abbreviate(names)}"
-            )
-        classes = tuple(path.name for path in _folders(folder / "train"))
-        test_classes = [path.name for path in _folders(folder / "test")]
-        if unknown := sorted(set(test_classes) - set(classes)):
-            raise DataError(
-                f"{folder / 'test'} has classes that {folder / 'train'} does not have: {abbreviate(unknown)}"
-            )
-        train = _files(folder / "train", classes, kind, suffixes)
-        test = _files(folder / "test", tuple(test_classes), kind, suffixes)
+    if splits := find_splits(folder):
+        train_folders, test_folders = map(class_folders, splits)
+        classes = tuple(train_folders)
+        if unknown := sorted(set(test_folders) - set(classes)):
+            raise DataError(f"{splits[1]} has classes that {splits[0]} does not have: {abbreviate(unknown)}")
+        train = _files(splits[0], train_folders, kind, suffixes)
+        test = _files(splits[1], test_folders, kind, suffixes)
     else:
-        classes = tuple(names)
-        files = _files(folder, classes, kind, suffixes)
-        is_test = [_is_test(path.name, test_fraction) for path in files]
-        train = [path for path, tested in zip(files, is_test, strict=True) if not tested]
-        test = [path for path, tested in zip(files, is_test, strict=True) if tested]
+        check_depth(folder)
+        folders = class_folders(folder)
+        classes = tuple(folders)
+        files = _files(folder, folders, kind, suffixes)
+        train, test = _listed_split(folder, files) or _hashed_split(files, test_fraction)
+    if (folder / NOISE).is_dir():
+        logger.info("%s is left out: it is not a class", folder / NOISE)
     return Encoded(kind, _split(train, classes), _split(test, classes), classes)
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _files(folder: Path, classes: tuple[str, ...], kind: Kind, suffixes: Collection[str]) -> list[Path]:
+def _files(folder: Path, folders: Mapping[str, Path], kind: Kind, suffixes: Collection[str]) -> list[Path]:
     """Return the files of all classes, sorted by class and name."""
-    for path in sorted(folder.iterdir()):
+    for path in entries(folder):
         if path.suffix.lower() in suffixes and not path.is_dir():
-            raise DataError(f"{path} is in no class folder; move it into the folder of its class")
+            raise DataError(f"{printable(path)} is in no class folder; move it into the folder of its class")
     files = []
-    for name in classes:
-        class_files = sorted(path for path in (folder / name).iterdir() if not path.name.startswith("."))
+    for class_folder in folders.values():
+        class_files = entries(class_folder)
         for path in class_files:
+            if path.is_dir():
+                raise DataError(
+                    f"{printable(path)} is a folder, but a class folder may contain {kind} files only; "
+                    "move its files up or remove it"
+                )
             if path.suffix.lower() not in suffixes or not path.is_file():
-                raise DataError(f"{path} is no {kind} file; a class folder may contain nothing else")
+                raise DataError(
+                    f"{printable(path)} is no {kind} file; a class folder may contain nothing else"
+                )
         if not class_files:
-            raise DataError(f"{folder / name} is empty; add {kind} files or remove it")
+            raise DataError(f"{class_folder} is empty; add {kind} files or remove it")
         files += class_files
     return files
 
 
+def _listed_split(folder: Path, files: list[Path]) -> tuple[list[Path], list[Path]] | None:
+    """Split by ``testing_list.txt`` and ``validation_list.txt`` as in Speech Commands (Warden, 2018).
+
+    The lists contain lines such as ``yes/0a7c2a8d_nohash_0.wav``. The validation files are the test split if
+    there is no testing list, and are left out otherwise.
+
+    Returns:
+        (training files, test files); None without a list.
+
+    Raises:
+        DataError: no file is on the list of the test split.
+    """
+    lists = [folder / name for name in ("testing_list.txt", "validation_list.txt")]
+    lists = [path for path in lists if path.is_file()]
+    if not lists:
+        return None
+    listed = [set(path.read_text("utf-8", "surrogateescape").split()) for path in lists]
+    test = [path for path in files if f"{path.parent.name}/{path.name}" in listed[0]]
+    train = [path for path in files if not any(f"{path.parent.name}/{path.name}" in one for one in listed)]
+    if not test:
+        raise DataError(f"{lists[0]} lists no file of {folder}; correct or remove it")
+    left_out = len(files) - len(train) - len(test)
+    logger.info(
+        "%s decides the test split%s",
+        lists[0],
+        f"; the {left_out} files of {lists[-1].name} are left out" if left_out else "",
+    )
+    return train, test
+
+
+def _hashed_split(files: list[Path], test_fraction: float) -> tuple[list[Path], list[Path]]:
+    """Return (training files, test files): a file whose hash is below ``test_fraction`` is a test file.
+
+    In a class without a test file, the file of the lowest hash becomes one, and in a class without a
+    training file, that of the highest; a class of one file stays as it is.
+    """
+    of_class: dict[Path, list[Path]] = {}
+    for path in files:
+        of_class.setdefault(path.parent, []).append(path)
+    test = set()
+    for own in of_class.values():
+        by_hash = sorted(own, key=lambda path: _hash(path.name))
+        count = sum(_hash(path.name) < test_fraction for path in own)
+        if len(own) > 1:
+            count = min(max(count, 1), len(own) - 1)
+        test |= set(by_hash[:count])
+    return [path for path in files if path not in test], [path for path in files if path in test]
+
+
 def _split(files: list[Path], classes: tuple[str, ...]) -> EncodedSplit:
     label_of = {name: label for label, name in enumerate(classes)}
-    labels = np.array([label_of[path.parent.name] for path in files], np.int64)
+    labels = np.array([label_of[class_name(path.parent)] for path in files], np.int64)
 
     def items(positions: Ints) -> Iterator[tuple[str, bytes]]:
         for position in positions.tolist():
             path = files[position]
             try:
-                yield str(path), path.read_bytes()
+                yield printable(path), path.read_bytes()
             except OSError as error:
-                raise DataError(f"{path} cannot be read: {error.strerror}") from error
+                raise DataError(f"{printable(path)} cannot be read: {error.strerror}") from error
 
     return EncodedSplit(labels, items)
 
 
-def _is_test(name: str, fraction: float) -> bool:
-    """Return whether the hash of a file's name, scaled to 0..1, is below ``fraction``."""
+def _hash(name: str) -> float:
+    """Return the hash of a file's name, scaled to 0..1."""
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64 < fraction
+    return int.from_bytes(digest[:8], "big") / 2**64

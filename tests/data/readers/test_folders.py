@@ -84,7 +84,7 @@ def test_other_files_in_a_class_folder_are_errors(folder: Path) -> None:
         read(folder)
     (folder / "cat" / "notes.txt").unlink()
     (folder / "cat" / "more").mkdir()
-    with pytest.raises(DataError, match=r"cat/more is no image file"):
+    with pytest.raises(DataError, match=r"cat/more is a folder"):
         read(folder)
 
 
@@ -100,8 +100,8 @@ def test_an_empty_class_is_an_error(folder: Path) -> None:
         read(folder)
 
 
-def test_train_without_test_is_an_error(folder: Path) -> None:
-    (folder / "train").mkdir()
+def test_train_beside_classes_is_an_error(folder: Path) -> None:
+    (folder / "train" / "owl").mkdir(parents=True)
     with pytest.raises(DataError, match="must contain either train and test"):
         read(folder)
 
@@ -118,3 +118,62 @@ def test_images_and_sounds_together_are_an_error(folder: Path) -> None:
     soundfile.write(folder / "cat" / "1.wav", np.zeros(80), 8000)
     with pytest.raises(DataError, match="both images and sounds"):
         read(folder)
+
+
+def test_symbolic_links_to_class_folders_are_followed(folder: Path, tmp_path_factory) -> None:
+    subset = tmp_path_factory.mktemp("subset")
+    for name in ("cat", "dog"):
+        (subset / name).symlink_to(folder / name)
+    assert read(subset).train.labels.tolist() == read(folder).train.labels.tolist()
+    (subset / "owl").symlink_to(folder / "owl")
+    with pytest.raises(DataError, match="owl is a symbolic link to a missing file"):
+        read(subset)
+
+
+def test_a_loop_of_symbolic_links_ends(folder: Path) -> None:
+    (folder / "cat" / "up").symlink_to(folder)
+    with pytest.raises(DataError, match="cat/up is a folder"):
+        read(folder)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_every_class_of_two_files_has_training_and_test_files(tmp_path: Path, png: Png, count: int) -> None:
+    for number in range(20):
+        (tmp_path / f"c{number:02}").mkdir()
+        for image in range(count):
+            (tmp_path / f"c{number:02}" / f"{number}-{image}.png").write_bytes(png())
+    encoded = read(tmp_path)
+    assert set(encoded.train.labels.tolist()) == set(encoded.test.labels.tolist()) == set(range(20))
+    assert not names(encoded.train) & names(encoded.test)
+
+
+def test_normal_forms_of_a_class_name_are_equal(tmp_path: Path, png: Png) -> None:
+    for part, name in (("train", "caf\u00e9"), ("test", "cafe\u0301")):
+        (tmp_path / part / name).mkdir(parents=True)
+        (tmp_path / part / name / "1.png").write_bytes(png())
+    encoded = read(tmp_path)
+    assert encoded.classes == ("caf\u00e9",)
+    assert encoded.test.labels.tolist() == [0]
+
+
+def test_the_lists_of_speech_commands_decide_the_split(tmp_path: Path, caplog) -> None:
+    caplog.set_level("INFO", "sheaf")
+    for name in ("no", "yes", "_background_noise_"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            soundfile.write(tmp_path / name / f"{number}.wav", np.zeros(80), 8000)
+    (tmp_path / "_background_noise_" / "README.md").write_text("about")
+    (tmp_path / "validation_list.txt").write_text("no/0.wav\nyes/0.wav\n")
+    encoded = read(tmp_path)
+    assert encoded.classes == ("no", "yes")
+    assert names(encoded.test) == {str(tmp_path / name / "0.wav") for name in ("no", "yes")}
+    assert len(encoded.train.labels) == 6
+    (tmp_path / "testing_list.txt").write_text("no/1.wav\r\nyes/1.wav\r\nyes/9.wav\r\n")
+    encoded = read(tmp_path)
+    assert names(encoded.test) == {str(tmp_path / name / "1.wav") for name in ("no", "yes")}
+    assert len(encoded.train.labels) == 4
+    assert "the 2 files of validation_list.txt are left out" in caplog.text
+    assert "_background_noise_ is left out" in caplog.text
+    (tmp_path / "testing_list.txt").write_text("")
+    with pytest.raises(DataError, match=r"testing_list.txt lists no file"):
+        read(tmp_path)

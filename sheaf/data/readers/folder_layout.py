@@ -1,0 +1,155 @@
+"""Recognition of a folder's layout: class folders, directly or in a training and a test folder."""
+
+from __future__ import annotations
+
+import logging
+import unicodedata
+from pathlib import Path
+
+from sheaf.core.errors import DataError
+from sheaf.data.readers.encoded import abbreviate
+
+logger = logging.getLogger("sheaf")
+
+LEFTOVERS = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"})
+"""Names in lower case of files and folders that file managers and archivers add."""
+NOISE = "_background_noise_"
+"""The folder of long recordings in Speech Commands, which is not a class."""
+TABLES = frozenset({".csv", ".tsv", ".json", ".jsonl", ".xls", ".xlsx"})
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "validation": ("val", "valid", "validation"),
+}
+"""Split -> the names of its folder in lower case."""
+
+
+def is_ignored(name: str) -> bool:
+    """Return whether a file or folder is hidden or was left by a file manager or archiver."""
+    return name.startswith(".") or name.lower() in LEFTOVERS
+
+
+def printable(path: Path) -> str:
+    """Return the path as text that is valid UTF-8: other bytes are escaped."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+def class_name(path: Path) -> str:
+    """Return the name of a class folder in Unicode's normal form C; macOS writes another one."""
+    return unicodedata.normalize("NFC", path.name)
+
+
+def entries(folder: Path) -> list[Path]:
+    """Return the files and folders in ``folder``, sorted by normalised name, without ignored ones.
+
+    Raises:
+        DataError: an entry is a symbolic link to nothing.
+    """
+    found = [path for path in folder.iterdir() if not is_ignored(path.name)]
+    if broken := [path for path in found if not path.exists()]:
+        raise DataError(f"{printable(broken[0])} is a symbolic link to a missing file; remove or repair it")
+    return sorted(found, key=lambda path: (class_name(path), path.name))
+
+
+def class_folders(folder: Path) -> dict[str, Path]:
+    """Return class name -> folder, sorted by name; symbolic links to folders count.
+
+    Raises:
+        DataError: a name is not UTF-8, or two names are equal after normalisation.
+    """
+    found: dict[str, Path] = {}
+    for path in entries(folder):
+        if not path.is_dir() or path.name == NOISE:
+            continue
+        try:
+            path.name.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"the folder name {str(path)!a} is not UTF-8; rename the folder") from None
+        if (other := found.setdefault(class_name(path), path)) != path:
+            raise DataError(
+                f"{folder} contains {other.name!a} and {path.name!a}, which are equal "
+                "in Unicode's normal form C; merge the two folders"
+            )
+    return found
+
+
+def find_splits(folder: Path) -> tuple[Path, Path] | None:
+    """Return the training and the test folder, or None if ``folder`` contains the class folders itself.
+
+    Capitals do not matter. A validation folder is the test folder if no other is, and is left out otherwise.
+    Folders of these names that contain no folders are classes, if other classes are beside them.
+
+    Raises:
+        DataError: a split is missing or ambiguous, or contains no class folders.
+    """
+    folders = class_folders(folder)
+    split_of = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+    splits: dict[str, list[Path]] = {split: [] for split in SPLIT_NAMES}
+    others: list[Path] = []
+    for name, path in folders.items():
+        (splits[split_of[name.lower()]] if name.lower() in split_of else others).append(path)
+    candidates = [path for paths in splits.values() for path in paths]
+    with_classes = {path for path in candidates if class_folders(path)}
+    if not candidates or (others and not with_classes):
+        return None
+    if others:
+        raise DataError(
+            f"{folder} must contain either train and test or one folder per class, "
+            f"but contains {abbreviate(folders)}"
+        )
+    if repeated := next((paths for paths in splits.values() if len(paths) > 1), None):
+        raise DataError(
+            f"{folder} contains {abbreviate(path.name for path in repeated)}, which mean the same split; "
+            "keep one"
+        )
+    train, test, validation = (paths[0] if paths else None for paths in splits.values())
+    if test not in with_classes and validation in with_classes:
+        test, validation = validation, None
+        logger.info("%s is the test split: there is no test folder with classes", test)
+    if train is None:
+        raise DataError(f"{folder} contains {abbreviate(folders)} but no train folder; add it")
+    if test is None:
+        raise DataError(
+            f"{folder} contains {train.name} but no test folder; add test, "
+            f"or set data.name = {str(train)!r} to split that folder by data.test_share"
+        )
+    if flat := [path for path in (train, test) if path not in with_classes]:
+        raise DataError(f"{flat[0]} contains no class folders; move its files into one folder per class")
+    if validation is not None:
+        logger.info("%s is left out: train and test are the splits of the dataset", validation)
+    return train, test
+
+
+def check_depth(folder: Path) -> None:
+    """Check that the folders in ``folder`` can be classes: at least one contains files.
+
+    Raises:
+        DataError: each contains folders only, or a table of labels is beside a single folder.
+    """
+    paths = list(class_folders(folder).values())
+    tables = [path for path in entries(folder) if path.suffix.lower() in TABLES and path.is_file()]
+    if tables and len(paths) <= 1:
+        raise DataError(
+            f"{folder} has no class folders, and labels are not read from {tables[0].name}; "
+            "move each file into a folder that is named after its class"
+        )
+    if not paths or not all(_contains_only_folders(path) for path in paths):
+        return
+    right = paths[0]
+    if len(paths) > 1:
+        raise DataError(
+            f"{folder} contains {abbreviate(path.name for path in paths)}, which contain folders: "
+            f"one level too many; set data.name to one of them, such as {str(right)!r}"
+        )
+    while len(inner := list(class_folders(right).values())) == 1 and _contains_only_folders(inner[0]):
+        right = inner[0]
+    raise DataError(
+        f"{folder} contains {paths[0].name!r} only, and the class folders are further down; "
+        f"set data.name = {str(right)!r}"
+    )
+
+
+def _contains_only_folders(folder: Path) -> bool:
+    return bool(class_folders(folder)) and all(
+        path.is_dir() or path.suffix.lower() in {".md", ".txt"} for path in entries(folder)
+    )
