@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Annotated, TypeAlias
 
@@ -19,7 +20,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 RelativeSize: TypeAlias = Annotated[float, Field(gt=0)]
 ClassList: TypeAlias = tuple[int | str, ...]
-"""Classes by index or by name."""
+"""Classes by name or by index; if every class name is a number, numbers are names."""
 ClassesOfEdges: TypeAlias = Count | tuple[ClassList, ...] | dict[str, ClassList]
 """A number of edges, the classes of each edge, or the classes by the name of the edge."""
 
@@ -86,11 +87,21 @@ def _indices(edge: str, given: ClassList, classes: Sequence[str]) -> list[int]:
 
 
 def _index(edge: str, given: int | str, classes: Sequence[str]) -> int:
-    if isinstance(given, str) and given in classes:
-        return list(classes).index(given)
-    if isinstance(given, int) and 0 <= given < len(classes):
-        return given
-    allowed = nearest(given, classes) if isinstance(given, str) else f"; allowed: 0 to {len(classes) - 1}"
+    names_are_numbers = all(name.isdecimal() for name in classes)
+    name = unicodedata.normalize("NFC", str(given))
+    if name in classes and (isinstance(given, str) or names_are_numbers):
+        return list(classes).index(name)
+    if isinstance(given, int) and names_are_numbers:
+        equal = [index for index, other in enumerate(classes) if int(other) == given]
+        if len(equal) == 1:
+            return equal[0]
+        allowed = f"; allowed: {abbreviate(classes, 20)}"
+    elif isinstance(given, int):
+        if 0 <= given < len(classes):
+            return given
+        allowed = f"; allowed: 0 to {len(classes) - 1}"
+    else:
+        allowed = nearest(given, classes)
     raise PartitionError(f"partition.edges gives {edge} class {given!r}, which is not in the data{allowed}")
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sheaf.core import registry
 from sheaf.core.errors import PartitionError
-from sheaf.data.partitions._common import apportion, edge_names
+from sheaf.data.partitions._common import apportion, edge_names, owned_classes
 from sheaf.data.partitions.classes import Classes
 from sheaf.data.partitions.dirichlet import Dirichlet
 from sheaf.data.partitions.iid import IID
@@ -179,3 +179,17 @@ def test_shards_hold_few_classes() -> None:
     assert all(sum(row) == 40 and sum(n > 0 for n in row) <= 2 for row in got.values())
     with pytest.raises(PartitionError, match="3 examples are too few for 4 shards"):
         Shards()(torch.tensor([0, 1, 2]), TEN, 0)
+
+
+def test_a_number_means_the_name_where_every_class_name_is_a_number() -> None:
+    classes = tuple(sorted(str(number) for number in range(12)))
+    assert classes[2] == "10"
+    owned = owned_classes(([*range(6)], [*range(6, 12)]), classes)
+    assert [[classes[index] for index in own] for own in owned.values()] == [
+        list("012345"),
+        ["6", "7", "8", "9", "10", "11"],
+    ]
+    assert owned_classes(([1, 2],), ("001", "002")) == {"edge-1": [0, 1]}
+    with pytest.raises(PartitionError, match=r"class 0, which is not in the data; allowed: '001', '002'"):
+        owned_classes(([0, 1],), ("001", "002"))
+    assert owned_classes(([0], [1]), ("7", "cat")) == {"edge-1": [0], "edge-2": [1]}
