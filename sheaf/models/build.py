@@ -35,8 +35,8 @@ class ModelSettings:
         name: a shipped model such as ``vgg16``, or a variant of one such as ``vgg16@32`` (``sheaf list
             models``); a user's ``package.module:callable``; ``torchvision:NAME`` or ``timm:NAME`` if the
             library is installed.
-        weights: the initial parameters: a .safetensors, .pth or .pt file, or ``"imagenet"``. Unset: drawn at
-            random.
+        weights: the initial parameters: a file with one of the ``checkpoints.SUFFIXES``, or
+            ``"imagenet"``. Unset: drawn at random.
         frozen: the number of convolutions, in the order of ``model.modules()``, that keep their initial
             parameters together with the norms that follow them, from 0. Neither edges nor cloud train them.
         options: keyword arguments of the model's builder.

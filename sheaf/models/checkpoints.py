@@ -1,13 +1,15 @@
 """Weights files: safetensors, PyTorch's state_dicts, and the published ImageNet weights.
 
-Nothing in a file is executed: files that ``torch.load(weights_only=True)`` rejects are errors.
+Nothing in a file is executed: files that ``torch.load(weights_only=True)`` rejects are errors. ``unwrapping``
+finds the state_dict in a checkpoint.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,10 @@ from sheaf.core.atomic_io import write_durably
 from sheaf.core.errors import WeightsError, first_line
 from sheaf.core.tensor_file import encode
 from sheaf.core.types import Params
+from sheaf.models.unwrapping import Reading, find_state_dict, listed
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar", ".th")
+"""Of weights files. All but the first are read by ``torch.load(weights_only=True)``."""
 
 IMAGENET = "imagenet"
 """Selects the published ImageNet weights of the model instead of a file."""
@@ -27,12 +33,12 @@ IMAGENET = "imagenet"
 def load_weights(model: nn.Module, source: str, imagenet_url: str | None = None) -> list[str]:
     """Load parameters into ``model``.
 
-    If the file's classifier (the last linear layer) is for another number of classes, the model keeps its
-    own initial classifier.
+    A checkpoint is unwrapped, and other floating-point types are converted. If the file's classifier (the
+    last linear layer) is for another number of classes, the model keeps its own initial classifier.
 
     Args:
         model: is modified in place; unchanged if an error is raised.
-        source: a .safetensors, .pth or .pt file, or ``"imagenet"``.
+        source: a file with one of the ``SUFFIXES``, or ``"imagenet"``.
         imagenet_url: of the model's ImageNet weights, if it has them.
 
     Returns:
@@ -48,18 +54,48 @@ def load_weights(model: nn.Module, source: str, imagenet_url: str | None = None)
         path = _imagenet(imagenet_url)
     else:
         raise WeightsError("this model has no ImageNet weights; give the path of a file")
-    theirs = _read(path)
+    content, aliases = _read(path)
     ours = model.state_dict()
-    head = _other_head(model, theirs)
-    _check(ours, theirs, head, path)
-    model.load_state_dict(ours | {name: theirs[name] for name in theirs if name not in head})
-    if not head:
-        return []
-    weight = head[0]
-    return [
-        f"{path.name} is for {len(theirs[weight])} classes, the model for {len(ours[weight])}: "
-        f"its classifier ({', '.join(head)}) is not loaded and starts from random values"
-    ]
+    tied = _tied(ours)
+    head = _classifier(model)
+    try:
+        reading, notes = find_state_dict(content, ours, head, tied)
+        theirs = reading.tensors
+        if not _has_other_classes(head, ours, theirs):
+            head = []
+        notes += _check(ours, reading, head, tied)
+    except WeightsError as error:
+        raise WeightsError(f"weights {str(path)!r} {error}") from error
+    if aliases:
+        notes.append(f"lacks {listed(aliases)}, tied to other names that it has")
+    state = ours | {name: theirs[name] for name in theirs if name not in head}
+    load_state(model, state, reading.metadata)
+    if head:
+        weight = head[0]
+        notes.append(
+            f"is for {len(theirs[weight])} classes, the model for {len(ours[weight])}: "
+            f"its classifier ({', '.join(head)}) is not loaded and starts from random values"
+        )
+    return [f"{path.name} {note}" for note in notes]
+
+
+def load_state(model: nn.Module, params: Params, metadata: Mapping[str, Any] | None = None) -> None:
+    """Load a state_dict together with the versions of the modules, which some modules need.
+
+    Args:
+        model: is modified in place.
+        params: the complete state_dict, as a mapping of any kind.
+        metadata: the versions, by the module's name, as ``state_dict()._metadata``; None: the model's own.
+
+    Raises:
+        WeightsError: a module of the model does not accept its part.
+    """
+    state = OrderedDict(params)
+    state._metadata = metadata or model.state_dict()._metadata  # type: ignore[attr-defined]
+    try:
+        model.load_state_dict(state)
+    except Exception as error:  # modules of users may raise any
+        raise WeightsError(f"{type(model).__name__}.load_state_dict fails: {first_line(error)}") from error
 
 
 def save_weights(path: Path, params: Params, metadata: Mapping[str, str], named: bool = True) -> None:
@@ -75,32 +111,32 @@ def save_weights(path: Path, params: Params, metadata: Mapping[str, str], named:
     write_durably(path, encode({name: tensor.cpu() for name, tensor in params.items()}, metadata), named)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _read(path: Path) -> tuple[Any, list[str]]:
+    """Return the content of a weights file, and the names that it contains as aliases of tied tensors."""
     if not path.is_file():
         raise WeightsError(f"weights file {str(path)!r} does not exist")
-    if path.suffix not in (".safetensors", ".pth", ".pt"):
-        raise WeightsError(f"weights file {str(path)!r} must be .safetensors, .pth or .pt")
+    if path.suffix not in SUFFIXES:
+        raise WeightsError(f"weights file {str(path)!r} must be one of {', '.join(SUFFIXES)}")
     try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix != ".safetensors":
+            return torch.load(path, map_location="cpu", weights_only=True), []
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        tensors = safetensors.torch.load_file(path)
     except Exception as error:  # the unpickler raises many kinds of errors for damaged files
         reason = first_line(error)
         if "Weights only load failed" in reason:
-            reason = "it contains objects other than tensors, which are not unpickled; save a state_dict"
+            kind = re.search(r"GLOBAL ([\w.]+)", str(error))
+            reason = (
+                f"it contains objects other than tensors ({kind[1]}), which are not unpickled; "
+                "save the state_dict alone: torch.save(model.state_dict(), FILE)"
+                if kind
+                else "it is damaged, or not a file of tensors"
+            )
         raise WeightsError(f"cannot read weights {str(path)!r}: {reason}") from error
-    return _state_dict(content, path)
-
-
-def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    """Return the state_dict that ``content`` is, or that it has under the key ``state_dict``."""
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
-    ):
-        raise WeightsError(f"weights {str(path)!r} contain no state_dict (tensors by name)")
-    return dict(content)
+    # safetensors.torch.save_model writes one of several tied names, and the others as metadata
+    aliases = {name: tensors[other] for name, other in metadata.items() if other in tensors}
+    return aliases | tensors, [name for name in aliases if name not in tensors]
 
 
 def _imagenet(url: str) -> Path:
@@ -118,44 +154,87 @@ def _imagenet(url: str) -> Path:
     return path
 
 
-def _other_head(model: nn.Module, theirs: Params) -> list[str]:
-    """Return the names of the classifier's parameters if ``theirs`` has another number of classes."""
+def _classifier(model: nn.Module) -> list[str]:
+    """Return the names of the parameters of the last linear layer, the weight first."""
     linears = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear)]
     if not linears:
         return []
     prefix, head = linears[-1]
-    names = [f"{prefix}.{name}".lstrip(".") for name, _ in head.named_parameters()]
-    weight = theirs.get(names[0])
-    if weight is None or weight.dim() != 2 or len(weight) == head.out_features:
-        return []
-    return names if weight.shape[1] == head.in_features else []
+    return [f"{prefix}.{name}".lstrip(".") for name, _ in head.named_parameters()]
 
 
-def _check(ours: Params, theirs: Params, head: list[str], path: Path) -> None:
+def _has_other_classes(head: list[str], ours: Params, theirs: Params) -> bool:
+    """Return whether the classifiers differ in the number of classes, and in nothing else."""
+    if not head or head[0] not in ours or head[0] not in theirs:
+        return False
+    our, their = ours[head[0]], theirs[head[0]]
+    return their.dim() == 2 and len(their) != len(our) and their.shape[1:] == our.shape[1:]
+
+
+def _tied(params: Params) -> list[list[str]]:
+    """Return the groups of names that share one tensor."""
+    groups: dict[tuple[int, torch.Size, tuple[int, ...]], list[str]] = {}
+    for name, value in params.items():
+        if value.numel():
+            groups.setdefault((value.data_ptr(), value.shape, value.stride()), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _check(ours: Params, reading: Reading, head: list[str], tied: Collection[Collection[str]]) -> list[str]:
     """Check names, shapes, types and values, except for the parameters in ``head``.
+
+    Returns:
+        A note for each type that is converted.
 
     Raises:
         WeightsError: the file is of another model or is not finite.
     """
-    # Files from before 2018 lack the counters of batch normalisation, which sheaf does not use.
-    missing = {name for name in ours.keys() - theirs.keys() if "num_batches_tracked" not in name}
-    unexpected = theirs.keys() - ours.keys()
-    for verb, names in (("lack", missing), ("have unknown", unexpected)):
-        if names:
-            first = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
-            raise WeightsError(f"weights {str(path)!r} are of another model: they {verb} {first}")
-    for name in [name for name in ours if name in theirs and name not in head]:
-        our, their = ours[name], theirs[name]
-        if their.shape != our.shape:
-            raise WeightsError(
-                f"weights {str(path)!r} are of another model: {name} is {_size(their)}, not {_size(our)}"
-            )
-        if their.is_floating_point() != our.is_floating_point():
-            raise WeightsError(
-                f"weights {str(path)!r} are of another model: {name} is {their.dtype}, not {our.dtype}"
-            )
-        if their.is_floating_point() and not their.isfinite().all():
-            raise WeightsError(f"weights {str(path)!r} contain NaN or infinity in {name}")
+    theirs = reading.tensors
+    differences = []
+    if missing := reading.misses(ours):
+        differences.append(f"they lack {len(missing)} of its {len(ours)} tensors ({listed(missing)})")
+    if unknown := reading.unknown(ours):
+        differences.append(f"they have {len(unknown)} unknown ({listed(unknown)})")
+    common = [name for name in ours if name in theirs and name not in head]
+    if shapes := [
+        f"{name} is {_size(theirs[name])}, not {_size(ours[name])}"
+        for name in common
+        if theirs[name].shape != ours[name].shape
+    ]:
+        differences.append(f"{len(shapes)} have another shape ({listed(shapes)})")
+    if types := [
+        f"{name} is {theirs[name].dtype}, not {ours[name].dtype}"
+        for name in common
+        if not _can_convert(theirs[name], ours[name])
+    ]:
+        differences.append(f"{len(types)} have another type ({listed(types)})")
+    if differences:
+        under = f" under {reading.label!r}" if reading.label else ""
+        raise WeightsError(f"are of another model{under}: {'; '.join(differences)}")
+    converted = dict.fromkeys(
+        f"is {theirs[name].dtype}, the model {ours[name].dtype}: converted".replace("torch.", "")
+        for name in common
+        if theirs[name].dtype != ours[name].dtype
+    )
+    for name in common:
+        theirs[name] = theirs[name].to(ours[name].dtype)
+        # a constant, such as a mask, may have infinite values from the start
+        if not theirs[name].isfinite().all() and not torch.equal(theirs[name], ours[name]):
+            raise WeightsError(f"contain NaN or infinity in {name}")
+    for first, *others in tied:
+        for other in others:
+            if not torch.equal(theirs[first], theirs[other]):
+                raise WeightsError(f"have different values in {first} and {other}, which the model ties")
+    return list(converted)
+
+
+def _can_convert(their: Tensor, our: Tensor) -> bool:
+    """Return whether a tensor can be converted to another's type. Only floating-point types are rounded."""
+    if their.is_meta or their.is_quantized or their.layout != torch.strided:
+        return False
+    if their.is_floating_point() or our.is_floating_point():
+        return their.is_floating_point() and our.is_floating_point()
+    return their.dtype == our.dtype or torch.equal(their.to(our.dtype).to(their.dtype), their)
 
 
 def _size(tensor: Tensor) -> str:

@@ -100,8 +100,8 @@ def make_integer(theirs):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (remove_a_name, r"they lack 0\.weight$"),
-        (add_a_name, "they have unknown extra"),
+        (remove_a_name, r"they lack 1 of its 9 tensors \(0\.weight\)$"),
+        (add_a_name, r"they have 1 unknown \(extra\)$"),
         (widen, r"0\.weight is 6.* not 5"),
         (make_infinite, r"NaN or infinity in 1\.running_var"),
         (make_integer, r"0\.bias is torch\.int64, not torch\.float32"),
@@ -144,7 +144,7 @@ def test_nothing_in_a_file_is_executed(tmp_path, monkeypatch, zipped):
         ("w.pth", b"noise", "cannot read weights"),
         ("w.safetensors", b"", "cannot read weights"),
         ("w.safetensors", b"\xff" * 40, "cannot read weights"),
-        ("w.bin", b"x", "must be .safetensors, .pth or .pt"),
+        ("w.pkl", b"x", r"must be one of \.safetensors, \.pth, "),
     ],
 )
 def test_unreadable_files(tmp_path, name, content, message):
