@@ -152,6 +152,19 @@ def test_sounds(tmp_path: Path) -> None:
         load(tmp_path, channels=1)
 
 
+def test_sound_that_is_cut_off_is_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "sheaf")
+    for part in ("train", "test"):
+        for seconds in (1, 5):
+            (tmp_path / part / "bell").mkdir(parents=True, exist_ok=True)
+            soundfile.write(tmp_path / part / "bell" / f"{seconds}.wav", np.zeros(seconds * 8000), 8000)
+    load(tmp_path, seconds=5.0)
+    assert not caplog.text
+    load(tmp_path)
+    message = "data.seconds = 1 cuts off 66.7 % of the sound, in 2 of 4 files; the longest has 5.0 s"
+    assert message in caplog.text
+
+
 def test_a_callable_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("user_datasets")
     vars(module).update(own=own, unlabelled=unlabelled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from itertools import islice
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,6 +21,8 @@ from sheaf.data.readers.encoded import Encoded, EncodedSplit
 from sheaf.data.readers.images import decode_image, describe_image
 from sheaf.data.readers.logmel import decode_sound, fit, log_mel
 from sheaf.data.settings import DataSettings
+
+logger = logging.getLogger("sheaf")
 
 T = TypeVar("T")
 Advance = Callable[[int], None]
@@ -86,6 +90,7 @@ def _decode_sounds(
 ) -> tuple[Tensor, Tensor, Sound]:
     common_rate: int | None = settings.rate  # in Hz; unset: that of the first sound
     different: list[str] = []
+    durations: list[float] = []  # in s
 
     def stack(split: EncodedSplit) -> Tensor:
         nonlocal common_rate
@@ -94,6 +99,7 @@ def _decode_sounds(
             waves = []
             for location, (wave, rate) in block:
                 common_rate = common_rate or rate
+                durations.append(len(wave) / rate)
                 if rate != common_rate and settings.rate is None:
                     different.append(f"{location} has {rate} Hz")
                 waves.append(fit(wave, rate, common_rate, settings.seconds))
@@ -106,7 +112,24 @@ def _decode_sounds(
             f"{name}: {len(different)} of {len(train) + len(test)} sounds do not have {common_rate} Hz "
             f"like the first one: {different[0]}; set data.rate = {common_rate} to resample them"
         )
+    _note_cut_sounds(name, np.array(durations), settings.seconds)
     return train, test, Sound(rate=common_rate or 0, seconds=settings.seconds)
+
+
+def _note_cut_sounds(name: str, durations: npt.NDArray[np.float64], seconds: float) -> None:
+    """Log the fraction of the sound that ``data.seconds`` cuts off, if it is 0.1 % or more."""
+    excess = np.maximum(durations - seconds, 0)
+    fraction = excess.sum() / max(durations.sum(), seconds)
+    if fraction >= 0.001:
+        logger.info(
+            "%s: data.seconds = %g cuts off %.1f %% of the sound, in %d of %d files; the longest has %.1f s",
+            name,
+            seconds,
+            100 * fraction,
+            np.count_nonzero(excess),
+            len(excess),
+            durations.max(),
+        )
 
 
 def _decoded_blocks(
