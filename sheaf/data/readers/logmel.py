@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import io
 import math
+import re
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +21,12 @@ from torch import Tensor
 
 from sheaf.core.errors import DataError
 
-SUFFIXES = frozenset({".wav", ".flac"})
+SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au"})
 MELS = 40
 WINDOW_SECONDS = 0.032
 HOP_SECONDS = 0.016
 LOWEST_HZ = 20.0
+LOUDEST = 16.0  # overshoots of float samples are below, integers stored as floats above
 FLOOR = 1e-6  # added before the logarithm, so that silence is -13.8, not minus infinity
 
 Wave = npt.NDArray[np.float32]
@@ -38,19 +40,38 @@ def decode_sound(location: str, content: bytes) -> tuple[Wave, int]:
         content: the encoded file.
 
     Raises:
-        DataError: the sound cannot be read, is empty or is not finite.
+        DataError: the sound cannot be read, is cut off, empty or not finite, or exceeds -1..1 by far.
     """
     try:
-        samples, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
+            samples, rate = file.read(dtype="float32", always_2d=True), file.samplerate
+            expected, log = file.frames, file.extra_info
     except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError) as error:
         raise DataError(
-            f"{location} cannot be read: it is no sound in a supported format (WAV, FLAC)"
+            f"{location} cannot be read: it is no sound in a supported format (WAV, FLAC, MP3, OGG, AIFF, AU)"
         ) from error
+    if _is_cut_off(log) or len(samples) < 0.9 * expected:
+        raise DataError(f"{location} is shorter than its header says; copy the file again or remove it")
     if len(samples) == 0:
         raise DataError(f"{location} is empty: its length is 0; remove it")
     if not np.isfinite(samples).all():
         raise DataError(f"{location} contains NaN or infinity; its samples must be finite")
+    if (loudest := float(np.abs(samples).max())) > LOUDEST:
+        raise DataError(
+            f"{location} has float samples up to {loudest:g}, which must be in -1..1; "
+            "divide them by the integer range, such as 32768, or store them as 16-bit integers"
+        )
     return samples.mean(axis=1, dtype=np.float32), int(rate)
+
+
+def _is_cut_off(log: str) -> bool:
+    """Return whether libsndfile's log of a file says that its samples end early.
+
+    Programs that write to a pipe set the length to about 2**31 or more. An excess of a header's length is a
+    common error of writers.
+    """
+    lengths = re.findall(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", log)
+    return any(int(actual) + 64 < int(stated) < 0x7FFF0000 for stated, actual in lengths)
 
 
 def fit(wave: Wave, rate: int, to_rate: int, seconds: float) -> Wave:

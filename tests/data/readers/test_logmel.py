@@ -62,13 +62,50 @@ def test_fit_cuts_pads_and_resamples() -> None:
 
 
 @pytest.mark.parametrize(
+    ("format", "subtype"), [("MP3", None), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("AIFF", None)]
+)
+def test_compressed_sounds(format: str, subtype: str | None) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, tone(440, 16000), 16000, format=format, subtype=subtype)
+    samples, rate = decode_sound("a", file.getvalue())
+    assert rate == 16000
+    assert abs(np.corrcoef(samples[1000:15000], tone(440, 16000)[1000:15000])[0, 1]) > 0.95
+
+
+@pytest.mark.parametrize("format", ["WAV", "AIFF", "AU", "FLAC", "MP3", "OGG"])
+def test_half_a_file_is_an_error(format: str) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, tone(440, 16000), 16000, format=format)
+    with pytest.raises(DataError, match=r"u/1 (is shorter than its header says|cannot be read)"):
+        decode_sound("u/1", file.getvalue()[: len(file.getvalue()) // 2])
+
+
+@pytest.mark.parametrize("length", [0xFFFFFFFF, 0x7FFFF000])
+def test_a_sound_from_a_pipe_has_no_length(length: int) -> None:
+    content = wav(tone(440))
+    position = content.index(b"data") + 4
+    content = content[:position] + length.to_bytes(4, "little") + content[position + 4 :]
+    assert len(decode_sound("a", content)[0]) == 8000
+
+
+def test_float_samples_may_exceed_one_a_little() -> None:
+    assert decode_sound("a", wav(4 * tone(440), subtype="FLOAT"))[0].max() > 1.5
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"no sound", "u/1.wav cannot be read"),
         (wav(np.zeros(0)), "u/1.wav is empty"),
         (wav(np.array([0.0, np.nan]), subtype="FLOAT"), "u/1.wav contains NaN or infinity"),
+        (wav(32768 * tone(440), subtype="FLOAT"), "u/1.wav has float samples up to 16384, .* divide them"),
     ],
-    ids=["no sound", "empty", "not finite"],  # fixed ids: a float WAV file contains its time stamp
+    ids=[
+        "no sound",
+        "empty",
+        "not finite",
+        "integers",
+    ],  # fixed ids: a float WAV file contains its time stamp
 )
 def test_an_invalid_sound_is_an_error(content: bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
