@@ -57,6 +57,11 @@ def read_folder(folder: Path, kind: Kind, suffixes: Collection[str], test_fracti
         classes = tuple(folders)
         files = _files(folder, folders, kind, suffixes)
         train, test = _listed_split(folder, files) or _hashed_split(files, test_fraction)
+        if not train or not test:
+            raise DataError(
+                f"{folder}: data.test_share = {test_fraction} leaves the {'test' if train else 'train'} "
+                "split empty, because no class has two files; add files or set another data.test_share"
+            )
     if (folder / NOISE).is_dir():
         logger.info("%s is left out: it is not a class", folder / NOISE)
     return Encoded(kind, _split(train, classes), _split(test, classes), classes)

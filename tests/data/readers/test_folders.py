@@ -67,7 +67,8 @@ def test_train_and_test_folders(folder: Path, png: Png) -> None:
 def test_sounds(tmp_path: Path) -> None:
     for name in ("no", "yes"):
         (tmp_path / name).mkdir()
-        soundfile.write(tmp_path / name / "1.wav", np.zeros(8000), 8000)
+        for number in range(2):
+            soundfile.write(tmp_path / name / f"{number}.wav", np.zeros(8000), 8000)
     assert read(tmp_path).kind == "sound"
 
 
@@ -145,6 +146,13 @@ def test_every_class_of_two_files_has_training_and_test_files(tmp_path: Path, pn
     encoded = read(tmp_path)
     assert set(encoded.train.labels.tolist()) == set(encoded.test.labels.tolist()) == set(range(20))
     assert not names(encoded.train) & names(encoded.test)
+
+
+def test_an_empty_split_is_an_error(tmp_path: Path, png: Png) -> None:
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "1.png").write_bytes(png())
+    with pytest.raises(DataError, match=r"data.test_share = 0.2 leaves the test split empty"):
+        read(tmp_path)
 
 
 def test_normal_forms_of_a_class_name_are_equal(tmp_path: Path, png: Png) -> None:
