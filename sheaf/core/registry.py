@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sheaf.core.errors import SheafError, UnknownNameError
+from sheaf.core.errors import SheafError, UnknownNameError, first_line
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,12 @@ def _import_own(kind: str, name: str) -> Any:
     module_name, _, attribute = name.partition(":")
     try:
         return operator.attrgetter(attribute)(importlib.import_module(module_name))
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
+    except Exception as error:  # the user's module may raise any
+        kind_of_error = (
+            "" if isinstance(error, (ImportError, AttributeError)) else f"{type(error).__name__}: "
+        )
         raise SheafError(
-            f"{KINDS[kind].noun} {name!r} cannot be imported: {error}; it must be package.module:object"
+            f"{KINDS[kind].noun} {name!r} cannot be imported: {reason}; it must be package.module:object"
         ) from error
 
 

@@ -15,15 +15,15 @@ from pydantic import Field
 from torch import nn
 
 from sheaf.core import registry
-from sheaf.core.errors import SettingError, UnknownNameError, WeightsError, first_line, nearest
+from sheaf.core.errors import SettingError, SheafError, UnknownNameError, WeightsError, nearest
 from sheaf.core.seeds import global_draws_from
 from sheaf.core.settings import settings
+from sheaf.models.check import Shape, check_logits, check_model, describe, size_of
 from sheaf.models.checkpoints import IMAGENET, load_weights
 from sheaf.models.freezing import freeze
 
 log = logging.getLogger("sheaf")
 
-Shape = tuple[int, int, int]
 Option = bool | int | float | str
 
 
@@ -71,7 +71,7 @@ def build_model(settings: ModelSettings, num_classes: int, in_shape: Shape, seed
     with global_draws_from(seed):
         model = _make(settings, num_classes, in_shape)
         if ":" in settings.name:
-            _check(model, settings.name, num_classes, in_shape, "cpu")
+            check_model(model, settings.name, num_classes, in_shape)
     if settings.weights is not None:
         for note in load_weights(model, settings.weights, imagenet_url):
             log.info("%s: %s", settings.name, note)
@@ -86,11 +86,11 @@ def build_skeleton(settings: ModelSettings, num_classes: int, in_shape: Shape) -
     if ":" in settings.name:  # a user's builder may compute with the values, which meta tensors lack
         with global_draws_from(0):
             model = _make(settings, num_classes, in_shape)
-            _check(model, settings.name, num_classes, in_shape, "cpu")
+            check_model(model, settings.name, num_classes, in_shape)
         return model.to("meta")
     with torch.device("meta"):
         model = _make(settings, num_classes, in_shape)
-    _check(model, settings.name, num_classes, in_shape, "meta")
+    check_logits(model, settings.name, num_classes, torch.zeros(2, *in_shape, device="meta"))
     return model
 
 
@@ -110,10 +110,12 @@ def _make(settings: ModelSettings, num_classes: int, in_shape: Shape) -> nn.Modu
     _check_options(settings, builder, given)
     try:
         model = builder(**given, **settings.options)
-    except (RuntimeError, ValueError, TypeError, ZeroDivisionError) as error:
+    except SheafError:
+        raise
+    except Exception as error:  # a user's builder may raise any
         raise SettingError(
             f"model {settings.name!r} cannot be built for {num_classes} classes and inputs of "
-            f"{_size(in_shape)}{_with(settings.options)}: {first_line(error)}"
+            f"{size_of(in_shape)}{_with(settings.options)}: {describe(error)}"
         ) from error
     if not isinstance(model, nn.Module):
         raise SettingError(
@@ -189,29 +191,6 @@ def _check_options(settings: ModelSettings, builder: Callable[..., Any], given: 
             )
 
 
-def _check(model: nn.Module, name: str, num_classes: int, in_shape: Shape, device: str) -> None:
-    """Check that the model maps two blank examples to (2, K) logits.
-
-    Raises:
-        SettingError: it fails, or returns something else.
-    """
-    training = model.training
-    try:
-        with torch.no_grad():
-            output = model.eval()(torch.zeros(2, *in_shape, device=device))
-    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
-        raise SettingError(
-            f"model {name!r} does not take inputs of {_size(in_shape)}: {first_line(error)}"
-        ) from error
-    model.train(training)
-    if not isinstance(output, torch.Tensor) or output.shape != (2, num_classes):
-        returned = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise SettingError(
-            f"model {name!r} must map (N, {', '.join(map(str, in_shape))}) to "
-            f"(N, {num_classes}) logits; for N = 2 it returned {returned}"
-        )
-
-
 def _imagenet(settings: ModelSettings) -> str | None:
     """Return the URL of the model's ImageNet weights if ``settings.weights`` selects them, else None.
 
@@ -246,10 +225,6 @@ def _parameters(builder: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
         return inspect.signature(builder).parameters
     except ValueError:  # some builtins have no signature
         return {}
-
-
-def _size(in_shape: Shape) -> str:
-    return "x".join(map(str, in_shape))
 
 
 def _with(options: Mapping[str, Option]) -> str:

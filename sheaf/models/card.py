@@ -30,6 +30,7 @@ class Card:
         inputs: the form of an example: ``image`` (uint8, 0..255), ``sound`` (log-mel spectrogram) or
             ``features`` (float32 values of the user).
         sound: the conversion of sounds to spectrograms; set if and only if ``inputs`` is ``sound``.
+        bits: bits per channel from which images of more than 8 bits are scaled; None: those in use in an image.
         model: the settings that build the network; None if the file contains its graph.
         cut: the cut whose sub-model the weights belong to (``Cut.header``); None for the whole model.
         other: whether there is an implicit class "none of these" with the logit 0.
@@ -42,6 +43,7 @@ class Card:
     std: tuple[Annotated[float, Field(gt=0)], ...]
     inputs: Literal["image", "sound", "features"]
     sound: Sound | None = None
+    bits: Annotated[int, Field(ge=8, le=32)] | None = None
     model: ModelSettings | None = None
     cut: dict[str, Any] | None = None
     other: bool = False
@@ -64,6 +66,7 @@ class Card:
             std=dataset.std,
             inputs="sound" if dataset.sound else "image" if pixels else "features",
             sound=dataset.sound,
+            bits=dataset.bits,
             model=model,
         )
 

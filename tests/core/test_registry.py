@@ -96,3 +96,10 @@ def test_a_plugin_that_cannot_be_imported(name: str, why: str) -> None:
     with pytest.raises(SheafError, match=f"merge '{name}' cannot be imported: .*it must be pack") as error:
         registry.load("merges", name)
     assert why in one_line(error)
+
+
+def test_a_module_that_fails_at_import_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / "fails_at_import.py").write_text("{}['x']\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(SheafError, match=r"cannot be imported: KeyError: 'x'; it must"):
+        registry.load("models", "fails_at_import:Net")
