@@ -70,9 +70,9 @@ def _import_own(kind: str, name: str) -> Any:
     try:
         return operator.attrgetter(attribute)(importlib.import_module(module_name))
     except Exception as error:  # the user's module may raise any
-        kind_of_error = (
-            "" if isinstance(error, (ImportError, AttributeError)) else f"{type(error).__name__}: "
-        )
+        reason = first_line(error)
+        if not isinstance(error, (ImportError, AttributeError)):
+            reason = f"{type(error).__name__}: {reason}"
         raise SheafError(
             f"{KINDS[kind].noun} {name!r} cannot be imported: {reason}; it must be package.module:object"
         ) from error
