@@ -19,8 +19,11 @@ from sheaf.data.class_balance import first_of_each_class
 from sheaf.data.readers.any_folder import read_any_folder
 from sheaf.data.readers.decode import decode
 from sheaf.data.readers.encoded import Encoded, check_classes
+from sheaf.data.readers.folder_layout import is_utf8
 from sheaf.data.settings import DataSettings
 from sheaf.data.validation import check_every_class, check_limits, check_samples, type_and_shape
+
+ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar"})
 
 
 def load_dataset(settings: DataSettings, root: Path | None = None) -> Dataset:
@@ -47,7 +50,15 @@ def load_dataset(settings: DataSettings, root: Path | None = None) -> Dataset:
 
 @functools.lru_cache(maxsize=4)
 def _load(settings: DataSettings, root: Path | None) -> Dataset:
+    if not is_utf8(settings.name):
+        raise DataError(f"data.name = {settings.name!a} is not UTF-8; rename the folder")
     if re.fullmatch(r"[\w.]+:[\w.]+", settings.name):
+        for folder in _candidates(settings.name, root):
+            if folder.is_dir():
+                raise DataError(
+                    f"data.name = {settings.name!r} means package.module:callable, but is also a folder; "
+                    f"set data.name = {os.path.join(os.curdir, folder)!r} to read the folder"
+                )
         return _load_from_callable(settings)
     encoded = _read_encoded(settings, root)
     check_classes(settings.name, encoded)
@@ -79,17 +90,33 @@ def _read_encoded(settings: DataSettings, root: Path | None) -> Encoded:
     if settings.name in known:
         encoded: Encoded = registry.load("data", settings.name)(settings, root)
         return encoded
-    folder = Path(settings.name).expanduser()
-    candidates = [folder] if folder.is_absolute() or root is None else [folder, root / folder]
+    candidates = _candidates(settings.name, root)
     for candidate in candidates:
         if candidate.is_dir():
             return read_any_folder(candidate, settings)
-    if settings.name == folder.name:
+        if candidate.is_file():
+            raise DataError(f"{candidate} is a file, but data.name must be a folder; {_remedy(candidate)}")
+    if settings.name == candidates[0].name:
         raise UnknownNameError("dataset or folder", settings.name, known)
     raise DataError(
         f"no folder {' or '.join(map(str, candidates))}; "
         "data.name must be absolute, or relative to the working directory or to --data"
     )
+
+
+def _candidates(name: str, root: Path | None) -> list[Path]:
+    """Return the paths that ``name`` can mean, in the order of precedence."""
+    folder = Path(name).expanduser()
+    return [folder] if folder.is_absolute() or root is None else [folder, root / folder]
+
+
+def _remedy(file: Path) -> str:
+    suffix = file.suffix.lower()
+    if suffix in ARCHIVES:
+        return "unpack the archive and name the folder"
+    if suffix == ".parquet":
+        return f"name the folder of the shards: {str(file.parent)!r}"
+    return "put its examples into one folder per class, or read it in a package.module:callable"
 
 
 def _load_from_callable(settings: DataSettings) -> Dataset:

@@ -188,6 +188,38 @@ def test_unknown_names_are_errors() -> None:
         load_dataset(DataSettings(name="/nowhere/at/all"))
 
 
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("photos.zip", "is a file, but data.name must be a folder; unpack the archive"),
+        ("photos.tar.gz", "is a file, but data.name must be a folder; unpack the archive"),
+        ("0000.parquet", "name the folder of the shards: '"),
+        ("labels.csv", "one folder per class, or read it in a package.module:callable"),
+    ],
+)
+def test_a_file_is_an_error(tmp_path: Path, file: str, message: str) -> None:
+    (tmp_path / file).touch()
+    with pytest.raises(DataError, match=message):
+        load(tmp_path / file)
+    with pytest.raises(DataError, match=message):
+        load_dataset(DataSettings(name=file), tmp_path)
+
+
+def test_a_folder_that_is_named_like_a_callable_is_an_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renamed = folder.rename(folder.parent / "photos:v2")
+    monkeypatch.chdir(renamed.parent)
+    with pytest.raises(DataError, match=r"package.module:callable, .* set data.name = './photos:v2'"):
+        load_dataset(DataSettings(name="photos:v2"))
+    assert load_dataset(DataSettings(name="./photos:v2")).classes == ("cat", "dog", "owl")
+
+
+def test_a_name_that_is_not_utf8_is_an_error() -> None:
+    with pytest.raises(DataError, match=r"'caf\\udce9' is not UTF-8"):
+        load_dataset(DataSettings(name="caf\udce9"))
+
+
 def test_relative_folders_are_looked_up_in_the_root(folder: Path) -> None:
     settings = DataSettings(name=folder.name)
     assert load_dataset(settings, folder.parent).classes == ("cat", "dog", "owl")

@@ -29,6 +29,15 @@ def is_ignored(name: str) -> bool:
     return name.startswith(".") or name.lower() in LEFTOVERS
 
 
+def is_utf8(name: str) -> bool:
+    """Return whether a name of the file system can be written as UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def printable(path: Path) -> str:
     """Return the path as text that is valid UTF-8: other bytes are escaped."""
     return str(path).encode("utf-8", "backslashreplace").decode()
