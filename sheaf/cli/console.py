@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from sheaf.core.errors import SheafError
 
@@ -17,19 +18,24 @@ if TYPE_CHECKING:
 
 
 def output_console() -> Console:
-    """Return the console on standard output, at most 100 columns wide."""
-    console = Console()
-    return console if console.width <= 100 and console.is_terminal else Console(width=100)
+    """Return the console on standard output, at most 100 columns wide.
+
+    It prints text as it is: names may look like markup, as ``[silence]`` and ``:dog:`` do.
+    """
+    console = Console(markup=False, emoji=False)
+    if console.width <= 100 and console.is_terminal:
+        return console
+    return Console(width=100, markup=False, emoji=False)
 
 
 def error_console() -> Console:
     """Return the console on standard error, for one-line messages."""
-    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 def print_line(text: str) -> None:
     """Print text on standard output without wrapping or markup."""
-    output_console().print(text, highlight=False, markup=False, soft_wrap=True)
+    output_console().print(text, highlight=False, soft_wrap=True)
 
 
 def print_result(console: Console, folder: Path) -> None:
@@ -41,10 +47,8 @@ def print_result(console: Console, folder: Path) -> None:
     console.print(accuracy_table(result))
     console.print(cost_table(result.cost))
     for refusal in result.refused:
-        console.print(
-            f"refused in call {refusal.call}: {refusal.site}: {refusal.why}", highlight=False, markup=False
-        )
-    console.print(f"folder: {folder}", highlight=False, soft_wrap=True)
+        console.print(Text(f"refused in call {refusal.call}: {refusal.site}: {refusal.why}"))
+    console.print(Text(f"folder: {folder}"), soft_wrap=True)
 
 
 def run_title(experiment: str, settings: Experiment) -> str:

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
+from rich.text import Text
 
 from sheaf.cli.console import (
     output_console,
@@ -105,7 +106,7 @@ def _print_dry_run(console: Console, settings: Experiment, data: Path | None) ->
     prepared = prepare(settings, data)
     console.print(Syntax(prepared.experiment.toml(), "toml", background_color="default", word_wrap=True))
     for note in prepared.notes:
-        console.print(f"note: {note}", highlight=False, markup=False)
+        console.print(Text(f"note: {note}"))
     console.print(split_table(prepared.split, prepared.dataset.classes))
     console.print(cost_table(runs.estimate_cost(prepared).sites, measured=False))
 
@@ -160,7 +161,7 @@ def compare(
         _print_json_event("compared", folder, methods=plain)
         return
     console.print(comparison_table(summaries))
-    console.print(f"folder: {folder}", highlight=False, soft_wrap=True)
+    console.print(Text(f"folder: {folder}"), soft_wrap=True)
 
 
 def _sweep_variants(source: str, changes: Iterable[str], sweep: str) -> dict[str, Experiment]:
@@ -200,7 +201,7 @@ def plan(
     planned, rows = plan_cuts(load_experiment(experiment, changes or ()), data)
     console.print(plan_table(rows))
     if out is None:
-        console.print(planned.toml(), highlight=False, markup=False)
+        console.print(Text(planned.toml()))
     else:
         write_durably(out, planned.toml().encode())
         print_line(f"written: {out}; next: sheaf run {out}")
@@ -223,9 +224,9 @@ def list_(
         raise UnknownNameError("list", kind, describe)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name in [kind] if kind else describe:
-        table.add_row(f"[bold]{name}[/bold]", "")
+        table.add_row(Text(name, style="bold"), "")
         for item, description in describe[name]().items():
-            table.add_row(f"  {item}", description)
+            table.add_row(Text(f"  {item}"), Text(description))
     output_console().print(table, highlight=False)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from sheaf.cli.console import (
     output_console,
@@ -129,11 +130,10 @@ def edges_(fleet: FleetFolder = FLEET) -> None:
     seconds = seconds_since_heartbeat(fleet)
     table = Table("device", "last heartbeat", box=None)
     for name in configuration.edges:
-        table.add_row(
-            name, f"{seconds[name]:.0f} s ago" if name in seconds else "none since the cloud started"
-        )
+        heartbeat = f"{seconds[name]:.0f} s ago" if name in seconds else "none since the cloud started"
+        table.add_row(Text(name), heartbeat)
     for name in configuration.removed:
-        table.add_row(name, "removed")
+        table.add_row(Text(name), "removed")
     output_console().print(table, highlight=False)
 
 
@@ -199,7 +199,7 @@ def pool_ls(run: Run) -> None:
 
     table = Table("device", "call", "samples", "file", box=None)
     for pooled in Pool(run / "pool").files():
-        table.add_row(pooled.edge, str(pooled.call), str(pooled.samples), pooled.path.name)
+        table.add_row(Text(pooled.edge), str(pooled.call), str(pooled.samples), Text(pooled.path.name))
     output_console().print(table, highlight=False)
 
 

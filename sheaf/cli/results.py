@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from sheaf.cli.console import output_console, print_line, print_result
 from sheaf.cli.options import Data, Run
@@ -105,5 +105,5 @@ def predict(
         if prediction.none_of_these is not None:
             probabilities.append(prediction.none_of_these)
         cells = (f"{probability:.4f}" for probability in probabilities)
-        table.add_row(escape(prediction.file), escape(prediction.label), *cells)
+        table.add_row(Text(prediction.file), Text(prediction.label), *cells)
     output_console().print(table, highlight=False)

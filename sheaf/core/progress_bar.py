@@ -22,7 +22,7 @@ def bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
     """
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

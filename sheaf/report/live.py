@@ -196,7 +196,7 @@ class Live:
             self._print(row_line(row))
 
     def _print(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(Text(text), soft_wrap=True)
 
     def _progress(self) -> str:
         done = sum(self._sites[name].state in FINISHED for name in self._called)
@@ -218,7 +218,7 @@ class Live:
         else:
             listed = sites
         for name, site in listed:
-            table.add_row(name, *site.cells(), style="" if site.state == "training" else "dim")
+            table.add_row(Text(name), *site.cells(), style="" if site.state == "training" else "dim")
         names = {name for name, _ in listed}
         if hidden := Counter(site.state for name, site in sites if name not in names):
             states = ", ".join(f"{count:,} {state}" for state, count in sorted(hidden.items()))

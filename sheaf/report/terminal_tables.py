@@ -28,7 +28,9 @@ def accuracy_table(result: Result) -> Group:
         label = f"{stage_label(stage)} ({number})" if several else stage_label(stage)
         for device, row in _listed_rows(list(rows)):
             scores = (row.accuracy, row.precision, row.recall, row.f1, row.accuracy_all)
-            table.add_row(device, label, *(f"{score:.4f}" for score in scores), f"{row.examples:,}")
+            table.add_row(
+                Text(device), Text(label), *(f"{score:.4f}" for score in scores), f"{row.examples:,}"
+            )
     return _titled("Each model on its own classes' test images; accuracy on all classes", table)
 
 
@@ -53,7 +55,7 @@ def cost_table(sites: Mapping[str, SiteCost], measured: bool = True) -> Group:
         ]
         if measured:
             cells += [f"{cost.seconds:.1f}", format_bytes(cost.peak_memory_bytes)]
-        table.add_row(site, *cells)
+        table.add_row(Text(site), *cells)
     selection = ""
     if len(edges) > MAX_LISTED:
         selection = f" (of {len(edges):,} edges, the ones with the least and the most training)"
@@ -69,7 +71,7 @@ def split_table(split: Mapping[str, Sequence[int]], classes: Sequence[str]) -> G
     if len(split) <= 7 and len(classes) <= MAX_LISTED:
         table = _table(["class"], list(split))
         for k, name in enumerate(classes):
-            table.add_row(name, *(f"{counts[k]:,}" if counts[k] else "-" for counts in split.values()))
+            table.add_row(Text(name), *(f"{counts[k]:,}" if counts[k] else "-" for counts in split.values()))
         table.add_row("all", *(f"{sum(counts):,}" for counts in split.values()), style="bold")
         return _titled(title, table)
     table = _table(["edge", "largest classes"], ["classes", "images"])
@@ -78,7 +80,7 @@ def split_table(split: Mapping[str, Sequence[int]], classes: Sequence[str]) -> G
         largest = ", ".join(f"{name} ({n:,})" for n, name in present[:4]) + (
             ", …" if len(present) > 4 else ""
         )
-        table.add_row(site, largest, str(len(present)), f"{sum(counts):,}")
+        table.add_row(Text(site), Text(largest), str(len(present)), f"{sum(counts):,}")
     return _titled(title, table)
 
 
@@ -88,7 +90,7 @@ def comparison_table(summaries: Sequence[Summary]) -> Group:
     table = _table(["method"], figures)
     for summary in summaries:
         table.add_row(
-            summary.method,
+            Text(summary.method),
             format_mean(summary.mean_edge),
             format_mean(summary.worst_edge),
             format_mean(summary.cloud),
@@ -112,7 +114,7 @@ def _saved_table(summaries: Sequence[Summary]) -> Group:
     for summary in summaries:
         each = sorted(summary.saved.values())
         table.add_row(
-            summary.method,
+            Text(summary.method),
             *(
                 "-" if value is None else f"{value:.1f}x"
                 for value in (each[-1], each[0], summary.saved_sum, summary.saved_sum_with_cloud)
@@ -133,7 +135,7 @@ def plan_table(planned: Sequence[Planned]) -> Group:
     for part in planned:
         needs = part.needs
         table.add_row(
-            part.site,
+            Text(part.site),
             str(part.classes),
             f"{part.width:.3f}",
             format_count(needs.macs),
@@ -171,9 +173,9 @@ def _table(left: Sequence[str], right: Sequence[str]) -> Table:
         box=box.SIMPLE_HEAD, show_edge=False, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0)
     )
     for heading in left:
-        table.add_column(heading)
+        table.add_column(Text(heading))
     for heading in right:
-        table.add_column(heading, justify="right")
+        table.add_column(Text(heading), justify="right")
     return table
 
 

@@ -21,3 +21,14 @@ def test_the_bar_appears_on_a_terminal_after_a_delay(
         with progress_bar.bar("reading mnist", 2) as advance:
             advance(1)
         assert ("reading mnist" in capsys.readouterr().err) == visible
+
+
+def test_the_description_is_printed_as_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(progress_bar, "DELAY", 0.0)
+    with progress_bar.bar("reading [/INST] :dog: {x}", 2) as advance:
+        advance(1)
+    assert "reading [/INST] :dog: {x}" in capsys.readouterr().err

@@ -157,3 +157,22 @@ def test_an_absent_site_is_shown_as_absent_until_it_answers() -> None:
         "training 2 sites",
         "absent: edge-2: it gave no sign of life for 12 s",
     ]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_names_are_printed_as_they_are(terminal: bool) -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=100, height=30, force_terminal=terminal, color_system=None)
+    name = "[/INST] :dog:"
+    with Live(console, f"run {name}") as shown:
+        shown.note(f"note {name}")
+        shown.began("train", [name])
+        shown.step(name, 16, 32, 0.5, 256)
+        shown.absent(name, f"absence {name}")
+        shown.refused(name, f"refusal {name}")
+        console.print(shown._table())
+        shown.row(row(name, f"stage {name}", 0.5))
+    printed = out.getvalue()
+    for kind in ("run", "note", "training", "absence", "refusal", "stage"):
+        assert f"{kind} {name}" in printed
+    assert f" {name} refused" in re.sub(" +", " ", printed)
