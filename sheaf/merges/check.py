@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from sheaf.core.types import Params
@@ -11,7 +12,10 @@ from sheaf.merges.average import cores_for
 
 
 def misfit(theta: Params, params: Params) -> str | None:
-    """Return why ``params`` cannot replace ``theta`` (a name, shape, type or value), or None if they can."""
+    """Return why ``params`` cannot replace ``theta`` (a name, shape, type or value), or None if they can.
+
+    Values must be finite unless training has left them unchanged, as in a constant buffer such as a mask.
+    """
     if missing := [name for name in theta if name not in params]:
         return f"{missing[0]} is missing"
     if foreign := [name for name in params if name not in theta]:
@@ -23,7 +27,7 @@ def misfit(theta: Params, params: Params) -> str | None:
                 return f"{name} has shape {tuple(value.shape)} instead of {tuple(expected.shape)}"
             if value.dtype != expected.dtype:
                 return f"{name} is {value.dtype} instead of {expected.dtype}"
-            if value.is_floating_point() and not _is_finite(value):
+            if value.is_floating_point() and not _is_finite(value) and not _is_same(value, expected):
                 return f"{name} has values that are not finite"
     return None
 
@@ -31,3 +35,7 @@ def misfit(theta: Params, params: Params) -> str | None:
 def _is_finite(value: Tensor) -> bool:
     """Check the sum first: it takes a tenth of the time, and is finite only if all values are."""
     return math.isfinite(value.sum().item()) or bool(value.isfinite().all())
+
+
+def _is_same(value: Tensor, expected: Tensor) -> bool:
+    return torch.allclose(value, expected, rtol=0, atol=0, equal_nan=True)

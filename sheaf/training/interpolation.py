@@ -17,10 +17,19 @@ def mixture(own: Params, received: Params, a: float) -> dict[str, Tensor]:
     """
     if a == 0:
         return dict(own)
+    if a == 1:
+        return dict(received)
     return {
-        name: torch.lerp(own[name], value, a) if value.is_floating_point() and a != 1 else value
+        name: _between(own[name], value, a) if value.is_floating_point() else value
         for name, value in received.items()
     }
+
+
+def _between(own: Tensor, received: Tensor, a: float) -> Tensor:
+    between = torch.lerp(own, received, a)
+    if between.isfinite().all():
+        return between
+    return torch.where(own == received, own, between)  # infinite constants of a mask; their difference is NaN
 
 
 def choose_mixture(

@@ -22,12 +22,15 @@ class WeightAverage:
         fraction: of the last steps.
 
     Attributes:
-        mean: in the shapes of ``values``; complete after the last step.
+        mean: in the shapes of ``values``; complete after the last step. Tensors that start with an infinite
+            value, such as a mask, have none.
     """
 
     def __init__(self, values: Mapping[str, Tensor], steps: Sequence[int], fraction: float) -> None:
         self._before = torch.tensor([own - max(1, round(fraction * own)) for own in steps])
-        self.mean = {name: value.detach().clone() for name, value in values.items()}
+        self.mean = {
+            name: value.detach().clone() for name, value in values.items() if bool(value.isfinite().all())
+        }
 
     def add(self, values: Mapping[str, Tensor], step: int) -> None:
         """Include the weights after ``step``, counted from 1, of the first sites: those that still train."""
@@ -36,8 +39,9 @@ class WeightAverage:
             return
         # A weight of 1 before a site's last steps overwrites the mean; the first of the last steps does too.
         weights = 1 / counts.clamp(min=1).double()
-        for name, value in values.items():
-            mean = self.mean[name][: len(value)]
+        for name, means in self.mean.items():
+            value = values[name]
+            mean = means[: len(value)]
             own = weights[: len(value)].to(value.device, value.dtype)
             mean.lerp_(value.detach(), own.view(-1, *[1] * (value.dim() - 1)))
 

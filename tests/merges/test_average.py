@@ -112,6 +112,13 @@ def test_what_does_not_fit_is_named(change: dict[str, Tensor | None], why: str) 
     assert re.fullmatch(why, found)
 
 
+def test_a_constant_may_be_infinite() -> None:
+    theta = {"mask": torch.tensor([0.0, -float("inf"), float("nan")]), "w": torch.zeros(2)}
+    assert misfit(theta, {name: value.clone() for name, value in theta.items()}) is None
+    changed = theta | {"mask": torch.tensor([-float("inf"), -float("inf"), float("nan")])}
+    assert misfit(theta, changed) == "mask has values that are not finite"
+
+
 def test_the_number_of_threads_is_left_as_it_was() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)

@@ -88,3 +88,11 @@ def test_what_was_had_is_kept_only_if_all_else_is_less_accurate() -> None:
     assert choose_mixture({0.0: 0.2, 1.0: 0.2}, losses, labels, 0.2) == 1.0, "as accurate"
     assert choose_mixture({0.0: 0.2, 1.0: 0.1}, losses, labels, 0.2) == 0.0
     assert choose_mixture({1.0: 0.1}, {1.0: losses[1.0]}, labels, 0.2) == 1.0, "nothing else is at hand"
+
+
+def test_infinite_constants_are_kept() -> None:
+    own = {"mask": torch.tensor([0.0, -float("inf")]), "w": torch.tensor([0.0, 1.0])}
+    received = {"mask": own["mask"].clone(), "w": torch.tensor([1.0, 1.0])}
+    mixed = mixture(own, received, 0.25)
+    assert torch.equal(mixed["mask"], own["mask"])
+    assert mixed["w"].tolist() == [0.25, 1.0]

@@ -33,3 +33,12 @@ def test_numbers_without_dimensions() -> None:
     for step, value in ((1, 3.0), (2, 5.0)):
         tail.add({"scale": torch.tensor([value])}, step)
     assert tail.mean["scale"].tolist() == [4.0]
+
+
+def test_infinite_constants_have_no_mean() -> None:
+    values = {"mask": torch.tensor([[0.0, -float("inf")]]), "w": torch.tensor([[1.0]])}
+    average = WeightAverage(values, [2], 1.0)
+    for step in (1, 2):
+        average.add(values | {"w": torch.tensor([[float(step)]])}, step)
+    assert average.mean.keys() == {"w"}
+    assert average.mean["w"].item() == 1.5

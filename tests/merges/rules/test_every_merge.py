@@ -15,6 +15,7 @@ from sheaf.core import registry
 from sheaf.core.task import Cost, Update
 from sheaf.core.tensor_file import Blob
 from sheaf.merges import average, coordinatewise
+from sheaf.merges.check import misfit
 from sheaf.merges.merge import statistic_of
 from sheaf.merges.rules.mean import Mean
 from sheaf.merges.rules.weighted_mean import WeightedMean
@@ -116,6 +117,17 @@ def test_a_merge_lies_between_what_it_merges(name: str) -> None:
             sent = torch.stack([one.params[key] for one in updates])
             assert (sent.amin(0) <= value).all()
             assert (value <= sent.amax(0)).all()
+
+
+@every_merge
+def test_an_infinite_constant_is_kept(name: str) -> None:
+    merge = registry.load("merges", name)()
+    mask = torch.tensor([0.0, 1.0, -float("inf"), float("inf")], dtype=torch.float64)
+    sent = [params(k) | {"wide": mask} for k in range(3)]
+    theta = params(9) | {"wide": mask}
+    merged = merge(theta, [update(k, one, 10, merge) for k, one in enumerate(sent)], NETWORK)
+    assert torch.equal(merged["wide"], mask)
+    assert misfit(theta, merged) is None
 
 
 @every_merge
