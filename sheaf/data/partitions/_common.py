@@ -88,7 +88,7 @@ def _indices(edge: str, given: ClassList, classes: Sequence[str]) -> list[int]:
 
 def _index(edge: str, given: int | str, classes: Sequence[str]) -> int:
     names_are_numbers = all(name.isdecimal() for name in classes)
-    name = unicodedata.normalize("NFC", str(given))
+    name = str(given) if given in classes else unicodedata.normalize("NFC", str(given))
     if name in classes and (isinstance(given, str) or names_are_numbers):
         return list(classes).index(name)
     if isinstance(given, int) and names_are_numbers:

@@ -11,15 +11,28 @@ from sheaf.data.readers.encoded import abbreviate
 
 logger = logging.getLogger("sheaf")
 
-LEFTOVERS = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"})
+LEFTOVERS = frozenset(
+    {
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "picasa.ini",
+        "icon\r",
+        "__macosx",
+        "@eadir",
+        "lost+found",
+        "$recycle.bin",
+        "system volume information",
+    }
+)
 """Names in lower case of files and folders that file managers and archivers add."""
 NOISE = "_background_noise_"
 """The folder of long recordings in Speech Commands, which is not a class."""
 TABLES = frozenset({".csv", ".tsv", ".json", ".jsonl", ".xls", ".xlsx"})
 SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "test": ("test", "testing"),
-    "validation": ("val", "valid", "validation"),
+    "train": ("train", "training", "train_set", "training_set"),
+    "test": ("test", "testing", "test_set", "testing_set"),
+    "validation": ("val", "valid", "validation", "val_set", "validation_set"),
 }
 """Split -> the names of its folder in lower case."""
 
@@ -70,10 +83,8 @@ def class_folders(folder: Path) -> dict[str, Path]:
     for path in entries(folder):
         if not path.is_dir() or path.name == NOISE:
             continue
-        try:
-            path.name.encode()
-        except UnicodeEncodeError:
-            raise DataError(f"the folder name {str(path)!a} is not UTF-8; rename the folder") from None
+        if not is_utf8(path.name):
+            raise DataError(f"the folder name {str(path)!a} is not UTF-8; rename the folder")
         if (other := found.setdefault(class_name(path), path)) != path:
             raise DataError(
                 f"{folder} contains {other.name!a} and {path.name!a}, which are equal "
@@ -129,8 +140,12 @@ def find_splits(folder: Path) -> tuple[Path, Path] | None:
     return train, test
 
 
-def check_depth(folder: Path) -> None:
+def check_depth(folder: Path, is_split: bool = False) -> None:
     """Check that the folders in ``folder`` can be classes: at least one contains files.
+
+    Args:
+        folder: the dataset, or one of its splits.
+        is_split: whether it is a split.
 
     Raises:
         DataError: each contains folders only, or a table of labels is beside a single folder.
@@ -144,6 +159,11 @@ def check_depth(folder: Path) -> None:
         )
     if not paths or not all(_contains_only_folders(path) for path in paths):
         return
+    if is_split:
+        raise DataError(
+            f"{folder} contains {abbreviate(path.name for path in paths)}, which contain folders: "
+            f"one level too many; move the class folders into {folder}"
+        )
     right = paths[0]
     if len(paths) > 1:
         raise DataError(

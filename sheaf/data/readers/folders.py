@@ -45,6 +45,8 @@ def read_folder(folder: Path, kind: Kind, suffixes: Collection[str], test_fracti
         DataError: a file does not belong into the dataset, or a split or a class is missing.
     """
     if splits := find_splits(folder):
+        for split in splits:
+            check_depth(split, is_split=True)
         train_folders, test_folders = map(class_folders, splits)
         classes = tuple(train_folders)
         if unknown := sorted(set(test_folders) - set(classes)):
@@ -79,7 +81,7 @@ def _files(folder: Path, folders: Mapping[str, Path], kind: Kind, suffixes: Coll
             if path.is_dir():
                 raise DataError(
                     f"{printable(path)} is a folder, but a class folder may contain {kind} files only; "
-                    "move its files up or remove it"
+                    "move or remove it"
                 )
             if path.suffix.lower() not in suffixes or not path.is_file():
                 raise DataError(

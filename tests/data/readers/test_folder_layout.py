@@ -45,6 +45,7 @@ def test_leftovers_of_file_managers_are_ignored(tmp_path: Path) -> None:
         ("bus car", None),
         ("Train TEST", ("Train", "TEST")),
         ("Training Testing", ("Training", "Testing")),
+        ("training_set test_set", ("training_set", "test_set")),
         ("train val", ("train", "val")),
         ("train Validation", ("train", "Validation")),
         ("train valid test", ("train", "test")),
@@ -101,3 +102,9 @@ def test_incomplete_splits_are_errors(tmp_path: Path, files: str, message: str) 
 def test_other_depths_are_errors(tmp_path: Path, files: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         check_depth(make(tmp_path, *files.split()))
+
+
+def test_a_split_with_one_level_too_many_is_an_error(tmp_path: Path) -> None:
+    make(tmp_path, "train/photos/cat/1.png", "train/photos/dog/1.png")
+    with pytest.raises(DataError, match=r"one level too many; move the class folders into .*train"):
+        check_depth(tmp_path / "train", is_split=True)
