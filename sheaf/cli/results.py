@@ -76,7 +76,7 @@ def predict(
             metavar="MODEL", help="An exported .onnx, .pt2 or .safetensors file, or a run's folder."
         ),
     ],
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Images, or sounds (WAV, FLAC).")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Images, or sounds (WAV, MP3, …).")],
     site: Annotated[str, typer.Option(help="In a run's folder: the site of the model.")] = "cloud",
     trust: Annotated[
         bool,

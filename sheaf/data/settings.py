@@ -36,7 +36,8 @@ class DataSettings:
             otherwise those of the training examples.
         std: the standard deviation, above 0, likewise.
         test_share: the fraction of the files that form the test split of a folder without ``train/`` and
-            ``test/``, above 0 and below 1. A file's name alone decides, so adding files moves no other file.
+            ``test/``, above 0 and below 1. A file's name alone decides, so adding files moves no other file,
+            except where a class of two or more files would have no training or no test file.
         held_out: the fraction of each edge's training examples that it holds out and bases its decisions on,
             from 0 to below 1.
     """

@@ -64,7 +64,10 @@ def check_classes(name: str, encoded: Encoded) -> None:
         counts = np.bincount(labels, minlength=len(encoded.classes))
         empty = [encoded.classes[label] for label in np.flatnonzero(counts == 0)]
         if empty:
-            raise DataError(f"{name}: the {split} split has no {encoded.kind} of class {abbreviate(empty)}")
+            raise DataError(
+                f"{name}: the {split} split has no {encoded.kind} of class {abbreviate(empty)}; add one to the "
+                "split, or two files to a class that data.test_share splits"
+            )
 
 
 def abbreviate(names: Iterable[Any], limit: int = 5) -> str:
