@@ -85,6 +85,7 @@ class Dataset:
         std: standard deviation of each channel, likewise.
         fingerprint: SHA-256 of all inputs and labels, for a result's provenance.
         sound: settings that turned recordings into inputs; None if the data are not sounds.
+        bits: bits per channel from which images are scaled to 8; None if all files have at most 8.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Dataset:
     std: tuple[float, ...]
     fingerprint: str
     sound: Sound | None = None
+    bits: int | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -16,7 +16,7 @@ def channel_statistics(inputs: Tensor) -> tuple[tuple[float, ...], tuple[float, 
     """
     scale = 255.0 if inputs.dtype == torch.uint8 else 1.0
     count = inputs.numel() // inputs.shape[1]
-    chunks = inputs.split(max(1, min(CHUNK, CHUNK_VALUES // inputs[0].numel())))
+    chunks = torch.split(inputs, max(1, min(CHUNK, CHUNK_VALUES // inputs[0].numel())))
     mean = torch.stack([chunk.double().sum(dim=(0, 2, 3)) for chunk in chunks]).sum(0) / count
     centre = mean.view(-1, 1, 1)
     # In place, so that one float64 copy of a chunk exists at a time.

@@ -10,7 +10,6 @@ import safetensors
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor
 
 from sheaf.core.dataset import Dataset, Samples
 from sheaf.core.errors import DataError
@@ -39,18 +38,16 @@ def load_device_data(settings: DataSettings, classes: tuple[str, ...]) -> Datase
     path = Path(settings.name)
     if path.is_dir():
         encoded = read_any_folder(path, settings)
-        train, test, _ = decode(settings.name, encoded, settings)
-        names = encoded.classes
-        labels = torch.from_numpy(encoded.train.labels), torch.from_numpy(encoded.test.labels)
+        decoded = decode(settings.name, encoded, settings)
+        splits, names = (decoded.train, decoded.test), encoded.classes
     elif path.suffix == ".safetensors":
-        (train, test), labels, names = _read(path)
+        splits, names = _read(path)
     else:
         raise DataError(f"{path} must be a folder or a .safetensors file")
-    splits = Samples.of(train, labels[0]), Samples.of(test, labels[1])
     dataset = Dataset(path.name, *splits, names, (), (), "")
     for name, samples in zip(SPLITS, splits, strict=True):
         check_samples(f"{path}: the {name} split", samples, dataset)
-    present = sorted(set(torch.cat(labels).tolist()))
+    present = sorted(set(torch.cat([samples.labels for samples in splits]).tolist()))
     if unknown := [names[label] for label in present if names[label] not in classes]:
         raise DataError(
             f"{path} has classes that the fleet does not have: {abbreviate(unknown)}; "
@@ -70,14 +67,15 @@ def save_device_data(path: Path, train: Samples, test: Samples, classes: tuple[s
     save_file(tensors, path, {"classes": json.dumps(classes)})
 
 
-def _read(path: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], tuple[str, ...]]:
-    """Return (inputs of both splits, labels of both, class names) from a file of ``save_device_data``."""
+def _read(path: Path) -> tuple[tuple[Samples, Samples], tuple[str, ...]]:
+    """Return (both splits, class names) from a file of ``save_device_data``."""
     try:
         with safetensors.safe_open(path, "pt") as file:
             names = tuple(str(name) for name in json.loads(file.metadata()["classes"]))
             train, test = (
-                (file.get_tensor(f"{name}.inputs"), file.get_tensor(f"{name}.labels")) for name in SPLITS
+                Samples.of(file.get_tensor(f"{name}.inputs"), file.get_tensor(f"{name}.labels"))
+                for name in SPLITS
             )
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is damaged or does not contain a device's data: {error}") from error
-    return (train[0], test[0]), (train[1], test[1]), names
+    return (train, test), names

@@ -66,21 +66,24 @@ def _load(settings: DataSettings, root: Path | None) -> Dataset:
     test = encoded.test.select(first_of_each_class(encoded.test.labels, settings.limit_test))
     encoded = replace(encoded, train=train, test=test)
     check_limits(settings, encoded.classes)
-    train_inputs, test_inputs, sound = decode(settings.name, encoded, settings)
-    channels = train_inputs.shape[1]
+    decoded = decode(settings.name, encoded, settings)
+    channels = decoded.train.inputs.shape[1]
     # The published statistics hold for the published form of the images only.
     converted = settings.size is not None or settings.channels not in (None, channels)
     published = not converted and encoded.mean is not None and len(encoded.mean) == channels
     dataset = Dataset(
         name=settings.name,
-        train=Samples.of(train_inputs, torch.from_numpy(train.labels)),
-        test=Samples.of(test_inputs, torch.from_numpy(test.labels)),
+        train=decoded.train,
+        test=decoded.test,
         classes=encoded.classes,
         mean=encoded.mean if published and encoded.mean else (),
         std=encoded.std if published and encoded.std else (),
         fingerprint="",
-        sound=sound,
+        sound=decoded.sound,
+        bits=decoded.bits,
     )
+    for split, samples in (("train", dataset.train), ("test", dataset.test)):
+        check_every_class(f"{settings.name}: the {split} split", samples, dataset)
     return _with_statistics(dataset, settings)
 
 

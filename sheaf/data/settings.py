@@ -27,8 +27,11 @@ class DataSettings:
         size: images are resized to (rows, columns). Unset: all images must have the same size.
         channels: images are converted to grey (1) or colour (3). Unset: all must have the same number of
             channels.
+        bits: images with more than 8 bits per channel are scaled from this number of bits, 8 to 32. Unset:
+            from the bits of the largest value in the training and test images.
         rate: sounds are resampled to this rate, 2000 to 384000 Hz. Unset: all must have the same rate.
         seconds: sounds are cut, or padded with silence at the end, to this length, 0.1 to 60 s.
+        skip_broken: whether files that cannot be read are left out, with a note. Unset: they are an error.
         limit: the maximum number of training examples: the first of each class in the order of the files, in
             numbers as equal as possible. At least the number of classes. Unset: all.
         limit_test: the same for the test examples.
@@ -47,8 +50,10 @@ class DataSettings:
     input: str | None = None
     size: tuple[Positive, Positive] | None = None
     channels: Literal[1, 3] | None = None
+    bits: Annotated[int, Field(ge=8, le=32)] | None = None
     rate: Annotated[int, Field(ge=2000, le=384_000)] | None = None
     seconds: Annotated[float, Field(ge=0.1, le=60)] = 1.0
+    skip_broken: bool = False
     limit: Positive | None = None
     limit_test: Positive | None = None
     mean: tuple[float, ...] | None = None

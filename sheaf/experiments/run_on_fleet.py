@@ -191,6 +191,7 @@ def _remote(
             input=data.input,
             size=data.size,
             channels=data.channels,
+            bits=dataset.bits,
             rate=data.rate,
             seconds=data.seconds,
             test_share=data.test_share,

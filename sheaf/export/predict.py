@@ -95,8 +95,8 @@ def read_input(card: Card, file: Path) -> Tensor:
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror}") from error
     if card.sound is None:
-        shape = DataSettings(name="", size=(rows, columns), channels=1 if channels == 1 else 3)
-        return torch.tensor(decode_image(str(file), content, shape))
+        form = DataSettings(name="", size=(rows, columns), channels=1 if channels == 1 else 3, bits=card.bits)
+        return torch.tensor(decode_image(str(file), content, form))
     wave, rate = decode_sound(str(file), content)
     fitted = fit(wave, rate, card.sound.rate, card.sound.seconds)
     return log_mel(torch.from_numpy(fitted)[None], card.sound.rate)[0]

@@ -30,7 +30,7 @@ class Card:
         inputs: the form of an example: ``image`` (uint8, 0..255), ``sound`` (log-mel spectrogram) or
             ``features`` (float32 values of the user).
         sound: the conversion of sounds to spectrograms; set if and only if ``inputs`` is ``sound``.
-        bits: bits per channel from which images of more than 8 bits are scaled; None: those in use in an image.
+        bits: bits per channel from which images of more than 8 bits are scaled; None: those an image uses.
         model: the settings that build the network; None if the file contains its graph.
         cut: the cut whose sub-model the weights belong to (``Cut.header``); None for the whole model.
         other: whether there is an implicit class "none of these" with the logit 0.

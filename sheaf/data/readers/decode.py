@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 import torch
-from torch import Tensor
 
-from sheaf.core.dataset import Sound
+from sheaf.core.dataset import Samples, Sound
 from sheaf.core.errors import DataError
 from sheaf.core.progress_bar import bar
 from sheaf.data.readers.encoded import Encoded, EncodedSplit
-from sheaf.data.readers.images import decode_image, describe_image
+from sheaf.data.readers.images import decode_with_bits, describe_image, image_size
 from sheaf.data.readers.logmel import decode_sound, fit, log_mel
 from sheaf.data.settings import DataSettings
 
@@ -29,17 +31,35 @@ Advance = Callable[[int], None]
 
 BLOCK = 512  # encoded files in memory at a time
 THREADS = min(8, os.cpu_count() or 1)
+FULL_BITS = 16  # from which images of more than 8 bits per channel are scaled at first
+NAMED = 5  # broken files in a message
+PROBED, LARGE = 64, 2**16  # the headers of a split are read if one of its first 64 images has 2^16 pixels
 
 
-def decode(name: str, encoded: Encoded, settings: DataSettings) -> tuple[Tensor, Tensor, Sound | None]:
+@dataclass(frozen=True)
+class Decoded:
+    """A dataset after decoding.
+
+    Attributes:
+        train: the training split, with inputs (N, C, H, W): uint8 for images, float32 log-mel spectrograms
+            for sounds.
+        test: the test split, likewise.
+        sound: the conversion of sounds; None for images.
+        bits: the bits per channel from which images are scaled; None if all files have at most 8.
+    """
+
+    train: Samples
+    test: Samples
+    sound: Sound | None = None
+    bits: int | None = None
+
+
+def decode(name: str, encoded: Encoded, settings: DataSettings) -> Decoded:
     """Decode both splits.
 
-    Returns:
-        (training inputs, test inputs, conversion of sounds). The inputs are (N, C, H, W), uint8 for images
-        and float32 log-mel spectrograms for sounds.
-
     Raises:
-        DataError: a file or row cannot be read or differs in shape or rate, or a setting does not apply.
+        DataError: a file or row cannot be read or differs in shape or rate, a setting does not apply, or the
+            examples exceed the available memory.
     """
     if encoded.kind == "image" and settings.rate is not None:
         raise DataError(f"data.rate is for sounds, but {name} contains images; remove it")
@@ -48,72 +68,164 @@ def decode(name: str, encoded: Encoded, settings: DataSettings) -> tuple[Tensor,
             f"data.size and data.channels are for images, but {name} contains sounds; remove them"
         )
     total = len(encoded.train.labels) + len(encoded.test.labels)
+    if encoded.kind == "image" and settings.size is None:
+        _check_sizes(name, encoded)
     decode_splits = _decode_images if encoded.kind == "image" else _decode_sounds
     with bar(f"reading {name}", total) as advance:
         return decode_splits(name, encoded, settings, advance)
 
 
-def _decode_images(
-    name: str, encoded: Encoded, settings: DataSettings, advance: Advance
-) -> tuple[Tensor, Tensor, None]:
+def _check_sizes(name: str, encoded: Encoded) -> None:
+    """Check by their headers that large images have one size, before any is decoded.
+
+    Small images are decoded about as fast, so they are left to the decoding.
+
+    Raises:
+        DataError: two images differ in size.
+    """
+    first: tuple[str, tuple[int, int]] | None = None
+    largest = 0
+    for split in (encoded.train, encoded.test):
+        for number, (location, content) in enumerate(split.items(np.arange(len(split.labels)))):
+            if number == PROBED and largest < LARGE:
+                break
+            size = image_size(content)
+            if size is None:
+                continue
+            first = first or (location, size)
+            largest = max(largest, size[0] * size[1])
+            if size != first[1] and largest >= LARGE:
+                raise DataError(
+                    f"{name}: the images differ in size: {first[0]} is {first[1][0]}x{first[1][1]}, "
+                    f"{location} is {size[0]}x{size[1]}; set data.size = [rows, columns] to resize them"
+                )
+
+
+def _check_memory(name: str, total: int, shape: tuple[int, ...], kind: str) -> None:
+    """Check that ``total`` uint8 images of one shape fit into the available memory.
+
+    Raises:
+        DataError: they do not.
+    """
+    needed, available = total * math.prod(shape), psutil.virtual_memory().available
+    if needed > available:
+        raise DataError(
+            f"{name}: {total} {kind}s of {describe_image(shape)} need {needed / 1e9:.1f} GB of memory, but "
+            f"{available / 1e9:.1f} GB are available; set a smaller data.size, or data.limit"
+        )
+
+
+def _check_broken(name: str, broken: list[DataError], encoded: Encoded, settings: DataSettings) -> None:
+    """Note how many files are left out.
+
+    Raises:
+        DataError: files are broken, and ``data.skip_broken`` is not set.
+    """
+    if not broken:
+        return
+    total = len(encoded.train.labels) + len(encoded.test.labels)
+    listed = "; ".join(map(str, broken[:NAMED])) + (
+        f"; and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
+    )
+    counted = f"{name}: {len(broken)} of {total} {encoded.kind}s are broken"
+    if not settings.skip_broken or len(broken) == total:
+        raise DataError(f"{counted}: {listed}; mend them, or set data.skip_broken = true to leave them out")
+    logger.info("%s and left out: %s", counted, listed)
+
+
+def _decode_images(name: str, encoded: Encoded, settings: DataSettings, advance: Advance) -> Decoded:
+    train, test, used = _read_images(name, encoded, settings, settings.bits or FULL_BITS, advance)
+    bits = settings.bits or used
+    if used and bits != (settings.bits or FULL_BITS):
+        # Scaling by all 16 bits would lose the contrast of these files, or cut off larger values.
+        train, test, _ = _read_images(name, encoded, settings, bits, lambda count: None)
+        logger.info(
+            "%s: the images of more than 8 bits per channel use %d bits and are scaled from these to 8 bits; "
+            "data.bits sets another number",
+            name,
+            bits,
+        )
+    return Decoded(train, test, bits=bits if used else None)
+
+
+def _read_images(
+    name: str, encoded: Encoded, settings: DataSettings, bits: int, advance: Advance
+) -> tuple[Samples, Samples, int]:
+    """Return (training split, test split, bits in use by the images of more than 8 bits, otherwise 0)."""
+    settings = replace(settings, bits=bits)
+    total = len(encoded.train.labels) + len(encoded.test.labels)
     shape: tuple[int, ...] | None = None  # of the first image
     different: list[str] = []
+    broken: list[DataError] = []
+    used = 0
 
-    def stack(split: EncodedSplit) -> Tensor:
-        nonlocal shape
-        pixels = np.empty(0, np.uint8)
+    def stack(split: EncodedSplit) -> Samples:
+        nonlocal shape, used
+        pixels = np.empty((0, 1, 1, 1), np.uint8)
+        positions: list[int] = []
         blocks = _decoded_blocks(
-            split, lambda location, content: decode_image(location, content, settings), advance
+            split, lambda location, content: decode_with_bits(location, content, settings), advance, broken
         )
-        for index, (location, image) in enumerate(item for block in blocks for item in block):
-            shape = shape or image.shape
-            if index == 0:
+        for position, location, (image, image_bits) in (item for block in blocks for item in block):
+            if shape is None:
+                shape = image.shape
+                _check_memory(name, total, shape, encoded.kind)
+            used = max(used, image_bits)
+            if not positions:
                 pixels = np.empty((len(split.labels), *shape), np.uint8)
             if image.shape == shape:
-                pixels[index] = image
+                pixels[len(positions)] = image
             else:
                 different.append(f"{location} is {describe_image(image.shape)}")
-        return torch.from_numpy(pixels)
+            positions.append(position)
+        return Samples.of(
+            torch.from_numpy(pixels[: len(positions)]), torch.from_numpy(split.labels[positions])
+        )
 
     train, test = stack(encoded.train), stack(encoded.test)
+    _check_broken(name, broken, encoded, settings)
     if different and shape:
         raise DataError(
             f"{name}: {len(different)} of {len(train) + len(test)} images are not {describe_image(shape)} "
             f"like the first one: {different[0]}; "
             "set data.size = [rows, columns] and data.channels = 1 or 3 to convert them"
         )
-    return train, test, None
+    return train, test, used
 
 
-def _decode_sounds(
-    name: str, encoded: Encoded, settings: DataSettings, advance: Advance
-) -> tuple[Tensor, Tensor, Sound]:
+def _decode_sounds(name: str, encoded: Encoded, settings: DataSettings, advance: Advance) -> Decoded:
     common_rate: int | None = settings.rate  # in Hz; unset: that of the first sound
     different: list[str] = []
     durations: list[float] = []  # in s
+    broken: list[DataError] = []
 
-    def stack(split: EncodedSplit) -> Tensor:
+    def stack(split: EncodedSplit) -> Samples:
         nonlocal common_rate
         features = []
-        for block in _decoded_blocks(split, decode_sound, advance):
+        positions: list[int] = []
+        for block in _decoded_blocks(split, decode_sound, advance, broken):
             waves = []
-            for location, (wave, rate) in block:
+            for position, location, (wave, rate) in block:
+                positions.append(position)
                 common_rate = common_rate or rate
                 durations.append(len(wave) / rate)
                 if rate != common_rate and settings.rate is None:
                     different.append(f"{location} has {rate} Hz")
                 waves.append(fit(wave, rate, common_rate, settings.seconds))
-            features.append(log_mel(torch.from_numpy(np.stack(waves)), common_rate or 0))
-        return torch.cat(features)
+            if waves:
+                features.append(log_mel(torch.from_numpy(np.stack(waves)), common_rate or 0))
+        inputs = torch.cat(features) if features else torch.empty(0, 1, 1, 1)
+        return Samples.of(inputs, torch.from_numpy(split.labels[positions]))
 
     train, test = stack(encoded.train), stack(encoded.test)
+    _check_broken(name, broken, encoded, settings)
     if different:
         raise DataError(
             f"{name}: {len(different)} of {len(train) + len(test)} sounds do not have {common_rate} Hz "
             f"like the first one: {different[0]}; set data.rate = {common_rate} to resample them"
         )
     _note_cut_sounds(name, np.array(durations), settings.seconds)
-    return train, test, Sound(rate=common_rate or 0, seconds=settings.seconds)
+    return Decoded(train, test, Sound(rate=common_rate or 0, seconds=settings.seconds))
 
 
 def _note_cut_sounds(name: str, durations: npt.NDArray[np.float64], seconds: float) -> None:
@@ -133,17 +245,37 @@ def _note_cut_sounds(name: str, durations: npt.NDArray[np.float64], seconds: flo
 
 
 def _decoded_blocks(
-    split: EncodedSplit, decode_one: Callable[[str, bytes], T], advance: Advance
-) -> Iterator[list[tuple[str, T]]]:
-    """Yield blocks of (location, decoded example), in order.
+    split: EncodedSplit,
+    decode_one: Callable[[str, bytes], T],
+    advance: Advance,
+    broken: list[DataError],
+) -> Iterator[list[tuple[int, str, T]]]:
+    """Yield blocks of (position, location, decoded example), in order.
 
-    Decodes in threads: the decoders release Python's global interpreter lock.
+    Decodes in threads: the decoders release Python's global interpreter lock. Examples that cannot be decoded
+    are left out, and their errors are appended to ``broken``.
     """
-    items = split.items(np.arange(len(split.labels)))
+
+    def decode_piece(piece: list[tuple[int, tuple[str, bytes]]]) -> list[tuple[int, str, T | DataError]]:
+        decoded: list[tuple[int, str, T | DataError]] = []
+        for position, (location, content) in piece:
+            try:
+                decoded.append((position, location, decode_one(location, content)))
+            except DataError as error:
+                decoded.append((position, location, error))
+        return decoded
+
+    items = enumerate(split.items(np.arange(len(split.labels))))
     per_thread = -(-BLOCK // THREADS)
     with ThreadPoolExecutor(THREADS) as pool:
         while block := list(islice(items, BLOCK)):
             pieces = [block[start : start + per_thread] for start in range(0, len(block), per_thread)]
-            decoded = pool.map(lambda piece: [(item[0], decode_one(*item)) for item in piece], pieces)
-            yield [pair for piece in decoded for pair in piece]
+            readable = []
+            for piece in pool.map(decode_piece, pieces):
+                for position, location, result in piece:
+                    if isinstance(result, DataError):
+                        broken.append(result)
+                    else:
+                        readable.append((position, location, result))
+            yield readable
             advance(len(block))

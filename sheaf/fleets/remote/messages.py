@@ -150,6 +150,7 @@ class DataForm(BaseModel):
     input: Annotated[str, Field(max_length=1000)] | None = None
     size: tuple[Annotated[int, Field(ge=1, le=8192)], Annotated[int, Field(ge=1, le=8192)]] | None = None
     channels: Annotated[int, Field(ge=1, le=3)] | None = None
+    bits: Annotated[int, Field(ge=8, le=32)] | None = None
     rate: Annotated[int, Field(ge=2000, le=384_000)] | None = None
     seconds: Annotated[float, Field(ge=0.1, le=60)] = 1.0
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2

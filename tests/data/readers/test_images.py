@@ -1,13 +1,20 @@
 """Image files of all formats are decoded to uint8 with one or three channels."""
 
 import io
+import struct
+import sys
+import threading
+import warnings
+import zlib
 
 import numpy as np
+import numpy.typing as npt
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin, features
 
 from sheaf.core.errors import DataError
-from sheaf.data.readers.images import decode_image
+from sheaf.data.readers import images
+from sheaf.data.readers.images import decode_image, decode_with_bits, image_size
 from sheaf.data.settings import DataSettings
 
 PLAIN = DataSettings(name="x")
@@ -17,6 +24,22 @@ def encoded(image: Image.Image, form: str = "PNG", **more: object) -> bytes:
     file = io.BytesIO()
     image.save(file, form, **more)
     return file.getvalue()
+
+
+def deep_png(samples: npt.NDArray[np.uint16], key: tuple[int, ...] = ()) -> bytes:
+    """Return a PNG of 16 bits per channel, (H, W, C), with a transparent colour if ``key`` is given."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        )
+
+    height, width, channels = samples.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    transparent = chunk(b"tRNS", struct.pack(f">{len(key)}H", *key)) if key else b""
+    content = chunk(b"IHDR", header) + transparent + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + content
 
 
 def test_grey_and_colour_pixels_are_kept() -> None:
@@ -33,12 +56,78 @@ def test_sixteen_bits_keep_the_upper_eight() -> None:
     assert decode_image("a", encoded(deep), PLAIN).tolist() == [[[0, 0, 1, 255]]]
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("bits", "shift"), [(8, 0), (12, 4), (16, 8)])
+def test_deep_images_are_scaled_by_the_bits_in_use(channels: int, bits: int, shift: int) -> None:
+    samples = np.random.default_rng(0).integers(0, 2**bits, (5, 7, channels), np.uint16)
+    samples[0, 0] = 2**bits - 1
+    image, used = decode_with_bits("a", deep_png(samples), PLAIN)
+    assert used == bits
+    assert np.array_equal(image, (samples >> shift).astype(np.uint8).transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", "<i4"])
+def test_deep_tiffs_are_scaled_by_the_bits_in_use(dtype: str) -> None:
+    samples = np.array([[0, 255, 4095]], dtype)
+    assert decode_image("a", encoded(Image.fromarray(samples), "TIFF"), PLAIN).tolist() == [[[0, 15, 255]]]
+    assert decode_image(
+        "a", encoded(Image.fromarray(samples), "TIFF"), DataSettings(name="x", bits=16)
+    ).tolist() == [[[0, 0, 15]]]
+
+
+def test_negative_samples_are_an_error() -> None:
+    with pytest.raises(DataError, match="range from -5 to 5; they must not be negative"):
+        decode_image("a", encoded(Image.fromarray(np.array([[-5, 5]], np.int32)), "TIFF"), PLAIN)
+
+
+def test_a_pgm_is_scaled_by_its_maximum() -> None:
+    assert decode_image("a", b"P5 2 1 15\n\x00\x0f", PLAIN).tolist() == [[[0, 255]]]
+    assert decode_image("a", b"P5 2 1 4095\n\x00\x00\x0f\xff", PLAIN).tolist() == [[[0, 255]]]
+
+
 def test_transparent_pixels_become_white() -> None:
     layer = Image.new("RGBA", (2, 1), (10, 20, 30, 255))
     layer.putpixel((1, 0), (10, 20, 30, 0))
     assert decode_image("a", encoded(layer), PLAIN)[:, 0].T.tolist() == [[10, 20, 30], [255, 255, 255]]
     grey = Image.new("LA", (1, 1), (7, 0))
     assert decode_image("a", encoded(grey), PLAIN).tolist() == [[[255]]]
+
+
+@pytest.mark.parametrize(
+    ("mode", "key", "other", "expected"),
+    [
+        ("L", 7, 9, [9]),
+        ("1", 0, 1, [255]),
+        ("RGB", (255, 0, 255), (1, 2, 3), [1, 2, 3]),
+    ],
+)
+def test_the_transparent_colour_becomes_white(mode: str, key: int, other: int, expected: list[int]) -> None:
+    image = Image.new(mode, (2, 1), other)
+    image.putpixel((1, 0), key)
+    decoded = decode_image("a", encoded(image, transparency=key), PLAIN)
+    assert decoded[:, 0].T.tolist() == [expected, [255] * len(expected)]
+
+
+@pytest.mark.parametrize(("bits", "scale"), [(2, 85), (4, 17)])
+def test_the_transparent_grey_of_few_bits_becomes_white(bits: int, scale: int) -> None:
+    packed = encoded(Image.new("L", (1, 1), scale), bits=bits, transparency=1)
+    assert decode_image("a", packed, PLAIN).tolist() == [[[255]]]
+    assert decode_image("a", encoded(Image.new("L", (1, 1), scale), transparency=1), PLAIN).tolist() == [
+        [[scale]]
+    ]
+
+
+def test_transparent_deep_pixels_become_white_and_count_for_no_range() -> None:
+    grey = np.array([[[255], [30000]]], np.uint16)
+    assert decode_with_bits("a", deep_png(grey, (30000,)), PLAIN)[0].tolist() == [[[255, 255]]]
+    assert decode_with_bits("a", deep_png(grey, (30000,)), PLAIN)[1] == 8
+    colour = np.array([[[1, 2, 3], [1, 2, 259]]], np.uint16)  # equal in their lower bytes
+    assert decode_image("a", deep_png(colour, (1, 2, 259)), PLAIN)[:, 0].T.tolist() == [[1, 2, 3], [255] * 3]
+    for channels in (1, 3):
+        layer = np.array([[[*[100] * channels, 65535], [*[60000] * channels, 0]]], np.uint16)
+        decoded = decode_image("a", deep_png(layer), PLAIN)[:, 0].T
+        assert decoded[0].tolist() == [100] * decoded.shape[1]
+        assert decoded[1].tolist() == [255] * decoded.shape[1]
 
 
 def test_a_palette_becomes_colour() -> None:
@@ -50,11 +139,96 @@ def test_black_and_white_becomes_grey() -> None:
     assert decode_image("a", encoded(Image.new("1", (2, 2), 1)), PLAIN).tolist() == [[[255, 255]] * 2]
 
 
-def test_the_exif_orientation_is_applied() -> None:
+UPRIGHT = np.arange(18, dtype=np.uint8).reshape(3, 2, 3)
+XMP = (
+    "<x:xmpmeta xmlns:tiff='http://ns.adobe.com/tiff/1.0/'><rdf:Description tiff:Orientation={}/></x:xmpmeta>"
+)
+
+
+def sideways(**texts: str) -> bytes:
+    """Return ``UPRIGHT`` turned by 90 degrees (orientation 6) as PNG with text chunks."""
+    info = PngImagePlugin.PngInfo()
+    for name, text in texts.items():
+        if name == "xmp":
+            info.add_itxt("XML:com.adobe.xmp", text)
+        else:
+            info.add_text(f"Raw profile type {name}", text)
+    return encoded(Image.fromarray(UPRIGHT).transpose(Image.Transpose.ROTATE_90), pnginfo=info)
+
+
+def raw_profile(name: str, content: bytes) -> str:
+    return f"\n{name}\n{len(content):8}\n{content.hex()}\n"
+
+
+def exif_of(orientation: int) -> Image.Exif:
     exif = Image.Exif()
-    exif[0x0112] = 6
-    data = encoded(Image.new("RGB", (4, 2)), "JPEG", exif=exif.tobytes())
-    assert decode_image("a", data, PLAIN).shape == (3, 4, 2)
+    exif[0x0112] = orientation
+    return exif
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize(
+    ("orientation", "back"), [(3, Image.Transpose.ROTATE_180), (6, Image.Transpose.ROTATE_90)]
+)
+def test_the_exif_orientation_is_applied(form: str, orientation: int, back: Image.Transpose) -> None:
+    more = {"lossless": True} if form == "WEBP" else {}
+    data = encoded(Image.fromarray(UPRIGHT).transpose(back), form, exif=exif_of(orientation), **more)
+    assert np.array_equal(decode_image("a", data, PLAIN), UPRIGHT.transpose(2, 0, 1))
+    assert image_size(data) == (3, 2)
+
+
+@pytest.mark.parametrize("quoted", ["'6'", '"6"'])
+def test_the_orientation_in_xmp_and_raw_profiles_is_applied(quoted: str) -> None:
+    exif = b"Exif\0\0" + exif_of(6).tobytes().removeprefix(b"Exif\0\0")
+    xmp = XMP.format(quoted)
+    for data in (
+        sideways(xmp=xmp),
+        sideways(exif=raw_profile("exif", exif)),
+        sideways(APP1=raw_profile("generic profile", exif)),
+        sideways(xmp="", APP1=raw_profile("xmp", b"http://ns.adobe.com/xap/1.0/\0" + xmp.encode())),
+    ):
+        assert np.array_equal(decode_image("a", data, PLAIN), UPRIGHT.transpose(2, 0, 1))
+        assert image_size(data) == (3, 2)
+
+
+def test_a_damaged_orientation_is_ignored() -> None:
+    turned = UPRIGHT.transpose(1, 0, 2)[::-1].transpose(2, 0, 1)
+    for text in ("", "\nexif\n 3\nzz", raw_profile("exif", b"Exif\0\0garbage")):
+        assert np.array_equal(decode_image("a", sideways(exif=text), PLAIN), turned)
+
+
+def test_threads_restore_the_warning_filters() -> None:
+    data = encoded(Image.new("L", (4, 4)), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7fgarbage")
+    before = list(warnings.filters)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [
+            threading.Thread(target=lambda: [decode_image("a", data, PLAIN) for _ in range(50)])
+            for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert warnings.filters == before
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_avif_is_read() -> None:
+    assert decode_image("a", encoded(Image.new("RGB", (4, 2)), "AVIF"), PLAIN).shape == (3, 2, 4)
+
+
+def test_avif_and_heic_without_a_library_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images.features, "check", lambda name: False)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    for brand, library in ((b"avif", "Pillow 11.3"), (b"heic", "pillow-heif"), (b"mif1", "pillow-heif")):
+        with pytest.raises(
+            DataError, match=rf"a.jpg cannot be read: .* needs .*{library}.* convert it to JPEG"
+        ):
+            decode_image("a.jpg", b"\0\0\0\x18ftyp" + brand + bytes(12), PLAIN)
 
 
 def test_size_is_rows_then_columns() -> None:
