@@ -65,8 +65,8 @@ def check_classes(name: str, encoded: Encoded) -> None:
         empty = [encoded.classes[label] for label in np.flatnonzero(counts == 0)]
         if empty:
             raise DataError(
-                f"{name}: the {split} split has no {encoded.kind} of class {abbreviate(empty)}; add one to the "
-                "split, or two files to a class that data.test_share splits"
+                f"{name}: the {split} split has no {encoded.kind} of class {abbreviate(empty)}; "
+                "add one to the split, or two files to a class that data.test_share splits"
             )
 
 
