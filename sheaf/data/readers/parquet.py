@@ -1,7 +1,8 @@
 """Reading of parquet shards in the layout of the Hugging Face Hub.
 
 Shards are named ``train-*.parquet`` or are in a folder named ``train``; likewise ``test`` and
-``validation``. The validation split is used only if there is no labelled test split.
+``validation``, also with the other names that folders of a split may have, such as ``val``. The validation
+split is used only if there is no labelled test split.
 
 The images or sounds are in the only column of ``{bytes, path}`` structs, of which ``path`` is ignored, or in
 the only column of bytes. The labels are in the column ``label`` or, if there is none, in the only column of
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -29,10 +31,14 @@ import pyarrow.parquet as pq
 
 from sheaf.core.errors import DataError, first_line
 from sheaf.data.readers.encoded import Encoded, EncodedSplit, Ints, Kind, abbreviate
+from sheaf.data.readers.folder_layout import SPLIT_NAMES, is_ignored, is_utf8
 
 logger = logging.getLogger("sheaf")
 
-SPLITS = ("train", "test", "validation")
+SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+"""Name of a split in lower case -> split."""
+SPLIT_PREFIX = re.compile(rf"({'|'.join(sorted(SPLIT_OF, key=len, reverse=True))})(?![a-z])", re.IGNORECASE)
+"""Matches the split at the start of a file's name."""
 ROWS = 512  # rows that are decoded from parquet at a time
 
 
@@ -59,11 +65,30 @@ class Shard:
 
 
 def find_shards(folder: Path) -> list[Path]:
-    """Return all parquet files below ``folder`` in sorted order, without hidden files and folders."""
-    files = (path for path in folder.rglob("*.parquet") if path.is_file())
-    return sorted(
-        path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    """Return all parquet files below ``folder`` in sorted order, without ignored files and folders.
+
+    Symbolic links to folders are followed, except to a folder that contains the link.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    try:
+        return sorted(_shards_below(folder, ())) if folder.is_dir() else []
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+def _shards_below(folder: Path, parents: tuple[str, ...]) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    if real in parents:
+        return
+    for path in folder.iterdir():
+        if is_ignored(path.name):
+            continue
+        if path.is_dir():
+            yield from _shards_below(path, (*parents, real))
+        elif path.name.lower().endswith(".parquet"):
+            yield path
 
 
 def read_parquet(
@@ -87,11 +112,9 @@ def read_parquet(
         DataError: shards are missing or damaged, or lack a column, or a label is missing or out of range.
     """
     splits = _splits(folder)
+    choice = test is None and {"test", "validation"} <= splits.keys()
     if test is None:
         test = "validation" if "validation" in splits and "test" not in splits else "test"
-        use_labelled = test == "test" and "validation" in splits
-    else:
-        use_labelled = False
     for split in ("train", test):
         if split not in splits:
             raise DataError(f"{folder} has no {split}-*.parquet, only {abbreviate(sorted(splits))}")
@@ -99,11 +122,16 @@ def read_parquet(
     first = train_shards[0]
     column = input_column or _encoded_column(first)
     label = label or _label_column(first)
-    if use_labelled and _is_unlabelled(test_shards, label):
-        logger.info("%s: the test split has no labels; the validation split serves as the test split", folder)
+    if choice and _is_unlabelled(test_shards, label):
+        logger.info("%s: the test split has no labels; the validation split is the test split", folder)
         test_shards = [_open(path) for path in splits["validation"]]
+    elif choice:
+        logger.info("%s: the validation split is left out", folder)
     for shard in [*train_shards, *test_shards]:
         _check_alike(shard, first, column, label)
+    for shards in (train_shards, test_shards):
+        if not any(shard.file.metadata.num_rows for shard in shards):
+            raise DataError(f"{shards[0].path} has no rows; download it again, or name another dataset")
     values = _label_values([*train_shards, *test_shards], label)
     count = sum(shard.file.metadata.num_rows for shard in train_shards)
     train_values, test_values = values[:count], values[count:]
@@ -127,11 +155,10 @@ def _splits(folder: Path) -> dict[str, list[Path]]:
     splits: dict[str, list[Path]] = {}
     set_folders: dict[Path, None] = {}  # an ordered set
     for path in find_shards(folder):
-        match = re.match(rf"({'|'.join(SPLITS)})(?![a-z])", path.stem)
-        if match:
-            split, base = match[1], path.parent
-        elif path.parent.name in SPLITS:
-            split, base = path.parent.name, path.parent.parent
+        if match := SPLIT_PREFIX.match(path.stem):
+            split, base = SPLIT_OF[match[1].lower()], path.parent
+        elif path.parent.name.lower() in SPLIT_OF:
+            split, base = SPLIT_OF[path.parent.name.lower()], path.parent.parent
         else:
             raise DataError(
                 f"{path} is of no split; name it train-*.parquet, test-*.parquet or validation-*.parquet"
@@ -154,7 +181,7 @@ def _check_complete(split: str, paths: list[Path]) -> None:
     end in a number from 0, such as ``0000``, have no gap.
     """
     folder = paths[0].parent
-    numbered = [re.search(r"([0-9]+)-of-([0-9]+)", path.stem) for path in paths]
+    numbered = [re.search(r"([0-9]+)[-_. ]?of[-_. ]?([0-9]+)", path.stem) for path in paths]
     if not any(numbered):
         prefixes = {path.stem.rstrip("0123456789") for path in paths}
         numbers = {int(match[0]) for path in paths if (match := re.search(r"[0-9]+$", path.stem))}
@@ -175,8 +202,11 @@ def _check_complete(split: str, paths: list[Path]) -> None:
             f"{abbreviate(path.name for path in paths)}; keep one version"
         )
     total = totals.pop()
-    if len(shards) != total:
-        raise DataError(f"{folder} has {len(shards)} of {total} {split} shards; add the missing ones")
+    if {number for number, _ in shards} not in ({*range(total)}, {*range(1, total + 1)}):
+        raise DataError(
+            f"{folder} has {len(shards)} of {total} {split} shards"
+            + (", numbered wrongly; rename them" if len(shards) == total else "; add the missing ones")
+        )
 
 
 def _open(path: Path) -> Shard:
@@ -211,8 +241,8 @@ def _type(shard: Shard, column: str, key: str) -> pa.DataType:
     count = shard.schema.names.count(column)
     if count != 1:
         raise DataError(
-            f"{shard.path} has {count or 'no'} column{'s' if count else ''} {column!r}, only "
-            f"{abbreviate(shard.schema.names, 20)}; choose one with data.{key}"
+            f"{shard.path} has {count or 'no'} column{'s' if count else ''} {column!r}; choose one that "
+            f"exists once with data.{key}: {abbreviate(shard.schema.names, 20)}"
         )
     return shard.schema.field(column).type
 
@@ -239,7 +269,14 @@ def _has_content(kind: pa.DataType) -> bool:
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+        or pa.types.is_binary_view(kind)
+    )
 
 
 def _label_column(shard: Shard) -> str:
@@ -279,6 +316,11 @@ def _class_names(shard: Shard, label: str) -> tuple[str, ...]:
             f"{shard.path}: the metadata of column {label!r} names more than one class {abbreviate(twice)}; "
             "give each class its own name"
         )
+    if wrong := [name for name in counts if not is_utf8(name)]:
+        raise DataError(
+            f"{shard.path}: the metadata of column {label!r} names a class {wrong[0]!a}, which is not valid "
+            "Unicode; rename it"
+        )
     return tuple(str(name) for name in names)
 
 
@@ -288,12 +330,15 @@ def _normal(name: str) -> str:
 
 
 def _is_unlabelled(shards: list[Shard], label: str) -> bool:
-    """Return whether no row has a label: the column does not exist, or is null or -1 in every row."""
+    """Return whether no row has a label: the column does not exist, or is null, empty or -1 in every row."""
     for shard in shards:
         if label in shard.schema.names:
-            kind = _type(shard, label, "label")
+            _type(shard, label, "label")
             column = _guard(shard.path, partial(shard.file.read, columns=[label]))[label].drop_null()
-            if len(column) and not (pa.types.is_integer(kind) and (column.to_numpy() == -1).all()):
+            if len(column) == 0:
+                continue
+            values = column.unique().to_pylist()
+            if values not in ([-1], [""]):
                 return False
     return True
 
@@ -333,7 +378,12 @@ def _label_values(shards: list[Shard], label: str) -> npt.NDArray[Any]:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_boolean(kind))
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+        or pa.types.is_boolean(kind)
+    )
 
 
 def _classes(first: Shard, label: str, values: npt.NDArray[Any]) -> tuple[str, ...]:
@@ -369,20 +419,25 @@ def _class_indices(
     else:
         labels = values
         allowed = f"must be 0 to {len(classes) - 1}"
+    if not classes:
+        raise DataError(
+            f"{shards[0].path}: column {label!r} has no label from 0 to K-1; choose another one with "
+            f"data.label: {abbreviate(shards[0].schema.names, 20)}"
+        )
     wrong = np.flatnonzero((labels < 0) | (labels >= len(classes)))
     if len(wrong) == 0:
         return labels
     row = int(wrong[0])
-    value = values[row]
+    value = repr(values.tolist()[row])
     for shard in shards:
         if row < shard.file.metadata.num_rows:
             break
         row -= shard.file.metadata.num_rows
-    if values.dtype != object and value == -1:
+    if value == "-1":
         allowed += " (-1 means unlabelled)"
     raise DataError(
-        f"{shard.location(row)}: {label} is {value!s}, {allowed}; "
-        f"{len(wrong)} of {len(labels)} rows are out of range"
+        f"{shard.location(row)}: {label} is {value}, {allowed}; {len(wrong)} of {len(labels)} rows are out "
+        "of range; remove them, or choose another column with data.label"
     )
 
 
@@ -430,4 +485,7 @@ def _kind(shard: Shard, column: str) -> Kind:
     if shard.file.metadata.num_rows == 0:
         return "image"
     _, content = next(_rows(shard, column, np.zeros(1, np.int64)))
-    return "sound" if content[8:12] == b"WAVE" or content[:4] in (b"fLaC", b"OggS") else "image"
+    if content[8:12] == b"WAVE" or content[:4] in (b"fLaC", b"OggS") or content[:3] == b"ID3":
+        return "sound"
+    # Frames of MP3 start with eleven set bits; JPEG starts with FF D8.
+    return "sound" if content[:1] == b"\xff" and content[1:2] >= b"\xe0" else "image"

@@ -125,6 +125,8 @@ def test_a_missing_shard_is_an_error(folder: Path) -> None:
         (["train-00000-of-00002-9e3f", "train-00000-of-00002-77aa"], "several versions"),
         (["train-00000-of-00001", "train-00000-of-00002"], "several versions"),
         (["train-00000-of-00002", "train-more"], "train-more.parquet is not numbered"),
+        (["train_00000_of_00002"], "has 1 of 2 train shards"),
+        (["train-00005-of-00001"], "numbered wrongly"),
         (["train/0000", "train/0002"], "up to number 2, but no number 1"),
     ],
 )
@@ -175,7 +177,7 @@ def test_an_unlabelled_test_split_is_replaced_by_the_validation_split(
     shard(tmp_path / "test.parquet", labels, NAMES)
     shard(tmp_path / "validation.parquet", [1, 1, 0], NAMES)
     assert read_parquet(tmp_path).test.labels.tolist() == [1, 1, 0]
-    assert "the test split has no labels; the validation split serves as the test split" in caplog.text
+    assert "the test split has no labels; the validation split is the test split" in caplog.text
     shard(tmp_path / "test.parquet", [0, -1], NAMES)
     with pytest.raises(DataError, match="label is -1"):
         read_parquet(tmp_path)
@@ -188,6 +190,40 @@ def test_a_test_split_without_a_label_column_is_replaced_too(tmp_path: Path, sha
     assert read_parquet(tmp_path).test.labels.tolist() == [1, 1, 0]
 
 
+def test_an_unused_validation_split_is_noted(
+    folder: Path, shard: Shard, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "sheaf")
+    shard(folder / "data/validation.parquet", [0, 1], NAMES)
+    assert read_parquet(folder).test.labels.tolist() == [1, 0]
+    assert "the validation split is left out" in caplog.text
+    caplog.clear()
+    read_parquet(folder, test="test")
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("names", [("Train", "TEST"), ("train", "val"), ("training/0", "Valid/0")])
+def test_other_names_of_splits(tmp_path: Path, shard: Shard, names: tuple[str, str]) -> None:
+    for name in names:
+        shard(tmp_path / f"{name}.parquet", [0, 1], NAMES)
+    assert read_parquet(tmp_path).test.labels.tolist() == [0, 1]
+
+
+def test_linked_folders_and_capital_suffixes(tmp_path: Path, shard: Shard) -> None:
+    shard(tmp_path / "elsewhere/0.PARQUET", [0, 1], NAMES)
+    (tmp_path / "set").mkdir()
+    for name in ("train", "test"):
+        (tmp_path / "set" / name).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set" / "loop").symlink_to(tmp_path / "set")
+    assert read_parquet(tmp_path / "set").train.labels.tolist() == [0, 1]
+
+
+def test_a_split_without_rows_is_an_error(folder: Path, shard: Shard) -> None:
+    shard(folder / "data/test-00000-of-00001.parquet", [], NAMES)
+    with pytest.raises(DataError, match=r"test-00000-of-00001.parquet has no rows"):
+        read_parquet(folder)
+
+
 def test_strings_are_classes_in_sorted_order(tmp_path: Path, shard: Shard) -> None:
     shard(tmp_path / "train.parquet", ["owl", "caf\u00e9", "owl"], kind=pa.string())
     shard(tmp_path / "test.parquet", ["cafe\u0301", "owl"], kind=pa.dictionary(pa.int8(), pa.string()))
@@ -196,7 +232,7 @@ def test_strings_are_classes_in_sorted_order(tmp_path: Path, shard: Shard) -> No
     assert read.train.labels.tolist() == [1, 0, 1]
     assert read.test.labels.tolist() == [0, 1]
     shard(tmp_path / "test.parquet", ["owl", "bee"], kind=pa.large_string())
-    with pytest.raises(DataError, match=r"row 1 of .*test.parquet: label is bee, must be one of .*'owl'"):
+    with pytest.raises(DataError, match=r"row 1 of .*test.parquet: label is 'bee', must be one of .*'owl'"):
         read_parquet(tmp_path)
     shard(tmp_path / "test.parquet", [0, 1])
     with pytest.raises(DataError, match="different types of column 'label'"):
@@ -222,7 +258,7 @@ def test_settings_choose_columns(tmp_path: Path, png: Callable[..., bytes]) -> N
         read_parquet(tmp_path)
     with pytest.raises(DataError, match=r"no column 'label', only .*'fine', 'coarse'; .* with data.label"):
         read_parquet(tmp_path, input_column="mask")
-    with pytest.raises(DataError, match=r"no column 'corse', only .*'coarse'; choose one with data.label"):
+    with pytest.raises(DataError, match=r"no column 'corse'; choose .* with data.label: .*'coarse'"):
         read_parquet(tmp_path, label="corse", input_column="mask")
     with pytest.raises(DataError, match=r"column 'fine' must contain .* not int64; .* with data.input"):
         read_parquet(tmp_path, label="fine", input_column="fine")
