@@ -20,7 +20,7 @@ from sheaf.core.dataset import Samples, Sound
 from sheaf.core.errors import DataError
 from sheaf.core.progress_bar import bar
 from sheaf.data.readers.encoded import Encoded, EncodedSplit
-from sheaf.data.readers.images import decode_with_bits, describe_image, image_size
+from sheaf.data.readers.images import decode_with_bits, describe_image, image_size, pillow_warnings_ignored
 from sheaf.data.readers.logmel import decode_sound, fit, log_mel
 from sheaf.data.settings import DataSettings
 
@@ -71,7 +71,7 @@ def decode(name: str, encoded: Encoded, settings: DataSettings) -> Decoded:
     if encoded.kind == "image" and settings.size is None:
         _check_sizes(name, encoded)
     decode_splits = _decode_images if encoded.kind == "image" else _decode_sounds
-    with bar(f"reading {name}", total) as advance:
+    with bar(f"reading {name}", total) as advance, pillow_warnings_ignored():
         return decode_splits(name, encoded, settings, advance)
 
 
@@ -124,13 +124,17 @@ def _check_broken(name: str, broken: list[DataError], encoded: Encoded, settings
     if not broken:
         return
     total = len(encoded.train.labels) + len(encoded.test.labels)
-    listed = "; ".join(map(str, broken[:NAMED])) + (
-        f"; and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
-    )
-    counted = f"{name}: {len(broken)} of {total} {encoded.kind}s are broken"
-    if not settings.skip_broken or len(broken) == total:
+    listed = "; ".join(str(error).replace(" cannot be read: ", ": ", 1) for error in broken[:NAMED])
+    if len(broken) > NAMED:
+        listed += f"; and {len(broken) - NAMED} more"
+    counted = f"{name}: {len(broken)} of {total} {encoded.kind}s cannot be read"
+    if len(broken) == total:
+        raise DataError(f"{counted}: {listed}")
+    if not settings.skip_broken and len(broken) == 1:
+        raise DataError(f"{broken[0]}; mend it, or set data.skip_broken = true to leave it out")
+    if not settings.skip_broken:
         raise DataError(f"{counted}: {listed}; mend them, or set data.skip_broken = true to leave them out")
-    logger.info("%s and left out: %s", counted, listed)
+    logger.info("%s and are left out: %s", counted, listed)
 
 
 def _decode_images(name: str, encoded: Encoded, settings: DataSettings, advance: Advance) -> Decoded:

@@ -38,6 +38,8 @@ def deep_samples(image: Image.Image, content: bytes, formats: tuple[str, ...]) -
                 f"its values range from {samples.min()} to {samples.max()}; they must not be negative"
             )
         return samples[..., None]
+    if image.mode not in ("RGB", "RGBA"):
+        return None
     layouts = {_layout(tile) for tile in getattr(image, "tile", [])}
     if len(layouts) != 1:
         return None

@@ -45,6 +45,9 @@ TRANSPOSITIONS = {
 }
 """EXIF orientation -> the transposition that turns the image upright."""
 XMP_ORIENTATION = re.compile(rb"tiff:Orientation\s*(?:=\s*[\"']|>)\s*([1-8])")
+PROFILES = ("exif", "APP1", "xmp")
+ORIENTATION_KEYS = {"exif", "xmp", "XML:com.adobe.xmp", *(f"Raw profile type {name}" for name in PROFILES)}
+"""Keys of Pillow's ``Image.info`` whose values can contain an orientation."""
 METADATA_CHUNKS = (b"eXIf", b"tEXt", b"iTXt", b"zTXt")
 """Names of the parts of a PNG file that can contain an orientation."""
 
@@ -71,7 +74,7 @@ def decode_with_bits(location: str, content: bytes, settings: DataSettings) -> t
         DataError: the image cannot be read.
     """
     try:
-        with _pillow_warnings_ignored():
+        with pillow_warnings_ignored():
             image, bits = _grey_or_colour(content, settings.bits)
     except Exception as error:  # Pillow's decoders raise many kinds of errors for damaged files
         unidentified = "identify" in str(error)
@@ -88,7 +91,7 @@ def decode_with_bits(location: str, content: bytes, settings: DataSettings) -> t
 def image_size(content: bytes) -> tuple[int, int] | None:
     """Return (rows, columns) of an upright image by its header; None if that cannot be read."""
     try:
-        with _pillow_warnings_ignored():
+        with pillow_warnings_ignored():
             image: Image.Image = Image.open(io.BytesIO(content), formats=_formats(content))
             if image.format == "PNG" and any(
                 chunk in content for chunk in (b"eXIf", b"tEXt", b"iTXt", b"zTXt")
@@ -113,10 +116,11 @@ _filter = warnings.catch_warnings()
 
 
 @contextmanager
-def _pillow_warnings_ignored() -> Iterator[None]:
+def pillow_warnings_ignored() -> Iterator[None]:
     """Ignore Pillow's warnings, which are of unusual but harmless tags, while any thread is in the block.
 
-    The filters belong to the process: the first thread sets them, and the last one restores them.
+    The filters belong to the process: the first thread sets them, and the last one restores them. A block
+    around many images saves setting them for each one.
     """
     global _filter_users, _filter
     with _filter_lock:
@@ -197,7 +201,9 @@ def _orientation(image: Image.Image) -> object:
     """
     if image.format == "TIFF":
         return 1  # Pillow has applied it
-    profiles = [_raw_profile(image.info.get(f"Raw profile type {name}")) for name in ("exif", "APP1", "xmp")]
+    if not image.info.keys() & ORIENTATION_KEYS:
+        return 1
+    profiles = [_raw_profile(image.info.get(f"Raw profile type {name}")) for name in PROFILES]
     for block in filter(None, (image.info.get("exif"), *profiles)):
         try:
             exif = Image.Exif()

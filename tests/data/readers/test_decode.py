@@ -66,13 +66,13 @@ def test_all_broken_files_are_named_at_once(
     for name in ("train/cat/0", "train/cat/1", "train/cat/2", "train/dog/3", "test/cat/1", "test/dog/4"):
         (tmp_path / f"{name}.png").write_bytes(b"no")
     with pytest.raises(
-        DataError, match=r"6 of 20 images are broken: .*cat/0.png .*; and 1 more; .*data.skip_broken"
+        DataError, match=r"6 of 20 images cannot be read: .*cat/0.png: .*; and 1 more; .*data.skip_broken"
     ) as error:
         load(tmp_path)
-    assert str(error.value).count("cannot be read") == 5
+    assert str(error.value).count(".png: it is no image") == 5
     with caplog.at_level(logging.INFO, "sheaf"):
         dataset = load(tmp_path, skip_broken=True)
-    assert "6 of 20 images are broken and left out" in caplog.text
+    assert "6 of 20 images cannot be read and are left out" in caplog.text
     assert dataset.train.inputs[:, 0, 0, 0].tolist() == [3, 4, 100, 101, 102, 104]
     assert dataset.train.labels.tolist() == [0, 0, 1, 1, 1, 1]
     assert len(dataset.test) == 8
@@ -85,7 +85,7 @@ def test_a_class_whose_files_are_all_broken_is_an_error(tmp_path: Path, write: W
         load(tmp_path, skip_broken=True)
     for path in tmp_path.rglob("*.png"):
         path.write_bytes(b"")
-    with pytest.raises(DataError, match="20 of 20 images are broken"):
+    with pytest.raises(DataError, match="20 of 20 images cannot be read"):
         load(tmp_path, skip_broken=True)
 
 
