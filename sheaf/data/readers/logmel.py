@@ -51,7 +51,7 @@ def decode_sound(location: str, content: bytes) -> tuple[Wave, int]:
             f"{location} cannot be read: it is no sound in a supported format (WAV, FLAC, MP3, OGG, AIFF, AU)"
         ) from error
     if _is_cut_off(log) or len(samples) < 0.9 * expected:
-        raise DataError(f"{location} is shorter than its header says; copy the file again or remove it")
+        raise DataError(f"{location} is cut off: its header states more samples than it contains")
     if len(samples) == 0:
         raise DataError(f"{location} is empty: its length is 0; remove it")
     if not np.isfinite(samples).all():

@@ -76,7 +76,7 @@ def test_compressed_sounds(format: str, subtype: str | None) -> None:
 def test_half_a_file_is_an_error(format: str) -> None:
     file = io.BytesIO()
     soundfile.write(file, tone(440, 16000), 16000, format=format)
-    with pytest.raises(DataError, match=r"u/1 (is shorter than its header says|cannot be read)"):
+    with pytest.raises(DataError, match=r"u/1 (is cut off|cannot be read)"):
         decode_sound("u/1", file.getvalue()[: len(file.getvalue()) // 2])
 
 
