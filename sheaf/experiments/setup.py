@@ -138,7 +138,7 @@ def prepare(
             None: split the data here, by the experiment's partition.
 
     Raises:
-        SheafError: data, split or model do not fit the settings.
+        SheafError: data, split or model do not fit the settings, or the method cannot cut the model.
     """
     with _collect_logs() as notes:
         dataset = load_dataset(experiment.data, data)
@@ -148,14 +148,20 @@ def prepare(
     for site in experiment.fleet.widths:
         if site not in edge_samples:
             raise UnknownNameError("edge", site, edge_samples)
-    return ExperimentSetup(
+    setup = ExperimentSetup(
         experiment,
         dataset,
         edge_samples,
         Network(model, dataset.shape),
         pick_device(experiment.fleet.device),
-        tuple(notes),
+        (),
     )
+    known = [site for site in setup.needs if site.classes]  # devices that have not joined have no classes
+    if known and (scheme := getattr(experiment.method, "cut", None)) is not None:
+        with _collect_logs() as of_cut:
+            scheme(setup.network.structure, known, 0)
+        notes += of_cut
+    return replace(setup, notes=tuple(notes))
 
 
 def _samples_elsewhere(

@@ -9,9 +9,8 @@ DepGraph: Towards Any Structural Pruning. Fang, Ma, Song, Mi, Wang. CVPR 2023. a
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
-from math import lcm, prod
+from math import lcm
 from typing import Any
 
 import torch
@@ -19,9 +18,9 @@ from torch import Tensor, nn
 
 from sheaf.core.errors import CutError, first_line
 from sheaf.models.flops import copy_to
+from sheaf.submodels.binding_check import check_among_zeros
 from sheaf.submodels.pruning import CONVOLUTIONS, MAKERS, PRUNABLE, Couplings, blocks_of
 from sheaf.submodels.structure import Channel, ChannelGroup, ChannelStructure, Port
-from sheaf.submodels.submodel import SubModel
 
 INPUTS = "(the inputs)"
 """The name of the layer in front of the model; no layer of a model can have that name."""
@@ -32,7 +31,7 @@ HARMLESS = frozenset({
     "Hardsigmoid", "Softplus", "Mish", "Add", "Sub", "Mul", "Div", "Neg", "Pow", "Exp", "Abs", "Clamp",
     "MaxPool2DWithIndices", "AvgPool2D", "AdaptiveAvgPool2D", "AdaptiveMaxPool2D", "Mean", "Clone",
     "ConstantPadNd", "ReflectionPad2D", "UpsampleNearest2D", "UpsampleBilinear2D", "Squeeze", "View",
-    "UnsafeView", "ReshapeAlias", "Cat", "Addmm", "T", "Alias",
+    "UnsafeView", "ReshapeAlias", "Cat", "Addmm", "T", "Alias", "Expand", "ClampMin",
 })
 # fmt: on
 """Operations that treat every channel alike and independently; error messages do not blame them."""
@@ -52,7 +51,8 @@ def trace(model: nn.Module, in_shape: tuple[int, int, int]) -> ChannelStructure:
         couplings, names, order = _trace_on(torch.device("cpu"), model, in_shape)
     try:
         structure = _structure(couplings, names, order, model, in_shape)
-        _check_on_numbers(structure)
+        structure.mixers = _mixers(couplings, model)
+        check_among_zeros(structure)
     except CutError as error:
         suspects = ", ".join(sorted(couplings.operations() - HARMLESS))
         hint = f"; it uses {suspects}, which may not leave channels in their places" if suspects else ""
@@ -60,8 +60,14 @@ def trace(model: nn.Module, in_shape: tuple[int, int, int]) -> ChannelStructure:
     return structure
 
 
+def _mixers(couplings: Couplings, model: nn.Module) -> tuple[str, ...]:
+    """Return the kinds of layers and operations that may mix the channels of several sub-models."""
+    normalises = any(isinstance(layer, nn.GroupNorm) for layer in model.modules())
+    return (*(["GroupNorm"] if normalises else []), *sorted(couplings.operations() - HARMLESS))
+
+
 def _refuse(model: nn.Module) -> None:
-    """Check for models that would be cut wrongly: tied weights, parameters in unknown layers.
+    """Check for models that would be cut wrongly: tied weights, computed weights, unknown layers.
 
     Raises:
         CutError: the model has such parameters, or is a single layer.
@@ -74,6 +80,13 @@ def _refuse(model: nn.Module) -> None:
             raise CutError(f"{first[id(parameter)]} and {name} are one parameter; tied weights cannot be cut")
         first[id(parameter)] = name
     for name, layer in model.named_modules():
+        if isinstance(layer, PRUNABLE) and layer._parameters and "weight" not in layer._parameters:
+            own = ", ".join(sorted({*layer._parameters, *layer._buffers} - {"bias"}))
+            raise CutError(
+                f"{name or 'the model'} ({type(layer).__name__}) computes its weight from {own} and cannot "
+                "be cut; make the weight permanent first (torch.nn.utils.remove_weight_norm, "
+                "remove_spectral_norm, prune.remove)"
+            )
         if any(p.numel() > 1 for p in layer.parameters(recurse=False)) and not isinstance(layer, PRUNABLE):
             known = ", ".join(kind.__name__.strip("_") for kind in PRUNABLE)
             raise CutError(
@@ -183,62 +196,3 @@ def _structure(
         name for layer, name in order.items() if isinstance(layer, CONVOLUTIONS) and name != INPUTS
     ]
     return ChannelStructure(model, in_shape, groups, classifier, convolutions, ports)
-
-
-def _check_on_numbers(structure: ChannelStructure) -> None:
-    """Check that a random sub-model computes the same logits alone and inside a network of zeros.
-
-    In the whole network the weights from all other channels to the sub-model's are zeros. So an operation
-    that mixes or moves channels unseen by the graph changes the logits. Group normalisation mixes the
-    channels of a group by definition; both networks run without it.
-
-    Raises:
-        CutError: the logits differ.
-    """
-    draw, generator = random.Random(0), torch.Generator().manual_seed(0)
-    kept = {group.name: group.channels(_window(group.units, draw)) for group in structure.groups}
-    submodel = structure.submodel(structure.cut(kept, _window(structure.num_classes, draw)))
-    whole = structure.submodel(structure.cut())
-    x = torch.randn(4, *structure.in_shape, generator=generator)
-    params = _random_params(submodel, generator)
-    among_zeros = whole.module()
-    submodel.place(among_zeros.state_dict(), params)
-    inside = _logits(among_zeros, x)[:, list(submodel.classes)]
-    del among_zeros
-    alone_model = submodel.module()
-    alone_model.load_state_dict(params, assign=True)
-    alone = _logits(alone_model, x)
-    off = (inside - alone).abs().max() / (alone - alone.mean(0)).std()
-    if not off < 1e-2:
-        raise CutError(f"a sub-model's logits inside the network are off by {off:.1g} of their spread")
-
-
-def _window(count: int, draw: random.Random) -> list[int]:
-    """Draw a window over a third to a half of ``range(count)``; those of two groups rarely agree."""
-    start, length = draw.randrange(count), draw.randint(max(1, count // 3), max(1, count // 2))
-    return [(start + step) % count for step in range(length)]
-
-
-def _random_params(submodel: SubModel, generator: torch.Generator) -> dict[str, Tensor]:
-    """Draw parameters that keep the scale of signals from layer to layer, and non-trivial statistics."""
-    params = {}
-    for name, value in submodel.module().state_dict().items():
-        if not value.is_floating_point():
-            params[name] = value
-        elif value.dim() > 1:
-            fan_in = prod(value.shape[1:])
-            params[name] = torch.randn(value.shape, generator=generator).mul_((2 / fan_in) ** 0.5)
-        elif name.endswith(("running_var", "weight")):
-            params[name] = torch.rand(value.shape, generator=generator).add_(0.5)
-        else:
-            params[name] = torch.randn(value.shape, generator=generator).mul_(0.1)
-    return params
-
-
-def _logits(model: nn.Module, x: Tensor) -> Tensor:
-    for layer in model.modules():
-        if isinstance(layer, nn.GroupNorm):
-            layer.register_forward_hook(lambda _, inputs, __: inputs[0])
-    with torch.no_grad():
-        logits: Tensor = model.eval()(x)
-    return logits

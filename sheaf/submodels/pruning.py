@@ -172,7 +172,7 @@ def remaining(layer: nn.Module, pruned: nn.Module, removed: Removed) -> dict[str
     old = {name: value.shape for name, value in layer.state_dict().items()}
     new = {name: value.shape for name, value in pruned.state_dict().items()}
     spans: dict[str, list[Runs]] = {name: [((0, n),) for n in size] for name, size in old.items()}
-    for dim in range(max(map(len, old.values()))):
+    for dim in range(max(map(len, old.values()), default=0)):  # a layer may have no tensors
         shorter = [name for name in old if len(old[name]) > dim and old[name][dim] != new[name][dim]]
         if not shorter:
             continue

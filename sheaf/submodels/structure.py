@@ -89,6 +89,8 @@ class ChannelStructure:
         groups: the groups of channels in depth order, without the model's inputs and outputs.
         classifier: the group of the logits; its width is the number of classes.
         convolutions: the names of all convolutions in the order of the forward pass.
+        mixers: the kinds of layers and operations that may mix the channels of several sub-models.
+        binding_errors: names of shared groups -> the error measured by ``binding_check.binding_error``.
     """
 
     def __init__(
@@ -104,6 +106,8 @@ class ChannelStructure:
         self.groups = tuple(groups)
         self.classifier = classifier
         self.convolutions = tuple(convolutions)
+        self.mixers: tuple[str, ...] = ()
+        self.binding_errors: dict[frozenset[str], float] = {}
         self._skeleton = copy_to(torch.device("meta"), model)
         stored = model.state_dict().keys()
         self._constants = {

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -83,6 +84,17 @@ class SubModel:
         for name, constant in self._constants.items():
             model.get_buffer(name).copy_(constant)
         return model
+
+    def zeros(self, dtype: torch.dtype) -> dict[str, Tensor]:
+        """Return zeros of the shapes of its ``state_dict``; floating-point tensors are of this type.
+
+        The operating system provides pages only where they are written, so a large model stays small.
+        """
+        return {
+            name: torch.from_numpy(np.zeros(value.shape, torch.empty(0, dtype=own).numpy().dtype))
+            for name, value in self._skeleton.state_dict().items()
+            for own in [dtype if value.is_floating_point() else value.dtype]
+        }
 
     def take(self, params: Params) -> dict[str, Tensor]:
         """Return the sub-model's slices of the global parameters; an "other" row starts as zeros."""

@@ -14,6 +14,7 @@ from pydantic import Field
 from sheaf.core.cut import Cut
 from sheaf.core.errors import CutError
 from sheaf.core.settings import settings
+from sheaf.submodels.binding_check import check_binding
 from sheaf.submodels.scheme import SiteNeeds
 from sheaf.submodels.schemes._common import fraction_of
 from sheaf.submodels.structure import ChannelGroup, ChannelStructure
@@ -31,17 +32,22 @@ class ByClass:
         stem: the number of convolutions, counted from the input, that all sites hold whole; at least 0.
         by: a block's size is proportional to the number of its classes, or to the widths of its sites.
         width: the fraction of each block that is kept, above 0 and at most 1; no site holds the others.
+        exact: whether to refuse a model whose bound logits would differ from those of the sub-models because
+            a layer mixes channels (group normalisation, a norm, a sum or a maximum over channels). With
+            false, such a model is bound inexactly, and a note gives the error.
     """
 
     stem: Annotated[int, Field(ge=0)] = 0
     by: Literal["classes", "width"] = "classes"
     width: Annotated[float, Field(gt=0, le=1)] = 1.0
+    exact: bool = True
 
     def __call__(self, structure: ChannelStructure, sites: Sequence[SiteNeeds], round: int) -> dict[str, Cut]:
         """Return the cut of each site, the same in every round.
 
         Raises:
-            CutError: a group has fewer units than there are sites, or a site has no classes.
+            CutError: a group has fewer units than there are sites, a site has no classes, or ``exact`` is
+                set and binding is not.
         """
         if idle := [site.name for site in sites if not site.classes]:
             raise CutError(f"{idle[0]} has no classes; cut = by_class needs at least one for each site")
@@ -57,6 +63,9 @@ class ByClass:
                 for name in holders:
                     kept[name].setdefault(group.name, []).extend(group.channels(units))
                 start += size
+        if len(sites) > 1:
+            held_whole = {group.name for group in structure.groups if stem.intersection(group.layers)}
+            check_binding(structure, held_whole, self.exact)
         return {site.name: structure.cut(kept[site.name], site.classes) for site in sites}
 
 
