@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -20,7 +19,13 @@ from sheaf.core.dataset import Samples, Sound
 from sheaf.core.errors import DataError
 from sheaf.core.progress_bar import bar
 from sheaf.data.readers.encoded import Encoded, EncodedSplit
-from sheaf.data.readers.images import decode_with_bits, describe_image, image_size, pillow_warnings_ignored
+from sheaf.data.readers.images import (
+    decode_image,
+    decode_with_bits,
+    describe_image,
+    image_size,
+    pillow_warnings_ignored,
+)
 from sheaf.data.readers.logmel import decode_sound, fit, log_mel
 from sheaf.data.settings import DataSettings
 
@@ -29,7 +34,7 @@ logger = logging.getLogger("sheaf")
 T = TypeVar("T")
 Advance = Callable[[int], None]
 
-BLOCK = 512  # encoded files in memory at a time
+BLOCK, BLOCK_BYTES = 512, 2**26  # files in memory at a time, and their bytes, encoded and decoded
 THREADS = min(8, os.cpu_count() or 1)
 FULL_BITS = 16  # from which images of more than 8 bits per channel are scaled at first
 NAMED = 5  # broken files in a message
@@ -101,18 +106,26 @@ def _check_sizes(name: str, encoded: Encoded) -> None:
                 )
 
 
-def _check_memory(name: str, total: int, shape: tuple[int, ...], kind: str) -> None:
-    """Check that ``total`` uint8 images of one shape fit into the available memory.
+def _examples_per_block(name: str, encoded: Encoded, settings: DataSettings) -> int:
+    """Return how many images may be decoded at a time, by the first one that can be read.
 
     Raises:
-        DataError: they do not.
+        DataError: all images, in the shape of that one, exceed the available memory.
     """
-    needed, available = total * math.prod(shape), psutil.virtual_memory().available
-    if needed > available:
-        raise DataError(
-            f"{name}: {total} {kind}s of {describe_image(shape)} need {needed / 1e9:.1f} GB of memory, but "
-            f"{available / 1e9:.1f} GB are available; set a smaller data.size, or data.limit"
-        )
+    total = len(encoded.train.labels) + len(encoded.test.labels)
+    for location, content in encoded.train.items(np.arange(min(PROBED, len(encoded.train.labels)))):
+        try:
+            shape = decode_image(location, content, settings).shape
+        except DataError:
+            continue
+        needed, available = total * math.prod(shape), psutil.virtual_memory().available
+        if needed > available:
+            raise DataError(
+                f"{name}: {total} images of {describe_image(shape)} need {needed / 1e9:.1f} GB of memory, "
+                f"but {available / 1e9:.1f} GB are available; set a smaller data.size, or data.limit"
+            )
+        return max(1, min(BLOCK, BLOCK_BYTES // math.prod(shape)))
+    return BLOCK
 
 
 def _check_broken(name: str, broken: list[DataError], encoded: Encoded, settings: DataSettings) -> None:
@@ -142,6 +155,7 @@ def _decode_images(name: str, encoded: Encoded, settings: DataSettings, advance:
     bits = settings.bits or used
     if used and bits != (settings.bits or FULL_BITS):
         # Scaling by all 16 bits would lose the contrast of these files, or cut off larger values.
+        del train, test
         train, test, _ = _read_images(name, encoded, settings, bits, lambda count: None)
         logger.info(
             "%s: the images of more than 8 bits per channel use %d bits and are scaled from these to 8 bits; "
@@ -157,7 +171,7 @@ def _read_images(
 ) -> tuple[Samples, Samples, int]:
     """Return (training split, test split, bits in use by the images of more than 8 bits, otherwise 0)."""
     settings = replace(settings, bits=bits)
-    total = len(encoded.train.labels) + len(encoded.test.labels)
+    block_size = _examples_per_block(name, encoded, settings)
     shape: tuple[int, ...] | None = None  # of the first image
     different: list[str] = []
     broken: list[DataError] = []
@@ -168,12 +182,15 @@ def _read_images(
         pixels = np.empty((0, 1, 1, 1), np.uint8)
         positions: list[int] = []
         blocks = _decoded_blocks(
-            split, lambda location, content: decode_with_bits(location, content, settings), advance, broken
+            split,
+            lambda location, content: decode_with_bits(location, content, settings),
+            advance,
+            broken,
+            block_size,
         )
         for position, location, (image, image_bits) in (item for block in blocks for item in block):
             if shape is None:
                 shape = image.shape
-                _check_memory(name, total, shape, encoded.kind)
             used = max(used, image_bits)
             if not positions:
                 pixels = np.empty((len(split.labels), *shape), np.uint8)
@@ -253,11 +270,12 @@ def _decoded_blocks(
     decode_one: Callable[[str, bytes], T],
     advance: Advance,
     broken: list[DataError],
+    block_size: int = BLOCK,
 ) -> Iterator[list[tuple[int, str, T]]]:
     """Yield blocks of (position, location, decoded example), in order.
 
     Decodes in threads: the decoders release Python's global interpreter lock. Examples that cannot be decoded
-    are left out, and their errors are appended to ``broken``.
+    are left out, and their errors are appended to ``broken``. A block has at most ``block_size`` examples.
     """
 
     def decode_piece(piece: list[tuple[int, tuple[str, bytes]]]) -> list[tuple[int, str, T | DataError]]:
@@ -269,10 +287,10 @@ def _decoded_blocks(
                 decoded.append((position, location, error))
         return decoded
 
-    items = enumerate(split.items(np.arange(len(split.labels))))
-    per_thread = -(-BLOCK // THREADS)
+    blocks = _encoded_blocks(enumerate(split.items(np.arange(len(split.labels)))), block_size)
     with ThreadPoolExecutor(THREADS) as pool:
-        while block := list(islice(items, BLOCK)):
+        for block in blocks:
+            per_thread = -(-len(block) // THREADS)
             pieces = [block[start : start + per_thread] for start in range(0, len(block), per_thread)]
             readable = []
             for piece in pool.map(decode_piece, pieces):
@@ -283,3 +301,19 @@ def _decoded_blocks(
                         readable.append((position, location, result))
             yield readable
             advance(len(block))
+
+
+def _encoded_blocks(
+    items: Iterable[tuple[int, tuple[str, bytes]]], block_size: int
+) -> Iterator[list[tuple[int, tuple[str, bytes]]]]:
+    """Yield blocks of (position, (location, content)): ``block_size`` or, of large items, BLOCK_BYTES."""
+    block: list[tuple[int, tuple[str, bytes]]] = []
+    size = 0
+    for item in items:
+        block.append(item)
+        size += len(item[1][1])
+        if len(block) == block_size or size >= BLOCK_BYTES:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
