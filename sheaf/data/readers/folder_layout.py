@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import unicodedata
 from pathlib import Path
 
@@ -35,6 +36,8 @@ SPLIT_NAMES = {
     "validation": ("val", "valid", "validation", "val_set", "validation_set"),
 }
 """Split -> the names of its folder in lower case."""
+SPLIT_LIKE = re.compile(r"(train|training|test|testing|val|valid|validation|dev|eval)([^a-z].*|[a-z])?")
+"""Names in lower case, such as test1 and trainA, that are no classes if all folders have one."""
 
 
 def is_ignored(name: str) -> bool:
@@ -109,7 +112,13 @@ def find_splits(folder: Path) -> tuple[Path, Path] | None:
     for name, path in folders.items():
         (splits[split_of[name.lower()]] if name.lower() in split_of else others).append(path)
     candidates = [path for paths in splits.values() for path in paths]
-    with_classes = {path for path in candidates if class_folders(path)}
+    with_classes = {path for path in folders.values() if class_folders(path)}
+    if folders and not with_classes and all(SPLIT_LIKE.fullmatch(name.lower()) for name in folders):
+        raise DataError(
+            f"{folder} contains {abbreviate(folders)}, which contain no class folders; "
+            "move their files into one folder per class"
+        )
+    with_classes &= set(candidates)
     if not candidates or (others and not with_classes):
         return None
     if others:
@@ -157,6 +166,8 @@ def check_depth(folder: Path, is_split: bool = False) -> None:
             f"{folder} has no class folders, and labels are not read from {tables[0].name}; "
             "move each file into a folder that is named after its class"
         )
+    if tables and not is_split:
+        logger.info("%s is not read: the names of the class folders are the labels", tables[0])
     if not paths or not all(_contains_only_folders(path) for path in paths):
         return
     if is_split:

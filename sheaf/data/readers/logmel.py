@@ -48,7 +48,8 @@ def decode_sound(location: str, content: bytes) -> tuple[Wave, int]:
             expected, log = file.frames, file.extra_info
     except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError) as error:
         raise DataError(
-            f"{location} cannot be read: it is no sound in a supported format (WAV, FLAC, MP3, OGG, AIFF, AU)"
+            f"{location} cannot be read: it is damaged or in no supported format "
+            "(WAV, FLAC, MP3, OGG, AIFF, AU)"
         ) from error
     if _is_cut_off(log) or len(samples) < 0.9 * expected:
         raise DataError(f"{location} is cut off: its header states more samples than it contains")

@@ -56,7 +56,14 @@ def test_split_folders(tmp_path: Path, folders: str, splits: tuple[str, ...] | N
     assert found(tmp_path) == splits
 
 
+def test_a_table_beside_class_folders_is_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "sheaf")
+    check_depth(make(tmp_path, "part_1/1.png", "part_2/2.png", "metadata.csv"))
+    assert "metadata.csv is not read: the names of the class folders are the labels" in caplog.text
+
+
 def test_a_class_may_have_the_name_of_a_split(tmp_path: Path) -> None:
+    assert found(make(tmp_path, "valley/1.png", "trainer/1.png")) is None
     assert found(make(tmp_path, "bus/1.png", "car/1.png", "train/1.png")) is None
 
 
@@ -79,7 +86,8 @@ def test_the_choice_of_a_validation_folder_is_noted(tmp_path: Path, caplog: pyte
         ("train/cat/1.png Train/cat/1.png", "'Train', 'train', which mean the same split; keep one"),
         ("test/cat/1.png", "contains 'test' but no train folder"),
         ("train/cat/1.png", r"no test folder; add test, or set data.name = '.*/train'"),
-        ("train/1.png test/1.png", "train contains no class folders; move"),
+        ("train/1.png test/1.png", "'test', 'train', which contain no class folders; move"),
+        ("train/cat.1.png test1/1.png", "'test1', 'train', which contain no class folders; move"),
         ("train/cat/1.png test/1.png", "test contains no class folders; move"),
     ],
 )
