@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sheaf.core.errors import SettingError, first_line
+from sheaf.models.memory_layout import keep_ordinary_layout, to_layout, uses_channels_last
 
 Shape = tuple[int, int, int]
 
@@ -18,9 +19,10 @@ PACKAGES = str(Path(torch.__file__).parent), str(Path(__file__).parents[1])
 
 
 def check_model(model: nn.Module, name: str, num_classes: int, in_shape: Shape) -> None:
-    """Check the types of the model's parameters, and its logits in training and in evaluation.
+    """Check the types of the model's parameters, its logits in evaluation, and a training step.
 
-    Only a copy runs in training mode, so buffers keep their values.
+    Only a copy runs in training mode, so buffers keep their values. A model whose step fails in channels-last
+    memory only is marked to keep the ordinary layout.
 
     Args:
         model: on the CPU; its mode is kept.
@@ -38,7 +40,15 @@ def check_model(model: nn.Module, name: str, num_classes: int, in_shape: Shape) 
         trained = copy.deepcopy(model).train()
     except Exception as error:
         raise SettingError(f"model {name!r} cannot be copied: {describe(error)}") from error
-    check_logits(trained, name, num_classes, torch.zeros(2, *in_shape), training=True)
+    inputs = torch.zeros(2, *in_shape)
+    if uses_channels_last(trained):
+        try:
+            return _check_step(to_layout(trained, channels_last=True), name, num_classes, inputs)
+        except SettingError:
+            to_layout(trained, channels_last=False)
+    _check_step(trained, name, num_classes, inputs)
+    if uses_channels_last(trained):
+        keep_ordinary_layout(model)
 
 
 def check_state(model: nn.Module, name: str) -> None:
@@ -63,13 +73,28 @@ def check_state(model: nn.Module, name: str) -> None:
             )
 
 
+def _check_step(model: nn.Module, name: str, num_classes: int, inputs: Tensor) -> None:
+    """Check a forward and a backward pass in training mode."""
+    logits = check_logits(model, name, num_classes, inputs, training=True)
+    trainable = any(parameter.requires_grad for parameter in model.parameters())
+    if trainable and not logits.requires_grad:
+        raise SettingError(
+            f"model {name!r} cannot be trained: its logits have no gradient; remove detach() and no_grad()"
+        )
+    try:
+        if trainable:
+            logits.sum().backward()  # type: ignore[no-untyped-call]
+    except Exception as error:
+        raise SettingError(f"model {name!r} cannot be trained: {describe(error)}") from error
+
+
 def check_logits(
     model: nn.Module, name: str, num_classes: int, inputs: Tensor, training: bool = False
-) -> None:
-    """Check that the model maps (N, C, H, W) inputs to (N, K) logits. Its mode is kept.
+) -> Tensor:
+    """Check that the model maps (N, C, H, W) inputs to (N, K) logits, and return them. Its mode is kept.
 
     Args:
-        training: check in training mode instead of evaluation.
+        training: check in training mode, with gradients, instead of evaluation.
 
     Raises:
         SettingError: it fails, or returns something else.
@@ -77,7 +102,7 @@ def check_logits(
     mode = " in training" if training else ""
     was_training = model.training
     try:
-        with torch.no_grad():
+        with torch.set_grad_enabled(training):
             output = model.train(training)(inputs)
     except Exception as error:
         batch = f" in a batch of {len(inputs)}" if len(inputs) == 1 else ""
@@ -89,7 +114,7 @@ def check_logits(
         model.train(was_training)
     wanted = (len(inputs), num_classes)
     if isinstance(output, Tensor) and output.shape == wanted and output.is_floating_point():
-        return
+        return output
     remedy = ""
     if not isinstance(output, Tensor):
         returned = type(output).__name__

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sheaf.core.errors import SettingError
+from sheaf.models.memory_layout import to_layout, uses_channels_last
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,8 @@ class Preparation:
 
 def move_model(model: nn.Module, device: torch.device) -> nn.Module:
     """Move ``model`` to the device in place, in the memory layout in which it is fastest."""
-    # Convolutions over channels-last memory train MobileNetV2 about twice as fast on a CPU.
-    if any(isinstance(module, nn.Conv2d) for module in model.modules()):
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stub lacks it
+    if uses_channels_last(model):
+        to_layout(model, channels_last=True)
     return model.to(device)
 
 

@@ -108,6 +108,17 @@ def fine(num_classes):
     )
 
 
+class Detached(HardSize):
+    def forward(self, x):
+        return self.f(x.flatten(1)).detach()
+
+
+class FailsInBackward(HardSize):
+    def forward(self, x):
+        y = self.f(x.flatten(1)).exp()
+        return y + 0 * y.detach().add_(1) if not self.training else y.sigmoid().mul_(2).add_(1).sqrt_().exp_()
+
+
 @pytest.fixture
 def build(monkeypatch):
     monkeypatch.setitem(sys.modules, "user_models", types.SimpleNamespace(**globals()))
@@ -146,6 +157,8 @@ def test_an_error_is_reported_with_the_line_of_the_users_code(build, name, messa
         ("double", r"parameter f\.weight is float64; sheaf trains float32"),
         ("bfloat", r"parameter f\.weight is bfloat16; sheaf trains float32"),
         ("ExtraState", r"has extra state \(_extra_state\), which is not sent between sites"),
+        ("Detached", "cannot be trained: its logits have no gradient"),
+        ("FailsInBackward", "cannot be trained: RuntimeError: one of the variables needed for gradient"),
         ("classes_as_scores", "for N = 2 it returned int64"),
     ],
 )

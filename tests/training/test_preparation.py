@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+from striped_digits import PREPARE, K, samples
+from torch import Tensor, nn
 
 from sheaf.core.errors import SettingError
+from sheaf.core.recipe import Recipe
 from sheaf.core.seeds import generator
-from sheaf.training.preparation import Preparation, pick_device
+from sheaf.models.check import check_model
+from sheaf.training.evaluation import evaluate
+from sheaf.training.one_site import train_model
+from sheaf.training.preparation import Preparation, move_model, pick_device
 
 
 def test_bytes_and_features_are_normalised_alike() -> None:
@@ -31,3 +39,29 @@ def test_devices() -> None:
     for name in {"cuda", "mps"} - set(there):
         with pytest.raises(SettingError, match=f"fleet.device = '{name}': .* allowed: auto, .*cpu"):
             pick_device(name)
+
+
+class Viewing(nn.Module):
+    """Calls ``view`` on the output of a convolution, which fails in channels-last memory."""
+
+    def __init__(self, view: bool = True) -> None:
+        super().__init__()
+        self.view = view
+        self.c = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 6, 3))
+        self.f = nn.Linear(216, K)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.c(x).relu()
+        return self.f(x.view(-1, 216) if self.view else x.flatten(1))
+
+
+@pytest.mark.parametrize("view", [True, False])
+def test_a_model_that_fails_in_channels_last_keeps_its_layout(view: bool) -> None:
+    model = Viewing(view)
+    check_model(model, "viewing", K, (1, 8, 8))
+    copied = move_model(copy.deepcopy(model), torch.device("cpu"))
+    assert copied.c[2].weight.is_contiguous() is view
+    recipe = Recipe(epochs=20, batch_size=10, lr=0.01)
+    train_model(copied, samples(), recipe, PREPARE, 3)
+    confusion, _ = evaluate(copied, samples(), PREPARE, K)
+    assert confusion.diagonal().sum() > 40
