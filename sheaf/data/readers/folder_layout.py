@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import unicodedata
 from pathlib import Path
@@ -64,16 +65,35 @@ def class_name(path: Path) -> str:
     return unicodedata.normalize("NFC", path.name)
 
 
-def entries(folder: Path) -> list[Path]:
-    """Return the files and folders in ``folder``, sorted by normalised name, without ignored ones.
+def files_and_folders(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the files and the folders in ``folder``, sorted by normalised name, without ignored ones.
+
+    Symbolic links count as their targets. One system call reads the types of all entries except links.
 
     Raises:
-        DataError: an entry is a symbolic link to nothing.
+        DataError: an entry is a symbolic link to nothing, or neither a file nor a folder.
     """
-    found = [path for path in folder.iterdir() if not is_ignored(path.name)]
-    if broken := [path for path in found if not path.exists()]:
-        raise DataError(f"{printable(broken[0])} is a symbolic link to a missing file; remove or repair it")
-    return sorted(found, key=lambda path: (class_name(path), path.name))
+    files, folders = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_ignored(entry.name):
+                continue
+            path = folder / entry.name
+            if entry.is_dir():
+                folders.append(path)
+            elif entry.is_file():
+                files.append(path)
+            elif entry.is_symlink():
+                raise DataError(
+                    f"{printable(path)} is a symbolic link to a missing file; remove or repair it"
+                )
+            else:
+                raise DataError(f"{printable(path)} is neither a file nor a folder; remove it")
+    return sorted(files, key=_sort_key), sorted(folders, key=_sort_key)
+
+
+def _sort_key(path: Path) -> tuple[str, str]:
+    return class_name(path), path.name
 
 
 def class_folders(folder: Path) -> dict[str, Path]:
@@ -83,8 +103,8 @@ def class_folders(folder: Path) -> dict[str, Path]:
         DataError: a name is not UTF-8, or two names are equal after normalisation.
     """
     found: dict[str, Path] = {}
-    for path in entries(folder):
-        if not path.is_dir() or path.name == NOISE:
+    for path in files_and_folders(folder)[1]:
+        if path.name == NOISE:
             continue
         if not is_utf8(path.name):
             raise DataError(f"the folder name {str(path)!a} is not UTF-8; rename the folder")
@@ -112,13 +132,13 @@ def find_splits(folder: Path) -> tuple[Path, Path] | None:
     for name, path in folders.items():
         (splits[split_of[name.lower()]] if name.lower() in split_of else others).append(path)
     candidates = [path for paths in splits.values() for path in paths]
-    with_classes = {path for path in folders.values() if class_folders(path)}
-    if folders and not with_classes and all(SPLIT_LIKE.fullmatch(name.lower()) for name in folders):
+    with_classes = {path for path in candidates if class_folders(path)}
+    all_like_splits = all(SPLIT_LIKE.fullmatch(name.lower()) for name in folders)
+    if folders and all_like_splits and not any(map(class_folders, folders.values())):
         raise DataError(
             f"{folder} contains {abbreviate(folders)}, which contain no class folders; "
             "move their files into one folder per class"
         )
-    with_classes &= set(candidates)
     if not candidates or (others and not with_classes):
         return None
     if others:
@@ -160,7 +180,7 @@ def check_depth(folder: Path, is_split: bool = False) -> None:
         DataError: each contains folders only, or a table of labels is beside a single folder.
     """
     paths = list(class_folders(folder).values())
-    tables = [path for path in entries(folder) if path.suffix.lower() in TABLES and path.is_file()]
+    tables = [path for path in files_and_folders(folder)[0] if path.suffix.lower() in TABLES]
     if tables and len(paths) <= 1:
         raise DataError(
             f"{folder} has no class folders, and labels are not read from {tables[0].name}; "
@@ -190,6 +210,5 @@ def check_depth(folder: Path, is_split: bool = False) -> None:
 
 
 def _contains_only_folders(folder: Path) -> bool:
-    return bool(class_folders(folder)) and all(
-        path.is_dir() or path.suffix.lower() in {".md", ".txt"} for path in entries(folder)
-    )
+    files, folders = files_and_folders(folder)
+    return bool(folders) and all(path.suffix.lower() in {".md", ".txt"} for path in files)

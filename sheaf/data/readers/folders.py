@@ -24,7 +24,7 @@ from sheaf.data.readers.folder_layout import (
     check_depth,
     class_folders,
     class_name,
-    entries,
+    files_and_folders,
     find_splits,
     printable,
 )
@@ -71,19 +71,19 @@ def read_folder(folder: Path, kind: Kind, suffixes: Collection[str], test_fracti
 
 def _files(folder: Path, folders: Mapping[str, Path], kind: Kind, suffixes: Collection[str]) -> list[Path]:
     """Return the files of all classes, sorted by class and name."""
-    for path in entries(folder):
-        if path.suffix.lower() in suffixes and not path.is_dir():
+    for path in files_and_folders(folder)[0]:
+        if path.suffix.lower() in suffixes:
             raise DataError(f"{printable(path)} is in no class folder; move it into the folder of its class")
     files = []
     for class_folder in folders.values():
-        class_files = entries(class_folder)
+        class_files, inner_folders = files_and_folders(class_folder)
+        if inner_folders:
+            raise DataError(
+                f"{printable(inner_folders[0])} is a folder, but a class folder may contain "
+                f"{kind} files only; move or remove it"
+            )
         for path in class_files:
-            if path.is_dir():
-                raise DataError(
-                    f"{printable(path)} is a folder, but a class folder may contain {kind} files only; "
-                    "move or remove it"
-                )
-            if path.suffix.lower() not in suffixes or not path.is_file():
+            if path.suffix.lower() not in suffixes:
                 raise DataError(
                     f"{printable(path)} is no {kind} file; a class folder may contain nothing else"
                 )
@@ -134,8 +134,9 @@ def _hashed_split(files: list[Path], test_fraction: float) -> tuple[list[Path], 
         of_class.setdefault(path.parent, []).append(path)
     test = set()
     for own in of_class.values():
-        by_hash = sorted(own, key=lambda path: _hash(path.name))
-        count = sum(_hash(path.name) < test_fraction for path in own)
+        hashes = {path: _hash(path.name) for path in own}
+        by_hash = sorted(own, key=hashes.__getitem__)
+        count = sum(value < test_fraction for value in hashes.values())
         if len(own) > 1:
             count = min(max(count, 1), len(own) - 1)
         test |= set(by_hash[:count])
