@@ -40,6 +40,8 @@ SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in name
 SPLIT_PREFIX = re.compile(rf"({'|'.join(sorted(SPLIT_OF, key=len, reverse=True))})(?![a-z])", re.IGNORECASE)
 """Matches the split at the start of a file's name."""
 ROWS = 512  # rows that are decoded from parquet at a time
+MAX_CLASSES = 100_000
+"""Limit of class numbers without names: a column with greater ones contains identifiers."""
 
 
 @dataclass(frozen=True)
@@ -134,14 +136,15 @@ def read_parquet(
             raise DataError(f"{shards[0].path} has no rows; download it again, or name another dataset")
     values = _label_values([*train_shards, *test_shards], label)
     count = sum(shard.file.metadata.num_rows for shard in train_shards)
-    train_values, test_values = values[:count], values[count:]
-    classes = _classes(first, label, train_values)
-    train_split = EncodedSplit(
-        _class_indices(train_values, train_shards, label, classes), _items(train_shards, column)
-    )
-    test_split = EncodedSplit(
-        _class_indices(test_values, test_shards, label, classes), _items(test_shards, column)
-    )
+    if values.dtype == object:
+        names, values = np.unique(values, return_inverse=True)
+        classes = tuple(names.tolist())
+    else:
+        classes = _class_names(first, label) or _numbers(first, label, values[:count])
+        _check_range(values[:count], train_shards, label, classes)
+        _check_range(values[count:], test_shards, label, classes)
+    train_split = EncodedSplit(values[:count], _items(train_shards, column))
+    test_split = EncodedSplit(values[count:], _items(test_shards, column))
     for name in without:
         if name in classes:
             number = classes.index(name)
@@ -386,55 +389,33 @@ def _is_text(kind: pa.DataType) -> bool:
     )
 
 
-def _classes(first: Shard, label: str, values: npt.NDArray[Any]) -> tuple[str, ...]:
-    """Return the class names.
+def _numbers(first: Shard, label: str, values: Ints) -> tuple[str, ...]:
+    """Return the class names "0" to "K-1" for training labels without names in the metadata.
 
-    Args:
-        first: shard whose metadata may contain the names.
-        label: the column of labels.
-        values: the training labels. Integers without names in the metadata must be 0 to K-1.
+    Raises:
+        DataError: K exceeds ``MAX_CLASSES``, or there is no class.
     """
-    if values.dtype == object:
-        return tuple(sorted(set(values.tolist())))
-    if names := _class_names(first, label):
-        return names
-    present = np.unique(values[values >= 0])
-    if len(present) and present[-1] != len(present) - 1:
+    largest = int(values.max(initial=-1))
+    if not 0 <= largest < MAX_CLASSES:
         raise DataError(
-            f"{first.path}: column {label!r} has {len(present):,} different values up to {present[-1]:,}, "
-            "but the labels of K classes must be 0 to K-1; choose another column with data.label: "
-            f"{abbreviate(first.schema.names, 20)}"
+            f"{first.path}: column {label!r} has {len(np.unique(values)):,} different values up to "
+            f"{largest:,}, but the labels of K classes must be 0 to K-1, below {MAX_CLASSES:,}; choose "
+            f"another column with data.label: {abbreviate(first.schema.names, 20)}"
         )
-    return tuple(str(number) for number in range(len(present)))
+    return tuple(str(number) for number in range(largest + 1))
 
 
-def _class_indices(
-    values: npt.NDArray[Any], shards: list[Shard], label: str, classes: tuple[str, ...]
-) -> Ints:
-    """Return the class index of each row, checked to be one of ``classes``."""
-    if values.dtype == object:
-        index = {name: number for number, name in enumerate(classes)}
-        labels = np.array([index.get(name, -1) for name in values.tolist()], np.int64)
-        allowed = f"must be one of {abbreviate(classes)} as in the training split"
-    else:
-        labels = values
-        allowed = f"must be 0 to {len(classes) - 1}"
-    if not classes:
-        raise DataError(
-            f"{shards[0].path}: column {label!r} has no label from 0 to K-1; choose another one with "
-            f"data.label: {abbreviate(shards[0].schema.names, 20)}"
-        )
+def _check_range(labels: Ints, shards: list[Shard], label: str, classes: tuple[str, ...]) -> None:
     wrong = np.flatnonzero((labels < 0) | (labels >= len(classes)))
     if len(wrong) == 0:
-        return labels
+        return
     row = int(wrong[0])
-    value = repr(values.tolist()[row])
+    value = int(labels[row])
     for shard in shards:
         if row < shard.file.metadata.num_rows:
             break
         row -= shard.file.metadata.num_rows
-    if value == "-1":
-        allowed += " (-1 means unlabelled)"
+    allowed = f"must be 0 to {len(classes) - 1}" + (" (-1 means unlabelled)" if value == -1 else "")
     raise DataError(
         f"{shard.location(row)}: {label} is {value}, {allowed}; {len(wrong)} of {len(labels)} rows are out "
         "of range; remove them, or choose another column with data.label"
