@@ -13,6 +13,7 @@ from PIL import Image
 Samples = npt.NDArray[Any]
 
 NATIVE_SWAPPED = "16B" if sys.byteorder == "little" else "16L"
+BITS_PER_SAMPLE, PLANAR_CONFIGURATION = 258, 284  # tags of TIFF
 SWAPPED = {"16B": "16L", "16L": "16B", "16N": NATIVE_SWAPPED}
 """Layout of 16-bit samples in Pillow -> the layout whose upper byte is the lower byte of the other."""
 
@@ -29,7 +30,7 @@ def deep_samples(image: Image.Image, content: bytes, formats: tuple[str, ...]) -
         Non-negative integers: (H, W, 1) grey, (H, W, 2) grey and alpha, (H, W, 3) or (H, W, 4) colour.
 
     Raises:
-        ValueError: a sample is negative.
+        ValueError: a sample is negative, or the channels are in separate planes.
     """
     if image.mode.startswith("I"):
         samples = np.asarray(image)
@@ -39,6 +40,12 @@ def deep_samples(image: Image.Image, content: bytes, formats: tuple[str, ...]) -
             )
         return samples[..., None]
     if image.mode not in ("RGB", "RGBA"):
+        return None
+    if _has_deep_planes(image):
+        tiles: Any = getattr(image, "tile", [])
+        # Pillow decodes such strips wrongly if they are not compressed, otherwise it keeps the upper bytes.
+        if tiles[0][0] == "raw" or np.asarray(image).max() < 128:
+            raise ValueError("its 16-bit channels are in separate planes; store them interleaved")
         return None
     layouts = {_layout(tile) for tile in getattr(image, "tile", [])}
     if len(layouts) != 1:
@@ -53,6 +60,12 @@ def deep_samples(image: Image.Image, content: bytes, formats: tuple[str, ...]) -
     return None
 
 
+def _has_deep_planes(image: Image.Image) -> bool:
+    """Return whether an image is a TIFF whose channels of 16 bits are stored one after another."""
+    tags: Any = getattr(image, "tag_v2", {})
+    return tags.get(PLANAR_CONFIGURATION) == 2 and 16 in tags.get(BITS_PER_SAMPLE, ())
+
+
 def _layout(tile: Any) -> str:
     """Return the layout of a tile's samples, such as ``RGB;16B``; Pillow calls it the raw mode."""
     arguments = tile[3]
@@ -62,7 +75,12 @@ def _layout(tile: Any) -> str:
 def _load(content: bytes, formats: tuple[str, ...], layout: str) -> npt.NDArray[np.uint8]:
     """Decode a file whose samples are taken to be in another layout."""
     image: Any = Image.open(io.BytesIO(content), formats=formats)
-    image.tile = [
-        (*tile[:3], layout if isinstance(tile[3], str) else (layout, *tile[3][1:])) for tile in image.tile
-    ]
+    image.tile = [_with_layout(tile, layout) for tile in image.tile]
+    image.load()
     return np.asarray(image)
+
+
+def _with_layout(tile: Any, layout: str) -> Any:
+    arguments = layout if isinstance(tile[3], str) else (layout, *tile[3][1:])
+    # A named tuple since Pillow 11.1, whose TIFF reader needs the names.
+    return tile._replace(args=arguments) if hasattr(tile, "_replace") else (*tile[:3], arguments)

@@ -75,6 +75,42 @@ def test_deep_tiffs_are_scaled_by_the_bits_in_use(dtype: str) -> None:
     ).tolist() == [[[0, 0, 15]]]
 
 
+def tiff_of_deep_colour(samples: npt.NDArray[np.uint16], compressed: bool, planes: bool) -> bytes:
+    """Return a little-endian TIFF of 16 bits per channel, (H, W, 3), in one strip or one per channel."""
+    height, width, _ = samples.shape
+    parts = [samples[..., channel].tobytes() for channel in range(3)] if planes else [samples.tobytes()]
+    parts = [zlib.compress(part) if compressed else part for part in parts]
+    pixels = b"".join(parts)
+    starts = [8 + sum(map(len, parts[:number])) for number in range(len(parts))]
+    after = 8 + len(pixels)
+    lists = struct.pack("<3H", 16, 16, 16) + struct.pack(f"<{2 * len(parts)}I", *starts, *map(len, parts))
+    one = len(parts) == 1
+    entries = [
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        (258, 3, 3, after),
+        (259, 3, 1, 8 if compressed else 1),
+        (262, 3, 1, 2),
+        (273, 4, len(parts), starts[0] if one else after + 6),
+        (277, 3, 1, 3),
+        (278, 4, 1, height),
+        (279, 4, len(parts), len(parts[0]) if one else after + 6 + 4 * len(parts)),
+        (284, 3, 1, 2 if planes else 1),
+    ]
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return b"II" + struct.pack("<HI", 42, after + len(lists)) + pixels + lists + directory + bytes(4)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_tiffs_of_deep_colour_keep_their_contrast(compressed: bool) -> None:
+    samples = np.random.default_rng(0).integers(0, 4096, (5, 7, 3), np.uint16)
+    image, bits = decode_with_bits("a", tiff_of_deep_colour(samples, compressed, planes=False), PLAIN)
+    assert bits == 12
+    assert np.array_equal(image, (samples >> 4).astype(np.uint8).transpose(2, 0, 1))
+    with pytest.raises(DataError, match="separate planes; store them interleaved"):
+        decode_image("a", tiff_of_deep_colour(samples, compressed, planes=True), PLAIN)
+
+
 def test_negative_samples_are_an_error() -> None:
     with pytest.raises(DataError, match="range from -5 to 5; they must not be negative"):
         decode_image("a", encoded(Image.fromarray(np.array([[-5, 5]], np.int32)), "TIFF"), PLAIN)
