@@ -7,6 +7,8 @@ C++ storage, which identifies a storage on the meta device, where ``data_ptr()``
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from torch import Tensor, nn
 
@@ -17,12 +19,20 @@ def activation_bytes(model: nn.Module, in_shape: tuple[int, ...], batch: int) ->
     """Return the bytes that autograd keeps for the backward pass of one batch, without parameters.
 
     Args:
-        model: any network; it stays unchanged and is not run on numbers.
+        model: any network; it stays unchanged. It runs on the meta device, or, if it reads values, on zeros.
         in_shape: (C, H, W) of one example.
         batch: the number of examples.
     """
-    meta = copy_to(torch.device("meta"), model).train()
-    parameters = {parameter.untyped_storage()._cdata for parameter in meta.parameters()}
+    with contextlib.suppress(RuntimeError, NotImplementedError):
+        return _activation_bytes_on(torch.device("meta"), model, in_shape, batch)
+    return _activation_bytes_on(torch.device("cpu"), model, in_shape, batch)
+
+
+def _activation_bytes_on(
+    device: torch.device, model: nn.Module, in_shape: tuple[int, ...], batch: int
+) -> int:
+    model = copy_to(device, model).train()
+    parameters = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     saved: dict[int, torch.UntypedStorage] = {}  # keeps references, so that no address is used twice
 
     def save(tensor: Tensor) -> Tensor:
@@ -31,6 +41,9 @@ def activation_bytes(model: nn.Module, in_shape: tuple[int, ...], batch: int) ->
             saved[storage._cdata] = storage
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
-        meta(torch.zeros(batch, *in_shape, device="meta"))
+    with (
+        torch.random.fork_rng(devices=[]),
+        torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor),
+    ):
+        model(torch.zeros(batch, *in_shape, device=device))
     return sum(storage.nbytes() for storage in saved.values())

@@ -29,3 +29,18 @@ def test_a_frozen_layer_saves_no_input() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
     model[1].requires_grad_(False)
     assert activation_bytes(model, (1, 8, 8), 5) == 4 * 5 * 32
+
+
+class ReadsValues(nn.Sequential):
+    """As fake quantisation does with its switches."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) if x.sum() == 0 else x
+
+
+def test_a_model_that_reads_values_runs_on_zeros() -> None:
+    layers = nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)
+    draws = torch.random.get_rng_state()
+    expected = activation_bytes(nn.Sequential(*layers), (1, 8, 8), 5)
+    assert activation_bytes(ReadsValues(*layers), (1, 8, 8), 5) == expected
+    assert torch.equal(torch.random.get_rng_state(), draws)

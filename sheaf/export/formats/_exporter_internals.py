@@ -6,12 +6,17 @@ of these assumptions breaks:
 - The nodes of an ``ExportedProgram`` keep the source lines of the traced code in ``meta["stack_trace"]``.
 - ``ONNXProgram.model`` is an ``onnx_ir.Model``; its graph's nodes and values keep the exporter's notes in
   ``metadata_props``, and a variable dimension can be renamed by assignment to ``shape``.
-- The ONNX exporter logs to the logger ``torch.onnx``.
+- The exporters log below the logger ``torch``, and print graphs to ``sys.stderr``.
+- The ONNX exporter's errors have the reason as their innermost ``__cause__``, and may contain escape codes.
+- ``torch.export`` reports a batch size that became a constant as violated constraints.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +24,8 @@ from typing import Any
 
 from torch.export import ExportedProgram
 
-LOGGER = "torch.onnx"
-"""The ONNX exporter's logger."""
+LOGGER = "torch"
+"""The exporters' logger."""
 
 
 @contextmanager
@@ -30,11 +35,24 @@ def quiet_exporters() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
         logger.setLevel(level)
+
+
+def reason(error: BaseException) -> str:
+    """Return the innermost cause of an exporter's error on one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    line = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().partition("\n")[0] or type(error).__name__
+    if "Constraints violated" in line or "specialized it to be a constant" in str(error):
+        return (
+            "its forward pass takes the batch size as a fixed number; write x.shape[0] instead of len(x) or "
+            "int(x.shape[0])"
+        )
+    return line
 
 
 def remove_stack_traces(program: ExportedProgram) -> None:
@@ -59,6 +77,6 @@ def clean_onnx_model(model: Any, properties: dict[str, str]) -> None:
     for noted in [*graph, *values]:
         noted.metadata_props.clear()
     for value in values:
-        if value.shape is not None and value.shape[0] == variable:
+        if value.shape and value.shape[0] == variable:  # a shape is None if unknown, () for a single number
             value.shape[0] = "batch"
     model.metadata_props.update(properties)

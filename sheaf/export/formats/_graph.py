@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from sheaf.core.errors import ModelFileError, first_line
-from sheaf.export.formats._exporter_internals import quiet_exporters, remove_stack_traces
+from sheaf.core.errors import ModelFileError
+from sheaf.export.formats._exporter_internals import quiet_exporters, reason, remove_stack_traces
 from sheaf.models.card import Card
 
 
@@ -45,7 +45,7 @@ def export_graph(model: nn.Module, card: Card) -> ExportedProgram:
             )
     except Exception as error:  # any exception, from torch or from the user's code
         raise ModelFileError(
-            f"torch.export cannot trace the model: {first_line(error)}; export to safetensors instead"
+            f"torch.export cannot trace the model: {reason(error)}; export to safetensors instead"
         ) from error
     remove_stack_traces(program)
     return program

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sheaf.core.errors import MissingExtraError, ModelFileError, first_line
 from sheaf.core.optional_imports import extra
-from sheaf.export.formats._exporter_internals import clean_onnx_model, quiet_exporters
+from sheaf.export.formats._exporter_internals import clean_onnx_model, quiet_exporters, reason
 from sheaf.export.formats._graph import export_graph
 from sheaf.export.model_file import LoadedModel
 from sheaf.models.card import Card
@@ -46,7 +46,7 @@ def write(path: Path, model: nn.Module, card: Card) -> None:
             )
     except Exception as error:  # such as an operator that ONNX lacks
         raise ModelFileError(
-            f"the model cannot be written as ONNX: {first_line(error)}; export to safetensors instead"
+            f"the model cannot be written as ONNX: {reason(error)}; export to safetensors instead"
         ) from error
     assert program is not None
     description = {"input": f"{INPUT[card.inputs]}; the graph normalises them"}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -225,3 +226,48 @@ def test_the_file_contains_class_names_and_normalisation(tmp_path: Path) -> None
     assert says["input"].startswith("uint8 pixels 0..255")
     assert session.get_inputs()[0].shape == ["batch", 3, 32, 32]
     assert session.get_outputs()[0].shape == ["batch", 4]
+
+
+class Written(nn.Module):
+    """A linear model whose forward pass is given in a line."""
+
+    def __init__(self, forward: Callable[[nn.Module, torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3072, 4)
+        self.line = forward
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.line(self.fc, x)
+
+
+@pytest.mark.parametrize("form", [form for form in FORMATS if form != "safetensors"])
+def test_a_single_number_in_the_graph_is_exported(form: str, tmp_path: Path) -> None:
+    _, card = small("mlp")
+    model = randomised(Written(lambda fc, x: fc((x / x.abs().max()).flatten(1))))
+    check(form, model, card, tmp_path)
+
+
+@pytest.mark.parametrize("form", [form for form in FORMATS if form != "safetensors"])
+@pytest.mark.parametrize(
+    ("forward", "says"),
+    [
+        (lambda fc, x: fc(x.reshape(len(x), -1)), r"write x\.shape\[0\] instead of len\(x\)"),
+        (lambda fc, x: fc(x.flatten(1) if x.sum() > 0 else -x.flatten(1)), "export to safetensors instead"),
+    ],
+)
+def test_a_graph_that_cannot_be_written_is_one_line(
+    forward, says: str, form: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _, card = small("mlp")
+    with pytest.raises(ModelFileError, match=says) as error:
+        format_module(form).write(tmp_path / f"m.{form}", Written(forward).eval(), card)
+    assert "\x1b" not in one_line(error)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_operator_that_onnx_lacks_is_named(tmp_path: Path) -> None:
+    _, card = small("mlp")
+    model = Written(lambda fc, x: fc(torch.special.bessel_j0(x).flatten(1)))
+    with pytest.raises(ModelFileError, match=r"cannot be written as ONNX: .*bessel_j0.*safetensors") as error:
+        format_module("onnx").write(tmp_path / "m.onnx", model.eval(), card)
+    assert "\x1b" not in one_line(error)
