@@ -164,3 +164,11 @@ def tone(file: Path, hertz: float, rate: int, seconds: float) -> None:
 def test_a_site_of_a_run(quick: Experiment, tmp_path: Path) -> None:
     runs.run(quick, out=tmp_path / "run")
     assert open_model(tmp_path / "run", "edge-1").card.outputs == tuple("0123456789")
+
+
+def test_a_deep_image_is_scaled_like_the_training_data(tmp_path: Path) -> None:
+    Image.fromarray(np.full((2, 2), 255, np.uint16)).save(tmp_path / "dark.png")
+    for bits, value in ((None, 255), (12, 15), (16, 0)):
+        form = {"in_shape": (1, 2, 2), "mean": (0.0,), "std": (1.0,), "inputs": "image", "bits": bits}
+        card = Card(classes=("a", "b"), **form)
+        assert read_input(card, tmp_path / "dark.png").unique().tolist() == [value]

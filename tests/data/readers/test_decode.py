@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import soundfile
 import torch
 from PIL import Image
 
@@ -114,3 +115,18 @@ def test_more_images_than_memory_are_refused(
         load(tmp_path)
     Memory.available = 120
     assert torch.equal(load(tmp_path).test.labels, torch.tensor([0] * 5 + [1] * 5))
+
+
+def test_broken_sounds_are_left_out(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for name in ("high", "low"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for number in range(2):
+                soundfile.write(tmp_path / split / name / f"{number}.wav", np.zeros(8000), 8000)
+    (tmp_path / "train/low/0.wav").write_bytes(b"no")
+    with pytest.raises(DataError, match=r"low/0.wav cannot be read: .*; mend it, or set data.skip_broken"):
+        load(tmp_path)
+    assert load(tmp_path, skip_broken=True).train.labels.tolist() == [0, 0, 1]
+    (tmp_path / "train/low/1.wav").write_bytes(b"no")
+    with pytest.raises(DataError, match="the train split has no example of class 'low'"):
+        load(tmp_path, skip_broken=True, limit_test=3)
