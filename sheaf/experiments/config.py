@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +15,8 @@ from sheaf.core import registry, toml
 from sheaf.core.errors import SettingError, UnknownNameError
 from sheaf.core.settings import make_plugin, parse, plain, plugin_field, settings
 from sheaf.data.settings import DataSettings
-from sheaf.models.build import ModelSettings
+from sheaf.models.build import ModelSettings, imagenet_urls
+from sheaf.models.checkpoints import IMAGENET
 
 PLUGINS = {
     "method": "methods",
@@ -30,6 +32,8 @@ Method = Annotated[Any, plugin_field("methods")]
 
 Partition = Annotated[Any, plugin_field("partitions")]
 """A setting that names a partition."""
+
+logger = logging.getLogger("sheaf")
 
 SHIPPED = Path(__file__).parent / "configs"
 """The directory of the experiments that come with sheaf."""
@@ -143,12 +147,33 @@ def load_experiment(source: str | Path, changes: Iterable[str] = ()) -> Experime
         SettingError: the file is not TOML, or a key or value is wrong.
     """
     table = _read(source)
+    changes = list(changes)
     for change in changes:
         _apply(table, change)
+    if not any(change.startswith("model.weights=") for change in changes):
+        _drop_foreign_weights(table, changes)
     experiment = parse(Experiment, table)
     for name, options in experiment.compare.items():  # report mistakes before the first run
         make_plugin("methods", {"name": name, **options}, f"compare.{name}")
     return experiment
+
+
+def _drop_foreign_weights(table: dict[str, Any], changes: Sequence[str]) -> None:
+    """Drop the ImageNet weights of the experiment's model if ``changes`` name a model that has none."""
+    model = table.get("model")
+    if (
+        not isinstance(model, dict)
+        or model.get("weights") != IMAGENET
+        or model.get("name") in imagenet_urls()
+    ):
+        return
+    if any(change.startswith(("model=", "model.name=")) for change in changes):
+        del model["weights"]
+        logger.warning(
+            "model %r has no ImageNet weights: model.weights of the experiment's own model is dropped, and "
+            "training starts from random values",
+            model["name"],
+        )
 
 
 def _read(source: str | Path) -> dict[str, Any]:

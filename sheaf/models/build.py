@@ -104,6 +104,15 @@ def model_names() -> dict[str, str]:
     return descriptions
 
 
+def imagenet_urls() -> dict[str, str]:
+    """Return the URL of the ImageNet weights of each model and variant that has them."""
+    urls: dict[str, str] = {}
+    for shipped in registry.describe("models"):
+        for variant, url in getattr(_module(shipped), "IMAGENET", {}).items():
+            urls[f"{shipped}@{variant}" if variant else shipped] = url
+    return urls
+
+
 def _make(settings: ModelSettings, num_classes: int, in_shape: Shape) -> nn.Module:
     """Return the builder's model, with frozen layers, before any check of its output."""
     builder, given = _builder(settings.name, num_classes, in_shape)
@@ -157,10 +166,14 @@ def _builder(name: str, num_classes: int, in_shape: Shape) -> tuple[Callable[...
 def _library(module: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(module)
-    except ImportError as error:
-        library = module.partition(".")[0]
+    except ModuleNotFoundError as error:  # of the library, or of one that it imports: timm needs torchvision
+        missing = (error.name or module).partition(".")[0]
         raise SettingError(
-            f"model {name!r} needs {library}, which is not installed; run pip install {library}"
+            f"model {name!r} needs {missing}, which is not installed; run pip install {missing}"
+        ) from error
+    except Exception as error:  # for example a torchvision of another torch version
+        raise SettingError(
+            f"model {name!r}: {module} cannot be imported: {describe(error)}; reinstall it for this torch"
         ) from error
 
 
@@ -199,14 +212,11 @@ def _imagenet(settings: ModelSettings) -> str | None:
     """
     if settings.weights != IMAGENET:
         return None
-    urls: dict[str, str] = {}
-    for shipped in registry.describe("models"):
-        for variant, url in getattr(_module(shipped), "IMAGENET", {}).items():
-            urls[f"{shipped}@{variant}" if variant else shipped] = url
+    urls = imagenet_urls()
     if settings.name not in urls:
         raise WeightsError(
             f"model {settings.name!r} has no ImageNet weights; models that have them: "
-            f"{', '.join(sorted(urls))}"
+            f"{', '.join(sorted(urls))}; remove model.weights to start from random values"
         )
     return urls[settings.name]
 

@@ -218,3 +218,21 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"cannot be read as TOML: .*Is a directory") as error:
         load_experiment(tmp_path)
     one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("changes", "weights"),
+    [
+        (["model.name=mlp"], None),
+        (["model.name=timm:resnet18"], None),
+        (["model.name=resnet50"], "imagenet"),
+        (["model.name=mlp", "model.weights=w.pth"], "w.pth"),
+        (["model.weights=imagenet", "model.name=mlp"], "imagenet"),
+        ([], "imagenet"),
+    ],
+)
+def test_another_model_drops_imagenet_weights_that_it_lacks(changes, weights, caplog):
+    experiment = load_experiment("ecavg-cifar10", changes)
+    assert experiment.model.weights == weights
+    dropped = f"model {experiment.model.name!r} has no ImageNet weights: model.weights of the experiment's"
+    assert [dropped in message for message in caplog.messages] == [True] * (weights is None)

@@ -197,6 +197,27 @@ def test_a_missing_library_is_an_error(monkeypatch, library):
         build_model(ModelSettings(name=f"{library}:resnet18"), 10, (3, 32, 32), seed=0)
 
 
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (
+            "import absent_vision.models",
+            "needs absent_vision, which is not installed; run pip install absent_v",
+        ),
+        (
+            "raise RuntimeError('no operator nms')",
+            "timm cannot be imported: RuntimeError: no operator nms .*reinst",
+        ),
+    ],
+)
+def test_a_library_that_cannot_be_imported_names_the_cause(monkeypatch, tmp_path, code, message):
+    (tmp_path / "timm.py").write_text(code)
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(SettingError, match=message):
+        build_model(ModelSettings(name="timm:resnet18"), 10, (3, 32, 32), seed=0)
+
+
 def test_torchvision_models_are_built_by_its_registry(monkeypatch):
     registry = types.ModuleType("torchvision.models")
     registry.list_models = lambda: ["flat"]
