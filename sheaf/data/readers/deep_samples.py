@@ -13,7 +13,7 @@ from PIL import Image
 Samples = npt.NDArray[Any]
 
 NATIVE_SWAPPED = "16B" if sys.byteorder == "little" else "16L"
-BITS_PER_SAMPLE, PLANAR_CONFIGURATION = 258, 284  # tags of TIFF
+BITS_PER_SAMPLE, PLANAR_CONFIGURATION, SAMPLE_FORMAT = 258, 284, 339  # tags of TIFF
 SWAPPED = {"16B": "16L", "16L": "16B", "16N": NATIVE_SWAPPED}
 """Layout of 16-bit samples in Pillow -> the layout whose upper byte is the lower byte of the other."""
 
@@ -34,6 +34,8 @@ def deep_samples(image: Image.Image, content: bytes, formats: tuple[str, ...]) -
     """
     if image.mode.startswith("I"):
         samples = np.asarray(image)
+        if samples.dtype == np.int32 and _tag(image, SAMPLE_FORMAT) == (1,):
+            samples = samples.view(np.uint32)  # Pillow has no unsigned type of 32 bits
         if samples.min() < 0:
             raise ValueError(
                 f"its values range from {samples.min()} to {samples.max()}; they must not be negative"
@@ -62,8 +64,12 @@ def deep_samples(image: Image.Image, content: bytes, formats: tuple[str, ...]) -
 
 def _has_deep_planes(image: Image.Image) -> bool:
     """Return whether an image is a TIFF whose channels of 16 bits are stored one after another."""
-    tags: Any = getattr(image, "tag_v2", {})
-    return tags.get(PLANAR_CONFIGURATION) == 2 and 16 in tags.get(BITS_PER_SAMPLE, ())
+    return _tag(image, PLANAR_CONFIGURATION) == 2 and 16 in (_tag(image, BITS_PER_SAMPLE) or ())
+
+
+def _tag(image: Any, number: int) -> Any:
+    """Return the value of a tag of TIFF; None if the image has none."""
+    return getattr(image, "tag_v2", {}).get(number)
 
 
 def _layout(tile: Any) -> str:

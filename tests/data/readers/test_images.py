@@ -116,6 +116,14 @@ def test_negative_samples_are_an_error() -> None:
         decode_image("a", encoded(Image.fromarray(np.array([[-5, 5]], np.int32)), "TIFF"), PLAIN)
 
 
+def test_an_unsigned_tiff_uses_all_32_bits() -> None:
+    signed = encoded(Image.fromarray(np.array([[0, 2**31, 2**32 - 1]], np.uint32).view(np.int32)), "TIFF")
+    sample_format = struct.pack("<HHIH", 339, 3, 1, 2)
+    assert sample_format in signed
+    unsigned = signed.replace(sample_format, struct.pack("<HHIH", 339, 3, 1, 1))
+    assert decode_image("a", unsigned, PLAIN).tolist() == [[[0, 128, 255]]]
+
+
 def test_a_pgm_is_scaled_by_its_maximum() -> None:
     assert decode_image("a", b"P5 2 1 15\n\x00\x0f", PLAIN).tolist() == [[[0, 255]]]
     assert decode_image("a", b"P5 2 1 4095\n\x00\x00\x0f\xff", PLAIN).tolist() == [[[0, 255]]]
