@@ -12,7 +12,7 @@ from sheaf.core.cut import Cut
 from sheaf.core.errors import ModelFileError, UnknownNameError, WeightsError
 from sheaf.models.build import build_model
 from sheaf.models.card import Card
-from sheaf.models.checkpoints import load_weights
+from sheaf.models.checkpoints import load_state, load_weights
 from sheaf.runtime.result import Result
 from sheaf.training.network import Network
 
@@ -75,7 +75,7 @@ def build_trained(card: Card, weights: Path) -> tuple[nn.Module, Card]:
         without_other = replace(cut, other=False)
         model = network.submodel(without_other).module()
         state = trained.state_dict()
-        model.load_state_dict(submodel.fold_other(state) if cut.other else state)
+        load_state(model, submodel.fold_other(state) if cut.other else state)
         card = replace(card, cut=without_other.header(), other=card.other or cut.other)
     else:
         _load(model, weights)

@@ -19,6 +19,7 @@ from sheaf.core.types import Params
 from sheaf.core.wire_format import encode_samples
 from sheaf.data.sample_selection import choose_samples
 from sheaf.models import flops
+from sheaf.models.checkpoints import load_state
 from sheaf.runtime.model_store import ModelStore
 from sheaf.runtime.training_data import TrainingData
 from sheaf.training import classifier_refit, loop, merge_statistics
@@ -239,17 +240,17 @@ class Worker:
         model = self.network.of(task.cut)
         accuracies, losses = {}, {}
         for a in candidates if len(self.held_out) else ():
-            model.load_state_dict(mixture(own, received, a))
+            load_state(model, mixture(own, received, a))
             accuracies[a], losses[a] = self._on_held_out(task)
         best = max(candidates)
         if accuracies:
             baseline = accuracies[min(accuracies)]
             if self._remembers(task.baseline):
-                model.load_state_dict(self._remembered(task.baseline))
+                load_state(model, self._remembered(task.baseline))
                 baseline, _ = self._on_held_out(task)
             best = choose_mixture(accuracies, losses, self.held_out.labels, baseline)
         chosen = mixture(own, received, best)
-        model.load_state_dict(chosen)
+        load_state(model, chosen)
         self.store.keep(task.call, Blob.of(chosen))
         metrics = {
             "mixture": best,
@@ -289,7 +290,7 @@ class Worker:
         return Blob.of(_params(model) | named)
 
     def _load(self, task: Task) -> None:
-        self.network.of(task.cut).load_state_dict(self._blob_of(task).open())
+        load_state(self.network.of(task.cut), self._blob_of(task).open())
 
     def _blob_of(self, task: Task) -> Blob:
         """Return the parameters that the task brings, or else those that the site holds."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sheaf.core.errors import CutError
 from sheaf.core.types import Params
+from sheaf.models.checkpoints import load_state
 from sheaf.models.flops import copy_to
 from sheaf.submodels.structure import Axis, ChannelGroup, ChannelStructure
 
@@ -98,7 +99,7 @@ def check_same_function(
     model = copy_to(torch.device("cpu"), model).eval()
     logits = []
     for each in (params, permuted):
-        model.load_state_dict(each)
+        load_state(model, each)
         with torch.no_grad():
             logits.append(model(x))
     off = (logits[0] - logits[1]).abs().max() / logits[0].abs().max().clamp_min(1e-12)

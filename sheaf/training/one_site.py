@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sheaf.core.dataset import Samples
 from sheaf.core.recipe import Recipe
 from sheaf.core.seeds import global_draws_from, seed_for
+from sheaf.models.checkpoints import load_state
 from sheaf.models.freezing import into_training
 from sheaf.training import loop
 from sheaf.training.batches import Job
@@ -61,7 +62,7 @@ class OneSite:
         """Load the job's parameters and set up the optimizer; see ``loop.TrainingState``."""
         (job,) = jobs
         model = move_model(self._model, prepare.device)
-        model.load_state_dict(job.start)
+        load_state(model, job.start)
         present = present_outputs(model, job.samples, prepare) if needs(self._recipe, "present") else None
         into_training(model)
         trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
@@ -108,7 +109,9 @@ class OneSite:
 
     def overwrite(self, values: Mapping[str, Tensor]) -> None:
         """Replace (1, *shape) values."""
-        self._model.load_state_dict({name: value[0] for name, value in values.items()}, strict=False)
+        state = self._model.state_dict()
+        for name, value in values.items():
+            state[name].copy_(value[0])
 
     def result(self, site: int) -> dict[str, Tensor]:
         """Return the ``state_dict`` on the CPU, where it shares memory with the model."""

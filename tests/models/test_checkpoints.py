@@ -10,7 +10,7 @@ from torch import nn
 
 from sheaf.core.errors import WeightsError
 from sheaf.models.build import ModelSettings, build_model
-from sheaf.models.checkpoints import load_weights, save_weights
+from sheaf.models.checkpoints import load_state, load_weights, save_weights
 
 
 def network(classes: int = 4, width: int = 5) -> nn.Sequential:
@@ -237,3 +237,37 @@ def test_build_model_loads_weights_and_logs_notes(tmp_path, caplog):
         "mlp: w.safetensors is for 6 classes, the model for 3: "
         "its classifier (fc2.weight, fc2.bias) is not loaded and starts from random values"
     ]
+
+
+class Versioned(nn.Linear):
+    """Needs its version in the metadata of the state_dict, as MNASNet does."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *rest):
+        version = local_metadata.get("version")
+        if version != 2:
+            raise ValueError(f"version should be 2, not {version}")
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_the_versions_of_modules_are_loaded(tmp_path, name):
+    theirs, model = nn.Sequential(Versioned(2, 2)), nn.Sequential(Versioned(2, 2))
+    if name == "w.pth":
+        torch.save({"model": nn.ModuleDict({"module": theirs}).state_dict()}, tmp_path / name)
+    else:
+        save_weights(tmp_path / name, theirs.state_dict(), {})
+    load_weights(model, str(tmp_path / name))
+    assert same(model.state_dict(), theirs.state_dict())
+    load_state(model, {name: value + 1 for name, value in theirs.state_dict().items()})
+    assert torch.equal(model[0].bias, theirs[0].bias + 1)
+
+
+def test_another_version_is_an_error_on_one_line(tmp_path):
+    theirs = nn.Sequential(Versioned(2, 2)).state_dict()
+    theirs._metadata["0"]["version"] = 1
+    torch.save(theirs, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"load_state_dict fails: version should be 2, not 1") as error:
+        load_weights(nn.Sequential(Versioned(2, 2)), str(tmp_path / "w.pth"))
+    assert "\n" not in str(error.value)
