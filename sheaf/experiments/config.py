@@ -161,13 +161,10 @@ def load_experiment(source: str | Path, changes: Iterable[str] = ()) -> Experime
 def _drop_foreign_weights(table: dict[str, Any], changes: Sequence[str]) -> None:
     """Drop the ImageNet weights of the experiment's model if ``changes`` name a model that has none."""
     model = table.get("model")
-    if (
-        not isinstance(model, dict)
-        or model.get("weights") != IMAGENET
-        or model.get("name") in imagenet_urls()
-    ):
+    if not isinstance(model, dict) or model.get("weights") != IMAGENET:
         return
-    if any(change.startswith(("model=", "model.name=")) for change in changes):
+    renamed = any(change.startswith("model.name=") for change in changes)
+    if renamed and model["name"] not in imagenet_urls():
         del model["weights"]
         logger.warning(
             "model %r has no ImageNet weights: model.weights of the experiment's own model is dropped, and "

@@ -224,6 +224,7 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
     ("changes", "weights"),
     [
         (["model.name=mlp"], None),
+        (["model={name='mlp',weights='imagenet'}"], "imagenet"),
         (["model.name=timm:resnet18"], None),
         (["model.name=resnet50"], "imagenet"),
         (["model.name=mlp", "model.weights=w.pth"], "w.pth"),
