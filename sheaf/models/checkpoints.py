@@ -79,13 +79,16 @@ def load_weights(model: nn.Module, source: str, imagenet_url: str | None = None)
     return [f"{path.name} {note}" for note in notes]
 
 
-def load_state(model: nn.Module, params: Params, metadata: Mapping[str, Any] | None = None) -> None:
+def load_state(
+    model: nn.Module, params: Params, metadata: Mapping[str, Any] | None = None, assign: bool = False
+) -> None:
     """Load a state_dict together with the versions of the modules, which some modules need.
 
     Args:
         model: is modified in place.
         params: the complete state_dict, as a mapping of any kind.
         metadata: the versions, by the module's name, as ``state_dict()._metadata``; None: the model's own.
+        assign: see ``load_state_dict``.
 
     Raises:
         WeightsError: a module of the model does not accept its part.
@@ -93,7 +96,7 @@ def load_state(model: nn.Module, params: Params, metadata: Mapping[str, Any] | N
     state = OrderedDict(params)
     state._metadata = metadata or model.state_dict()._metadata  # type: ignore[attr-defined]
     try:
-        model.load_state_dict(state)
+        model.load_state_dict(state, assign=assign)
     except Exception as error:  # modules of users may raise any
         raise WeightsError(f"{type(model).__name__}.load_state_dict fails: {first_line(error)}") from error
 

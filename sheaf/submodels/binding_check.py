@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sheaf.core.errors import CutError, first_line
 from sheaf.core.types import Params
+from sheaf.models.checkpoints import load_state
 from sheaf.submodels.structure import ChannelStructure
 from sheaf.submodels.submodel import SubModel
 
@@ -183,7 +184,7 @@ def _random_params(zeros: Mapping[str, Tensor], generator: torch.Generator) -> d
 def _logits(submodel: SubModel, state: Params, x: Tensor, group_norm: bool) -> Tensor:
     """Return the logits of a sub-model with its slices of ``state``."""
     model = submodel.module()
-    model.load_state_dict(submodel.take(state), assign=True)
+    load_state(model, submodel.take(state), assign=True)
     model.to(x.dtype)  # buffers that are not in the state_dict
     for layer in model.modules():
         if isinstance(layer, nn.GroupNorm) and not group_norm:
