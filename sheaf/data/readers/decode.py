@@ -73,10 +73,10 @@ def decode(name: str, encoded: Encoded, settings: DataSettings) -> Decoded:
             f"data.size and data.channels are for images, but {name} contains sounds; remove them"
         )
     total = len(encoded.train.labels) + len(encoded.test.labels)
-    if encoded.kind == "image" and settings.size is None:
-        _check_sizes(name, encoded)
     decode_splits = _decode_images if encoded.kind == "image" else _decode_sounds
     with bar(f"reading {name}", total) as advance, pillow_warnings_ignored():
+        if encoded.kind == "image" and settings.size is None:
+            _check_sizes(name, encoded)
         return decode_splits(name, encoded, settings, advance)
 
 

@@ -55,8 +55,9 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def decode_image(location: str, content: bytes, settings: DataSettings) -> Pixels:
-    """Return an image as (C, H, W) uint8; see ``decode_with_bits``."""
-    return decode_with_bits(location, content, settings)[0]
+    """Return an image as (C, H, W) uint8, without Pillow's warnings; see ``decode_with_bits``."""
+    with pillow_warnings_ignored():
+        return decode_with_bits(location, content, settings)[0]
 
 
 def decode_with_bits(location: str, content: bytes, settings: DataSettings) -> tuple[Pixels, int]:
@@ -74,8 +75,7 @@ def decode_with_bits(location: str, content: bytes, settings: DataSettings) -> t
         DataError: the image cannot be read.
     """
     try:
-        with pillow_warnings_ignored():
-            image, bits = _grey_or_colour(content, settings.bits)
+        image, bits = _grey_or_colour(content, settings.bits)
     except Exception as error:  # Pillow's decoders raise many kinds of errors for damaged files
         unidentified = "identify" in str(error)
         reason = f"it is no image in a supported format ({', '.join(FORMATS)})" if unidentified else error
@@ -91,13 +91,10 @@ def decode_with_bits(location: str, content: bytes, settings: DataSettings) -> t
 def image_size(content: bytes) -> tuple[int, int] | None:
     """Return (rows, columns) of an upright image by its header; None if that cannot be read."""
     try:
-        with pillow_warnings_ignored():
-            image: Image.Image = Image.open(io.BytesIO(content), formats=_formats(content))
-            if image.format == "PNG" and any(
-                chunk in content for chunk in (b"eXIf", b"tEXt", b"iTXt", b"zTXt")
-            ):
-                image.load()  # these chunks may follow the pixels
-            orientation = _orientation(image)
+        image: Image.Image = Image.open(io.BytesIO(content), formats=_formats(content))
+        if image.format == "PNG" and any(chunk in content for chunk in METADATA_CHUNKS):
+            image.load()  # these chunks may follow the pixels
+        orientation = _orientation(image)
     except Exception:  # decoding reports it
         return None
     columns, rows = image.size
@@ -120,7 +117,7 @@ def pillow_warnings_ignored() -> Iterator[None]:
     """Ignore Pillow's warnings, which are of unusual but harmless tags, while any thread is in the block.
 
     The filters belong to the process: the first thread sets them, and the last one restores them. A block
-    around many images saves setting them for each one.
+    around many images saves setting them, and a lock, for each one.
     """
     global _filter_users, _filter
     with _filter_lock:
