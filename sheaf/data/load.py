@@ -83,7 +83,13 @@ def _load(settings: DataSettings, root: Path | None) -> Dataset:
         bits=decoded.bits,
     )
     for split, samples in (("train", dataset.train), ("test", dataset.test)):
-        check_every_class(f"{settings.name}: the {split} split", samples, dataset)
+        try:
+            check_every_class(f"{settings.name}: the {split} split", samples, dataset)
+        except DataError as error:
+            raise DataError(
+                f"{error} left, because data.skip_broken leaves its files out; mend some of them, or remove "
+                "the broken ones so that the others are split anew"
+            ) from error
     return _with_statistics(dataset, settings)
 
 
