@@ -63,6 +63,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "merge": merges,
     "cut": schemes,
     "stem": st.integers(0, 9),
+    "exact": st.booleans(),
     "by": st.sampled_from(["classes", "width"]),
     "width": fractions,
     "negatives": st.sampled_from(["none", "outliers", "pooled"]),
@@ -138,6 +139,10 @@ experiments = with_all_fields(
     data=with_all_fields(
         DataSettings,
         name=st.text("abc/:", min_size=1),
+        label=st.none() | st.text("abc_", min_size=1),
+        input=st.none() | st.text("abc_", min_size=1),
+        bits=st.none() | st.integers(8, 32),
+        skip_broken=st.booleans(),
         size=st.none() | st.tuples(sizes, sizes),
         channels=st.sampled_from([None, 1, 3]),
         rate=st.none() | st.integers(2000, 384_000),
