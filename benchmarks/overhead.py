@@ -30,6 +30,7 @@ from sheaf.core.tensor_file import Blob
 from sheaf.data.load import load_dataset
 from sheaf.data.settings import DataSettings
 from sheaf.models.build import ModelSettings, build_model
+from sheaf.models.memory_layout import to_layout
 from sheaf.runtime.worker import Worker
 from sheaf.training.network import Network
 
@@ -45,7 +46,7 @@ def bare(model: nn.Module, data: Dataset, recipe: Recipe) -> None:
     """Train with a hand-written loop."""
     convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
     if convolutional:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        to_layout(model, channels_last=True)
     optimizer = torch.optim.Adam(model.parameters(), recipe.lr, fused=True)
     mean = torch.tensor(data.mean).view(-1, 1, 1) * 255
     std = torch.tensor(data.std).view(-1, 1, 1) * 255

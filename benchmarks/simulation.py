@@ -56,6 +56,7 @@ from sheaf.experiments.setup import ExperimentSetup, prepare
 from sheaf.merges.average import Contribution, average
 from sheaf.methods.fedavg import FedAvg
 from sheaf.models.build import ModelSettings
+from sheaf.models.memory_layout import to_layout
 from sheaf.runtime.journal import Journal
 from sheaf.runtime.observer import NullObserver
 from sheaf.runtime.result import Row
@@ -199,7 +200,7 @@ class Bare:
         began = time.perf_counter()
         model = copy.deepcopy(self.prepared.network.model).to(self.device)
         if any(isinstance(layer, nn.Conv2d) for layer in model.modules()):
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            to_layout(model, channels_last=True)
         theta = {name: value.clone() for name, value in model.state_dict().items()}
         accuracy = 0.0
         for _ in range(self.job.rounds):

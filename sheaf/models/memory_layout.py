@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -25,4 +27,6 @@ def keep_ordinary_layout(model: nn.Module) -> None:
 def to_layout(model: nn.Module, channels_last: bool) -> nn.Module:
     """Move the parameters of ``model`` in place to channels-last or to ordinary memory."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    return model.to(memory_format=layout)  # type: ignore[call-overload, no-any-return]  # the stub lacks it
+    untyped: Any = model  # torch before 2.14 declares no such overload
+    untyped.to(memory_format=layout)
+    return model
