@@ -16,8 +16,9 @@ $(VENV)/ready: pyproject.toml
 run: $(VENV)/ready
 	$(BIN)/sheaf run
 
+# Three processes for two cores, as fleets and browsers often idle; byte code is cached for the many processes.
 test: $(VENV)/ready browser
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 3 --dist worksteal
 
 # Reports are tested in a real browser. Where none can be installed, that test says so and is skipped.
 browser:
