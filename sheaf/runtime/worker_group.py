@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
 from sheaf.core.atomic_io import sync, sync_soon
-from sheaf.core.task import Task, Update
+from sheaf.core.task import Progress, Task, Update
 from sheaf.core.tensor_file import Blob, write_together
 from sheaf.core.thread_pool import thread_pool
 from sheaf.core.types import Params
@@ -19,9 +19,6 @@ from sheaf.training.peak_memory import PeakMemory
 
 WRITERS = 16
 """Threads that write the files of sites."""
-
-StepProgress = Callable[[str, int, int, float, int], None]
-"""Called with a site's name, its steps done, its steps in all, its latest loss, its examples so far."""
 
 
 def adopt_together(workers: Sequence[Worker], tasks: Mapping[str, Task]) -> Iterator[Update]:
@@ -42,7 +39,7 @@ def adopt_together(workers: Sequence[Worker], tasks: Mapping[str, Task]) -> Iter
 
 
 def train_together(
-    workers: Sequence[Worker], tasks: Mapping[str, Task], state: TrainingState, progress: StepProgress
+    workers: Sequence[Worker], tasks: Mapping[str, Task], state: TrainingState, progress: Progress
 ) -> Future[list[Update]]:
     """Execute the workers' train tasks, which are alike but for parameters, data and seed.
 
