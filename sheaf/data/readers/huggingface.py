@@ -10,7 +10,8 @@ from filelock import FileLock
 
 from sheaf.core.errors import DataError, first_line
 from sheaf.data.readers.encoded import Encoded
-from sheaf.data.readers.parquet import find_shards, read_parquet
+from sheaf.data.readers.parquet import read_parquet
+from sheaf.data.readers.parquet_shards import find_shards
 from sheaf.data.settings import DataSettings
 
 

@@ -55,3 +55,13 @@ def shard() -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def folder(tmp_path: Path, shard: Callable[..., Path]) -> Path:
+    """Write a dataset of 5 + 2 training rows and two test rows."""
+    names = ["cat", "dog"]
+    shard(tmp_path / "data/train-00000-of-00002.parquet", [0, 1, 0, 1, 1], names, row_group_size=2)
+    shard(tmp_path / "data/train-00001-of-00002.parquet", [1, 0], names)
+    shard(tmp_path / "data/test-00000-of-00001.parquet", [1, 0], names)
+    return tmp_path
