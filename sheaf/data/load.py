@@ -14,6 +14,7 @@ import torch
 from sheaf.core import registry
 from sheaf.core.dataset import Dataset, Samples
 from sheaf.core.errors import DataError, UnknownNameError
+from sheaf.core.notes import hold_notes, log_notes
 from sheaf.data.channel_statistics import channel_statistics
 from sheaf.data.class_balance import first_of_each_class
 from sheaf.data.readers.any_folder import read_any_folder
@@ -30,7 +31,7 @@ def load_dataset(settings: DataSettings, root: Path | None = None) -> Dataset:
     """Read, check and convert a dataset.
 
     The last four datasets are cached: equal arguments return the same object, so all sites of a process
-    share its tensors.
+    share its tensors. The notes on a dataset are logged at each call.
 
     Args:
         settings: the table ``[data]``.
@@ -45,10 +46,18 @@ def load_dataset(settings: DataSettings, root: Path | None = None) -> Dataset:
         UnknownNameError: the name is neither a known set nor a folder.
     """
     root = root or (Path(os.environ["SHEAF_DATA"]) if os.environ.get("SHEAF_DATA") else None)
-    return _load(settings, root)
+    dataset, notes = _load_with_notes(settings, root)
+    log_notes(notes)
+    return dataset
 
 
 @functools.lru_cache(maxsize=4)
+def _load_with_notes(settings: DataSettings, root: Path | None) -> tuple[Dataset, tuple[str, ...]]:
+    with hold_notes() as notes:
+        dataset = _load(settings, root)
+    return dataset, tuple(notes)
+
+
 def _load(settings: DataSettings, root: Path | None) -> Dataset:
     if not is_utf8(settings.name):
         raise DataError(f"data.name = {settings.name!a} is not UTF-8; rename the folder")

@@ -160,9 +160,10 @@ def test_sound_that_is_cut_off_is_noted(tmp_path: Path, caplog: pytest.LogCaptur
             soundfile.write(tmp_path / part / "bell" / f"{seconds}.wav", np.zeros(seconds * 8000), 8000)
     load(tmp_path, seconds=5.0)
     assert not caplog.text
-    load(tmp_path)
     message = "data.seconds = 1 cuts off 66.7 % of the sound, in 2 of 4 files; the longest has 5.0 s"
-    assert message in caplog.text
+    for count in (1, 2):  # also of the dataset in the cache
+        load(tmp_path)
+        assert caplog.text.count(message) == count
 
 
 def test_a_callable_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
