@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sheaf.core.recipe import Recipe
+from sheaf.methods._cloud_steps import Off
 
 
 @dataclass(frozen=True)
@@ -20,3 +21,14 @@ class TrainingBudget:
     recipe: Recipe
     edge_epochs: int
     cloud_epochs: int
+
+    @classmethod
+    def of_rounds(
+        cls, first: Recipe, rounds: int, *, cloud: Recipe | Off, edges: Recipe | Off
+    ) -> TrainingBudget:
+        """Return the budget of edges that train once, then of the cloud and the edges in each round."""
+
+        def epochs(recipe: Recipe | Off) -> int:
+            return 0 if recipe == "none" else recipe.epochs
+
+        return cls(first, first.epochs + rounds * epochs(edges), rounds * epochs(cloud))

@@ -98,13 +98,7 @@ class Decoupled:
     @property
     def budget(self) -> TrainingBudget:
         """The training of a run."""
-        retrained = self.retrain.epochs if self.retrain != "none" else 0
-        finetuned = self.finetune.epochs if self.finetune != "none" else 0
-        return TrainingBudget(
-            recipe=self.train,
-            edge_epochs=self.train.epochs + self.rounds * retrained,
-            cloud_epochs=self.rounds * finetuned,
-        )
+        return TrainingBudget.of_rounds(self.train, self.rounds, cloud=self.finetune, edges=self.retrain)
 
     @classmethod
     def within(cls, budget: TrainingBudget) -> Decoupled:

@@ -97,11 +97,7 @@ class ECAvgPlus:
     @property
     def budget(self) -> TrainingBudget:
         """The training of a run."""
-        return TrainingBudget(
-            recipe=self.pretrain,
-            edge_epochs=self.pretrain.epochs + self.rounds * self.retrain.epochs,
-            cloud_epochs=self.rounds * self.finetune.epochs,
-        )
+        return TrainingBudget.of_rounds(self.pretrain, self.rounds, cloud=self.finetune, edges=self.retrain)
 
     @classmethod
     def within(cls, budget: TrainingBudget) -> ECAvgPlus:
