@@ -65,11 +65,18 @@ def run(
     Raises:
         SheafError: any error that the caller can fix.
     """
+    resolved, command, folder = resolve(experiment, changes, data, out)
+    return start(prepare(resolved, data), folder, command, observer or NullObserver())
+
+
+def resolve(
+    experiment: str | Path | Experiment, changes: Iterable[str], data: Path | None, out: Path | None
+) -> tuple[Experiment, dict[str, Any], Path]:
+    """Return the experiment, the arguments that resuming needs, and the folder of a new run."""
     name = experiment if isinstance(experiment, str | Path) else "run"
     resolved = experiment if isinstance(experiment, Experiment) else load_experiment(experiment, changes)
     command = {"data": None if data is None else str(data.resolve())}
-    folder = out or run_folder.new_folder(name)
-    return start(prepare(resolved, data), folder, command, observer or NullObserver())
+    return resolved, command, out or run_folder.new_folder(name)
 
 
 def start(
@@ -127,10 +134,7 @@ def resume(folder: Path, *, data: Path | None = None, observer: Observer | None 
     """
 
     def prepare_again() -> ExperimentSetup:
-        root = data
-        if root is None and (path := run_folder.read_command(folder)["data"]):
-            root = Path(path)
-        return prepare(load_experiment(folder / "experiment.toml"), root)
+        return prepare(load_experiment(folder / "experiment.toml"), data or run_folder.data_root(folder))
 
     return go_on(folder, prepare_again, observer or NullObserver())
 

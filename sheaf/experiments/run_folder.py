@@ -61,6 +61,16 @@ def read_command(folder: Path) -> dict[str, Any]:
     return dict(command)
 
 
+def data_root(folder: Path) -> Path | None:
+    """Return the directory in which the run looks for named datasets first.
+
+    Raises:
+        RunFolderError: the run's arguments cannot be read.
+    """
+    root = read_command(folder)["data"]
+    return Path(root) if root else None
+
+
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
     """Lock the folder inside the block.

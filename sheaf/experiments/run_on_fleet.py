@@ -62,17 +62,14 @@ def run(
     Raises:
         SheafError: any error that the caller can fix.
     """
-    name = experiment if isinstance(experiment, str | Path) else "run"
-    resolved = experiment if isinstance(experiment, Experiment) else load_experiment(experiment, changes)
+    resolved, command, folder = runs.resolve(experiment, changes, data, out)
     check_installed()
     from sheaf.fleets.nvflare import provision
     from sheaf.fleets.nvflare.link import open_link
 
     edges = provision.read(fleet).edges
     setup = prepare(resolved, data, {edge: [] for edge in edges})
-    command: dict[str, Any] = {"data": None if data is None else str(data.resolve())}
     command |= {"fleet": str(fleet.resolve()), "run": uuid.uuid4().hex}
-    folder = out or run_folder.new_folder(name)
     with open_link(fleet) as link:
         _wait_for(link, edges, wait)
         replies = _remote(setup, link, command["run"], folder, None, edges).devices()
@@ -105,7 +102,7 @@ def resume(
     from sheaf.fleets.nvflare.link import open_link
 
     def prepare_again() -> ExperimentSetup:
-        root = data or (Path(command["data"]) if command["data"] else None)
+        root = data or run_folder.data_root(folder)
         return _with_roster(load_experiment(folder / "experiment.toml"), root, command)
 
     if (folder / "result.json").exists():
