@@ -24,6 +24,14 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def session_cache() -> Iterator[None]:
+    """An empty cache for the session: tests neither read nor fill the user's."""
+    with tempfile.TemporaryDirectory(prefix="sheaf-cache-") as folder:
+        os.environ["SHEAF_CACHE"] = folder  # subprocesses inherit it
+        yield
+
+
 @pytest.fixture
 def quick() -> Experiment:
     """ECAvg on 400 digits: two edges, one hidden layer."""

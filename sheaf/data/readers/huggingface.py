@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock
 
+from sheaf.core.cache_folder import cache_folder
 from sheaf.core.errors import DataError, first_line
 from sheaf.data.readers.encoded import Encoded
 from sheaf.data.readers.parquet import read_parquet
@@ -93,6 +93,5 @@ class HubSet:
 
 
 def cache() -> Path:
-    """Return the folder of downloads: ``sheaf/data`` in ``$XDG_CACHE_HOME``, by default ``~/.cache``."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return Path(base or Path.home() / ".cache") / "sheaf" / "data"
+    """Return the folder of downloads."""
+    return cache_folder() / "data"

@@ -19,7 +19,7 @@ Shard = Callable[..., Path]
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("SHEAF_CACHE", str(tmp_path / "cache"))
 
 
 def hub(monkeypatch: pytest.MonkeyPatch, download: Callable[[Path], Any]) -> list[dict[str, Any]]:

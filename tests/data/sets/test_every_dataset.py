@@ -51,13 +51,13 @@ def test_the_error_for_a_missing_dataset_lists_the_searched_folders(
     thing = registry.load("data", name)
     if not isinstance(thing, HubSet):
         pytest.skip(f"{name} comes with a package")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("SHEAF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(DataError) as error:
         load_dataset(DataSettings(name=name), tmp_path / "root")
     message = str(error.value)
     assert "\n" not in message
-    for place in (tmp_path / "root" / thing.folder, tmp_path / "cache/sheaf/data" / thing.folder):
+    for place in (tmp_path / "root" / thing.folder, tmp_path / "cache/data" / thing.folder):
         assert str(place) in message
     assert thing.repo in message
 
