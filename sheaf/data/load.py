@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
-from sheaf.core import registry
+from sheaf.core import objects, registry
 from sheaf.core.dataset import Dataset, Samples
 from sheaf.core.errors import DataError, UnknownNameError
 from sheaf.core.notes import hold_notes, log_notes
 from sheaf.data.channel_statistics import channel_statistics
 from sheaf.data.class_balance import first_of_each_class
 from sheaf.data.readers.any_folder import read_any_folder
-from sheaf.data.readers.decode import decode
-from sheaf.data.readers.encoded import Encoded, check_classes
+from sheaf.data.readers.decode import Broken, Decoded, decode, describe_broken
+from sheaf.data.readers.encoded import Encoded, EncodedSplit, check_classes
 from sheaf.data.readers.folder_layout import is_utf8
+from sheaf.data.readers.python_objects import read_object
 from sheaf.data.settings import DataSettings
 from sheaf.data.validation import check_every_class, check_limits, check_samples, type_and_shape
+
+logger = logging.getLogger("sheaf")
 
 ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar"})
 
@@ -51,6 +57,28 @@ def load_dataset(settings: DataSettings, root: Path | None = None) -> Dataset:
     return dataset
 
 
+def convert_object(data: Any, settings: DataSettings) -> Dataset:
+    """Convert data that a Python program holds (``readers/python_objects.py``).
+
+    Args:
+        data: the object.
+        settings: the table ``[data]``. Its limits do not apply.
+
+    Raises:
+        DataError: it is no data, or types, shapes or labels are wrong.
+    """
+    settings = replace(settings, limit=None, limit_test=None)
+    content = read_object(data, settings)
+    if isinstance(content, Encoded):
+        return _from_encoded(content, settings)
+    if settings.size or settings.channels or settings.rate:
+        raise DataError(
+            "data.size, data.channels and data.rate convert images and sounds, but the data are tensors; "
+            "remove them"
+        )
+    return _checked(content, settings)
+
+
 @functools.lru_cache(maxsize=4)
 def _load_with_notes(settings: DataSettings, root: Path | None) -> tuple[Dataset, tuple[str, ...]]:
     with hold_notes() as notes:
@@ -69,13 +97,14 @@ def _load(settings: DataSettings, root: Path | None) -> Dataset:
                     f"set data.name = {os.path.join(os.curdir, folder)!r} to read the folder"
                 )
         return _load_from_callable(settings)
-    encoded = _read_encoded(settings, root)
+    return _from_encoded(_read_encoded(settings, root), settings)
+
+
+def _from_encoded(encoded: Encoded, settings: DataSettings) -> Dataset:
+    """Decode the examples, check the classes and add the statistics."""
     check_classes(settings.name, encoded)
-    train = encoded.train.select(first_of_each_class(encoded.train.labels, settings.limit))
-    test = encoded.test.select(first_of_each_class(encoded.test.labels, settings.limit_test))
-    encoded = replace(encoded, train=train, test=test)
     check_limits(settings, encoded.classes)
-    decoded = decode(settings.name, encoded, settings)
+    decoded = _decode(encoded, settings)
     channels = decoded.train.inputs.shape[1]
     # The published statistics hold for the published form of the images only.
     converted = settings.size is not None or settings.channels not in (None, channels)
@@ -96,10 +125,40 @@ def _load(settings: DataSettings, root: Path | None) -> Dataset:
             check_every_class(f"{settings.name}: the {split} split", samples, dataset)
         except DataError as error:
             raise DataError(
-                f"{error} left, because data.skip_broken leaves its files out; mend some of them, or remove "
-                "the broken ones so that the others are split anew"
+                f"{error} left, because data.skip_broken leaves its files out; mend some of them"
             ) from error
     return _with_statistics(dataset, settings)
+
+
+def _decode(encoded: Encoded, settings: DataSettings) -> Decoded:
+    """Decode the examples within the limits; those that cannot be read are left out before the split."""
+    first = selected = _select(encoded, settings)
+    broken: Broken = {}
+    while True:
+        with hold_notes() as notes:
+            decoded = decode(settings.name, selected, settings)
+        broken |= decoded.broken
+        if not decoded.broken or encoded.split_without is None:
+            break
+        selected = _select(encoded.split_without(frozenset(broken)), settings)
+        # Equal numbers of each class are equal splits: a file's name decides its place.
+        if all(map(_are_alike, (selected.train, selected.test), (decoded.train, decoded.test))):
+            break
+    if broken:
+        logger.info("%s; data.skip_broken leaves them out", describe_broken(settings.name, broken, first))
+    log_notes(notes)
+    return decoded
+
+
+def _are_alike(encoded: EncodedSplit, decoded: Samples) -> bool:
+    """Return whether two splits have equal numbers of examples of each class."""
+    return np.array_equal(np.sort(encoded.labels), np.sort(decoded.labels.numpy()))
+
+
+def _select(encoded: Encoded, settings: DataSettings) -> Encoded:
+    train = encoded.train.select(first_of_each_class(encoded.train.labels, settings.limit))
+    test = encoded.test.select(first_of_each_class(encoded.test.labels, settings.limit_test))
+    return replace(encoded, train=train, test=test)
 
 
 def _read_encoded(settings: DataSettings, root: Path | None) -> Encoded:
@@ -147,11 +206,18 @@ def _load_from_callable(settings: DataSettings) -> Dataset:
     dataset = make() if callable(make) else make
     if not isinstance(dataset, Dataset):
         raise DataError(f"{name} must return a sheaf.Dataset, not {type(dataset).__name__}")
-    if settings.size or settings.channels or settings.rate or settings.label or settings.input:
+    converts = settings.size or settings.channels or settings.rate or settings.label or settings.input
+    if converts and not objects.is_object(name):  # which these settings have converted already
         raise DataError(
             "data.size, data.channels, data.rate, data.label and data.input do not apply to "
             f"{name}, which returns decoded examples; remove them"
         )
+    return _checked(dataset, settings)
+
+
+def _checked(dataset: Dataset, settings: DataSettings) -> Dataset:
+    """Check a dataset of tensors, apply the limits and add the statistics."""
+    name = settings.name
     for split, samples in (("train", dataset.train), ("test", dataset.test)):
         check_samples(f"{name}: the {split} split", samples, dataset)
         check_every_class(f"{name}: the {split} split", samples, dataset)

@@ -31,7 +31,8 @@ class DataSettings:
             from the bits of the largest value in the training and test images.
         rate: sounds are resampled to this rate, 2000 to 384000 Hz. Unset: all must have the same rate.
         seconds: sounds are cut, or padded with silence at the end, to this length, 0.1 to 60 s.
-        skip_broken: whether files that cannot be read are left out, with a note. Unset: they are an error.
+        skip_broken: whether files that cannot be read are left out before the split, with a note. Unset: they
+            are an error.
         limit: the maximum number of training examples: the first of each class in the order of the files, in
             numbers as equal as possible. At least the number of classes. Unset: all.
         limit_test: the same for the test examples.

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -33,6 +33,8 @@ logger = logging.getLogger("sheaf")
 
 T = TypeVar("T")
 Advance = Callable[[int], None]
+Broken = dict[str, DataError]
+"""Location of an example that cannot be read -> its error."""
 
 BLOCK, BLOCK_BYTES = 512, 2**26  # files in memory at a time, and their bytes, encoded and decoded
 THREADS = min(8, os.cpu_count() or 1)
@@ -51,12 +53,14 @@ class Decoded:
         test: the test split, likewise.
         sound: the conversion of sounds; None for images.
         bits: the bits per channel from which images are scaled; None if all files have at most 8.
+        broken: the examples that cannot be read and are left out.
     """
 
     train: Samples
     test: Samples
     sound: Sound | None = None
     bits: int | None = None
+    broken: Broken = field(default_factory=dict)
 
 
 def decode(name: str, encoded: Encoded, settings: DataSettings) -> Decoded:
@@ -128,53 +132,58 @@ def _examples_per_block(name: str, encoded: Encoded, settings: DataSettings) -> 
     return BLOCK
 
 
-def _check_broken(name: str, broken: list[DataError], encoded: Encoded, settings: DataSettings) -> None:
-    """Note how many files are left out.
+def _check_broken(name: str, broken: Broken, encoded: Encoded, settings: DataSettings) -> None:
+    """Check that no file is broken, or that ``data.skip_broken`` is set and some can be read.
 
     Raises:
-        DataError: files are broken, and ``data.skip_broken`` is not set.
+        DataError: files are broken.
     """
     if not broken:
         return
     total = len(encoded.train.labels) + len(encoded.test.labels)
-    listed = "; ".join(str(error).replace(" cannot be read: ", ": ", 1) for error in broken[:NAMED])
-    if len(broken) > NAMED:
-        listed += f"; and {len(broken) - NAMED} more"
-    counted = f"{name}: {len(broken)} of {total} {encoded.kind}s cannot be read"
+    summary = describe_broken(name, broken, encoded)
     if len(broken) == total:
-        raise DataError(f"{counted}: {listed}")
+        raise DataError(summary)
     if not settings.skip_broken and len(broken) == 1:
-        raise DataError(f"{broken[0]}; mend it, or set data.skip_broken = true to leave it out")
+        (error,) = broken.values()
+        raise DataError(f"{error}; mend it, or set data.skip_broken = true to leave it out")
     if not settings.skip_broken:
-        raise DataError(f"{counted}: {listed}; mend them, or set data.skip_broken = true to leave them out")
-    logger.info("%s and are left out: %s", counted, listed)
+        raise DataError(f"{summary}; mend them, or set data.skip_broken = true to leave them out")
+
+
+def describe_broken(name: str, broken: Broken, encoded: Encoded) -> str:
+    """Return how many files of the dataset ``name`` cannot be read, and the first ones."""
+    errors = [str(error).replace(" cannot be read: ", ": ", 1) for error in broken.values()]
+    listed = "; ".join(errors[:NAMED]) + (f"; and {len(errors) - NAMED} more" if len(errors) > NAMED else "")
+    total = len(encoded.train.labels) + len(encoded.test.labels)
+    return f"{name}: {len(errors)} of {total} {encoded.kind}s cannot be read: {listed}"
 
 
 def _decode_images(name: str, encoded: Encoded, settings: DataSettings, advance: Advance) -> Decoded:
-    train, test, used = _read_images(name, encoded, settings, settings.bits or FULL_BITS, advance)
+    train, test, used, broken = _read_images(name, encoded, settings, settings.bits or FULL_BITS, advance)
     bits = settings.bits or used
     if used and bits != (settings.bits or FULL_BITS):
         # Scaling by all 16 bits would lose the contrast of these files, or cut off larger values.
         del train, test
-        train, test, _ = _read_images(name, encoded, settings, bits, lambda count: None)
+        train, test, *_ = _read_images(name, encoded, settings, bits, lambda count: None)
         logger.info(
             "%s: the images of more than 8 bits per channel use %d bits and are scaled from these to 8 bits; "
             "data.bits sets another number",
             name,
             bits,
         )
-    return Decoded(train, test, bits=bits if used else None)
+    return Decoded(train, test, bits=bits if used else None, broken=broken)
 
 
 def _read_images(
     name: str, encoded: Encoded, settings: DataSettings, bits: int, advance: Advance
-) -> tuple[Samples, Samples, int]:
-    """Return (training split, test split, bits in use by the images of more than 8 bits, otherwise 0)."""
+) -> tuple[Samples, Samples, int, Broken]:
+    """Return (training split, test split, bits in use by images of more than 8 bits or 0, broken images)."""
     settings = replace(settings, bits=bits)
     block_size = _examples_per_block(name, encoded, settings)
     shape: tuple[int, ...] | None = None  # of the first image
     different: list[str] = []
-    broken: list[DataError] = []
+    broken: Broken = {}
     used = 0
 
     def stack(split: EncodedSplit) -> Samples:
@@ -211,14 +220,14 @@ def _read_images(
             f"like the first one: {different[0]}; "
             "set data.size = [rows, columns] and data.channels = 1 or 3 to convert them"
         )
-    return train, test, used
+    return train, test, used, broken
 
 
 def _decode_sounds(name: str, encoded: Encoded, settings: DataSettings, advance: Advance) -> Decoded:
     common_rate: int | None = settings.rate  # in Hz; unset: that of the first sound
     different: list[str] = []
     durations: list[float] = []  # in s
-    broken: list[DataError] = []
+    broken: Broken = {}
 
     def stack(split: EncodedSplit) -> Samples:
         nonlocal common_rate
@@ -246,7 +255,7 @@ def _decode_sounds(name: str, encoded: Encoded, settings: DataSettings, advance:
             f"like the first one: {different[0]}; set data.rate = {common_rate} to resample them"
         )
     _note_cut_sounds(name, np.array(durations), settings.seconds)
-    return Decoded(train, test, Sound(rate=common_rate or 0, seconds=settings.seconds))
+    return Decoded(train, test, Sound(rate=common_rate or 0, seconds=settings.seconds), broken=broken)
 
 
 def _note_cut_sounds(name: str, durations: npt.NDArray[np.float64], seconds: float) -> None:
@@ -269,13 +278,13 @@ def _decoded_blocks(
     split: EncodedSplit,
     decode_one: Callable[[str, bytes], T],
     advance: Advance,
-    broken: list[DataError],
+    broken: Broken,
     block_size: int = BLOCK,
 ) -> Iterator[list[tuple[int, str, T]]]:
     """Yield blocks of (position, location, decoded example), in order.
 
     Decodes in threads: the decoders release Python's global interpreter lock. Examples that cannot be decoded
-    are left out, and their errors are appended to ``broken``. A block has at most ``block_size`` examples.
+    are left out, and their errors are added to ``broken``. A block has at most ``block_size`` examples.
     """
 
     def decode_piece(piece: list[tuple[int, tuple[str, bytes]]]) -> list[tuple[int, str, T | DataError]]:
@@ -296,7 +305,7 @@ def _decoded_blocks(
             for piece in pool.map(decode_piece, pieces):
                 for position, location, result in piece:
                     if isinstance(result, DataError):
-                        broken.append(result)
+                        broken[location] = result
                     else:
                         readable.append((position, location, result))
             yield readable

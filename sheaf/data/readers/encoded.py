@@ -44,6 +44,8 @@ class Encoded:
         classes: the K class names; labels are indices into them.
         mean: the published mean of each channel, with images scaled to 0..1; None: to be computed.
         std: the published standard deviation, likewise.
+        split_without: takes locations of examples and returns the dataset that results if they are left out
+            before the others are split; None if the data define the splits.
     """
 
     kind: Kind
@@ -52,6 +54,7 @@ class Encoded:
     classes: tuple[str, ...]
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    split_without: Callable[[frozenset[str]], Encoded] | None = None
 
 
 def check_classes(name: str, encoded: Encoded) -> None:

@@ -10,15 +10,14 @@ other file is an error, so that no example is skipped unnoticed.
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from sheaf.core.errors import DataError
-from sheaf.data.readers.encoded import Encoded, EncodedSplit, Ints, Kind, abbreviate
+from sheaf.data.readers.encoded import Encoded, Ints, Kind, abbreviate
 from sheaf.data.readers.folder_layout import (
     NOISE,
     check_depth,
@@ -28,6 +27,7 @@ from sheaf.data.readers.folder_layout import (
     find_splits,
     printable,
 )
+from sheaf.data.readers.labelled_files import encode_hashed_split, split_of_files
 
 logger = logging.getLogger("sheaf")
 
@@ -58,15 +58,20 @@ def read_folder(folder: Path, kind: Kind, suffixes: Collection[str], test_fracti
         folders = class_folders(folder)
         classes = tuple(folders)
         files = _files(folder, folders, kind, suffixes)
-        train, test = _listed_split(folder, files) or _hashed_split(files, test_fraction)
-        if not train or not test:
-            raise DataError(
-                f"{folder}: data.test_share = {test_fraction} leaves the {'test' if train else 'train'} "
-                "split empty, because no class has two files; add files or set another data.test_share"
-            )
-    if (folder / NOISE).is_dir():
-        logger.info("%s is left out: it is not a class", folder / NOISE)
-    return Encoded(kind, _split(train, classes), _split(test, classes), classes)
+        if (folder / NOISE).is_dir():
+            logger.info("%s is left out: it is not a class", folder / NOISE)
+        if (listed := _listed_split(folder, files)) is None:
+            labels = _labels(files, classes)
+            return encode_hashed_split(folder, kind, files, labels, classes, test_fraction)
+        train, test = listed
+    train_split, test_split = (split_of_files(part, _labels(part, classes)) for part in (train, test))
+    return Encoded(kind, train_split, test_split, classes)
+
+
+def _labels(files: list[Path], classes: tuple[str, ...]) -> Ints:
+    """Return (N,) the class of each file's folder."""
+    label_of = {name: label for label, name in enumerate(classes)}
+    return np.array([label_of[class_name(path.parent)] for path in files], np.int64)
 
 
 def _files(folder: Path, folders: Mapping[str, Path], kind: Kind, suffixes: Collection[str]) -> list[Path]:
@@ -103,7 +108,7 @@ def _listed_split(folder: Path, files: list[Path]) -> tuple[list[Path], list[Pat
         (training files, test files); None without a list.
 
     Raises:
-        DataError: no file is on the list of the test split.
+        DataError: the list of the test split contains no file or every file.
     """
     lists = [folder / name for name in ("testing_list.txt", "validation_list.txt")]
     lists = [path for path in lists if path.is_file()]
@@ -112,8 +117,9 @@ def _listed_split(folder: Path, files: list[Path]) -> tuple[list[Path], list[Pat
     listed = [set(path.read_text("utf-8", "surrogateescape").split()) for path in lists]
     test = [path for path in files if f"{path.parent.name}/{path.name}" in listed[0]]
     train = [path for path in files if not any(f"{path.parent.name}/{path.name}" in one for one in listed)]
-    if not test:
-        raise DataError(f"{lists[0]} lists no file of {folder}; correct or remove it")
+    if not test or not train:
+        listing = "lists every file" if test else "lists no file"
+        raise DataError(f"{lists[0]} {listing} of {folder}; correct or remove it")
     left_out = len(files) - len(train) - len(test)
     logger.info(
         "%s decides the test split%s",
@@ -121,44 +127,3 @@ def _listed_split(folder: Path, files: list[Path]) -> tuple[list[Path], list[Pat
         f"; the {left_out} files of {lists[-1].name} are left out" if left_out else "",
     )
     return train, test
-
-
-def _hashed_split(files: list[Path], test_fraction: float) -> tuple[list[Path], list[Path]]:
-    """Return (training files, test files): a file whose hash is below ``test_fraction`` is a test file.
-
-    In a class without a test file, the file of the lowest hash becomes one, and in a class without a
-    training file, that of the highest; a class of one file stays as it is.
-    """
-    of_class: dict[Path, list[Path]] = {}
-    for path in files:
-        of_class.setdefault(path.parent, []).append(path)
-    test = set()
-    for own in of_class.values():
-        hashes = {path: _hash(path.name) for path in own}
-        by_hash = sorted(own, key=hashes.__getitem__)
-        count = sum(value < test_fraction for value in hashes.values())
-        if len(own) > 1:
-            count = min(max(count, 1), len(own) - 1)
-        test |= set(by_hash[:count])
-    return [path for path in files if path not in test], [path for path in files if path in test]
-
-
-def _split(files: list[Path], classes: tuple[str, ...]) -> EncodedSplit:
-    label_of = {name: label for label, name in enumerate(classes)}
-    labels = np.array([label_of[class_name(path.parent)] for path in files], np.int64)
-
-    def items(positions: Ints) -> Iterator[tuple[str, bytes]]:
-        for position in positions.tolist():
-            path = files[position]
-            try:
-                yield printable(path), path.read_bytes()
-            except OSError as error:
-                raise DataError(f"{printable(path)} cannot be read: {error.strerror}") from error
-
-    return EncodedSplit(labels, items)
-
-
-def _hash(name: str) -> float:
-    """Return the hash of a file's name, scaled to 0..1."""
-    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64

@@ -73,7 +73,8 @@ def test_all_broken_files_are_named_at_once(
     assert str(error.value).count(".png: it is no image") == 5
     with caplog.at_level(logging.INFO, "sheaf"):
         dataset = load(tmp_path, skip_broken=True)
-    assert "6 of 20 images cannot be read and are left out" in caplog.text
+    assert "6 of 20 images cannot be read: " in caplog.text
+    assert "and 1 more; data.skip_broken leaves them out" in caplog.text
     assert dataset.train.inputs[:, 0, 0, 0].tolist() == [3, 4, 100, 101, 102, 104]
     assert dataset.train.labels.tolist() == [0, 0, 1, 1, 1, 1]
     assert len(dataset.test) == 8
@@ -130,3 +131,21 @@ def test_broken_sounds_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "train/low/1.wav").write_bytes(b"no")
     with pytest.raises(DataError, match="the train split has no example of class 'low'"):
         load(tmp_path, skip_broken=True, limit_test=3)
+
+
+def test_broken_images_are_left_out_before_the_split(
+    tmp_path: Path, png: Callable[..., bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "sheaf")
+    for name in ("good", "mixed"):
+        for number in range(9):
+            path = tmp_path / name / f"class-{number % 3}" / f"image-{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png(20 * number))
+    for number in range(9, 30):  # some of them would have been a class's only test or training images
+        (tmp_path / "mixed" / f"class-{number % 3}" / f"image-{number}.png").write_bytes(b"no")
+    for keys in ({}, {"limit": 6, "limit_test": 3}):
+        good = load(tmp_path / "good", **keys)
+        mixed = load(tmp_path / "mixed", skip_broken=True, **keys)
+        assert mixed.fingerprint == good.fingerprint
+    assert "21 of 30 images cannot be read" in caplog.text
