@@ -1,7 +1,8 @@
 """Find plugins by name. The folder is the registry.
 
 ``sheaf/methods/ecavg.py`` defines the method ``ecavg``: the object in it whose name equals the file's,
-ignoring case and underscores (``ECAvg``). A user's own plugin is named ``package.module:object``.
+ignoring case and underscores (``ECAvg``). A user's own plugin is named ``package.module:object``, or
+``object:NAME`` if it exists only in this process (``core/objects.py``).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sheaf.core import objects
 from sheaf.core.errors import SheafError, UnknownNameError, first_line
 
 
@@ -53,8 +55,10 @@ def load(kind: str, name: str) -> Any:
 
     Raises:
         UnknownNameError: no plugin of that kind has that name.
-        SheafError: ``package.module:object`` cannot be imported.
+        SheafError: ``package.module:object`` cannot be imported, or ``object:NAME`` is of another process.
     """
+    if objects.is_object(name):
+        return _object(kind, name)
     if ":" in name:
         return _import_own(kind, name)
     known = describe(kind)
@@ -63,6 +67,20 @@ def load(kind: str, name: str) -> Any:
     module = importlib.import_module(f"{KINDS[kind].package}.{name}")
     plain = name.replace("_", "")
     return next(value for key, value in vars(module).items() if key.lower().replace("_", "") == plain)
+
+
+def _object(kind: str, name: str) -> Any:
+    entry = objects.find(name)
+    if entry is not None:
+        return entry.value
+    argument = {"data": "data", "models": "model"}.get(kind)
+    remedy = (
+        f"give it again in Python: sheaf.load(FOLDER, {argument}=…) to use the run, "
+        f"sheaf.resume(FOLDER, {argument}=…) to continue it"
+        if argument
+        else "define it in a module and name it package.module:object"
+    )
+    raise SheafError(f"{KINDS[kind].noun} {name!r} is a Python object of another process; {remedy}")
 
 
 def _import_own(kind: str, name: str) -> Any:
@@ -86,7 +104,10 @@ def _docstring_summary(path: Path) -> str:
 
 def name_of(plugin: Any) -> str:
     """Return the name under which ``load`` finds the class of ``plugin``."""
-    package, _, name = type(plugin).__module__.rpartition(".")
+    cls = type(plugin)
+    package, _, name = cls.__module__.rpartition(".")
     if any(kind.package == package for kind in KINDS.values()):
         return name
-    return f"{type(plugin).__module__}:{type(plugin).__qualname__}"
+    if cls.__module__ == "__main__" or "<locals>" in cls.__qualname__:  # no other process can import it
+        return objects.add(cls.__name__, cls, {"type": cls.__name__})
+    return f"{cls.__module__}:{cls.__qualname__}"
