@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import tomli_w
 from pydantic import Field
@@ -96,6 +96,8 @@ class Experiment:
         title: a description of one line.
         seed: the seed from which the seeds of all random draws are derived, at least 0.
         data, partition, model, method, fleet: the tables of the same names.
+        baselines: ``local``, ``central`` or both: methods that the run also trains, after its own, under the
+            same budget, for the verdict. Their costs are not counted. Ignored on a real fleet.
         compare: method -> its settings in ``sheaf compare``, which otherwise derives them from the budget of
             the experiment's own method.
     """
@@ -107,6 +109,7 @@ class Experiment:
     model: ModelSettings
     method: Method
     fleet: FleetSettings = FleetSettings()
+    baselines: tuple[Literal["local", "central"], ...] = ()
     compare: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -135,36 +138,41 @@ def shipped() -> dict[str, str]:
     return {path.stem: toml.loads(path.read_text(encoding="utf-8"))["title"] for path in files}
 
 
-def load_experiment(source: str | Path, changes: Iterable[str] = ()) -> Experiment:
+def load_experiment(
+    source: str | Path | Experiment, changes: Iterable[str] | Mapping[str, Any] = ()
+) -> Experiment:
     """Read an experiment and apply changes to it.
 
     Args:
-        source: the name of a shipped experiment, or a TOML file.
-        changes: ``key.sub=value`` strings.
+        source: the name of a shipped experiment, a TOML file, or an experiment.
+        changes: ``key.sub=value`` strings, or a mapping of such keys to values; None removes a key.
 
     Raises:
         UnknownNameError: neither a shipped experiment nor a file.
         SettingError: the file is not TOML, or a key or value is wrong.
     """
     table = _read(source)
-    changes = list(changes)
-    for change in changes:
-        _apply(table, change)
-    if not any(change.startswith("model.weights=") for change in changes):
-        _drop_foreign_weights(table, changes)
+    if isinstance(changes, Mapping):
+        pairs = [(str(key), plain(value)) for key, value in changes.items()]
+    else:
+        pairs = [_parse_change(change) for change in changes]
+    for key, value in pairs:
+        _apply(table, key, value)
+    changed = {key for key, _ in pairs}
+    if "model.weights" not in changed and "model.name" in changed:
+        _drop_foreign_weights(table)
     experiment = parse(Experiment, table)
     for name, options in experiment.compare.items():  # report mistakes before the first run
         make_plugin("methods", {"name": name, **options}, f"compare.{name}")
     return experiment
 
 
-def _drop_foreign_weights(table: dict[str, Any], changes: Sequence[str]) -> None:
-    """Drop the ImageNet weights of the experiment's model if ``changes`` name a model that has none."""
+def _drop_foreign_weights(table: dict[str, Any]) -> None:
+    """Drop the ImageNet weights of an experiment whose model was replaced by one that has none."""
     model = table.get("model")
     if not isinstance(model, dict) or model.get("weights") != IMAGENET:
         return
-    renamed = any(change.startswith("model.name=") for change in changes)
-    if renamed and model["name"] not in imagenet_urls():
+    if model["name"] not in imagenet_urls():
         del model["weights"]
         logger.warning(
             "model %r has no ImageNet weights: model.weights of the experiment's own model is dropped, and "
@@ -173,7 +181,9 @@ def _drop_foreign_weights(table: dict[str, Any], changes: Sequence[str]) -> None
         )
 
 
-def _read(source: str | Path) -> dict[str, Any]:
+def _read(source: str | Path | Experiment) -> dict[str, Any]:
+    if isinstance(source, Experiment):
+        return cast(dict[str, Any], plain(source))
     path = SHIPPED / f"{source}.toml" if str(source) in shipped() else Path(source)
     try:
         return toml.loads(path.read_text(encoding="utf-8"))
@@ -183,22 +193,28 @@ def _read(source: str | Path) -> dict[str, Any]:
         raise SettingError(f"{path} cannot be read as TOML: {error}") from error
 
 
-def _apply(table: dict[str, Any], change: str) -> None:
-    """Set one dotted key. A value that is not TOML is a string; an empty value removes the key."""
+def _parse_change(change: str) -> tuple[str, Any]:
+    """Return key and value. A value that is not TOML is a string; an empty one is None."""
     key, equals, text = change.partition("=")
     if not equals or not all(key.split(".")):
         raise SettingError(f"--set {change}: write key=value, such as method.pretrain.epochs=3")
+    if not text:
+        return key, None
     try:
-        value = toml.loads(f"value = {text or 0}")["value"]
+        return key, toml.loads(f"value = {text}")["value"]
     except toml.DecodeError:
-        value = text
+        return key, text
+
+
+def _apply(table: dict[str, Any], key: str, value: Any) -> None:
+    """Set one dotted key; None removes it."""
     *parents, last = key.split(".")
     for name in parents:
         below = table.setdefault(name, {})
         if isinstance(below, str):  # a plugin's name, or "none": a step that this change turns on
             below = table[name] = {} if below == "none" else {"name": below}
         if not isinstance(below, Mapping):
-            raise SettingError(f"--set {change}: {name} is {below!r}, which has no keys")
+            raise SettingError(f"{key} = {value!r}: {name} is {below!r}, which has no keys")
         table = below  # type: ignore[assignment]
     if isinstance(table.get(last), Mapping) and isinstance(value, str) and value != "none":
         # Another plugin: it does not have the settings of the previous one.
@@ -208,7 +224,7 @@ def _apply(table: dict[str, Any], change: str) -> None:
         plugin = registry.load(PLUGINS[parents[-1]], str(value))
         for foreign in set(table) - set(vars(plugin).get("__dataclass_fields__", ())):
             del table[foreign]
-    if text:
-        table[last] = value
-    else:
+    if value is None:
         table.pop(last, None)
+    else:
+        table[last] = value

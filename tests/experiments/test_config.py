@@ -96,7 +96,7 @@ def test_another_name_keeps_the_common_settings() -> None:
         ("a..b=3", "--set a..b=3: write key=value"),
         (".seed=3", "--set .seed=3: write key=value"),
         ("seed.=3", "--set seed.=3: write key=value"),
-        ("method.pretrain.epochs.x=3", "--set method.pretrain.epochs.x=3: epochs is 20, which has no keys"),
+        ("method.pretrain.epochs.x=3", "method.pretrain.epochs.x = 3: epochs is 20, which has no keys"),
         ("sed=1", "unknown key sed (did you mean 'seed'?); allowed: title, seed, data, partition"),
         (
             "fleet.devic=cpu",
@@ -237,3 +237,12 @@ def test_another_model_drops_imagenet_weights_that_it_lacks(changes, weights, ca
     assert experiment.model.weights == weights
     dropped = f"model {experiment.model.name!r} has no ImageNet weights: model.weights of the experiment's"
     assert [dropped in message for message in caplog.messages] == [True] * (weights is None)
+
+
+def test_changes_may_be_a_mapping_on_an_experiment() -> None:
+    before = load_experiment("ecavg-digits", ["data.limit=400"])
+    changes = {"method.pretrain": Recipe(epochs=3), "data.limit": None, "partition.edges": 4}
+    after = load_experiment(before, changes)
+    assert after.method.pretrain == Recipe(epochs=3)
+    assert (after.data.limit, after.partition.edges) == (None, 4)
+    assert after == load_experiment(after)

@@ -257,8 +257,8 @@ def _stack(examples: Any, split: str) -> Tensor:
             inputs = torch.as_tensor(np.asarray(examples) if isinstance(examples, list) else examples)
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(
-            f"the examples of the {split} split cannot be stacked: {first_line(error)}; all must be arrays of "
-            "one shape"
+            f"the examples of the {split} split cannot be stacked: {first_line(error)}; all must "
+            "have one shape"
         ) from error
     if inputs.dtype in (torch.float64, torch.float16, torch.bfloat16):
         inputs = inputs.float()
@@ -324,8 +324,8 @@ def _classes(splits: list[_Split]) -> tuple[Ints, tuple[str, ...]]:
     count = len(known) if known else int(values.max(initial=0)) + 1
     if len(values) and not 0 <= values.min() <= values.max() < count:
         raise DataError(
-            f"the labels range from {values.min()} to {values.max()}; for {count} classes they must be from 0 "
-            f"to {count - 1}"
+            f"the labels range from {values.min()} to {values.max()}; for {count} classes they must be from "
+            f"0 to {count - 1}"
         )
     return values, known or tuple(map(str, range(count)))
 
