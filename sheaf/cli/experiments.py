@@ -86,7 +86,7 @@ def run(
         return
     else:
         settings = load_experiment(experiment, changes or ())
-        folder = out or new_folder(experiment)
+        folder = out or new_folder(settings)
         with resume_hint(folder):
             observer = observer_for(run_title(experiment, settings), folder)
             runs.run(settings, data=data, out=folder, observer=observer)
@@ -145,7 +145,7 @@ def compare(
 
     console = output_console()
     settings = load_experiment(experiment, changes or ())
-    folder = out or new_folder(f"compare-{Path(experiment).stem}")
+    folder = out or new_folder(settings, comparison=True)
     names = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
     if not names:
         raise SheafError("--methods names no method; write for example: --methods ecavg,fedavg")

@@ -101,7 +101,7 @@ def run(
             run_on_fleet.resume(folder, data=data, wait=wait, observer=observer)
     else:
         settings = load_experiment(experiment, changes or ())
-        folder = out or new_folder(experiment)
+        folder = out or new_folder(settings)
         with resume_hint(folder, command):
             observer = Live(console, run_title(experiment, settings))
             run_on_fleet.run(settings, fleet, data=data, out=folder, wait=wait, observer=observer)
@@ -186,7 +186,7 @@ def rehearse(
     console = output_console()
     more = [] if edges is None else [f"partition.edges={edges}"]
     settings = load_experiment(experiment, [*(changes or ()), *more])
-    folder = out or new_folder(experiment)
+    folder = out or new_folder(settings)
     with resume_hint(folder):
         rehearsal.rehearse(settings, folder, data, Live(console, f"{experiment}, rehearsed"))
     print_result(console, folder)

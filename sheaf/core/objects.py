@@ -67,6 +67,11 @@ def is_object(name: str) -> bool:
     return name.startswith(f"{PREFIX}:")
 
 
+def readable(name: str) -> str:
+    """Return a plugin's name without module, ``object:`` and digest: ``Net`` for ``object:Net_1f00c4d2``."""
+    return re.sub("_[0-9a-f]{8}$", "", name.partition(":")[2]) if is_object(name) else name.rpartition(":")[2]
+
+
 def records(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Return name -> description of those names that are objects of this process."""
     return {name: _table[name].record for name in names if name in _table}

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from sheaf.core import objects
 from sheaf.core.cut import Cut
 from sheaf.core.errors import FleetError, RunFolderError, SheafError
 from sheaf.core.settings import plain
@@ -59,7 +60,7 @@ def run(
         experiment: the name of a shipped experiment, a TOML file, or an ``Experiment``.
         changes: ``key.sub=value`` strings that change it, as with ``--set``.
         data: the directory in which named datasets are looked for first.
-        out: the run's folder; by default ``runs/NAME-TIME``.
+        out: the run's folder; by default ``runs/METHOD-DATA-MODEL-TIME``.
         observer: receives the progress of the run.
 
     Raises:
@@ -73,10 +74,9 @@ def resolve(
     experiment: str | Path | Experiment, changes: Iterable[str], data: Path | None, out: Path | None
 ) -> tuple[Experiment, dict[str, Any], Path]:
     """Return the experiment, the arguments that resuming needs, and the folder of a new run."""
-    name = experiment if isinstance(experiment, str | Path) else "run"
-    resolved = experiment if isinstance(experiment, Experiment) else load_experiment(experiment, changes)
+    resolved = load_experiment(experiment, changes)
     command = {"data": None if data is None else str(data.resolve())}
-    return resolved, command, out or run_folder.new_folder(name)
+    return resolved, command, out or run_folder.new_folder(resolved)
 
 
 def start(
@@ -165,7 +165,7 @@ def estimate_cost(setup: ExperimentSetup) -> Ledger:
     with tempfile.TemporaryDirectory() as scratch, Journal(Path(scratch) / "journal", {}) as journal:
         edges, cloud = setup.edges(Path(scratch)), setup.cloud(Path(scratch))
         calls = Calls(setup.experiment.seed, journal, ledger)
-        sites = _sites(setup, calls, DryFleet(edges), cloud, DryFleet([cloud]))
+        sites = edges_and_cloud(setup, calls, DryFleet(edges), cloud, DryFleet([cloud]))
         setup.experiment.method.run(setup.theta, *sites, Log())
     return ledger
 
@@ -173,7 +173,7 @@ def estimate_cost(setup: ExperimentSetup) -> Ledger:
 def _execute(setup: ExperimentSetup, folder: Path, observer: Observer, engine: Engine) -> Result:
     experiment = setup.experiment
     method = plain(experiment.method)["name"]
-    _configure_torch(setup)
+    configure_torch(setup)
     ledger = setup.ledger()
     log = Log(observer.row)
     with (
@@ -189,7 +189,7 @@ def _execute(setup: ExperimentSetup, folder: Path, observer: Observer, engine: E
         calls = Calls(experiment.seed, journal, ledger, observer, log.trained)
         fleet = engine(setup, folder, observer)
         worker = setup.cloud(folder / "sites")
-        edges, cloud = _sites(setup, calls, fleet, worker, LocalFleet([worker], observer.step))
+        edges, cloud = edges_and_cloud(setup, calls, fleet, worker, LocalFleet([worker], observer.step))
         theta = experiment.method.run(setup.theta, edges, cloud, log)
         weights = run_folder.save_models(setup, folder, edges, theta)
     result = Result(
@@ -208,17 +208,18 @@ def _execute(setup: ExperimentSetup, folder: Path, observer: Observer, engine: E
             experiment.seed,
             {setup.dataset.name: setup.dataset.fingerprint},
             setup.device,
-        ),
+        )
+        | _objects(setup),
     )
     result.write(folder)
     run_folder.tidy(folder)
     return result
 
 
-def _sites(
+def edges_and_cloud(
     setup: ExperimentSetup, calls: Calls, fleet: Fleet, cloud: Worker, cloud_fleet: Fleet
 ) -> tuple[Edges, Cloud]:
-    """Return the sites as the method receives them."""
+    """Return edges and cloud as a method receives them."""
     quorum = setup.experiment.fleet.quorum
     edges = Edges(calls, fleet, setup.network, setup.needs, quorum, setup.draw)
     return edges, Cloud(calls, cloud, cloud_fleet)
@@ -241,11 +242,20 @@ def _freeze_gc() -> Iterator[None]:
             gc.unfreeze()
 
 
-def _configure_torch(setup: ExperimentSetup) -> None:
+def configure_torch(setup: ExperimentSetup) -> None:
+    """Set the number of threads, and make cuDNN deterministic."""
     if setup.experiment.fleet.threads:
         torch.set_num_threads(setup.experiment.fleet.threads)
     if setup.device.type == "cuda":
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+
+
+def _objects(setup: ExperimentSetup) -> dict[str, Any]:
+    """Return the part of the provenance on objects that cannot be rebuilt from their names."""
+    experiment = setup.experiment
+    names = experiment.data.name, experiment.model.name, plain(experiment.method)["name"]
+    records = objects.records(names)
+    return {"objects": records} if records else {}
 
 
 def _cuts(setup: ExperimentSetup, edges: Edges) -> CutsRecord | None:

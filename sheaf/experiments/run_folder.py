@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +16,15 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from sheaf.core import objects
 from sheaf.core.atomic_io import sync, write_durably
 from sheaf.core.cut import Cut
 from sheaf.core.errors import RunFolderError
+from sheaf.core.settings import plain
 from sheaf.core.task import Update
 from sheaf.core.tensor_file import Blob
 from sheaf.core.types import CLOUD, Params
+from sheaf.experiments.config import Experiment
 from sheaf.experiments.setup import ExperimentSetup, logging_to
 from sheaf.models.card import Card
 from sheaf.models.checkpoints import save_weights
@@ -33,9 +37,22 @@ REMOVERS = 16
 """The number of threads that remove files: a removal takes as long for many files as for one."""
 
 
-def new_folder(name: str | Path) -> Path:
-    """Return the default folder of a run: ``runs/NAME-TIME``."""
-    return Path("runs") / f"{Path(name).stem}-{datetime.now():%Y%m%d-%H%M%S}"
+RUNS = Path("runs")
+"""The directory of runs whose folder is not chosen."""
+
+
+def new_folder(experiment: Experiment, comparison: bool = False) -> Path:
+    """Return the default folder of a run, ``runs/METHOD-DATA-MODEL-TIME``; ``compare-…`` for a comparison."""
+    data = objects.readable(experiment.data.name)
+    method = "compare" if comparison else objects.readable(plain(experiment.method)["name"])
+    names = method, Path(data).name or "data", objects.readable(experiment.model.name)
+    name = "-".join(re.sub("[^A-Za-z0-9_@.]+", "_", each)[:40] for each in names)
+    folder = RUNS / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    number = 1
+    while folder.exists():
+        number += 1
+        folder = folder.with_name(f"{folder.name.partition('~')[0]}~{number}")
+    return folder
 
 
 def write_command(folder: Path, command: dict[str, Any], experiment: str) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 
 from sheaf.core.cut import Cut
 from sheaf.core.errors import ModelFileError, UnknownNameError, WeightsError
@@ -80,6 +81,25 @@ def build_trained(card: Card, weights: Path) -> tuple[nn.Module, Card]:
     else:
         _load(model, weights)
     return model.eval(), card
+
+
+class WithNormalisation(nn.Module):
+    """A network that normalises its inputs as in training.
+
+    Inputs are (N, C, H, W): bytes 0..255 for images; spectrograms and features unscaled.
+    """
+
+    def __init__(self, model: nn.Module, card: Card) -> None:
+        super().__init__()
+        self.model = model
+        scale = 255 if card.inputs == "image" else 1
+        self.mean = nn.Buffer(scale * torch.tensor(card.mean)[:, None, None])
+        self.std = nn.Buffer(scale * torch.tensor(card.std)[:, None, None])
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return (N, classes) logits."""
+        logits: Tensor = self.model((inputs.to(torch.float32) - self.mean) / self.std)
+        return logits
 
 
 def _load(model: nn.Module, weights: Path) -> None:

@@ -95,12 +95,9 @@ def read_object(data: Any, settings: DataSettings) -> Dataset | Encoded:
         train_numbers, test_numbers = train_numbers[chosen[0]], train_numbers[chosen[1]]
         train, test = _select(train, chosen[0]), _select(train, chosen[1])
     if isinstance(train.inputs, Tensor) and isinstance(test.inputs, Tensor):
-        samples = (
-            Samples.of(split.inputs, torch.from_numpy(labels))
-            for split, labels in ((train, train_numbers), (test, test_numbers))
-            if isinstance(split.inputs, Tensor)
-        )
-        return Dataset("", *samples, classes, (), (), "")
+        train_samples = Samples.of(train.inputs, torch.from_numpy(train_numbers))
+        test_samples = Samples.of(test.inputs, torch.from_numpy(test_numbers))
+        return Dataset("", train_samples, test_samples, classes, (), (), "")
     if isinstance(train.inputs, Tensor) or isinstance(test.inputs, Tensor) or train.kind != test.kind:
         raise DataError("the examples of the train and the test split are of different kinds; give one kind")
     assert train.kind is not None

@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.export import ExportedProgram
 
 from sheaf.core.errors import ModelFileError
 from sheaf.export.formats._exporter_internals import quiet_exporters, reason, remove_stack_traces
+from sheaf.export.trained_model import WithNormalisation
 from sheaf.models.card import Card
-
-
-class WithNormalisation(nn.Module):
-    """A network that normalises its inputs as in training.
-
-    Inputs are (N, C, H, W): bytes 0..255 for images; spectrograms and features unscaled.
-    """
-
-    def __init__(self, model: nn.Module, card: Card) -> None:
-        super().__init__()
-        self.model = model
-        scale = 255 if card.inputs == "image" else 1
-        self.mean = nn.Buffer(scale * torch.tensor(card.mean)[:, None, None])
-        self.std = nn.Buffer(scale * torch.tensor(card.std)[:, None, None])
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return (N, classes) logits."""
-        logits: Tensor = self.model((inputs.to(torch.float32) - self.mean) / self.std)
-        return logits
 
 
 def export_graph(model: nn.Module, card: Card) -> ExportedProgram:

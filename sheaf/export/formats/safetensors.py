@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sheaf.core.errors import ModelFileError
-from sheaf.export.formats._graph import WithNormalisation
 from sheaf.export.model_file import LoadedModel
-from sheaf.export.trained_model import build_trained, read_card
+from sheaf.export.trained_model import WithNormalisation, build_trained, read_card
 from sheaf.models.card import Card
 from sheaf.models.checkpoints import save_weights
 
