@@ -20,10 +20,15 @@ class DataSettings:
             shards, or with one subfolder of images or sounds per class; or ``package.module:callable``,
             which takes no argument and returns a ``sheaf.Dataset``. A known set has precedence over a
             folder of the same name, which is written ``./mnist``.
-        label: the column of labels in parquet shards: integers from 0, or strings, which are classes in
-            sorted order. Unset: ``label`` or, if there is none, the only column of type ``ClassLabel``.
+        labels: a CSV table with the labels of a folder's files, relative to the folder or to the working
+            directory: a column of file names, one of labels, optionally one of splits. Unset: the only CSV
+            file beside files that are in no class folders, with a note; otherwise the class folders.
+        label: the column of labels. In parquet shards: integers from 0, or strings, which are classes in
+            sorted order. Unset: ``label`` or, if there is none, the only column of type ``ClassLabel``; in a
+            CSV table, the first common name such as ``label`` or ``class``, or the only other column.
         input: the column of images or sounds in parquet shards: structs with a field ``bytes``, or bytes.
-            Unset: the only such column.
+            Unset: the only such column. In a CSV table, the column of file names. Unset: the first one whose
+            cells name files.
         size: images are resized to (rows, columns). Unset: all images must have the same size.
         channels: images are converted to grey (1) or colour (3). Unset: all must have the same number of
             channels.
@@ -47,6 +52,7 @@ class DataSettings:
     """
 
     name: str
+    labels: str | None = None
     label: str | None = None
     input: str | None = None
     size: tuple[Positive, Positive] | None = None

@@ -139,6 +139,7 @@ experiments = with_all_fields(
     data=with_all_fields(
         DataSettings,
         name=st.text("abc/:", min_size=1),
+        labels=st.none() | st.text("abc.", min_size=1),
         label=st.none() | st.text("abc_", min_size=1),
         input=st.none() | st.text("abc_", min_size=1),
         bits=st.none() | st.integers(8, 32),

@@ -37,6 +37,8 @@ SPLIT_NAMES = {
     "validation": ("val", "valid", "validation", "val_set", "validation_set"),
 }
 """Split -> the names of its folder in lower case."""
+SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+"""Name of a split's folder in lower case -> split."""
 SPLIT_LIKE = re.compile(r"(train|training|test|testing|val|valid|validation|dev|eval)([^a-z].*|[a-z])?")
 """Names in lower case, such as test1 and trainA, that are no classes if all folders have one."""
 
@@ -126,11 +128,10 @@ def find_splits(folder: Path) -> tuple[Path, Path] | None:
         DataError: a split is missing or ambiguous, or contains no class folders.
     """
     folders = class_folders(folder)
-    split_of = {name: split for split, names in SPLIT_NAMES.items() for name in names}
     splits: dict[str, list[Path]] = {split: [] for split in SPLIT_NAMES}
     others: list[Path] = []
     for name, path in folders.items():
-        (splits[split_of[name.lower()]] if name.lower() in split_of else others).append(path)
+        (splits[SPLIT_OF[name.lower()]] if name.lower() in SPLIT_OF else others).append(path)
     candidates = [path for paths in splits.values() for path in paths]
     with_classes = {path for path in candidates if class_folders(path)}
     all_like_splits = all(SPLIT_LIKE.fullmatch(name.lower()) for name in folders)
@@ -183,8 +184,8 @@ def check_depth(folder: Path, is_split: bool = False) -> None:
     tables = [path for path in files_and_folders(folder)[0] if path.suffix.lower() in TABLES]
     if tables and len(paths) <= 1:
         raise DataError(
-            f"{folder} has no class folders, and labels are not read from {tables[0].name}; "
-            "move each file into a folder that is named after its class"
+            f"{folder} has no class folders, and labels are not read from {tables[0].name}; save it as a CSV "
+            "table beside the files, or move each file into a folder that is named after its class"
         )
     if tables and not is_split:
         logger.info("%s is not read: the names of the class folders are the labels", tables[0])

@@ -15,10 +15,8 @@ import pyarrow.parquet as pq
 
 from sheaf.core.errors import DataError, first_line
 from sheaf.data.readers.encoded import abbreviate
-from sheaf.data.readers.folder_layout import SPLIT_NAMES, is_ignored
+from sheaf.data.readers.folder_layout import SPLIT_OF, is_ignored
 
-SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
-"""Name of a split in lower case -> split."""
 SPLIT_PREFIX = re.compile(rf"({'|'.join(sorted(SPLIT_OF, key=len, reverse=True))})(?![a-z])", re.IGNORECASE)
 """Matches the split at the start of a file's name."""
 

@@ -103,8 +103,8 @@ def test_incomplete_splits_are_errors(tmp_path: Path, files: str, message: str) 
         ("a/b/cat/1.png a/b/dog/1.png", "data.name = '.*/a/b'"),
         ("a/train/cat/1.png a/test/cat/1.png", "data.name = '.*/a'"),
         ("client-1/cat/1.png client-2/dog/1.png", "such as '.*/client-1'"),
-        ("images/1.png labels.csv", "labels are not read from labels.csv; move each file"),
-        ("1.png labels.csv", "labels are not read from labels.csv; move each file"),
+        ("images/1.png labels.json", "labels are not read from labels.json; save it as a CSV table"),
+        ("1.png labels.xlsx", "labels are not read from labels.xlsx; save it as a CSV table"),
     ],
 )
 def test_other_depths_are_errors(tmp_path: Path, files: str, message: str) -> None:
