@@ -70,6 +70,9 @@ def batches(
             ``PADDING``.
     """
     feeds = [_Feed(job, recipe) for job in jobs]
+    if len(feeds) == 1:
+        yield from _of_one(feeds[0], recipe, prepare, padded_size)
+        return
     example_bytes = 4 * prod(jobs[0].samples.inputs.shape[1:])
     step = 0
     while step < feeds[0].steps:
@@ -98,6 +101,24 @@ class _Feed:
     def _of_all_epochs(self, recipe: Recipe) -> Iterator[Tensor]:
         for _ in range(recipe.epochs):
             yield from positions_of_batches(self.samples, recipe.batch_size, self.draws)
+
+
+def _of_one(
+    feed: _Feed, recipe: Recipe, prepare: Preparation, padded_size: Callable[[int], int]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield all mini-batches of one job, without the work of aligning several (benchmarks/overhead.py)."""
+    for _ in range(feed.steps):
+        positions = feed.next()
+        length = len(positions)
+        if padding := padded_size(length) - length:
+            positions = F.pad(positions, (0, padding))
+        x = prepare(pick(feed.samples.inputs, positions, prepare.device))
+        labels = pick(feed.samples.targets, positions, prepare.device).to(prepare.device)
+        if padding:
+            labels[length:] = PADDING
+        for name in recipe.augment:
+            x[:length] = AUGMENTATIONS[name](x[:length], feed.draws)
+        yield x[None], labels[None]
 
 
 def _next(

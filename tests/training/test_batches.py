@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from sheaf.core.recipe import Recipe
 from sheaf.core.seeds import generator
 from sheaf.training.batches import Job, batch_sizes, batches
 from sheaf.training.preparation import Preparation
+from sheaf.training.step import PADDING
 
 
 @given(st.integers(0, 500), st.integers(1, 70))
@@ -34,3 +36,17 @@ def test_an_epoch_contains_each_example_once(n: int, batch_size: int, seed: int)
     assert sorted(label for _, labels in steps for label in labels.flatten().tolist()) == sorted(
         part.labels.tolist()
     )
+
+
+@pytest.mark.parametrize("augmented", [False, True])
+def test_a_job_has_the_same_batches_alone_and_beside_another(augmented: bool) -> None:
+    pool = Samples.of(torch.rand(30, 2, 4, 4), torch.arange(30))
+    recipe = Recipe(epochs=2, batch_size=4, augment=("flip", "crop") if augmented else ())
+    unchanged = Preparation((0.0, 0.0), (1.0, 1.0), torch.device("cpu"))
+    job, other = Job({}, pool.select(torch.arange(11)), 1), Job({}, pool.select(torch.arange(11, 21)), 2)
+    alone = list(batches([job], recipe, unchanged, lambda longest: max(6, longest)))
+    beside = list(batches([job, other], recipe, unchanged, lambda longest: max(6, longest)))
+    for (x, labels), (x_of_two, labels_of_two) in zip(alone, beside, strict=True):
+        real = labels[0] != PADDING
+        assert torch.equal(labels[0], labels_of_two[0])
+        assert torch.equal(x[0, real], x_of_two[0, real])
