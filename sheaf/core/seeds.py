@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import random
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
 
@@ -28,16 +30,29 @@ def generator(seed: int) -> torch.Generator:
 
 @contextlib.contextmanager
 def global_draws_from(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Seed torch's global generators inside the block, for initialisation, dropout and the like.
+    """Seed the global generators of torch, Python and numpy inside the block.
 
-    Afterwards the generators of the CPU and of a CUDA ``device`` are in their former state; that of MPS is
-    not.
+    For initialisation, dropout and the like. Afterwards the generators are in their former state, except
+    that of MPS.
     """
     cuda = device is not None and device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if cuda else []):
+    with torch.random.fork_rng(devices=[device] if cuda else []), _python_draws_from(seed):
         torch.default_generator.manual_seed(seed)
         if cuda:
             torch.cuda.manual_seed(seed)
         elif device is not None and device.type == "mps":
             torch.mps.manual_seed(seed)
         yield
+
+
+@contextlib.contextmanager
+def _python_draws_from(seed: int) -> Iterator[None]:
+    """Seed the global generators of Python and numpy inside the block; users' models may draw from them."""
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)

@@ -18,9 +18,10 @@ from sheaf.core import registry
 from sheaf.core.errors import SettingError, SheafError, UnknownNameError, WeightsError, nearest
 from sheaf.core.seeds import global_draws_from
 from sheaf.core.settings import settings
-from sheaf.models.check import Shape, check_logits, check_model, describe, size_of
+from sheaf.models.check import Shape, check_logits, describe, size_of
 from sheaf.models.checkpoints import IMAGENET, load_weights
 from sheaf.models.freezing import freeze
+from sheaf.models.user_model import check_model
 
 log = logging.getLogger("sheaf")
 
@@ -71,7 +72,7 @@ def build_model(settings: ModelSettings, num_classes: int, in_shape: Shape, seed
     with global_draws_from(seed):
         model = _make(settings, num_classes, in_shape)
         if ":" in settings.name:
-            check_model(model, settings.name, num_classes, in_shape)
+            _check(model, settings, num_classes, in_shape)
     if settings.weights is not None:
         for note in load_weights(model, settings.weights, imagenet_url):
             log.info("%s: %s", settings.name, note)
@@ -86,7 +87,7 @@ def build_skeleton(settings: ModelSettings, num_classes: int, in_shape: Shape) -
     if ":" in settings.name:  # a user's builder may compute with the values, which meta tensors lack
         with global_draws_from(0):
             model = _make(settings, num_classes, in_shape)
-            check_model(model, settings.name, num_classes, in_shape)
+            _check(model, settings, num_classes, in_shape)
         return model.to("meta")
     with torch.device("meta"):
         model = _make(settings, num_classes, in_shape)
@@ -111,6 +112,11 @@ def imagenet_urls() -> dict[str, str]:
         for variant, url in getattr(_module(shipped), "IMAGENET", {}).items():
             urls[f"{shipped}@{variant}" if variant else shipped] = url
     return urls
+
+
+def _check(model: nn.Module, settings: ModelSettings, num_classes: int, in_shape: Shape) -> None:
+    """Check a model that is not shipped."""
+    check_model(model, settings.name, num_classes, in_shape, lambda: _make(settings, num_classes, in_shape))
 
 
 def _make(settings: ModelSettings, num_classes: int, in_shape: Shape) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Check a user's model on blank examples, as it will be used, before anything is trained."""
+"""Check a model's state, its logits and a training step. The messages name the line of the user's code."""
 
 from __future__ import annotations
 
@@ -8,47 +8,17 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sheaf.core.errors import SettingError, first_line
-from sheaf.models.memory_layout import keep_ordinary_layout, to_layout, uses_channels_last
 
 Shape = tuple[int, int, int]
 
-PACKAGES = str(Path(torch.__file__).parent), str(Path(__file__).parents[1])
-"""The folders of torch and sheaf."""
+STEP = 1e-3
+"""The learning rate of the checked step."""
 
-
-def check_model(model: nn.Module, name: str, num_classes: int, in_shape: Shape) -> None:
-    """Check the types of the model's parameters, its logits in evaluation, and a training step.
-
-    Only a copy runs in training mode, so buffers keep their values. A model whose step fails in channels-last
-    memory only is marked to keep the ordinary layout.
-
-    Args:
-        model: on the CPU; its mode is kept.
-        name: of the model, for messages.
-        num_classes: K.
-        in_shape: (C, H, W).
-
-    Raises:
-        SettingError: the model cannot be trained. The message names the line of the user's own code.
-    """
-    check_state(model, name)
-    for examples in (2, 1):
-        check_logits(model, name, num_classes, torch.zeros(examples, *in_shape))
-    try:
-        trained = copy.deepcopy(model).train()
-    except Exception as error:
-        raise SettingError(f"model {name!r} cannot be copied: {describe(error)}") from error
-    inputs = torch.zeros(2, *in_shape)
-    if uses_channels_last(trained):
-        try:
-            return _check_step(to_layout(trained, channels_last=True), name, num_classes, inputs)
-        except SettingError:
-            to_layout(trained, channels_last=False)
-    _check_step(trained, name, num_classes, inputs)
-    if uses_channels_last(trained):
-        keep_ordinary_layout(model)
+PACKAGES = str(Path(torch.__file__).parent), str(Path(__file__).parents[1]), copy.__file__
+"""The folders of torch and sheaf, and the module that copies."""
 
 
 def check_state(model: nn.Module, name: str) -> None:
@@ -73,19 +43,30 @@ def check_state(model: nn.Module, name: str) -> None:
             )
 
 
-def _check_step(model: nn.Module, name: str, num_classes: int, inputs: Tensor) -> None:
-    """Check a forward and a backward pass in training mode."""
+def check_step(model: nn.Module, name: str, num_classes: int, inputs: Tensor) -> Tensor:
+    """Check a step of SGD in training mode; return its logits.
+
+    Raises:
+        SettingError: it fails, or the logits have no gradient.
+    """
     logits = check_logits(model, name, num_classes, inputs, training=True)
-    trainable = any(parameter.requires_grad for parameter in model.parameters())
-    if trainable and not logits.requires_grad:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if trained and not logits.requires_grad:
         raise SettingError(
             f"model {name!r} cannot be trained: its logits have no gradient; remove detach() and no_grad()"
         )
     try:
-        if trainable:
-            logits.sum().backward()  # type: ignore[no-untyped-call]
+        if trained:
+            labels = torch.arange(len(inputs)) % num_classes
+            F.cross_entropy(logits, labels).backward()  # type: ignore[no-untyped-call]
+            with torch.no_grad():
+                for parameter in trained:
+                    if parameter.grad is not None:
+                        parameter.sub_(parameter.grad, alpha=STEP)
     except Exception as error:
         raise SettingError(f"model {name!r} cannot be trained: {describe(error)}") from error
+    model.zero_grad()
+    return logits.detach()
 
 
 def check_logits(

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from sheaf.core.dataset import Samples
 from sheaf.core.thread_pool import side_by_side
+from sheaf.models.forward_effects import effects_of
 from sheaf.training.gpu_cache import pick
 from sheaf.training.metrics import confusion_matrix
 from sheaf.training.preparation import Preparation, move_model
@@ -62,7 +63,8 @@ def _predict(
     model: nn.Module, samples: Samples, prepare: Preparation, num_classes: int, classes: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return (N, k) logits, and the (N,) index of the correct output, -100 (ignored by losses) if none is."""
-    logits = forward(model, samples, prepare, side_by_side if prepare.device.type == "cpu" else map)
+    on_threads = prepare.device.type == "cpu" and effects_of(model).shareable
+    logits = forward(model, samples, prepare, side_by_side if on_threads else map)
     output = torch.full((num_classes,), -100)
     output[classes] = torch.arange(len(classes))
     return logits[:, : len(classes)], output[samples.labels]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -14,12 +15,15 @@ from sheaf.core.cut import Cut
 from sheaf.core.errors import CutError
 from sheaf.core.recipe import StatisticKind
 from sheaf.models import flops
+from sheaf.models.forward_effects import effects_of, is_marked
 from sheaf.submodels.dependency_graph import trace
 from sheaf.submodels.structure import ChannelStructure
 from sheaf.submodels.submodel import SubModel
 from sheaf.training.merge_statistics import gram_macs_per_example
+from sheaf.training.model_check import draws_randomly, why_not_stacked
 from sheaf.training.seeded_dropout import drops
-from sheaf.training.vectorized import can_stack, draws_randomly
+
+log = logging.getLogger("sheaf")
 
 CACHED = 16
 """Entries of each cache. A rolling cut makes new sub-models in every round."""
@@ -31,8 +35,9 @@ class Traits:
 
     Attributes:
         convolves: it has convolutions.
-        draws: layers other than dropout draw random numbers in training, from the global generator.
-        stacks: none of its layers draws, and ``vectorized.can_stack`` holds.
+        draws: layers other than dropout draw random numbers in training, from the global generator, or the
+            model has an effect that bars it from threads.
+        stacks: none of its layers draws, and a stack can train it; see ``model_check``.
     """
 
     convolves: bool
@@ -135,12 +140,15 @@ class Network:
         widths = _widths(cut)
         if widths not in self._traits:
             module = self.of(cut)
-            draws = draws_randomly(module, self.in_shape)
-            self._traits[widths] = Traits(
-                convolves=any(isinstance(layer, _ConvNd) for layer in module.modules()),
-                draws=draws,
-                stacks=not draws and not drops(module) and can_stack(module, self.in_shape),
-            )
+            effects, stacks = effects_of(module), False
+            draws = bool(effects.alone) or draws_randomly(module, self.in_shape)
+            if not draws and not drops(module) and not effects.not_recorded:
+                problem = why_not_stacked(module, self.in_shape, compare=is_marked(module))
+                stacks = not problem
+                if problem and is_marked(module):
+                    log.info("sites are trained one by one, without recorded steps: %s", problem)
+            convolves = any(isinstance(layer, _ConvNd) for layer in module.modules())
+            self._traits[widths] = Traits(convolves, draws, stacks)
         return self._traits[widths]
 
     def evaluated(self, key: Hashable, evaluate: Callable[[], tuple[Tensor, float]]) -> tuple[Tensor, float]:

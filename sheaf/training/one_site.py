@@ -11,6 +11,7 @@ from sheaf.core.dataset import Samples
 from sheaf.core.recipe import Recipe
 from sheaf.core.seeds import global_draws_from, seed_for
 from sheaf.models.checkpoints import load_state
+from sheaf.models.forward_effects import effects_of, reset
 from sheaf.models.freezing import into_training
 from sheaf.training import loop
 from sheaf.training.batches import Job
@@ -62,6 +63,7 @@ class OneSite:
         """Load the job's parameters and set up the optimizer; see ``loop.TrainingState``."""
         (job,) = jobs
         model = move_model(self._model, prepare.device)
+        reset(model)
         load_state(model, job.start)
         present = present_outputs(model, job.samples, prepare) if needs(self._recipe, "present") else None
         into_training(model)
@@ -75,14 +77,16 @@ class OneSite:
             trained if needs(self._recipe, "params") else {},
             {name: value.detach().clone() for name, value in start.items()},
         )
-        on_cuda = prepare.device.type == "cuda"
-        self._gradients = CudaGraphFunction(self._backward) if on_cuda else self._backward
+        effects = effects_of(model)
+        captured = prepare.device.type == "cuda" and not effects.not_recorded and not effects.alone
+        self._gradients = CudaGraphFunction(self._backward) if captured else self._backward
         layer_seed = seed_for(job.seed, "layers")
         with ExitStack() as draws:
             if self._global_draws:
                 draws.enter_context(global_draws_from(layer_seed, prepare.device))
             if prepare.device.type == "cpu":
                 draws.enter_context(dropout_from(model, layer_seed))
+            draws.callback(reset, model)  # frees the graph of stored features, with which no copy can be made
             yield
 
     def padded_size(self, longest: int) -> int:

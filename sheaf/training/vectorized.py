@@ -19,17 +19,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from sheaf.core.dataset import Samples
 from sheaf.core.recipe import Recipe
-from sheaf.core.types import Params
 from sheaf.models.freezing import into_training
-from sheaf.training import loop
 from sheaf.training.batches import Job, batch_sizes
 from sheaf.training.cpu_graph import CpuGraphFunction, Function
 from sheaf.training.cuda_graph import CudaGraphFunction
 from sheaf.training.optimizers import make_optimizer, make_scheduler
 from sheaf.training.preparation import Preparation, move_model
-from sheaf.training.seeded_dropout import dropout_from
 from sheaf.training.step import LossContext, batch_loss, needs, present_outputs
 
 
@@ -37,7 +33,7 @@ class Stack:
     """The training state of several sites, reusable for other sites. See ``loop.TrainingState``.
 
     A stack of one computes exactly what ``one_site.OneSite`` does, but recorded. ``compatibility`` says which
-    jobs can be in one stack, ``can_stack`` which networks.
+    jobs can be in one stack, ``model_check`` which networks.
 
     Args:
         model: the network; left as it is.
@@ -245,29 +241,3 @@ def compatibility(model: nn.Module, samples: int, recipe: Recipe) -> tuple[int, 
 
 def _has_batch_norm(model: nn.Module) -> bool:
     return any(isinstance(module, _BatchNorm) for module in model.modules())
-
-
-def can_stack(model: nn.Module, in_shape: tuple[int, int, int]) -> bool:
-    """Return whether a stack can train ``model``: no tied parameters, and ``vmap`` knows its operations."""
-    if len(list(model.named_parameters(remove_duplicate=False))) > len(list(model.named_parameters())):
-        return False
-    model = copy.deepcopy(model).cpu()
-    start: Params = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    blank = Samples.of(torch.zeros(2, *in_shape), torch.zeros(2, dtype=torch.int64))
-    recipe = Recipe(precision="float32", optimizer="sgd")
-    unchanged = Preparation((0.0,) * in_shape[0], (1.0,) * in_shape[0], torch.device("cpu"))
-    try:
-        stack = Stack(model, 2, recipe, unchanged.device)
-        loop.train(stack, [Job(start, blank, 0)] * 2, recipe, unchanged)
-    except Exception:  # a user's network may raise anything
-        return False
-    return True
-
-
-def draws_randomly(model: nn.Module, in_shape: tuple[int, int, int]) -> bool:
-    """Return whether layers of ``model`` other than dropout draw random numbers in training."""
-    model = copy.deepcopy(model).cpu().train()
-    with torch.random.fork_rng(devices=[]), dropout_from(model, 0), torch.no_grad():
-        before = torch.get_rng_state()
-        model(torch.zeros(2, *in_shape))
-        return not torch.equal(torch.get_rng_state(), before)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sheaf.core.errors import SettingError
 from sheaf.core.recipe import Recipe
 from sheaf.core.seeds import generator
-from sheaf.models.check import check_model
+from sheaf.models.user_model import check_model
 from sheaf.training.evaluation import evaluate
 from sheaf.training.one_site import train_model
 from sheaf.training.preparation import Preparation, move_model, pick_device
@@ -58,7 +58,7 @@ class Viewing(nn.Module):
 @pytest.mark.parametrize("view", [True, False])
 def test_a_model_that_fails_in_channels_last_keeps_its_layout(view: bool) -> None:
     model = Viewing(view)
-    check_model(model, "viewing", K, (1, 8, 8))
+    check_model(model, "viewing", K, (1, 8, 8), lambda: Viewing(view))
     copied = move_model(copy.deepcopy(model), torch.device("cpu"))
     assert copied.c[2].weight.is_contiguous() is view
     recipe = Recipe(epochs=20, batch_size=10, lr=0.01)

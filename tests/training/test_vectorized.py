@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 import toys
-from torch import Tensor, nn
+from torch import nn
 from toy_training import (
     CPU,
     UNEQUAL,
@@ -24,7 +24,7 @@ from toy_training import (
 
 from sheaf.core import registry
 from sheaf.core.recipe import Recipe
-from sheaf.training import loop, vectorized
+from sheaf.training import loop, model_check, vectorized
 from sheaf.training.batches import Job, batch_sizes
 from sheaf.training.one_site import train_model
 from sheaf.training.seeded_dropout import drops
@@ -85,8 +85,8 @@ def test_every_model(name: str) -> None:
     side = 64 if name in ("alexnet", "mobilenet_v2", "resnet50") else 32  # these end in 1x1 maps of 32x32
     shape = (1 if name == "kws_cnn" else 3, side, side)
     model = toys.randomised(toys.thinned(name, 4, shape)).train()
-    assert not vectorized.draws_randomly(model, shape)
-    assert vectorized.can_stack(model, shape) == (not drops(model))
+    assert not model_check.draws_randomly(model, shape)
+    assert bool(model_check.why_not_stacked(model, shape, compare=False)) == drops(model)
     for layer in model.modules():
         if isinstance(layer, nn.Dropout):
             layer.p = 0.0
@@ -122,33 +122,6 @@ def test_progress_tells_of_every_sites_last_step() -> None:
     assert told == {k: (len(batch_sizes(n, 8)),) * 2 for k, n in enumerate(UNEQUAL)}
 
 
-class Tied(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b, self.c = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 4)
-        self.b.weight = self.a.weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.c(self.b(self.a(x.flatten(1)).relu()))
-
-
-class LooksAtValues(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(64, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.fc(x.flatten(1))
-        return y * 2 if y.sum().item() > 0 else y
-
-
-def test_what_cannot_be_stacked_is_told() -> None:
-    assert vectorized.can_stack(linear(), (1, 8, 8))
-    assert vectorized.can_stack(convolutional(), (1, 8, 8))
-    for model in (Tied(), LooksAtValues(), nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(64, 4))):
-        assert not vectorized.can_stack(model, (1, 8, 8))
-
-
 def test_the_network_and_the_global_generator_are_left_alone() -> None:
     model = convolutional()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -157,8 +130,6 @@ def test_the_network_and_the_global_generator_are_left_alone() -> None:
     recipe = Recipe(augment=("flip", "crop"))
     first = train_stacked(model, jobs, recipe, prepare(torch.float32))
     again = train_stacked(model, jobs, recipe, prepare(torch.float32))
-    assert vectorized.draws_randomly(nn.Sequential(nn.AlphaDropout(), nn.Flatten()), (1, 8, 8))
-    assert not vectorized.draws_randomly(nn.Sequential(nn.Dropout(), nn.Flatten()), (1, 8, 8))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     for (one, _), (other, _) in zip(first, again, strict=True):

@@ -1,0 +1,307 @@
+"""Check a user's model before anything is trained: on copies, as it will be used.
+
+A run computes with copies of a model, with models that were built elsewhere (on a device, after a resume, in
+an export), and with one model for several sites. All are the same function only if the state_dict determines
+what the model computes. This is tested on two batches of random numbers.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import random
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sheaf.core.errors import SettingError, SheafError, WeightsError
+from sheaf.core.seeds import generator, global_draws_from
+from sheaf.models.check import Shape, check_logits, check_state, check_step, describe
+from sheaf.models.checkpoints import load_state
+from sheaf.models.forward_effects import Effects, attributes, buffers, differing, listed, mark
+from sheaf.models.memory_layout import keep_ordinary_layout, to_layout, uses_channels_last
+
+log = logging.getLogger("sheaf")
+
+Build = Callable[[], nn.Module]
+
+EQUAL = 1e-4
+"""Largest difference of logits, as a fraction of the largest one, that counts as rounding."""
+
+ANOTHER_SEED = 2**40 + 1
+"""Of the second build: no seed of a run is likely to be this one."""
+
+INTERRUPTIONS = 4
+"""Layers after which another copy runs, to see whether two threads could run a model at once."""
+
+
+def check_model(model: nn.Module, name: str, num_classes: int, in_shape: Shape, build: Build) -> None:
+    """Check the types of the model's parameters, its logits, training steps, and that they are repeatable.
+
+    A model whose step fails in channels-last memory only is marked to keep the ordinary layout. Effects of
+    the forward pass that some ways of training would lose are marked (``forward_effects``) and logged.
+
+    Args:
+        model: on the CPU; stays unchanged, but for the marks.
+        name: of the model, for messages.
+        num_classes: K.
+        in_shape: (C, H, W).
+        build: builds the model once more; draws from the global generators.
+
+    Raises:
+        SettingError: the model cannot be trained, or not be repeated. The message names the line of the
+            user's own code, or the attribute.
+    """
+    check_state(model, name)
+    draws = generator(0)
+    batches = [torch.randn(2, *in_shape, generator=draws) for _ in range(2)]
+    if _is_lazy(model):
+        check_logits(model, name, num_classes, batches[0])  # draws the lazy parameters
+    outside = attributes(model)
+    copied = _copied(model, name)
+    try:
+        _check_batches(copied, name, num_classes, batches[0])
+    except SettingError as error:
+        _check_batches(_built(build), name, num_classes, batches[0])  # raises for a model that never works
+        raise SettingError(_not_copied(name)) from error
+    layouts = (True, False) if uses_channels_last(model) else (False,)
+    for channels_last in layouts:
+        try:
+            effects = _Trial(model, name, num_classes, batches, build, channels_last).effects()
+            break
+        except SettingError:
+            if not channels_last:
+                raise
+    if differing(outside, attributes(model)):
+        raise SettingError(_not_copied(name))
+    if uses_channels_last(model) and not channels_last:
+        keep_ordinary_layout(model)
+    mark(model, effects)
+    if reason := effects.alone or effects.not_recorded:
+        log.info("model %r is trained one site at a time, step by step: %s", name, reason)
+
+
+class _Trial:
+    """Runs of copies of a model in one memory layout.
+
+    Args:
+        model: stays unchanged.
+        name: of the model, for messages.
+        num_classes: K.
+        batches: two batches of two examples.
+        build: builds the model once more.
+        channels_last: the memory layout.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        name: str,
+        num_classes: int,
+        batches: list[Tensor],
+        build: Build,
+        channels_last: bool,
+    ) -> None:
+        self._model, self._name, self._num_classes = model, name, num_classes
+        self._batches, self._build, self._channels_last = batches, build, channels_last
+        self._draws = False  # from Python's or numpy's generator
+
+    def effects(self) -> Effects:
+        """Return the effects of the model's forward pass.
+
+        Raises:
+            SettingError: a run fails, or does not compute what another one does.
+        """
+        first, second = self._batches
+        trained, fresh, built = self._copy(), self._copy(), self._built_again()
+        as_built = attributes(trained)
+        logits = self._evaluate(trained, first, seed=1)
+        if not _close(logits, self._evaluate(trained, first, seed=2)):
+            raise self._error(
+                "does not repeat its logits in evaluation: F.dropout and the like need training=self.training"
+            )
+        if not _close(logits, self._evaluate(built, first, seed=1)):
+            raise self._hidden(differing(as_built, attributes(built)), "when it is built")
+        drawn = differing(as_built, attributes(built))
+
+        before = buffers(trained)
+        logits = self._step(trained, first)
+        assigned = [key for key, buffer in buffers(trained).items() if buffer is not before.get(key)]
+        between = attributes(trained)
+        if not self._same(trained, logits, built, self._step(built, first)):
+            again = self._copy()
+            if not self._same(trained, logits, again, self._step(again, first)):
+                raise self._error(
+                    "does not repeat a training step from the same state and seed: it draws from a generator "
+                    "of its own; use the global generator of torch, Python or numpy, which sheaf seeds"
+                )
+            raise self._hidden(drawn, "when it is built")
+
+        self._load(fresh, trained)
+        if not _close(self._evaluate(trained, second), self._evaluate(fresh, second)):
+            raise self._hidden(differing(as_built, attributes(trained)), "in training")
+        logits = self._step(trained, second)
+        if not self._same(trained, logits, fresh, self._step(fresh, second)):
+            raise self._hidden(differing(as_built, attributes(trained)), "in training")
+        return self._effects_of(as_built, between, attributes(trained), assigned)
+
+    def _effects_of(
+        self,
+        as_built: dict[tuple[str, str], object],
+        between: dict[tuple[str, str], object],
+        after: dict[tuple[str, str], object],
+        assigned: list[str],
+    ) -> Effects:
+        """Return the effects from the attributes before and after two steps."""
+        changing = [key for key in differing(between, after) if key in as_built]
+        counting = differing(between, after, contents=False)
+        not_recorded, alone = [], []
+        if assigned:
+            not_recorded.append(f"it assigns {', '.join(sorted(assigned)[:3])} anew in forward")
+        if counting:
+            not_recorded.append(
+                f"it changes {listed(counting)} in forward, which starts anew in each task; a buffer "
+                "(register_buffer) would be kept"
+            )
+        if self._draws:
+            alone.append("it draws from Python's or numpy's generator in forward")
+        one = self._copy()
+        shareable = not changing and not self._mixes(one, one)
+        if not shareable and self._mixes(one, self._copy()):
+            alone.append("it keeps values of a forward pass outside itself")
+        resets = {
+            (module, name): copy.deepcopy(getattr(self._model.get_submodule(module), name))
+            for module, name in changing
+        }
+        return Effects("; ".join(not_recorded), "; ".join(alone), shareable, resets)
+
+    def _mixes(self, outer: nn.Module, inner: nn.Module) -> bool:
+        """Return whether a run of ``inner`` in the middle of a run of ``outer`` changes the outer logits.
+
+        Two threads that run them at once could do that.
+        """
+        x, other = self._batches[0][:1], self._batches[1][:1]
+        undisturbed = self._evaluate(outer, x)
+        layers = [module for module in outer.modules() if next(module.children(), None) is None]
+        inside = False
+
+        def interrupt(*_: object) -> None:
+            nonlocal inside
+            if not inside:
+                inside = True
+                self._evaluate(inner, other)
+                inside = False
+
+        hooks = [
+            layer.register_forward_hook(interrupt) for layer in layers[:: -(-len(layers) // INTERRUPTIONS)]
+        ]
+        disturbed = self._evaluate(outer, x)
+        for hook in hooks:
+            hook.remove()
+        return not _close(undisturbed, disturbed)
+
+    def _copy(self) -> nn.Module:
+        return to_layout(_copied(self._model, self._name), self._channels_last)
+
+    def _built_again(self) -> nn.Module:
+        """Build the model once more, with other draws, and load the state."""
+        try:
+            built = _built(self._build)
+        except SheafError as error:
+            raise self._error(f"cannot be built twice: {error}") from error
+        if _is_lazy(built):
+            check_logits(built, self._name, self._num_classes, self._batches[0])
+        self._load(built, self._model)
+        return to_layout(built, self._channels_last)
+
+    def _load(self, model: nn.Module, source: nn.Module) -> None:
+        try:
+            load_state(model, source.state_dict())
+        except WeightsError as error:
+            raise self._error(f"has another state_dict each time it is built: {error}") from error
+
+    def _evaluate(self, model: nn.Module, x: Tensor, seed: int = 1) -> Tensor:
+        with global_draws_from(seed):
+            return check_logits(model, self._name, self._num_classes, x)
+
+    def _step(self, model: nn.Module, x: Tensor) -> Tensor:
+        """Take a training step and return its logits."""
+        with global_draws_from(1):
+            before = _python_generators()
+            logits = check_step(model, self._name, self._num_classes, x)
+            self._draws |= before != _python_generators()
+            return logits
+
+    def _same(self, one: nn.Module, logits: Tensor, other: nn.Module, of_other: Tensor) -> bool:
+        """Return whether two models computed the same logits in a step, and the same buffers."""
+        theirs = dict(other.named_buffers())
+        return _close(logits, of_other) and all(
+            _close(value, theirs[name]) for name, value in one.named_buffers() if name in theirs
+        )
+
+    def _hidden(self, keys: list[tuple[str, str]], when: str) -> SettingError:
+        """Return the error for a state outside the state_dict."""
+        if not keys:
+            return self._error(
+                f"depends on values outside its state_dict, which are set {when}; register them as buffers "
+                "(register_buffer)"
+            )
+        return self._error(
+            f"depends on {listed(keys)}, set {when} and not in its state_dict, so it is lost in sent and "
+            f"saved models; register it as a buffer: self.register_buffer({keys[0][1]!r}, tensor)"
+        )
+
+    def _error(self, text: str) -> SettingError:
+        return SettingError(f"model {self._name!r} {text}")
+
+
+def _is_lazy(model: nn.Module) -> bool:
+    return any(torch.nn.parameter.is_lazy(parameter) for parameter in model.parameters())
+
+
+def _python_generators() -> tuple[object, ...]:
+    """Return the states of the global generators of Python and numpy."""
+    of_numpy = np.random.get_state(legacy=False)
+    return random.getstate(), of_numpy["state"]["key"].tobytes(), of_numpy["state"]["pos"]
+
+
+def _built(build: Build) -> nn.Module:
+    """Build the model once more, with other draws than the first time."""
+    with global_draws_from(ANOTHER_SEED):
+        return build()
+
+
+def _copied(model: nn.Module, name: str) -> nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:
+        cause = describe(error)
+        if "graph leaves" in str(error):  # torch's words
+            cause = (
+                "a tensor in it is computed from parameters, as by weight_norm, spectral_norm or prune; use "
+                "torch.nn.utils.parametrizations, or make it permanent (prune.remove)"
+            )
+        raise SettingError(f"model {name!r} cannot be copied: {cause}") from error
+
+
+def _not_copied(name: str) -> str:
+    return (
+        f"model {name!r} cannot be copied: a hook or a function in it refers to the model that it was made "
+        "for; use a method of the module (register_forward_hook(self.keep))"
+    )
+
+
+def _check_batches(model: nn.Module, name: str, num_classes: int, x: Tensor) -> None:
+    """Check the logits of a batch of two examples, and of one."""
+    for examples in (2, 1):
+        check_logits(model, name, num_classes, x[:examples])
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    if one.shape != other.shape:
+        return False
+    one, other = one.double(), other.double()
+    largest = one.abs().nan_to_num(0.0, 0.0).max() if one.numel() else torch.zeros(())
+    return torch.allclose(one, other, rtol=EQUAL, atol=EQUAL * float(largest) + 1e-12, equal_nan=True)
