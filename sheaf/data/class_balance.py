@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
+import torch
 
+from sheaf.core.seeds import generator
 from sheaf.data.readers.encoded import Ints
 
 
@@ -28,3 +31,16 @@ def first_of_each_class(labels: Ints, limit: int | None) -> Ints:
     if limit is None or limit >= len(labels):
         return np.arange(len(labels))
     return np.sort(np.lexsort((labels, rank_in_class(labels)))[:limit])
+
+
+def draw_test_split(labels: Ints, fraction: float) -> npt.NDArray[np.bool_]:
+    """Return (N,) whether an example belongs to the test split: of each class, at least one of two.
+
+    The draw has a fixed seed.
+    """
+    order = torch.randperm(len(labels), generator=generator(0)).numpy()
+    rank = np.empty_like(labels)
+    rank[order] = rank_in_class(labels[order])
+    counts = np.bincount(labels)
+    tests = np.where(counts > 1, np.clip(np.rint(fraction * counts), 1, counts - 1), 0)
+    return np.asarray(rank < tests[labels])

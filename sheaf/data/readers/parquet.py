@@ -13,7 +13,7 @@ order. The settings ``data.input`` and ``data.label`` choose other columns.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from sheaf.core.errors import DataError
+from sheaf.data.class_balance import draw_test_split
 from sheaf.data.readers.encoded import Encoded, EncodedSplit, Ints, Kind, abbreviate
 from sheaf.data.readers.parquet_columns import check_alike, class_names, encoded_column, label_column
 from sheaf.data.readers.parquet_labels import check_range, is_unlabelled, label_values, number_names
@@ -51,14 +52,42 @@ def read_parquet(
     Raises:
         DataError: shards are missing or damaged, or lack a column, or a label is missing or out of range.
     """
-    splits = shards_by_split(folder)
+    return read_splits(folder, shards_by_split(folder), test, label, input_column, without)
+
+
+def read_splits(
+    folder: Path,
+    splits: Mapping[str, Sequence[Path]],
+    test: str | None = None,
+    label: str | None = None,
+    input_column: str | None = None,
+    without: Sequence[str] = (),
+    test_fraction: float | None = None,
+) -> Encoded:
+    """Read the dataset whose shards are ``splits``.
+
+    Args:
+        folder: of the shards, for messages.
+        splits: train, test or validation -> its shards.
+        test: see ``read_parquet``.
+        label: likewise.
+        input_column: likewise.
+        without: likewise.
+        test_fraction: of the training rows that form the test split if there is no other, in (0, 1). Unset:
+            another split is necessary.
+
+    Raises:
+        DataError: shards are damaged, or lack a column, or a label is missing or out of range.
+    """
     choice = test is None and {"test", "validation"} <= splits.keys()
     if test is None:
         test = "validation" if "validation" in splits and "test" not in splits else "test"
-    for split in ("train", test):
+    is_drawn = test_fraction is not None and splits.keys() == {"train"}
+    for split in ("train",) if is_drawn else ("train", test):
         if split not in splits:
             raise DataError(f"{folder} has no {split}-*.parquet, only {abbreviate(sorted(splits))}")
-    train_shards, test_shards = ([open_shard(path) for path in splits[split]] for split in ("train", test))
+    train_shards = [open_shard(path) for path in splits["train"]]
+    test_shards = [open_shard(path) for path in splits.get(test, ())]
     first = train_shards[0]
     column = input_column or encoded_column(first)
     label = label or label_column(first)
@@ -69,7 +98,7 @@ def read_parquet(
         logger.info("%s: the validation split is left out", folder)
     for shard in [*train_shards, *test_shards]:
         check_alike(shard, first, column, label)
-    for shards in (train_shards, test_shards):
+    for shards in (train_shards, test_shards)[: 1 if is_drawn else 2]:
         if not any(shard.file.metadata.num_rows for shard in shards):
             raise DataError(f"{shards[0].path} has no rows; download it again, or name another dataset")
     values = label_values([*train_shards, *test_shards], label)
@@ -83,6 +112,10 @@ def read_parquet(
         check_range(values[count:], test_shards, label, classes)
     train_split = EncodedSplit(values[:count], _items(train_shards, column))
     test_split = EncodedSplit(values[count:], _items(test_shards, column))
+    if is_drawn and test_fraction is not None:
+        is_test = draw_test_split(values, test_fraction)
+        logger.info("%s has no test split: %d of %d rows are drawn for it", folder, is_test.sum(), count)
+        train_split, test_split = (train_split.select(np.flatnonzero(mask)) for mask in (~is_test, is_test))
     for name in without:
         if name in classes:
             number = classes.index(name)

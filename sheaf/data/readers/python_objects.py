@@ -21,8 +21,7 @@ from torch import Tensor
 
 from sheaf.core.dataset import Dataset, Samples
 from sheaf.core.errors import DataError, first_line
-from sheaf.core.seeds import generator
-from sheaf.data.class_balance import rank_in_class
+from sheaf.data.class_balance import draw_test_split
 from sheaf.data.readers.encoded import Encoded, EncodedSplit, Ints, Kind, abbreviate
 from sheaf.data.settings import DataSettings
 
@@ -85,7 +84,7 @@ def read_object(data: Any, settings: DataSettings) -> Dataset | Encoded:
     numbers, classes = _classes([train] if test is None else [train, test])
     train_numbers, test_numbers = numbers[: len(train.labels)], numbers[len(train.labels) :]
     if test is None:
-        is_test = _draw_test(train_numbers, settings.test_share)
+        is_test = draw_test_split(train_numbers, settings.test_share)
         logger.info(
             "the data has no test split: %d of %d examples, drawn from each class, are the test split",
             is_test.sum(),
@@ -325,16 +324,6 @@ def _classes(splits: list[_Split]) -> tuple[Ints, tuple[str, ...]]:
             f"0 to {count - 1}"
         )
     return values, known or tuple(map(str, range(count)))
-
-
-def _draw_test(numbers: Ints, fraction: float) -> npt.NDArray[np.bool_]:
-    """Return (N,) whether an example belongs to the test split: of each class, at least one of two."""
-    order = torch.randperm(len(numbers), generator=generator(0)).numpy()
-    rank = np.empty_like(numbers)
-    rank[order] = rank_in_class(numbers[order])
-    counts = np.bincount(numbers)
-    tests = np.where(counts > 1, np.clip(np.rint(fraction * counts), 1, counts - 1), 0)
-    return np.asarray(rank < tests[numbers])
 
 
 def _select(split: _Split, positions: Ints) -> _Split:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sheaf.core.errors import DataError
-from sheaf.data.readers.parquet import read_parquet
+from sheaf.data.readers.parquet import read_parquet, read_splits
 
 Shard = Callable[..., Path]
 NAMES = ["cat", "dog"]
@@ -69,3 +69,17 @@ def test_a_damaged_page_is_an_error(tmp_path: Path, shard: Shard) -> None:
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"test-0.parquet is damaged"):
         list(read_parquet(tmp_path).test.items(np.arange(100)))
+
+
+def test_a_test_split_is_drawn_if_there_is_none(tmp_path: Path, shard: Shard) -> None:
+    path = shard(tmp_path / "train-0.parquet", [0, 1, 0, 1, 0, 1], NAMES)
+    encoded = read_splits(tmp_path, {"train": [path]}, test_fraction=0.3)
+    assert encoded.test.labels.tolist() == [0, 1]
+    rows = [
+        location.split(" ")[1]
+        for split in (encoded.train, encoded.test)
+        for location, _ in split.items(np.arange(len(split.labels)))
+    ]
+    assert sorted(rows) == ["0", "1", "2", "3", "4", "5"]
+    with pytest.raises(DataError, match=r"has no test-\*.parquet, only 'train'"):
+        read_splits(tmp_path, {"train": [path]})
