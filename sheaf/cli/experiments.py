@@ -53,7 +53,7 @@ MLflowOption = Annotated[
 
 @commands.command(epilog="Example: sheaf run ecavg-mnist --data ~/data --set method.pretrain.epochs=3")
 def run(
-    experiment: Source = "ecavg-digits",
+    experiment: Source = "default",
     changes: Changes = None,
     data: Data = None,
     out: Out = None,
@@ -113,7 +113,7 @@ def _print_dry_run(console: Console, settings: Experiment, data: Path | None) ->
 
 @commands.command(epilog="Example: sheaf compare ecavg-mnist --methods ecavg,fedavg,local --seeds 3")
 def compare(
-    experiment: Source = "ecavg-digits",
+    experiment: Source = "default",
     methods: Annotated[
         str, typer.Option(metavar="M1,M2", help="Methods, separated by commas.")
     ] = "ecavg,fedavg,local,central",

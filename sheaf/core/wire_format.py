@@ -47,6 +47,11 @@ def samples_within(limit: int, samples: Samples) -> int:
     return (limit - LARGEST_HEADER) // sample_bytes
 
 
+def count_samples(blob: Blob | None) -> int:
+    """Return the number of samples in a blob from ``encode_samples``; 0 for None."""
+    return 0 if blob is None else len(blob.open(lambda name: name == "labels")["labels"])
+
+
 def decode_samples(blob: Blob) -> Samples:
     """Decode the samples from ``encode_samples``."""
     tensors = blob.open()

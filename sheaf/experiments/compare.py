@@ -74,7 +74,7 @@ def compare(
     planned: dict[str, Experiment] = {}
     for label, variant in (sweep or {"": experiment}).items():
         for method in methods:
-            settings = variant.with_method(method)
+            settings = replace(variant.with_method(method), baselines=())
             if settings not in planned.values():
                 planned[f"{method} {label}".strip()] = settings
     results: dict[str, list[Result]] = {method: [] for method in planned}

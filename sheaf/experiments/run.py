@@ -8,8 +8,9 @@ import importlib.metadata
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +21,27 @@ from sheaf.core.cut import Cut
 from sheaf.core.errors import FleetError, RunFolderError, SheafError
 from sheaf.core.settings import plain
 from sheaf.core.task import Fleet
+from sheaf.core.types import Params
 from sheaf.experiments import run_folder
 from sheaf.experiments.config import Experiment, load_experiment
 from sheaf.experiments.provenance import provenance
 from sheaf.experiments.setup import ExperimentSetup, prepare
 from sheaf.fleets.local.dry_run import DryFleet
 from sheaf.fleets.local.fleet import LocalFleet
+from sheaf.models.checkpoints import load_state
 from sheaf.runtime.calls import Calls
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.costs import Ledger
 from sheaf.runtime.edges import Edges
 from sheaf.runtime.journal import Journal, answered
 from sheaf.runtime.observer import NullObserver, Observer
-from sheaf.runtime.result import CutsRecord, Log, PartRecord, Result
+from sheaf.runtime.result import CutsRecord, Log, PartRecord, Result, Row
 from sheaf.runtime.worker import Worker
 
 logger = logging.getLogger("sheaf")
+
+BASELINE_STAGES = ("alone", "central")
+"""The stages at which ``local`` and ``central`` measure their final models."""
 
 Engine = Callable[[ExperimentSetup, Path, Observer], Fleet]
 """Creates the fleet of a run in its folder; the observer receives the training steps."""
@@ -47,7 +53,7 @@ def in_process(setup: ExperimentSetup, folder: Path, observer: Observer) -> Flee
 
 
 def run(
-    experiment: str | Path | Experiment = "ecavg-digits",
+    experiment: str | Path | Experiment = "default",
     *,
     changes: Iterable[str] = (),
     data: Path | None = None,
@@ -190,8 +196,14 @@ def _execute(setup: ExperimentSetup, folder: Path, observer: Observer, engine: E
         fleet = engine(setup, folder, observer)
         worker = setup.cloud(folder / "sites")
         edges, cloud = edges_and_cloud(setup, calls, fleet, worker, LocalFleet([worker], observer.step))
-        theta = experiment.method.run(setup.theta, edges, cloud, log)
-        weights = run_folder.save_models(setup, folder, edges, theta)
+        start = setup.theta
+        theta = experiment.method.run(start, edges, cloud, log)
+        weights = run_folder.save_models(setup, folder, edges, theta, log.measured)
+        if experiment.baselines and engine is not in_process:
+            observer.note("baselines are not trained on a fleet: each device would train as much again")
+        elif experiment.baselines:
+            for row in _run_baselines(setup, start, folder, observer):
+                log.add(row)
     result = Result(
         method=method,
         classes=list(setup.dataset.classes),
@@ -214,6 +226,47 @@ def _execute(setup: ExperimentSetup, folder: Path, observer: Observer, engine: E
     result.write(folder)
     run_folder.tidy(folder)
     return result
+
+
+def _run_baselines(setup: ExperimentSetup, start: Params, folder: Path, observer: Observer) -> Iterator[Row]:
+    """Run each baseline in ``folder/baselines/NAME`` and yield its final models' measurements as references.
+
+    The results are those of ``sheaf run`` with that method, bit for bit.
+    """
+    for name in setup.experiment.baselines:
+        experiment = replace(setup.experiment.with_method(name), baselines=())
+        own = folder / "baselines" / name
+        if experiment.method == setup.experiment.method:
+            continue
+        if (own / "result.json").exists():
+            result = Result.read(own)
+        else:
+            load_state(setup.network.model, start)
+            own.mkdir(parents=True, exist_ok=True)
+            run_folder.write_command(own, run_folder.read_command(folder), experiment.toml())
+            result = _execute(
+                replace(setup, experiment=experiment, notes=()), own, _Prefixed(observer, name), in_process
+            )
+        for row in result.rows:
+            if row.stage in BASELINE_STAGES:
+                yield replace(row, reference=True)
+
+
+class _Prefixed(NullObserver):
+    """Forwards the progress of a baseline under site names such as ``local/edge-1``."""
+
+    def __init__(self, observer: Observer, name: str) -> None:
+        self._observer = observer
+        self._name = name
+
+    def began(self, kind: str, sites: Sequence[str]) -> None:
+        self._observer.began(kind, [f"{self._name}/{site}" for site in sites])
+
+    def step(self, site: str, done: int, steps: int, loss: float, examples: int) -> None:
+        self._observer.step(f"{self._name}/{site}", done, steps, loss, examples)
+
+    def answered(self, site: str) -> None:
+        self._observer.answered(f"{self._name}/{site}")
 
 
 def edges_and_cloud(

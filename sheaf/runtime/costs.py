@@ -9,7 +9,7 @@ from pydantic import ConfigDict
 
 from sheaf.core.task import Cost, Task, Update
 from sheaf.core.types import CLOUD
-from sheaf.core.wire_format import message_bytes
+from sheaf.core.wire_format import count_samples, message_bytes
 
 
 @dataclass
@@ -29,6 +29,8 @@ class SiteCost:
             sends the bytes that they receive.
         seconds: measured time spent on tasks.
         peak_memory_bytes: measured peak memory, the maximum over all tasks.
+        samples_sent: training samples that an edge sent to the cloud, or that the cloud sent on to edges;
+            None in a result of a version that did not record them.
     """
 
     macs_per_example: int
@@ -38,6 +40,7 @@ class SiteCost:
     bytes_received: int
     seconds: float
     peak_memory_bytes: int
+    samples_sent: int | None = None
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -72,6 +75,7 @@ class Ledger:
                 bytes_received=0,
                 seconds=0.0,
                 peak_memory_bytes=0,
+                samples_sent=0,
             )
             for site in (*sites, CLOUD)
         }
@@ -87,3 +91,7 @@ class Ledger:
         site.bytes_sent += up
         cloud.bytes_sent += down
         cloud.bytes_received += up
+        if task.kind == "share":
+            site.samples_sent = (site.samples_sent or 0) + count_samples(update.blob)
+        elif task.kind == "lend":
+            cloud.samples_sent = (cloud.samples_sent or 0) + count_samples(task.blob)

@@ -21,6 +21,7 @@ from sheaf.core.settings import settings
 from sheaf.core.task import Update
 from sheaf.core.types import CLOUD
 from sheaf.runtime.costs import SiteCost
+from sheaf.runtime.measured_logits import MeasuredLogits
 from sheaf.training.metrics import scores
 
 logger = logging.getLogger("sheaf")
@@ -266,13 +267,22 @@ class Log:
     Attributes:
         rows: the measurements, in order.
         curves: the training losses, in order.
+        measured: site -> logits of the latest model that is no reference.
     """
 
     def __init__(self, on_row: Callable[[Row], None] | None = None) -> None:
         self.rows: list[Row] = []
         self.curves: list[Curve] = []
+        self.measured: dict[str, MeasuredLogits] = {}
         self._on_row = on_row
         self._measured = 0  # curves before the latest measurement
+
+    def add(self, row: Row) -> None:
+        """Add a row that is not an answer of this run's sites."""
+        self.rows.append(row)
+        logger.info("%s %s: %.4f, on all classes %.4f", row.site, row.stage, row.accuracy, row.accuracy_all)
+        if self._on_row is not None:
+            self._on_row(row)
 
     def __call__(
         self,
@@ -311,10 +321,9 @@ class Log:
                 confusion=update.metrics["confusion"],
                 choices=choices.get(update.site, ()),
             )
-            self.rows.append(row)
-            logger.info("%s %s: %.4f, on all classes %.4f", row.site, stage, row.accuracy, row.accuracy_all)
-            if self._on_row is not None:
-                self._on_row(row)
+            self.add(row)
+            if not reference and "measured" in update.metrics:
+                self.measured[update.site] = MeasuredLogits(**update.metrics["measured"])
         self.curves[self._measured :] = [
             replace(curve, stage=stage, round=round, reference=reference)
             for curve in self.curves[self._measured :]

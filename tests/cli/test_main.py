@@ -22,7 +22,7 @@ SETS = [word for change in QUICK for word in ("--set", change)]
 
 
 def test_run_prints_the_tables_and_the_folder(sheaf: Sheaf, installed_sheaf: Sheaf, tmp_path: Path) -> None:
-    done = installed_sheaf("run", *SETS, "--out", "r")
+    done = installed_sheaf("run", "ecavg-digits", *SETS, "--out", "r")
     assert done.returncode == 0, done.stderr
     for shown in ("before update", "averaged weights", "after retraining", "peak memory", "folder: r"):
         assert shown in done.stdout
@@ -33,7 +33,7 @@ def test_run_prints_the_tables_and_the_folder(sheaf: Sheaf, installed_sheaf: She
 
 
 def test_dry_run_writes_nothing(sheaf: Sheaf, tmp_path: Path) -> None:
-    done = sheaf("run", "--dry-run")
+    done = sheaf("run", "ecavg-digits", "--dry-run")
     assert done.returncode == 0, done.stderr
     for shown in ("[method.pretrain]", "epochs = 20", "edge-2", "in training"):
         assert shown in done.stdout
@@ -41,7 +41,7 @@ def test_dry_run_writes_nothing(sheaf: Sheaf, tmp_path: Path) -> None:
 
 
 def test_compare_prints_a_table_and_reuses_finished_runs(sheaf: Sheaf, tmp_path: Path) -> None:
-    arguments = ("compare", *SETS, "--methods", "ecavg,local", "--seeds", "2", "--out", "c")
+    arguments = ("compare", "ecavg-digits", *SETS, "--methods", "ecavg,local", "--seeds", "2", "--out", "c")
     done = sheaf(*arguments)
     assert done.returncode == 0, done.stderr
     assert "±" in done.stdout
@@ -79,65 +79,92 @@ def test_every_help_ends_with_an_example() -> None:
 
 MISTAKES = {
     "an unknown experiment": (["run", "ecavg-minst"], "did you mean 'ecavg-mnist'?"),
-    "an unknown key": (["run", "--set", "method.pretain.epochs=3"], "did you mean 'pretrain'?"),
-    "a wrong type": (["run", "--set", "method.pretrain.epochs=many"], "method.pretrain.epochs = 'many'"),
-    "out of range": (["run", "--set", "method.share.fraction=1.5"], "less than or equal to 1"),
-    "an unknown choice": (["run", "--set", "method.pretrain.optimizer=adm"], "'sgd', 'adam' or 'adamw'"),
+    "an unknown key": (
+        ["run", "ecavg-digits", "--set", "method.pretain.epochs=3"],
+        "did you mean 'pretrain'?",
+    ),
+    "a wrong type": (
+        ["run", "ecavg-digits", "--set", "method.pretrain.epochs=many"],
+        "method.pretrain.epochs = 'many'",
+    ),
+    "out of range": (
+        ["run", "ecavg-digits", "--set", "method.share.fraction=1.5"],
+        "less than or equal to 1",
+    ),
+    "an unknown choice": (
+        ["run", "ecavg-digits", "--set", "method.pretrain.optimizer=adm"],
+        "'sgd', 'adam' or 'adamw'",
+    ),
     "a sweep without values": (["compare", "--sweep", "method.share.fraction"], "write KEY=V1,V2"),
     "a guard without held-out data": (
-        ["run", "--set", "method=ecavg_plus", "--set", "data.held_out=0"],
+        ["run", "ecavg-digits", "--set", "method=ecavg_plus", "--set", "data.held_out=0"],
         "set data.held_out above 0",
     ),
-    "a change without value": (["run", "--set", "seed"], "write key=value"),
-    "an unknown method": (["run", "--set", "method=ecavgg"], "did you mean 'ecavg'?"),
-    "an unknown merge": (["run", "--set", "method.merge=maen"], "did you mean 'mean'?"),
-    "an unknown model": (["run", "--set", "model.name=mlpp"], "did you mean 'mlp'?"),
-    "an unknown variant": (["run", "--set", "model.name=vgg16@64"], "vgg16@32"),
-    "an unknown model option": (["run", "--set", "model.options.hiden=3"], "did you mean 'hidden'?"),
-    "a model that is not there": (["run", "--set", "model.name=no_such:net"], "cannot be imported"),
-    "data that is not there": (["run", "--set", "data.name=no/such/folder"], "no/such/folder"),
-    "too small images": (["run", "--set", "model.name=vgg16@32"], "vgg16@32"),
-    "more edges than classes": (["run", "--set", "partition.edges=11"], "11"),
+    "a change without value": (["run", "ecavg-digits", "--set", "seed"], "write key=value"),
+    "an unknown method": (["run", "ecavg-digits", "--set", "method=ecavgg"], "did you mean 'ecavg'?"),
+    "an unknown merge": (["run", "ecavg-digits", "--set", "method.merge=maen"], "did you mean 'mean'?"),
+    "an unknown model": (["run", "ecavg-digits", "--set", "model.name=mlpp"], "did you mean 'mlp'?"),
+    "an unknown variant": (["run", "ecavg-digits", "--set", "model.name=vgg16@64"], "vgg16@32"),
+    "an unknown model option": (
+        ["run", "ecavg-digits", "--set", "model.options.hiden=3"],
+        "did you mean 'hidden'?",
+    ),
+    "a model that is not there": (
+        ["run", "ecavg-digits", "--set", "model.name=no_such:net"],
+        "cannot be imported",
+    ),
+    "data that is not there": (
+        ["run", "ecavg-digits", "--set", "data.name=no/such/folder"],
+        "no/such/folder",
+    ),
+    "too small images": (["run", "ecavg-digits", "--set", "model.name=vgg16@32"], "vgg16@32"),
+    "more edges than classes": (["run", "ecavg-digits", "--set", "partition.edges=11"], "11"),
     "an edge left empty": (
-        ["run", "--set", "partition.name=iid", "--set", "partition.edges=2000"],
+        ["run", "ecavg-digits", "--set", "partition.name=iid", "--set", "partition.edges=2000"],
         "edge-",
     ),
     "a site name that is a path": (
-        ["run", "--set", 'partition.edges={"../x"=[0,1,2,3,4],b=[5,6,7,8,9]}'],
+        ["run", "ecavg-digits", "--set", 'partition.edges={"../x"=[0,1,2,3,4],b=[5,6,7,8,9]}'],
         "../x",
     ),
     "a site name that is a path, from a user's own partition": (
-        ["run", "--set", "partition=support:Paths"],
+        ["run", "ecavg-digits", "--set", "partition=support:Paths"],
         "an edge cannot be named '../x'",
     ),
-    "an edge named cloud": (["run", "--set", "partition.edges={cloud=[0,1,2,3,4],b=[5,6,7,8,9]}"], "cloud"),
+    "an edge named cloud": (
+        ["run", "ecavg-digits", "--set", "partition.edges={cloud=[0,1,2,3,4],b=[5,6,7,8,9]}"],
+        "cloud",
+    ),
     "a width for an unknown edge": (
-        ["run", "--set", "fleet.widths.edg-1=0.5"],
+        ["run", "ecavg-digits", "--set", "fleet.widths.edg-1=0.5"],
         "no edge is named 'edg-1' (did you mean 'edge-1'?)",
     ),
     "a step that needs a pool without one": (
-        ["run", "--set", "method=decoupled", "--set", "method.restat=true"],
+        ["run", "ecavg-digits", "--set", "method=decoupled", "--set", "method.restat=true"],
         "method: restat needs a pool of samples: set share",
     ),
     "a model that cannot be cut": (
-        ["run", "--set", "method=decoupled", "--set", "model={name='toys:Uncuttable'}"],
+        ["run", "ecavg-digits", "--set", "method=decoupled", "--set", "model={name='toys:Uncuttable'}"],
         "the model cannot be cut: a sub-model's logits inside the network are off",
     ),
     "too few channels for the edges": (
         [
-            *("run", "--set", "method=decoupled"),
+            *("run", "ecavg-digits", "--set", "method=decoupled"),
             *("--set", "partition.edges=10", "--set", "model.options.hidden=8"),
         ],
         "the 8 independent channels of 'fc1' are too few for 10 sites",
     ),
     "no edge that is strong enough": (
         [
-            *("run", "--set", "method=fedavg", "--set", "method.only_strong=true"),
+            *("run", "ecavg-digits", "--set", "method=fedavg", "--set", "method.only_strong=true"),
             *("--set", "fleet.widths={edge-1=0.5,edge-2=0.5}"),
         ],
         "method.only_strong leaves no edge",
     ),
-    "weights that are not there": (["run", "--set", "model.weights=no.safetensors"], "no.safetensors"),
+    "weights that are not there": (
+        ["run", "ecavg-digits", "--set", "model.weights=no.safetensors"],
+        "no.safetensors",
+    ),
     "no run to show": (["show", "nowhere"], "holds no finished run"),
     "no run to resume": (["run", "--resume", "nowhere"], "holds no run"),
     "resuming with changes": (
@@ -234,7 +261,11 @@ def test_a_folder_in_use_is_refused(
 def test_a_run_resumes_after_a_full_disk(sheaf: Sheaf, tmp_path: Path) -> None:
     limit = "ulimit -f 40; "  # blocks of 1 KiB: the journal's samples do not fit
     done = subprocess.run(
-        ["bash", "-c", f"{limit} trap '' XFSZ; exec {Path(sys.executable).with_name('sheaf')} run --out r"],
+        [
+            "bash",
+            "-c",
+            f"{limit} trap '' XFSZ; exec {Path(sys.executable).with_name('sheaf')} run ecavg-digits --out r",
+        ],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -142,6 +142,7 @@ experiments = with_all_fields(
         labels=st.none() | st.text("abc.", min_size=1),
         label=st.none() | st.text("abc_", min_size=1),
         input=st.none() | st.text("abc_", min_size=1),
+        cache=st.booleans(),
         bits=st.none() | st.integers(8, 32),
         skip_broken=st.booleans(),
         size=st.none() | st.tuples(sizes, sizes),
@@ -180,6 +181,7 @@ experiments = with_all_fields(
         threads=st.integers(0, 9),
         together=st.sampled_from(["auto", "stacked", "threads", "never"]),
     ),
+    baselines=st.lists(st.sampled_from(["local", "central"]), max_size=2).map(tuple),
     compare=st.dictionaries(
         st.sampled_from(list(registry.describe("methods"))),
         st.dictionaries(st.text("abc", min_size=1), st.booleans() | st.integers(0, 9), max_size=3),

@@ -60,27 +60,50 @@ class CrashError(Exception):
     """Stands for a crash of the process."""
 
 
-class Crash(NullObserver):
-    """Stops a run at its third call."""
+class CrashAt(NullObserver):
+    """Stops a run at one of its calls."""
 
-    calls = 0
+    def __init__(self, call: int) -> None:
+        self.left = call
 
     def began(self, kind: str, sites: Sequence[str]) -> None:
-        self.calls += 1
-        if self.calls == 3:
+        self.left -= 1
+        if not self.left:
             raise CrashError
 
 
 def test_a_stopped_run_resumes_and_a_finished_one_is_read(quick: Experiment, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with pytest.raises(CrashError):
-        runs.run(quick, out=folder, observer=Crash())
+        runs.run(quick, out=folder, observer=CrashAt(3))
     assert not (folder / "result.json").exists()
     resumed = runs.resume(folder)
     assert resumed.rows == runs.run(quick, out=tmp_path / "whole").rows
     assert runs.resume(folder) == resumed
     assert not list((folder / "journal").glob("*.safetensors")), "the journal's tensors are removed"
     assert not (folder / "sites").exists()
+
+
+def test_baselines_are_runs_of_their_own_and_alter_nothing(quick: Experiment, tmp_path: Path) -> None:
+    plain, names = runs.run(quick, out=tmp_path / "plain"), ("local", "central")
+    with pytest.raises(CrashError):
+        runs.run(replace(quick, baselines=names), out=tmp_path / "run", observer=CrashAt(17))
+    assert (tmp_path / "run" / "baselines" / "local" / "result.json").exists(), "the crash came too early"
+    result = runs.resume(tmp_path / "run")
+    alone = runs.run(quick.with_method("local"), out=tmp_path / "local")
+    central = runs.run(quick.with_method("central"), out=tmp_path / "central")
+    own = [row for row in result.rows if row.stage not in ("alone", "central")]
+    assert own == plain.rows
+    expected = [*alone.rows, central.rows[0]]
+    assert result.rows[len(own) :] == [replace(row, reference=True) for row in expected]
+    assert {site: cost.train_macs for site, cost in result.cost.items()} == {
+        site: cost.train_macs for site, cost in plain.cost.items()
+    }
+    assert {name: cost.samples_sent for name, cost in central.cost.items()} == {
+        **{edge: sum(counts) for edge, counts in central.split.items()},
+        "cloud": 0,
+    }
+    assert all(cost.samples_sent == 0 for cost in alone.cost.values())
 
 
 def test_a_folder_that_is_not_empty_is_refused(quick: Experiment, tmp_path: Path) -> None:
