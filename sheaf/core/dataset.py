@@ -86,6 +86,7 @@ class Dataset:
         fingerprint: SHA-256 of all inputs and labels, for a result's provenance.
         sound: settings that turned recordings into inputs; None if the data are not sounds.
         bits: bits per channel from which images are scaled to 8; None if all files have at most 8.
+        commit: hash of the commit that a dataset of the Hub was read at; None for others.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Dataset:
     fingerprint: str
     sound: Sound | None = None
     bits: int | None = None
+    commit: str | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:

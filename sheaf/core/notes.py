@@ -27,7 +27,7 @@ def hold_notes() -> Iterator[list[str]]:
         return False
 
     own_level, level = logger.level, logger.getEffectiveLevel()
-    logger.addFilter(hold)
+    logger.filters.insert(0, hold)  # before the filters of enclosing blocks
     logger.setLevel(min(level, logging.INFO))
     failed = True
     try:

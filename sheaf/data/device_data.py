@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import safetensors
@@ -13,6 +14,8 @@ from safetensors.torch import save_file
 
 from sheaf.core.dataset import Dataset, Samples
 from sheaf.core.errors import DataError
+from sheaf.data.array_store import ArrayStore
+from sheaf.data.read_once import read_once
 from sheaf.data.readers.any_folder import read_any_folder
 from sheaf.data.readers.decode import decode
 from sheaf.data.readers.encoded import abbreviate
@@ -37,9 +40,8 @@ def load_device_data(settings: DataSettings, classes: tuple[str, ...]) -> Datase
     """
     path = Path(settings.name)
     if path.is_dir():
-        encoded = read_any_folder(path, settings)
-        decoded = decode(settings.name, encoded, settings)
-        splits, names = (decoded.train, decoded.test), encoded.classes
+        own = read_once(settings, path, "folder of a device", partial(_read_folder, path, settings))
+        splits, names = (own.train, own.test), own.classes
     elif path.suffix == ".safetensors":
         splits, names = _read(path)
     else:
@@ -56,6 +58,13 @@ def load_device_data(settings: DataSettings, classes: tuple[str, ...]) -> Datase
     new_label = torch.tensor([classes.index(name) if name in classes else -1 for name in names])
     mapped_train, mapped_test = (Samples.of(samples.inputs, new_label[samples.labels]) for samples in splits)
     return replace(dataset, train=mapped_train, test=mapped_test, classes=classes)
+
+
+def _read_folder(path: Path, settings: DataSettings, store: ArrayStore) -> Dataset:
+    """Read and decode a folder; the dataset has no mean, standard deviation and fingerprint."""
+    encoded = read_any_folder(path, settings)
+    decoded = decode(settings.name, encoded, settings, store)
+    return Dataset(path.name, decoded.train, decoded.test, encoded.classes, (), (), "")
 
 
 def save_device_data(path: Path, train: Samples, test: Samples, classes: tuple[str, ...]) -> None:

@@ -7,7 +7,9 @@ import hashlib
 import logging
 import os
 import re
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,17 @@ from sheaf.core import objects, registry
 from sheaf.core.dataset import Dataset, Samples
 from sheaf.core.errors import DataError, UnknownNameError
 from sheaf.core.notes import hold_notes, log_notes
+from sheaf.data.array_store import ArrayStore, MemoryStore
 from sheaf.data.channel_statistics import channel_statistics
 from sheaf.data.class_balance import first_of_each_class
+from sheaf.data.read_once import read_once
 from sheaf.data.readers.any_folder import read_any_folder
 from sheaf.data.readers.decode import Broken, Decoded, decode, describe_broken
 from sheaf.data.readers.encoded import Encoded, EncodedSplit, check_classes
 from sheaf.data.readers.folder_layout import is_utf8
+from sheaf.data.readers.hub_repository import PREFIX, find_hub_files
+from sheaf.data.readers.huggingface import HubSet
+from sheaf.data.readers.parquet import read_splits
 from sheaf.data.readers.python_objects import read_object
 from sheaf.data.settings import DataSettings
 from sheaf.data.validation import check_every_class, check_limits, check_samples, type_and_shape
@@ -89,7 +96,7 @@ def _load_with_notes(settings: DataSettings, root: Path | None) -> tuple[Dataset
 def _load(settings: DataSettings, root: Path | None) -> Dataset:
     if not is_utf8(settings.name):
         raise DataError(f"data.name = {settings.name!a} is not UTF-8; rename the folder")
-    if re.fullmatch(r"[\w.]+:[\w.]+", settings.name):
+    if re.fullmatch(r"(?!hf:)[\w.]+:[\w.]+", settings.name):
         for folder in _candidates(settings.name, root):
             if folder.is_dir():
                 raise DataError(
@@ -97,14 +104,24 @@ def _load(settings: DataSettings, root: Path | None) -> Dataset:
                     f"set data.name = {os.path.join(os.curdir, folder)!r} to read the folder"
                 )
         return _load_from_callable(settings)
-    return _from_encoded(_read_encoded(settings, root), settings)
+    source = _find_source(settings, root)
+    as_read = replace(settings, mean=None, std=None)
+
+    def read(store: ArrayStore) -> Dataset:
+        return _from_encoded(source.read(), as_read, store)
+
+    if source.folder is None:
+        dataset = read(MemoryStore())
+    else:
+        dataset = read_once(as_read, source.folder, source.reader, read)
+    return replace(_normalised(dataset, settings), commit=source.commit)
 
 
-def _from_encoded(encoded: Encoded, settings: DataSettings) -> Dataset:
-    """Decode the examples, check the classes and add the statistics."""
+def _from_encoded(encoded: Encoded, settings: DataSettings, store: ArrayStore | None = None) -> Dataset:
+    """Decode the examples into the store, check the classes and add the statistics."""
     check_classes(settings.name, encoded)
     check_limits(settings, encoded.classes)
-    decoded = _decode(encoded, settings)
+    decoded = _decode(encoded, settings, store)
     channels = decoded.train.inputs.shape[1]
     # The published statistics hold for the published form of the images only.
     converted = settings.size is not None or settings.channels not in (None, channels)
@@ -130,13 +147,13 @@ def _from_encoded(encoded: Encoded, settings: DataSettings) -> Dataset:
     return _with_statistics(dataset, settings)
 
 
-def _decode(encoded: Encoded, settings: DataSettings) -> Decoded:
+def _decode(encoded: Encoded, settings: DataSettings, store: ArrayStore | None) -> Decoded:
     """Decode the examples within the limits; those that cannot be read are left out before the split."""
     first = selected = _select(encoded, settings)
     broken: Broken = {}
     while True:
         with hold_notes() as notes:
-            decoded = decode(settings.name, selected, settings)
+            decoded = decode(settings.name, selected, settings, store)
         broken |= decoded.broken
         if not decoded.broken or encoded.split_without is None:
             break
@@ -161,16 +178,46 @@ def _select(encoded: Encoded, settings: DataSettings) -> Encoded:
     return replace(encoded, train=train, test=test)
 
 
-def _read_encoded(settings: DataSettings, root: Path | None) -> Encoded:
-    """Read the known set or, if there is none of that name, the folder."""
+@dataclass(frozen=True)
+class Source:
+    """Encoded files, before they are read.
+
+    Attributes:
+        folder: of the files; None if a library contains them.
+        reader: describes ``read``: another description means that other examples may be read.
+        read: reads them.
+        commit: hash of the commit of a dataset of the Hub; None for others.
+    """
+
+    folder: Path | None
+    reader: str
+    read: Callable[[], Encoded]
+    commit: str | None = None
+
+
+def _find_source(settings: DataSettings, root: Path | None) -> Source:
+    """Return the dataset of the Hub, the known set or, if there is none of that name, the folder."""
+    if settings.name.startswith(PREFIX):
+        return _hub_source(settings)
+    if settings.config or settings.splits:
+        raise DataError(
+            f"data.config and data.splits are for datasets hf:OWNER/NAME, not {settings.name}; remove them"
+        )
     known = registry.describe("data")
     if settings.name in known:
-        encoded: Encoded = registry.load("data", settings.name)(settings, root)
-        return encoded
+        if settings.labels:
+            raise DataError(
+                f"data.labels is for files of a folder, but {settings.name} has labels; remove it"
+            )
+        make = registry.load("data", settings.name)
+        if isinstance(make, HubSet):
+            folder = make.find(root)
+            return Source(folder, repr(make), partial(make.read, folder, settings))
+        return Source(None, settings.name, partial(make, settings, root))
     candidates = _candidates(settings.name, root)
     for candidate in candidates:
         if candidate.is_dir():
-            return read_any_folder(candidate, settings)
+            return Source(candidate, "folder", partial(read_any_folder, candidate, settings))
         if candidate.is_file():
             raise DataError(f"{candidate} is a file, but data.name must be a folder; {_remedy(candidate)}")
     if settings.name == candidates[0].name:
@@ -179,6 +226,19 @@ def _read_encoded(settings: DataSettings, root: Path | None) -> Encoded:
         f"no folder {' or '.join(map(str, candidates))}; "
         "data.name must be absolute, or relative to the working directory or to --data"
     )
+
+
+def _hub_source(settings: DataSettings) -> Source:
+    found = find_hub_files(settings.name, settings.config, settings.splits)
+    read = partial(
+        read_splits,
+        found.folder,
+        found.splits,
+        label=settings.label,
+        input_column=settings.input,
+        test_fraction=settings.test_share,
+    )
+    return Source(found.folder, f"hf:{found.repo}@{found.commit} {found.config}", read, found.commit)
 
 
 def _candidates(name: str, root: Path | None) -> list[Path]:
@@ -206,10 +266,11 @@ def _load_from_callable(settings: DataSettings) -> Dataset:
     dataset = make() if callable(make) else make
     if not isinstance(dataset, Dataset):
         raise DataError(f"{name} must return a sheaf.Dataset, not {type(dataset).__name__}")
-    converts = settings.size or settings.channels or settings.rate or settings.label or settings.input
+    columns = settings.labels or settings.label or settings.input
+    converts = settings.size or settings.channels or settings.rate or columns
     if converts and not objects.is_object(name):  # which these settings have converted already
         raise DataError(
-            "data.size, data.channels, data.rate, data.label and data.input do not apply to "
+            "data.size, data.channels, data.rate, data.labels, data.label and data.input do not apply to "
             f"{name}, which returns decoded examples; remove them"
         )
     return _checked(dataset, settings)
@@ -238,18 +299,25 @@ def _with_statistics(dataset: Dataset, settings: DataSettings) -> Dataset:
 
     The two are those of the settings, else the published ones, else computed.
     """
-    channels = dataset.shape[0]
-    mean, std = settings.mean or dataset.mean, settings.std or dataset.std
+    dataset = _normalised(dataset, settings)
+    mean, std = dataset.mean, dataset.std
     if not mean or not std:
         computed = channel_statistics(dataset.train.inputs)
         mean, std = mean or computed[0], std or computed[1]
+    return replace(dataset, mean=mean, std=std, fingerprint=_fingerprint(dataset))
+
+
+def _normalised(dataset: Dataset, settings: DataSettings) -> Dataset:
+    """Return the dataset with the mean and the standard deviation of the settings, where these are set."""
+    channels = dataset.shape[0]
+    mean, std = settings.mean or dataset.mean, settings.std or dataset.std
     for key, values in (("mean", mean), ("std", std)):
-        if len(values) != channels:
+        if values and len(values) != channels:
             raise DataError(
                 f"data.{key} has {len(values)} values, but {dataset.name} has {channels} channels; "
                 "give one value per channel"
             )
-    return replace(dataset, mean=mean, std=std, fingerprint=_fingerprint(dataset))
+    return replace(dataset, mean=mean, std=std)
 
 
 def _fingerprint(dataset: Dataset) -> str:

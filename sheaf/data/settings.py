@@ -16,10 +16,14 @@ class DataSettings:
     """The keys under ``[data]``.
 
     Attributes:
-        name: one of three: a known dataset (``sheaf list data``); the path of a folder with parquet
-            shards, or with one subfolder of images or sounds per class; or ``package.module:callable``,
-            which takes no argument and returns a ``sheaf.Dataset``. A known set has precedence over a
-            folder of the same name, which is written ``./mnist``.
+        name: a known dataset (``sheaf list data``); the path of a folder with parquet shards, or with one
+            subfolder of images or sounds per class; a dataset of the Hugging Face Hub, ``hf:OWNER/NAME`` or
+            ``hf:OWNER/NAME@REVISION``; or ``package.module:callable``, which takes no argument and returns
+            a ``sheaf.Dataset``. A known set has precedence over a folder of the same name, which is written
+            ``./mnist``.
+        config: the configuration of a dataset of the Hub. Unset: the default one, or the only one.
+        splits: the names of the training and the test split of a dataset of the Hub. Unset: ``train``, and
+            ``test`` or ``validation``; without these, ``test_share`` of the training rows is the test split.
         labels: a CSV table with the labels of a folder's files, relative to the folder or to the working
             directory: a column of file names, one of labels, optionally one of splits. Unset: the only CSV
             file beside files that are in no class folders, with a note; otherwise the class folders.
@@ -38,6 +42,8 @@ class DataSettings:
         seconds: sounds are cut, or padded with silence at the end, to this length, 0.1 to 60 s.
         skip_broken: whether files that cannot be read are left out before the split, with a note. Unset: they
             are an error.
+        cache: whether decoded examples are stored in a cache on the disk, from which later runs map them into
+            memory (see ``sheaf cache ls``). The folder is ``$SHEAF_CACHE``, by default ``~/.cache/sheaf``.
         limit: the maximum number of training examples: the first of each class in the order of the files, in
             numbers as equal as possible. At least the number of classes. Unset: all.
         limit_test: the same for the test examples.
@@ -52,6 +58,8 @@ class DataSettings:
     """
 
     name: str
+    config: str | None = None
+    splits: tuple[str, str] | None = None
     labels: str | None = None
     label: str | None = None
     input: str | None = None
@@ -61,6 +69,7 @@ class DataSettings:
     rate: Annotated[int, Field(ge=2000, le=384_000)] | None = None
     seconds: Annotated[float, Field(ge=0.1, le=60)] = 1.0
     skip_broken: bool = False
+    cache: bool = True
     limit: Positive | None = None
     limit_test: Positive | None = None
     mean: tuple[float, ...] | None = None

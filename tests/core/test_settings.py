@@ -139,6 +139,8 @@ experiments = with_all_fields(
     data=with_all_fields(
         DataSettings,
         name=st.text("abc/:", min_size=1),
+        config=st.none() | st.text("abc", min_size=1),
+        splits=st.none() | st.tuples(st.text("abc"), st.text("abc")),
         labels=st.none() | st.text("abc.", min_size=1),
         label=st.none() | st.text("abc_", min_size=1),
         input=st.none() | st.text("abc_", min_size=1),

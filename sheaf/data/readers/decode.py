@@ -7,17 +7,18 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 import torch
 
 from sheaf.core.dataset import Samples, Sound
 from sheaf.core.errors import DataError
 from sheaf.core.progress_bar import bar
+from sheaf.data.array_store import ArrayStore, MemoryStore
 from sheaf.data.readers.encoded import Encoded, EncodedSplit
 from sheaf.data.readers.images import (
     decode_image,
@@ -26,7 +27,7 @@ from sheaf.data.readers.images import (
     image_size,
     pillow_warnings_ignored,
 )
-from sheaf.data.readers.logmel import decode_sound, fit, log_mel
+from sheaf.data.readers.logmel import Wave, decode_sound, fit, log_mel
 from sheaf.data.settings import DataSettings
 
 logger = logging.getLogger("sheaf")
@@ -63,13 +64,21 @@ class Decoded:
     broken: Broken = field(default_factory=dict)
 
 
-def decode(name: str, encoded: Encoded, settings: DataSettings) -> Decoded:
+def decode(name: str, encoded: Encoded, settings: DataSettings, store: ArrayStore | None = None) -> Decoded:
     """Decode both splits.
+
+    Args:
+        name: of the dataset, for messages.
+        encoded: both splits.
+        settings: the table ``[data]``.
+        store: receives the decoded examples. Unset: memory.
 
     Raises:
         DataError: a file or row cannot be read or differs in shape or rate, a setting does not apply, or the
             examples exceed the available memory.
+        CacheError: the store cannot be written.
     """
+    store = store or MemoryStore()
     if encoded.kind == "image" and settings.rate is not None:
         raise DataError(f"data.rate is for sounds, but {name} contains images; remove it")
     if encoded.kind == "sound" and (settings.size or settings.channels):
@@ -81,7 +90,7 @@ def decode(name: str, encoded: Encoded, settings: DataSettings) -> Decoded:
     with bar(f"reading {name}", total) as advance, pillow_warnings_ignored():
         if encoded.kind == "image" and settings.size is None:
             _check_sizes(name, encoded)
-        return decode_splits(name, encoded, settings, advance)
+        return decode_splits(name, encoded, settings, store, advance)
 
 
 def _check_sizes(name: str, encoded: Encoded) -> None:
@@ -110,11 +119,11 @@ def _check_sizes(name: str, encoded: Encoded) -> None:
                 )
 
 
-def _examples_per_block(name: str, encoded: Encoded, settings: DataSettings) -> int:
-    """Return how many images may be decoded at a time, by the first one that can be read.
+def _reserve_images(name: str, encoded: Encoded, settings: DataSettings, store: ArrayStore) -> int:
+    """Reserve the space of all images, in the shape of the first one that can be read.
 
-    Raises:
-        DataError: all images, in the shape of that one, exceed the available memory.
+    Returns:
+        The number of images that may be decoded at a time.
     """
     total = len(encoded.train.labels) + len(encoded.test.labels)
     for location, content in encoded.train.items(np.arange(min(PROBED, len(encoded.train.labels)))):
@@ -122,14 +131,14 @@ def _examples_per_block(name: str, encoded: Encoded, settings: DataSettings) -> 
             shape = decode_image(location, content, settings).shape
         except DataError:
             continue
-        needed, available = total * math.prod(shape), psutil.virtual_memory().available
-        if needed > available:
-            raise DataError(
-                f"{name}: {total} images of {describe_image(shape)} need {needed / 1e9:.1f} GB of memory, "
-                f"but {available / 1e9:.1f} GB are available; set a smaller data.size, or data.limit"
-            )
-        return max(1, min(BLOCK, BLOCK_BYTES // math.prod(shape)))
+        store.reserve(f"{name}: {total} images of {describe_image(shape)}", total * math.prod(shape))
+        return _examples_per_block(math.prod(shape))
     return BLOCK
+
+
+def _examples_per_block(size: int) -> int:
+    """Return how many examples of ``size`` bytes may be decoded at a time."""
+    return max(1, min(BLOCK, BLOCK_BYTES // size))
 
 
 def _check_broken(name: str, broken: Broken, encoded: Encoded, settings: DataSettings) -> None:
@@ -159,13 +168,16 @@ def describe_broken(name: str, broken: Broken, encoded: Encoded) -> str:
     return f"{name}: {len(errors)} of {total} {encoded.kind}s cannot be read: {listed}"
 
 
-def _decode_images(name: str, encoded: Encoded, settings: DataSettings, advance: Advance) -> Decoded:
-    train, test, used, broken = _read_images(name, encoded, settings, settings.bits or FULL_BITS, advance)
+def _decode_images(
+    name: str, encoded: Encoded, settings: DataSettings, store: ArrayStore, advance: Advance
+) -> Decoded:
+    first_bits = settings.bits or FULL_BITS
+    train, test, used, broken = _read_images(name, encoded, settings, first_bits, store, advance)
     bits = settings.bits or used
-    if used and bits != (settings.bits or FULL_BITS):
+    if used and bits != first_bits:
         # Scaling by all 16 bits would lose the contrast of these files, or cut off larger values.
         del train, test
-        train, test, *_ = _read_images(name, encoded, settings, bits, lambda count: None)
+        train, test, *_ = _read_images(name, encoded, settings, bits, store, lambda count: None)
         logger.info(
             "%s: the images of more than 8 bits per channel use %d bits and are scaled from these to 8 bits; "
             "data.bits sets another number",
@@ -176,19 +188,19 @@ def _decode_images(name: str, encoded: Encoded, settings: DataSettings, advance:
 
 
 def _read_images(
-    name: str, encoded: Encoded, settings: DataSettings, bits: int, advance: Advance
+    name: str, encoded: Encoded, settings: DataSettings, bits: int, store: ArrayStore, advance: Advance
 ) -> tuple[Samples, Samples, int, Broken]:
     """Return (training split, test split, bits in use by images of more than 8 bits or 0, broken images)."""
     settings = replace(settings, bits=bits)
-    block_size = _examples_per_block(name, encoded, settings)
+    block_size = _reserve_images(name, encoded, settings, store)
     shape: tuple[int, ...] | None = None  # of the first image
     different: list[str] = []
     broken: Broken = {}
     used = 0
 
-    def stack(split: EncodedSplit) -> Samples:
+    def stack(split_name: str, split: EncodedSplit) -> Samples:
         nonlocal shape, used
-        pixels = np.empty((0, 1, 1, 1), np.uint8)
+        column = None
         positions: list[int] = []
         blocks = _decoded_blocks(
             split,
@@ -201,18 +213,16 @@ def _read_images(
             if shape is None:
                 shape = image.shape
             used = max(used, image_bits)
-            if not positions:
-                pixels = np.empty((len(split.labels), *shape), np.uint8)
+            column = column or store.column(f"{split_name}.inputs", len(split.labels), shape, np.uint8)
             if image.shape == shape:
-                pixels[len(positions)] = image
+                column.append(image[None])
             else:
                 different.append(f"{location} is {describe_image(image.shape)}")
             positions.append(position)
-        return Samples.of(
-            torch.from_numpy(pixels[: len(positions)]), torch.from_numpy(split.labels[positions])
-        )
+        pixels = column.finish() if column else torch.empty(0, 1, 1, 1, dtype=torch.uint8)
+        return Samples(pixels, torch.from_numpy(split.labels[positions]), torch.arange(len(positions)))
 
-    train, test = stack(encoded.train), stack(encoded.test)
+    train, test = stack("train", encoded.train), stack("test", encoded.test)
     _check_broken(name, broken, encoded, settings)
     if different and shape:
         raise DataError(
@@ -223,31 +233,41 @@ def _read_images(
     return train, test, used, broken
 
 
-def _decode_sounds(name: str, encoded: Encoded, settings: DataSettings, advance: Advance) -> Decoded:
-    common_rate: int | None = settings.rate  # in Hz; unset: that of the first sound
+def _decode_sounds(
+    name: str, encoded: Encoded, settings: DataSettings, store: ArrayStore, advance: Advance
+) -> Decoded:
+    common_rate = settings.rate or _rate_of_first(encoded)  # in Hz
+    length = round(settings.seconds * common_rate)
+    shape = log_mel(torch.zeros(1, length), common_rate).shape[1:]
+    total = len(encoded.train.labels) + len(encoded.test.labels)
+    subject = f"{name}: {total} sounds of {settings.seconds:g} s at {common_rate} Hz"
+    store.reserve(subject, 4 * total * math.prod(shape))
     different: list[str] = []
     durations: list[float] = []  # in s
     broken: Broken = {}
 
-    def stack(split: EncodedSplit) -> Samples:
-        nonlocal common_rate
-        features = []
+    def decode_and_fit(location: str, content: bytes) -> tuple[Wave, float, int]:
+        """Return (the waveform at the common rate and length, the duration and the rate of the file)."""
+        wave, rate = decode_sound(location, content)
+        return fit(wave, rate, common_rate, settings.seconds), len(wave) / rate, rate
+
+    def stack(split_name: str, split: EncodedSplit) -> Samples:
+        column = store.column(f"{split_name}.inputs", len(split.labels), shape, np.float32)
         positions: list[int] = []
-        for block in _decoded_blocks(split, decode_sound, advance, broken):
+        block_size = _examples_per_block(4 * length)
+        for block in _decoded_blocks(split, decode_and_fit, advance, broken, block_size):
             waves = []
-            for position, location, (wave, rate) in block:
+            for position, location, (wave, duration, rate) in block:
                 positions.append(position)
-                common_rate = common_rate or rate
-                durations.append(len(wave) / rate)
+                durations.append(duration)
                 if rate != common_rate and settings.rate is None:
                     different.append(f"{location} has {rate} Hz")
-                waves.append(fit(wave, rate, common_rate, settings.seconds))
+                waves.append(wave)
             if waves:
-                features.append(log_mel(torch.from_numpy(np.stack(waves)), common_rate or 0))
-        inputs = torch.cat(features) if features else torch.empty(0, 1, 1, 1)
-        return Samples.of(inputs, torch.from_numpy(split.labels[positions]))
+                column.append(log_mel(torch.from_numpy(np.stack(waves)), common_rate).numpy())
+        return Samples.of(column.finish(), torch.from_numpy(split.labels[positions]))
 
-    train, test = stack(encoded.train), stack(encoded.test)
+    train, test = stack("train", encoded.train), stack("test", encoded.test)
     _check_broken(name, broken, encoded, settings)
     if different:
         raise DataError(
@@ -255,7 +275,16 @@ def _decode_sounds(name: str, encoded: Encoded, settings: DataSettings, advance:
             f"like the first one: {different[0]}; set data.rate = {common_rate} to resample them"
         )
     _note_cut_sounds(name, np.array(durations), settings.seconds)
-    return Decoded(train, test, Sound(rate=common_rate or 0, seconds=settings.seconds), broken=broken)
+    return Decoded(train, test, Sound(rate=common_rate, seconds=settings.seconds), broken=broken)
+
+
+def _rate_of_first(encoded: Encoded) -> int:
+    """Return the rate, in Hz, of the first sound that can be read; 16000 if none can."""
+    for split in (encoded.train, encoded.test):
+        for location, content in split.items(np.arange(len(split.labels))):
+            with suppress(DataError):
+                return decode_sound(location, content)[1]
+    return 16000
 
 
 def _note_cut_sounds(name: str, durations: npt.NDArray[np.float64], seconds: float) -> None:

@@ -46,12 +46,23 @@ class HubSet:
         Raises:
             DataError: it is in none of them, or cannot be read.
         """
-        encoded = read_parquet(
-            self._find(root), self.test, settings.label or self.label, settings.input, self.without
-        )
+        return self.read(self.find(root), settings)
+
+    def read(self, folder: Path, settings: DataSettings) -> Encoded:
+        """Read the dataset from the folder of its shards.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        encoded = read_parquet(folder, self.test, settings.label or self.label, settings.input, self.without)
         return replace(encoded, mean=self.mean, std=self.std)
 
-    def _find(self, root: Path | None) -> Path:
+    def find(self, root: Path | None) -> Path:
+        """Return the folder of the shards; download them if they are on this machine nowhere.
+
+        Raises:
+            DataError: they cannot be downloaded.
+        """
         candidates = [place / self.folder for place in (root, cache()) if place is not None]
         for candidate in candidates:
             if find_shards(candidate):

@@ -202,7 +202,8 @@ class EdgeSite:
             self._setup = None
             device_limits.check_plugin("model", setup.model, self._own.edge)
             own = load_device_data(
-                DataSettings(name=str(self._data), **setup.form.model_dump()), tuple(setup.classes)
+                DataSettings(name=str(self._data), cache=self._own.edge.cache, **setup.form.model_dump()),
+                tuple(setup.classes),
             )
             dataset = replace(own, mean=tuple(setup.mean), std=tuple(setup.std))
             if dataset.shape != setup.shape:
@@ -230,6 +231,7 @@ class EdgeSite:
             held_out,
             self._run_folder(setup.run),
             pick_device(self._own.edge.device),
+            private_test=True,
         )
 
     def _run_folder(self, run: str) -> Path:

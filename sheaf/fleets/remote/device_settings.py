@@ -27,6 +27,8 @@ class EdgeSettings:
         threads: number of torch threads; 0: torch's default.
         held_out: fraction of the data that the device does not train on, in [0, 1), for its own decisions;
             unset: as the experiment says.
+        cache: whether the decoded examples of a folder are stored in a cache on the device's disk, from which
+            later runs map them into memory. The folder is ``$SHEAF_CACHE``, by default ``~/.cache/sheaf``.
         allow: names ``package.module:object`` of models and losses that are not shipped with sheaf and that
             the device imports when the cloud requests them. Importing executes their code; all other names
             with a colon are refused.
@@ -40,6 +42,7 @@ class EdgeSettings:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
     held_out: Annotated[float, Field(ge=0, lt=1)] | None = None
+    cache: bool = True
     allow: tuple[str, ...] = ()
     max_epochs: Annotated[int, Field(ge=1)] = 1000
     max_mb: PositiveFloat = 2000.0
