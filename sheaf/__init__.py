@@ -1,7 +1,8 @@
 """Train one model across edge devices and the cloud.
 
-``sheaf.run("ecavg-digits")`` runs an experiment. The other names are the building blocks of your own methods,
-merges, partitions, models and datasets. Import them from here: the modules below are private and may move.
+``sheaf.run("default")`` runs an experiment and returns the finished run. The other names are the building
+blocks of your own methods, merges, partitions, models and datasets. Import them from here: the modules below
+are private and may move.
 """
 
 from __future__ import annotations
@@ -10,6 +11,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sheaf.api.comparison import Comparison as Comparison
+    from sheaf.api.comparison import compare as compare
+    from sheaf.api.finished_run import Run as Run
+    from sheaf.api.run import load as load
+    from sheaf.api.run import resume as resume
+    from sheaf.api.run import run as run
+    from sheaf.api.sites import Sites as Sites
+    from sheaf.api.sites import sites as sites
     from sheaf.core.cut import Cut as Cut
     from sheaf.core.dataset import Dataset as Dataset
     from sheaf.core.dataset import Samples as Samples
@@ -30,11 +39,8 @@ if TYPE_CHECKING:
     from sheaf.data.load import load_dataset as load_dataset
     from sheaf.data.settings import DataSettings as DataSettings
     from sheaf.experiments.compare import Summary as Summary
-    from sheaf.experiments.compare import compare as compare
     from sheaf.experiments.config import Experiment as Experiment
     from sheaf.experiments.config import load_experiment as load_experiment
-    from sheaf.experiments.run import resume as resume
-    from sheaf.experiments.run import run as run
     from sheaf.fleets.local.fleet import LocalFleet as LocalFleet
     from sheaf.merges.merge import Merge as Merge
     from sheaf.methods._training_budget import TrainingBudget as TrainingBudget
@@ -60,6 +66,7 @@ _PUBLIC = {
     "Blob": "core.tensor_file",
     "ChannelStructure": "submodels.structure",
     "Cloud": "runtime.cloud",
+    "Comparison": "api.comparison",
     "Cost": "core.task",
     "Cut": "core.cut",
     "DataSettings": "data.settings",
@@ -79,11 +86,13 @@ _PUBLIC = {
     "Recipe": "core.recipe",
     "Result": "runtime.result",
     "Ridge": "core.recipe",
+    "Run": "api.finished_run",
     "Samples": "core.dataset",
     "Scheme": "submodels.scheme",
     "Share": "core.recipe",
     "SheafError": "core.errors",
     "SiteNeeds": "submodels.scheme",
+    "Sites": "api.sites",
     "Statistic": "core.recipe",
     "Summary": "experiments.compare",
     "Task": "core.task",
@@ -91,12 +100,14 @@ _PUBLIC = {
     "Update": "core.task",
     "Worker": "runtime.worker",
     "build_model": "models.build",
-    "compare": "experiments.compare",
+    "compare": "api.comparison",
+    "load": "api.run",
     "load_dataset": "data.load",
     "load_experiment": "experiments.config",
-    "resume": "experiments.run",
-    "run": "experiments.run",
+    "resume": "api.run",
+    "run": "api.run",
     "settings": "core.settings",
+    "sites": "api.sites",
     "write_report": "report.page",
 }
 """Public name -> the module below ``sheaf`` that defines it."""

@@ -21,6 +21,7 @@ LEVELS = [
     ["methods", "fleets"],
     ["experiments"],
     ["export", "report"],
+    ["api"],
     ["cli"],
 ]
 """From the lowest to the highest. Packages of one level do not import each other."""

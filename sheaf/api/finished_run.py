@@ -1,0 +1,143 @@
+"""A finished run as an object: its models, measurements and pictures."""
+
+from __future__ import annotations
+
+import html
+import importlib
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from torch import nn
+
+from sheaf.api.notebook import notebook_shell
+from sheaf.core.errors import UnknownNameError
+from sheaf.core.optional_imports import extra
+from sheaf.core.types import CLOUD
+from sheaf.export.trained_model import WithNormalisation, build_trained, read_card, weights_file
+from sheaf.models.card import Card
+from sheaf.report.headline import headline, run_name
+from sheaf.report.load_runs import Run as LoadedRun
+from sheaf.report.page import write_report
+from sheaf.report.run_page import run_page
+from sheaf.report.stages import stage_label
+from sheaf.report.style import picture_style
+from sheaf.runtime.result import Result, Row
+
+SCALARS = (
+    *("site", "stage", "round", "reference", "accuracy", "precision", "recall", "f1", "macro_f1"),
+    *("accuracy_all", "held_out", "loss", "examples"),
+)
+"""The fields of a measurement that are one value."""
+
+
+class Run:
+    """A finished run.
+
+    Args:
+        folder: the run's folder.
+
+    Attributes:
+        folder: likewise.
+        result: the content of ``result.json``.
+
+    Raises:
+        RunFolderError: the folder holds no finished run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.result = Result.read(folder)
+
+    @property
+    def rows(self) -> list[Row]:
+        """The measurements, in order."""
+        return self.result.rows
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The sites that have a model."""
+        return tuple(self.result.weights)
+
+    def card(self, site: str = CLOUD) -> Card:
+        """Return the metadata of a site's model: its classes (``outputs``), ``in_shape``, ``mean``, …."""
+        return read_card(weights_file(self.folder, site))
+
+    def model(self, site: str = CLOUD, *, normalised: bool = False) -> nn.Module:
+        """Return a site's final model, in evaluation mode on the CPU; for a cut, its sub-model.
+
+        Args:
+            site: an edge or ``"cloud"``.
+            normalised: whether the model normalises its inputs itself. Then it takes images as bytes, 0 to
+                255, (N, C, H, W); otherwise normalised values.
+
+        Raises:
+            UnknownNameError: the run has no model of this site.
+            SheafError: its model is an object of another process, or its weights are damaged.
+        """
+        weights = weights_file(self.folder, site)
+        model, card = build_trained(read_card(weights), weights)
+        return WithNormalisation(model, card).eval() if normalised else model
+
+    def to_pandas(self) -> Any:
+        """Return the measurements as a ``pandas.DataFrame``, without confusion matrices.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        records = [{name: getattr(row, name) for name in SCALARS} for row in self.rows]
+        return extra("pandas", "pandas").DataFrame(records, columns=SCALARS)
+
+    def plot(self, name: str = "gain") -> Figure:
+        """Return a picture of the report as a matplotlib figure.
+
+        Args:
+            name: as the files in ``report-figures/``: ``gain`` (each edge at each stage), ``curves``, ….
+
+        Raises:
+            UnknownNameError: the report has no such picture.
+        """
+        with picture_style():
+            page = run_page(LoadedRun(self.folder, self.result))
+        figures = {picture.name: picture.figure for part in page.sections for picture in part.pictures}
+        if name not in figures:
+            raise UnknownNameError("picture", name, figures)
+        show_figures_in_notebook()
+        return figures[name]
+
+    def report(self, out: str | Path | None = None) -> Path:
+        """Write the HTML report and return its path; by default ``report.html`` in the folder."""
+        return write_report([self.folder], None if out is None else Path(out))
+
+    def __repr__(self) -> str:
+        return f"<Run {run_name(self.result)}: {headline(self.result)}; folder {str(self.folder)!r}>"
+
+    def _repr_html_(self) -> str:
+        finals = [row for site in (*self.result.split, CLOUD) if (row := self.result.final(site))]
+        rows = [
+            [row.site, stage_label(row.stage), f"{row.accuracy:.4f}", f"{row.accuracy_all:.4f}"]
+            for row in finals[:10]
+        ]
+        more = f"<div>and {len(finals) - 10:,} more sites</div>" if len(finals) > 10 else ""
+        return (
+            f"<div><b>{html.escape(run_name(self.result))}</b>: {html.escape(headline(self.result))}</div>"
+            + html_table(("site", "stage", "accuracy", "on all classes"), rows)
+            + more
+            + f"<div>folder: <code>{html.escape(str(self.folder))}</code></div>"
+        )
+
+
+def show_figures_in_notebook() -> None:
+    """Make a notebook show a figure that a cell returns, as after ``%matplotlib inline``."""
+    if (shell := notebook_shell()) is not None:
+        pylabtools = importlib.import_module("IPython.core.pylabtools")
+        pylabtools.select_figure_formats(shell, {"png"})
+
+
+def html_table(headings: tuple[str, ...], rows: list[list[str]]) -> str:
+    """Return an HTML table of text cells."""
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in headings)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

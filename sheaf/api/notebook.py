@@ -1,0 +1,108 @@
+"""The progress of a run in a notebook: one line with a bar below the cell, and a summary at the end."""
+
+from __future__ import annotations
+
+import html
+import importlib
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from sheaf.report.live import ACTIVITY, Live
+from sheaf.runtime.observer import NullObserver, Observer
+
+INTERVAL = 0.25
+"""Seconds between two updates of the line."""
+
+
+def notebook_shell() -> Any:
+    """Return the IPython shell of a notebook; None in scripts and on terminals."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell if hasattr(shell, "kernel") else None
+
+
+def make_observer(progress: bool | None, title: str, folder: Path, rows: bool = True) -> Observer:
+    """Return the observer that shows a run's progress.
+
+    Args:
+        progress: True shows it, False does not; None shows it in a notebook and on a terminal.
+        title: its first line.
+        folder: the run's folder, for the hint on resuming.
+        rows: whether a terminal also gets a line for each measurement.
+    """
+    console = Console(stderr=True, markup=False, emoji=False)
+    if progress is False:
+        return NullObserver()
+    if notebook_shell() is not None:
+        return NotebookProgress(title, folder)
+    return Live(console, title, rows) if progress or console.is_terminal else NullObserver()
+
+
+class NotebookProgress(NullObserver):
+    """An observer that updates one line of HTML.
+
+    Args:
+        title: the line's beginning.
+        folder: the run's folder.
+    """
+
+    def __init__(self, title: str, folder: Path) -> None:
+        self._title = title
+        self._folder = folder
+        self._display = importlib.import_module("IPython.display")
+        self._notes: list[str] = []
+        self._steps: dict[str, tuple[int, int]] = {}  # site -> (done, in total)
+        self._called: tuple[str, ...] = ()
+        self._activity = "starting"
+        self._handle: Any = None
+        self._began = self._updated = time.monotonic()
+
+    def __enter__(self) -> NotebookProgress:
+        self._handle = self._display.display(self._html(), display_id=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        stopped = bool(error and error[0])
+        hint = f"stopped; continue with sheaf.resume({str(self._folder)!r})" if stopped else "done"
+        self._activity, self._called = f"{hint}, {time.monotonic() - self._began:.0f} s", ()
+        self._update()
+
+    def note(self, text: str) -> None:
+        """Show the note above the line."""
+        self._notes.append(text)
+        self._update()
+
+    def began(self, kind: str, sites: Sequence[str]) -> None:
+        """Show the activity."""
+        of = sites[0] if len(sites) == 1 else f"{len(sites):,} sites"
+        self._activity, self._called = f"{ACTIVITY.get(kind, kind)} {of}", tuple(sites)
+        self._steps = {}
+        self._update_at_times()
+
+    def step(self, site: str, done: int, steps: int, loss: float, examples: int) -> None:
+        """Move the bar."""
+        self._steps[site] = done, steps
+        self._update_at_times()
+
+    def _update_at_times(self) -> None:
+        if time.monotonic() - self._updated > INTERVAL:
+            self._update()
+
+    def _update(self) -> None:
+        self._updated = time.monotonic()
+        if self._handle is not None:
+            self._handle.update(self._html())
+
+    def _html(self) -> Any:
+        lines = [f"<div>note: {html.escape(note)}</div>" for note in self._notes]
+        bar = ""
+        if self._steps:
+            fraction = sum(done / max(steps, 1) for done, steps in self._steps.values()) / len(self._called)
+            bar = f' <progress value="{fraction:.3f}" max="1"></progress> {fraction:.0%}'
+        lines.append(f"<div>{html.escape(self._title)}: {html.escape(self._activity)}{bar}</div>")
+        return self._display.HTML("".join(lines))
