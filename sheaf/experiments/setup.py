@@ -17,6 +17,7 @@ from sheaf.core.types import CLOUD, Params, check_edge_name
 from sheaf.data.held_out import hold_out
 from sheaf.data.load import load_dataset
 from sheaf.experiments.config import Experiment
+from sheaf.fleets.local.scheduling import examine_ways
 from sheaf.models.build import build_model
 from sheaf.runtime.costs import Ledger
 from sheaf.runtime.result import WholeModel
@@ -156,6 +157,10 @@ def prepare(
         pick_device(experiment.fleet.device),
         (),
     )
+    if counts is None:  # devices train by themselves
+        with _collect_logs() as of_ways:
+            examine_ways(setup.network, experiment.fleet.together)
+        notes += of_ways
     known = [site for site in setup.needs if site.classes]  # devices that have not joined have no classes
     if known and (scheme := getattr(experiment.method, "cut", None)) is not None:
         with _collect_logs() as of_cut:

@@ -21,6 +21,11 @@ from torch import Tensor, nn
 MARK = "sheaf_effects"
 """An attribute of checked models. Copies and sub-models inherit it."""
 
+
+class Absent:
+    """Stands for the value of an attribute that the model as built lacks."""
+
+
 DEPTH = 6
 """Attributes of attributes are read down to this depth."""
 
@@ -64,8 +69,12 @@ def mark(model: nn.Module, effects: Effects) -> None:
 
 def reset(model: nn.Module) -> None:
     """Set the attributes that change in every step to their values in the model as built."""
-    for (module, name), value in effects_of(model).resets.items():
-        setattr(model.get_submodule(module), name, copy.deepcopy(value))
+    for (path, name), value in effects_of(model).resets.items():
+        module = model.get_submodule(path)
+        if value is not Absent:
+            setattr(module, name, copy.deepcopy(value))
+        elif hasattr(module, name):
+            delattr(module, name)
 
 
 class Contents(NamedTuple):

@@ -20,7 +20,7 @@ from sheaf.core.errors import SettingError, SheafError, WeightsError
 from sheaf.core.seeds import generator, global_draws_from
 from sheaf.models.check import Shape, check_logits, check_state, check_step, describe
 from sheaf.models.checkpoints import load_state
-from sheaf.models.forward_effects import Effects, attributes, buffers, differing, listed, mark
+from sheaf.models.forward_effects import Absent, Effects, attributes, buffers, differing, listed, mark
 from sheaf.models.memory_layout import keep_ordinary_layout, to_layout, uses_channels_last
 
 log = logging.getLogger("sheaf")
@@ -79,8 +79,14 @@ def check_model(model: nn.Module, name: str, num_classes: int, in_shape: Shape, 
     if uses_channels_last(model) and not channels_last:
         keep_ordinary_layout(model)
     mark(model, effects)
-    if reason := effects.alone or effects.not_recorded:
-        log.info("model %r is trained one site at a time, step by step: %s", name, reason)
+    if effects.alone:
+        log.info("the sites of model %r are trained one at a time: %s", name, effects.alone)
+    elif effects.not_recorded:
+        log.info(
+            "steps of model %r are neither recorded nor taken for several sites at once: %s",
+            name,
+            effects.not_recorded,
+        )
 
 
 class _Trial:
@@ -145,17 +151,16 @@ class _Trial:
         logits = self._step(trained, second)
         if not self._same(trained, logits, fresh, self._step(fresh, second)):
             raise self._hidden(differing(as_built, attributes(trained)), "in training")
-        return self._effects_of(as_built, between, attributes(trained), assigned)
+        return self._effects_of(between, attributes(trained), assigned)
 
     def _effects_of(
         self,
-        as_built: dict[tuple[str, str], object],
         between: dict[tuple[str, str], object],
         after: dict[tuple[str, str], object],
         assigned: list[str],
     ) -> Effects:
         """Return the effects from the attributes before and after two steps."""
-        changing = [key for key in differing(between, after) if key in as_built]
+        changing = differing(between, after)
         counting = differing(between, after, contents=False)
         not_recorded, alone = [], []
         if assigned:
@@ -172,7 +177,7 @@ class _Trial:
         if not shareable and self._mixes(one, self._copy()):
             alone.append("it keeps values of a forward pass outside itself")
         resets = {
-            (module, name): copy.deepcopy(getattr(self._model.get_submodule(module), name))
+            (module, name): copy.deepcopy(getattr(self._model.get_submodule(module), name, Absent))
             for module, name in changing
         }
         return Effects("; ".join(not_recorded), "; ".join(alone), shareable, resets)

@@ -244,11 +244,19 @@ def test_a_model_that_its_state_dict_does_not_determine_is_refused(make: type, m
     ("make", "reason", "expected"),
     [
         (AssignsBuffer, "it assigns mean anew in forward", Effects("*")),
-        (Counts, "it changes steps in forward", Effects("*", resets={("", "steps"): 0}, shareable=False)),
+        (
+            Counts,
+            "it changes steps in forward, which starts anew in each task; a buffer (register_buffer) would be kept",
+            Effects("*", resets={("", "steps"): 0}, shareable=False),
+        ),
         (Draws, "it draws from Python's or numpy's generator in forward", Effects(alone="*")),
         (DrawsNumpy, "it draws from Python's or numpy's generator in forward", Effects(alone="*")),
         (StoresFeatures, "", Effects(shareable=False, resets={("", "skip"): None})),
-        (StoresGlobally, "it keeps values of a forward pass outside", Effects(alone="*", shareable=False)),
+        (
+            StoresGlobally,
+            "it keeps values of a forward pass outside itself",
+            Effects(alone="*", shareable=False),
+        ),
     ],
 )
 def test_effects_are_marked_with_a_note(caplog, make: type, reason: str, expected: Effects) -> None:
@@ -261,7 +269,7 @@ def test_effects_are_marked_with_a_note(caplog, make: type, reason: str, expecte
     assert reason in effects.not_recorded + effects.alone
     notes = [record.getMessage() for record in caplog.records]
     assert len(notes) == bool(reason)
-    assert all(note.startswith("model 'net' is trained one site at a time, step by step: ") for note in notes)
+    assert all("model 'net' are " in note and note.endswith(reason) for note in notes)
 
 
 def test_attributes_are_reset() -> None:

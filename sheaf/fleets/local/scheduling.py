@@ -22,6 +22,7 @@ import torch
 from sheaf.core.cut import Cut
 from sheaf.core.recipe import Recipe
 from sheaf.core.task import Task
+from sheaf.models.forward_effects import is_marked
 from sheaf.runtime.worker import Worker, recipe_of
 from sheaf.training.network import Network
 from sheaf.training.vectorized import compatibility
@@ -95,6 +96,13 @@ def group_sites(
     if len(groups) == 1 and len(groups[0].names) == 1:
         return [], alone + list(groups[0].names)
     return groups, alone
+
+
+def examine_ways(network: Network, together: Mode) -> None:
+    """Determine how a user's network can be trained, and log it, before sites may train together."""
+    small = network.macs().train <= SMALL_CONVOLUTIONS  # of one example
+    if is_marked(network.model) and together != "never" and (small or together != "auto"):
+        network.traits()
 
 
 def _records(network: Network, task: Task) -> bool:

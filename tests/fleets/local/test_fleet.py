@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import time
 from concurrent.futures import Future
 from dataclasses import replace
@@ -25,6 +26,7 @@ from sheaf.experiments import run as runs
 from sheaf.experiments.config import load_experiment
 from sheaf.fleets.local.fleet import LocalFleet
 from sheaf.fleets.local.scheduling import Mode, SiteGroup, _stacks, group_sites
+from sheaf.models.user_model import check_model
 from sheaf.runtime.journal import Journal
 from sheaf.runtime.worker import Worker
 from sheaf.training.evaluation import evaluate
@@ -51,10 +53,73 @@ def drawing() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.AlphaDropout(), nn.Linear(16, 3))
 
 
+class Counting(nn.Module):
+    """A user's: Python counts the steps, and another layer is trained after the third."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = 0
+        self.early, self.late = linear(), linear()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.steps += self.training
+        return self.early(x) if self.training and self.steps <= 3 else self.late(x)
+
+
+class Averaging(nn.Module):
+    """A user's: a buffer is assigned anew in each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = linear()
+        self.register_buffer("mean", torch.zeros(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.net(x)
+        if self.training:
+            self.mean = 0.9 * self.mean + y.detach().mean(0)
+        return y - self.mean
+
+
+class Drawing(nn.Module):
+    """A user's: Python draws whether a layer is skipped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.f = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x).relu()
+        if not (self.training and random.random() < 0.5):
+            h = h + self.b(h).relu()
+        return self.f(h.mean((2, 3)))
+
+
+class Storing(nn.Module):
+    """A user's: a hook stores features in the module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.f = nn.Conv2d(1, 4, 3), nn.Linear(8, 3)
+        self.a.register_forward_hook(self.store)
+
+    def store(self, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        self.features = output
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.f(torch.cat([self.a(x).relu(), self.features], 1).mean((2, 3)))
+
+
+USERS = (Counting, Averaging, Drawing, Storing)
+
+
 def started(make) -> nn.Module:
     model, draws = make(), generator(4)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3, generator=draws)
+    if make in USERS:
+        check_model(model, make.__name__, 3, (1, 4, 4), make)
     return model
 
 
@@ -158,6 +223,21 @@ def test_other_recipes_and_too_few_sites_are_not_stacked(tmp_path: Path) -> None
     stacks, alone = group_sites(workers(tmp_path), asked, "auto")
     assert sorted(alone) == sorted(SITES[:3])
     assert sorted(name for group in stacks for name in group.names) == sorted(SITES[3:])
+
+
+@pytest.mark.parametrize("make", USERS)
+@pytest.mark.parametrize("together", ["stacked", "threads"])
+@pytest.mark.usefixtures("two_threads")
+def test_models_with_effects_train_alike_in_every_way(make, together: Mode, tmp_path: Path) -> None:
+    asked = tasks(make)
+    alone = answers(LocalFleet(list(workers(tmp_path / "a", make).values()), together="never"), asked)
+    found = answers(LocalFleet(list(workers(tmp_path / "b", make).values()), together=together), asked)
+    for site, update in found.items():
+        for name, value in update.params.items():
+            torch.testing.assert_close(value, alone[site].params[name], rtol=1e-4, atol=1e-5)
+    again = LocalFleet(list(workers(tmp_path / "c", make).values()), together=together)
+    (rest,) = answers(again, {SITES[6]: asked[SITES[6]]}, asked).values()
+    assert rest.blob.sha256 == found[SITES[6]].blob.sha256, "a resumed run trains the remaining site alike"
 
 
 @pytest.mark.parametrize("make", [linear, convolutional])
