@@ -206,9 +206,7 @@ def _find_source(settings: DataSettings, root: Path | None) -> Source:
     known = registry.describe("data")
     if settings.name in known:
         if settings.labels:
-            raise DataError(
-                f"data.labels is for files of a folder, but {settings.name} has labels; remove it"
-            )
+            raise DataError(f"data.labels is for the files of a folder, not {settings.name}; remove it")
         make = registry.load("data", settings.name)
         if isinstance(make, HubSet):
             folder = make.find(root)

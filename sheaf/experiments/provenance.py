@@ -17,7 +17,11 @@ SOURCE = Path(__file__).parents[1]
 
 
 def provenance(
-    settings: dict[str, Any], seed: int, data: dict[str, str], device: torch.device
+    settings: dict[str, Any],
+    seed: int,
+    data: dict[str, str],
+    device: torch.device,
+    data_commits: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return everything needed to reproduce a result, as plain JSON values.
 
@@ -26,6 +30,7 @@ def provenance(
         seed: the seed of the run.
         data: name -> fingerprint of each dataset.
         device: the device that computed the result.
+        data_commits: name -> commit of each dataset of the Hugging Face Hub. Unset: none.
     """
     return {
         "sheaf": importlib.metadata.version("sheaf"),
@@ -34,6 +39,7 @@ def provenance(
         "settings": settings,
         "seed": seed,
         "data": data,
+        "data_commits": data_commits or {},
         "versions": {
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in ("torch", "numpy", "safetensors")},

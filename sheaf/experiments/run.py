@@ -220,6 +220,7 @@ def _execute(setup: ExperimentSetup, folder: Path, observer: Observer, engine: E
             experiment.seed,
             {setup.dataset.name: setup.dataset.fingerprint},
             setup.device,
+            {setup.dataset.name: setup.dataset.commit} if setup.dataset.commit else None,
         )
         | _objects(setup),
     )

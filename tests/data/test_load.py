@@ -183,6 +183,8 @@ def test_a_callable_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unknown_names_are_errors() -> None:
+    with pytest.raises(DataError, match=r"data.labels is for the files of a folder, not digits; remove it"):
+        load_dataset(DataSettings(name="digits", labels="labels.csv"))
     with pytest.raises(UnknownNameError, match="did you mean 'mnist'"):
         load_dataset(DataSettings(name="mnits"))
     with pytest.raises(DataError, match="no folder /nowhere/at/all"):

@@ -82,6 +82,8 @@ def choose_splits(repo: str, splits: Splits, chosen: tuple[str, str] | None) -> 
                     f"hf:{repo} has no split {name!r}; set data.splits to two of these: "
                     f"{abbreviate(sorted(splits), 20)}"
                 )
+        if chosen[0] == chosen[1]:
+            raise DataError(f"data.splits names {chosen[0]!r} twice; training and test split must differ")
         return {"train": splits[chosen[0]], "test": splits[chosen[1]]}
     known: Splits = {}
     for name, files in splits.items():

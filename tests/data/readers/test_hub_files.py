@@ -83,6 +83,8 @@ def test_splits() -> None:
         choose_splits("r", folds, None)
     with pytest.raises(DataError, match=r"no split 'fold3'; set data.splits to two of these: 'fold1'"):
         choose_splits("r", folds, ("fold1", "fold3"))
+    with pytest.raises(DataError, match=r"data.splits names 'fold1' twice"):
+        choose_splits("r", folds, ("fold1", "fold1"))
     with pytest.raises(DataError, match=r"several splits for train; choose with data.splits"):
         choose_splits("r", {"train": ["1"], "training": ["2"]}, None)
     with pytest.raises(DataError, match=r"converted only a part of it \('partial-train'\)"):

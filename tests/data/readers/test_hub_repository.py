@@ -1,6 +1,6 @@
 """Datasets of the Hub by name: the Hub's client against a local server with its protocol."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import huggingface_hub
@@ -9,8 +9,11 @@ import pytest
 from hub_server import HubServer, Repository, hub_server
 
 from sheaf.core.errors import DataError
+from sheaf.data.load import load_dataset
 from sheaf.data.readers import hub_repository
 from sheaf.data.readers.hub_repository import HubFiles, find_hub_files
+from sheaf.data.settings import DataSettings
+from sheaf.experiments.run import run
 
 TRAIN, TEST = "data/train-00000-of-00001.parquet", "data/test-00000-of-00001.parquet"
 
@@ -143,3 +146,33 @@ def test_an_interrupted_download_continues(pets: Repository, server: HubServer) 
     assert "is not whole in the Hub's cache, and the request to the Hub failed: " in error()
     pets.commits[listed.commit][TEST] = content
     assert find().splits["test"][0].read_bytes() == content
+
+
+def test_a_run_records_the_commit(
+    server: HubServer, shard: Callable[..., Path], png: Callable[..., bytes], tmp_path: Path
+) -> None:
+    images = [png(20 * row, (8, 8)) for row in range(10)]
+    path = shard(tmp_path / "train.parquet", [0, 1] * 5, ["cat", "dog"], images)
+    commit = server.repositories["someone/pets"].commit("main", {"data/train.parquet": path.read_bytes()})
+    settings = DataSettings(name="hf:someone/pets", test_share=0.4)
+    dataset = load_dataset(settings)
+    assert dataset.commit == commit
+    assert dataset.classes == ("cat", "dog")
+    assert sorted(dataset.test.labels.tolist()) == [0, 0, 1, 1]
+    changes = [
+        "data.name=hf:someone/pets",
+        "data.limit=6",
+        "data.limit_test=2",
+        'partition={name="iid",edges=1}',
+        "data.held_out=0.0",
+        "method.pretrain.epochs=1",
+        "method.finetune.epochs=1",
+        "method.retrain.epochs=1",
+    ]
+    result = run("ecavg-digits", changes=changes, out=tmp_path / "run")
+    assert result.provenance["data_commits"] == {"hf:someone/pets": commit}
+
+
+def test_settings_of_the_hub_are_errors_for_other_data(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data.config and data.splits are for datasets hf:OWNER/NAME, not"):
+        load_dataset(DataSettings(name=str(tmp_path), config="en"))
