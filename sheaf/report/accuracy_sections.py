@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from sheaf.report.document import Section, Table
 from sheaf.report.formatting import (
     MAX_LISTED,
+    format_fraction,
     format_number_of,
     format_percent,
     format_points,
@@ -71,6 +72,7 @@ def gain_sentence(histories: Sequence[EdgeHistory]) -> str:
     else:
         ends = dict.fromkeys(format_points(end([edge.gain for edge in histories])) for end in (min, max))
         sentence = f"No edge lost accuracy on its own classes (change: {' to '.join(ends)} points)"
+    sentence += _largest_fall(histories)
     intermediate: dict[str, list[float]] = {}
     for edge in histories:
         for row in edge.rows[1:-1]:
@@ -82,6 +84,24 @@ def gain_sentence(histories: Sequence[EdgeHistory]) -> str:
     ]
     return (
         f"{sentence}. On all classes, the mean change is {format_points(mean_all)} points{''.join(better)}."
+    )
+
+
+def _largest_fall(histories: Sequence[EdgeHistory]) -> str:
+    """Return a sentence on the largest fall from one stage to the next; empty if it is below a point."""
+    falls = [
+        (row.accuracy - before.accuracy, edge.site, row.stage)
+        for edge in histories
+        for before, row in zip(edge.rows, edge.rows[1:], strict=False)
+    ]
+    change, site, stage = min(falls, default=(0.0, "", ""))
+    if change > -0.01:
+        return ""
+    fell = sum(at == stage and other < 0 for other, _, at in falls)
+    return (
+        f". At '{stage_label(stage)}', {fell:,} of {format_number_of(len(histories), 'edge')} "
+        f"{'is' if fell == 1 else 'are'} below the stage before; {site} fell most ({format_points(change)} "
+        "points)"
     )
 
 
@@ -193,9 +213,9 @@ def confusion_section(result: Result) -> Section | None:
         finding = "The cloud's model makes no error on the test images."
     elif grouped:
         finding = (
-            f"{errors - inside:,} of the cloud model's {format_number_of(errors, 'error')} "
-            f"({format_percent(1 - inside / errors)}) are between classes of different edges. Errors spread "
-            f"evenly over the classes would give {format_percent(_evenly_spread(last, groups))}."
+            f"{format_fraction(errors - inside, errors)} errors of the cloud's model are between classes of "
+            "different edges. Errors spread evenly over the classes would give about "
+            f"{errors * _evenly_spread(last, groups):,.0f}."
         )
     else:
         finding = (

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sheaf.report.document import Page, Section, Table
 from sheaf.report.formatting import (
     format_bytes,
     format_count,
+    format_mean,
     format_number_of,
     format_percent,
     format_ratio,
     join_names,
 )
-from sheaf.report.intervals import format_mean_interval, half_interval
+from sheaf.report.intervals import half_interval
 from sheaf.report.load_runs import Run
 from sheaf.report.method_groups import MethodRuns, group_by_method
 from sheaf.report.paper_results import paper_section
 from sheaf.report.pictures.frontier import Point, draw_frontier, pareto_frontier
 from sheaf.report.pictures.methods import draw_methods
-from sheaf.report.provenance import commit_label, dataset_name, flatten, provenance_value, setting_value
+from sheaf.report.provenance import (
+    commit_label,
+    dataset_name,
+    flatten,
+    provenance_value,
+    setting_value,
+    used_settings,
+)
+
+Format = Callable[[Sequence[float]], str]
+Best = Callable[[Sequence[float]], float]
 
 
 def comparison_page(runs: Sequence[Run], unfinished: Sequence[Path] = ()) -> Page:
@@ -63,17 +74,31 @@ def comparison_page(runs: Sequence[Run], unfinished: Sequence[Path] = ()) -> Pag
 
 def methods_section(methods: Sequence[MethodRuns]) -> Section:
     """Return the section that compares accuracies and costs."""
-    rows = [
-        (method.label, str(len(method.runs)), format_mean_interval(method.mean_edge),
-         format_mean_interval(method.worst_edge), format_mean_interval(method.cloud),
-         format_bytes(method.bytes), format_count(method.edge_macs),
-         format_count(method.macs - method.edge_macs), format_ratio(method.saved))
-        for method in methods
-    ]  # fmt: skip
-    headings = (
-        "method", "seeds", "edges, mean", "worst edge", "cloud, all classes", "sent", "edges' work",
-        "cloud's work", "saved",
+    columns: Sequence[tuple[str, Callable[[MethodRuns], Sequence[float]], Format, Best]] = (
+        ("edges, mean", lambda m: m.mean_edge, format_mean, max),
+        ("worst edge", lambda m: m.worst_edge, format_mean, max),
+        ("cloud, all classes", lambda m: m.cloud, format_mean, max),
+        ("sent", lambda m: [m.bytes], lambda v: format_bytes(v[0]), min),
+        ("edges' work", lambda m: [m.edge_macs], lambda v: format_count(v[0]), min),
+        ("cloud's work", lambda m: [m.macs - m.edge_macs], lambda v: format_count(v[0]), min),
+        ("saved", lambda m: [m.saved], lambda v: format_ratio(v[0]), max),
     )  # fmt: skip
+    rows: list[list[str]] = [[method.label, str(len(method.runs))] for method in methods]
+    bold: list[tuple[int, int]] = []
+    for number, (_, values_of, text_of, best_of) in enumerate(columns, start=2):
+        values = [values_of(method) for method in methods]
+        texts = [text_of(each) for each in values]
+        means = [statistics.mean(each) for each in values if each]
+        if len(set(texts)) > 1:
+            bold += [
+                (row, number)
+                for row, each in enumerate(values)
+                if each and statistics.mean(each) == best_of(means)
+            ]
+        for row, text in zip(rows, texts, strict=True):
+            row.append(text)
+    seeds = max(len(method.runs) for method in methods)
+    scores = {name: values_of for name, values_of, _, _ in columns[:3]}
     return Section(
         id="methods",
         title="Comparison of methods",
@@ -81,18 +106,22 @@ def methods_section(methods: Sequence[MethodRuns]) -> Section:
         pictures=[
             draw_methods(
                 {
-                    method.label: {
-                        "edges, mean": method.mean_edge,
-                        "worst edge": method.worst_edge,
-                        "cloud, all classes": method.cloud,
-                    }
+                    method.label: {name: values_of(method) for name, values_of in scores.items()}
                     for method in methods
                 }
             )
         ],
-        tables=[Table("Accuracy and cost of each method", headings, rows)],
+        tables=[
+            Table(
+                "Accuracy and cost of each method",
+                ("method", "seeds", *(name for name, *_ in columns)),
+                rows,
+                bold=bold,
+            )
+        ],
         notes=[
-            "± is half of the mean's 95 % interval over the seeds (Student's t).",
+            *["± is the standard deviation over the seeds."] * (seeds > 1),
+            "Bold: the best mean of each column.",
             "Edges: accuracy on the test images of each edge's own classes.",
             "Sent: bytes sent by all devices and the cloud. Work: multiply-adds of all training. Saved: "
             "multiply-adds per image, the whole model's divided by the smallest sub-model's.",
@@ -114,10 +143,18 @@ def _comparison_sentences(methods: Sequence[MethodRuns]) -> str:
     ]
     if in_cloud := [method for method in methods if method.cloud]:
         top = max(in_cloud, key=lambda method: statistics.mean(method.cloud))
+        top_accuracy = statistics.mean(top.cloud)
         sentences.append(
             f"Highest accuracy of the cloud's model on all classes: {top.label} "
-            f"({format_percent(statistics.mean(top.cloud))})"
+            f"({format_percent(top_accuracy)})"
         )
+        if not best.cloud:
+            sentences[-1] += f"; {best.label} gives no cloud's model"
+        elif (behind := top_accuracy - statistics.mean(best.cloud)) > 0:
+            sentences[-1] += (
+                f"; that of {best.label} reaches {format_percent(statistics.mean(best.cloud))}, "
+                f"{100 * behind:.1f} points less"
+            )
     return "".join(f"{sentence}. " for sentence in sentences).strip()
 
 
@@ -144,13 +181,20 @@ def frontier_section(methods: Sequence[MethodRuns]) -> Iterator[Section]:
     panels = {"edges, on their own classes": edges, "cloud's model, on all classes": cloud}
     if len(methods) < 2:
         return
-    by_bytes = join_names([p.label for p in pareto_frontier(edges, lambda p: p.bytes)], 6)
-    by_macs = join_names([p.label for p in pareto_frontier(edges, lambda p: p.macs)], 6)
+    findings = []
+    for place, points in (("the edges' own classes", edges), ("the cloud's model", cloud)):
+        by_bytes, by_macs = (
+            join_names([p.label for p in pareto_frontier(points, cost)], 6)
+            for cost in (lambda p: p.bytes, lambda p: p.macs)
+        )
+        if points:
+            findings.append(
+                f"Pareto-optimal for {place}, by bytes sent: {by_bytes}; by multiply-adds: {by_macs}."
+            )
     yield Section(
         id="frontier",
         title="Accuracy against cost",
-        finding=f"Pareto-optimal on the edges' own classes, by bytes sent: {by_bytes}; by multiply-adds: "
-        f"{by_macs}.",
+        finding=" ".join(findings),
         pictures=[draw_frontier({title: points for title, points in panels.items() if points})],
     )
 
@@ -172,7 +216,7 @@ def runs_section(methods: Sequence[MethodRuns], unfinished: Sequence[Path]) -> S
         notes.append(
             f"Unfinished runs, not included: {join_names([str(folder) for folder in unfinished], 6)}."
         )
-    settings = [dict(flatten(setting_value(method.results[0]))) for method in methods]
+    settings = [dict(flatten(used_settings(setting_value(method.results[0])))) for method in methods]
     keys = [
         key for key in dict.fromkeys(key for each in settings for key in each) if key not in ("seed", "title")
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
@@ -35,6 +35,7 @@ class Table:
         rows: the cells; the first cell of a row is its title.
         text_columns: number of columns, from the left, that contain text; the others contain numbers.
         folded: whether the page shows the table only on demand.
+        bold: (row, column) of the cells in bold type, such as the best of a column.
     """
 
     caption: str
@@ -42,6 +43,7 @@ class Table:
     rows: Sequence[Sequence[str]]
     text_columns: int = 1
     folded: bool = False
+    bold: Collection[tuple[int, int]] = ()
 
 
 @dataclass(frozen=True)

@@ -24,16 +24,27 @@ def format_bytes(number: float) -> str:
 
 
 def format_points(difference: float) -> str:
-    """Return a difference of accuracies (-1 to 1) in percentage points: ``+1.3``, ``−0.4``, ``±0``."""
+    """Return a difference of accuracies (-1 to 1) in percentage points: ``+1.3``, ``−0.4``, ``0``."""
     rounded = round(100 * difference, 1)
     if rounded == 0:
-        return "±0" if difference == 0 else ("+<0.1" if difference > 0 else "−<0.1")
+        return "0" if difference == 0 else ("+<0.1" if difference > 0 else "−<0.1")
     return f"{rounded:+.1f}".replace("-", "−")
 
 
 def format_percent(fraction: float) -> str:
     """Return a fraction (0 to 1) as a percentage with one decimal: ``97.3 %``."""
     return f"{100 * fraction:.1f}\u00a0%"
+
+
+def format_fraction(count: int, total: int) -> str:
+    """Return a count of a total, and a percentage if the total supports it: ``3 of 9``, ``31 of 240 (13 %)``.
+
+    Below 100 there is no percentage; below 1,000 it has no decimals.
+    """
+    text = f"{count:,} of {total:,}"
+    if total < 100:
+        return text
+    return f"{text} ({100 * count / total:.{int(total >= 1000)}f}\u00a0%)"
 
 
 def format_ratio(ratio: float) -> str:

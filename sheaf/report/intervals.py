@@ -1,4 +1,4 @@
-"""Confidence intervals of means over seeds."""
+"""The spread of a value over seeds."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from collections.abc import Sequence
 from scipy.stats import t
 
 
+def deviation(values: Sequence[float]) -> float:
+    """Return the standard deviation; 0 for one value."""
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def deviation_bar(accuracies: Sequence[float]) -> list[list[float]]:
+    """Return the error bar of the mean ± the standard deviation, cut at 0 and 1: [[below], [above]]."""
+    mean, half = statistics.mean(accuracies), deviation(accuracies)
+    return [[min(half, mean)], [min(half, 1 - mean)]]
+
+
 def half_interval(values: Sequence[float]) -> float:
     """Return half the width of the mean's 95 % confidence interval (Student's t); 0 for one value."""
     n = len(values)
     return float(t.ppf(0.975, n - 1)) * statistics.stdev(values) / n**0.5 if n > 1 else 0.0
-
-
-def format_mean_interval(values: Sequence[float]) -> str:
-    """Return ``0.9868 ± 0.0040``; the value alone if there is one, ``-`` if there is none."""
-    if not values:
-        return "-"
-    mean = statistics.mean(values)
-    return f"{mean:.4f} ± {half_interval(values):.4f}" if len(values) > 1 else f"{mean:.4f}"

@@ -12,7 +12,7 @@ from sheaf.core.errors import RunFolderError
 from sheaf.core.types import CLOUD
 from sheaf.report.history import edge_histories
 from sheaf.report.load_runs import Run
-from sheaf.report.provenance import flatten, provenance_value, setting_value
+from sheaf.report.provenance import flatten, provenance_value, setting_value, used_settings
 from sheaf.runtime.result import Result
 
 
@@ -113,7 +113,7 @@ def group_by_method(runs: Sequence[Run]) -> list[MethodRuns]:
 def _labels(groups: Sequence[Sequence[Run]]) -> Iterator[str]:
     """Yield each group's method, followed by the settings in which groups of the same method differ."""
     names = [group[0].result.method for group in groups]
-    settings = [dict(flatten(setting_value(group[0].result))) for group in groups]
+    settings = [dict(flatten(used_settings(setting_value(group[0].result)))) for group in groups]
     for n, name in enumerate(names):
         same_method = [settings[other] for other, other_name in enumerate(names) if other_name == name]
         keys = [

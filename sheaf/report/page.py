@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.resources import files
 from pathlib import Path
@@ -24,10 +23,9 @@ from sheaf.report.document import Page, Picture
 from sheaf.report.load_runs import load_runs
 from sheaf.report.run_page import run_page
 from sheaf.report.style import picture_style
+from sheaf.report.svg import figure_svg, inline_svg, svg_file
 
 TEMPLATES = files("sheaf.report")
-PIXELS_PER_INCH = 96
-"""CSS pixels."""
 
 
 def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
@@ -48,31 +46,29 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
         page = run_page(runs[0]) if len(runs) == 1 else comparison_page(runs, unfinished)
         try:
             figures.mkdir(parents=True, exist_ok=True)
-            urls = {p.name: _save(p, figures) for section in page.sections for p in section.pictures}
-            write_durably(page_file, _html(page, urls, figures.name).encode())
+            drawings = {p.name: _save(p, figures) for section in page.sections for p in section.pictures}
+            write_durably(page_file, _html(page, drawings, figures.name).encode())
         except OSError as error:
             raise RunFolderError(f"{error.filename or page_file}: {error.strerror or error}") from error
     return page_file
 
 
-def _save(picture: Picture, folder: Path) -> str:
-    """Write the picture as PNG and SVG, and return the SVG as a data URL."""
+def _save(picture: Picture, folder: Path) -> Markup:
+    """Write the picture as PNG and SVG, and return the SVG for the page."""
     picture.figure.savefig(folder / f"{picture.name}.png")
-    svg = io.BytesIO()
-    picture.figure.savefig(svg, format="svg", metadata={"Date": None})
-    (folder / f"{picture.name}.svg").write_bytes(svg.getvalue())
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg.getvalue()).decode()}"
+    svg = figure_svg(picture.figure)
+    (folder / f"{picture.name}.svg").write_bytes(svg_file(svg))
+    return Markup(inline_svg(svg, picture.name, picture.alt))
 
 
-def _html(page: Page, urls: dict[str, str], figures: str) -> str:
+def _html(page: Page, drawings: Mapping[str, Markup], figures: str) -> str:
     script = TEMPLATES.joinpath("page.js").read_text(encoding="utf-8")
     script_hash = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string(TEMPLATES.joinpath("page.html.jinja").read_text(encoding="utf-8"))
     return template.render(
         page=page,
-        urls=urls,
-        sizes={p.name: _pixels(p) for section in page.sections for p in section.pictures},
+        drawings=drawings,
         figures=figures,
         style=Markup(TEMPLATES.joinpath("page.css").read_text(encoding="utf-8")),
         script=Markup(script),
@@ -80,8 +76,3 @@ def _html(page: Page, urls: dict[str, str], figures: str) -> str:
         f"script-src 'sha256-{script_hash}'",
         written=f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
     )
-
-
-def _pixels(picture: Picture) -> tuple[int, int]:
-    width, height = picture.figure.get_size_inches()
-    return round(width * PIXELS_PER_INCH), round(height * PIXELS_PER_INCH)

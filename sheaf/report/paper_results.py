@@ -10,8 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from sheaf.report.document import Section, Table
-from sheaf.report.formatting import format_number_of, format_points
-from sheaf.report.intervals import format_mean_interval
+from sheaf.report.formatting import format_mean, format_number_of, format_points
 from sheaf.report.pictures.paper import draw_paper
 from sheaf.report.provenance import dataset_name, setting_value
 from sheaf.report.stages import stage_label
@@ -75,7 +74,7 @@ def paper_section(results: Sequence[Result]) -> Section | None:
             statistics.mean(getattr(row, name) for row in key_rows) for name in ("precision", "recall", "f1")
         ]
         rows.append(
-            (key[0], stage_label(key[1]), format_mean_interval([row.accuracy for row in key_rows]),
+            (key[0], stage_label(key[1]), format_mean([row.accuracy for row in key_rows]),
              *(f"{mean:.4f}" for mean in means),
              *(["-"] * 4 if paper is None else [f"{value:.4f}" for value in paper]),
              format_points(difference[key]) if key in difference else "-")

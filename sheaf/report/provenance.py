@@ -34,6 +34,14 @@ def dataset_name(result: Result) -> str:
     return Path(str(setting_value(result, "data", "name"))).name
 
 
+def used_settings(table: Any) -> Any:
+    """Return nested settings without ``momentum`` beside an optimizer that does not use it."""
+    if not isinstance(table, Mapping):
+        return table
+    unused = ("momentum",) if table.get("optimizer", "sgd") != "sgd" else ()
+    return {key: used_settings(value) for key, value in table.items() if key not in unused}
+
+
 def flatten(table: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield (dotted key, value as text) of every value in nested tables, in the notation of ``--set``."""
     for key, value in table.items() if isinstance(table, Mapping) else ():

@@ -20,7 +20,14 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 # Okabe, Ito. Color Universal Design, 2008. https://jfly.uni-koeln.de/color/
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 SKY, PURPLE, BLACK = "#56B4E9", "#CC79A7", "#000000"
-INK, GREY, FAINT = "#1b1f24", "#6b7280", "#d8dce2"
+INK, GREY, FAINT, PAPER = "#1b1f24", "#6b7280", "#d8dce2", "#ffffff"
+
+COLOUR_NAMES = {
+    BLUE.lower(): "blue", VERMILLION.lower(): "vermillion", GREEN.lower(): "green", ORANGE.lower(): "orange",
+    SKY.lower(): "sky", PURPLE.lower(): "purple", BLACK: "ink", INK: "ink", GREY: "quiet", FAINT: "line",
+    PAPER: "paper",
+}  # fmt: skip
+"""Colour -> its variable in ``page.css``, which has a light and a dark value."""
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION, BLACK, GREY)
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
@@ -89,32 +96,43 @@ def _font_characters() -> frozenset[int]:
     return frozenset(get_font(findfont(FontProperties(family=RC["font.family"]))).get_charmap())
 
 
-def legend_above(axes: Axes, columns: int = 4, **settings: Any) -> None:
-    """Add a legend above the top left corner of ``axes``, where it covers no data."""
-    axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(0, 1.0),
-        ncols=columns,
-        borderaxespad=0.2,
-        handletextpad=0.4,
-        columnspacing=1.4,
-        **settings,
-    )
+def legend_beside(axes: Axes, **settings: Any) -> None:
+    """Add a legend at the right of ``axes``, where it covers neither data nor the title."""
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), borderaxespad=0.2, handletextpad=0.4, **settings)
 
 
-def set_accuracy_axis(axes: Axes, values: Sequence[float], after: float = 0.08) -> None:
-    """Set limits and ticks of the x axis for accuracies; no tick exceeds 1.
+def set_accuracy_axis(axes: Axes, values: Sequence[float]) -> None:
+    """Set limits and ticks of the x axis for accuracies; the axis stays within 0 to 1.
+
+    Markers at 0 or 1 are complete only if their artists have ``clip_on=False``.
 
     Args:
         axes: the axes.
         values: all accuracies to be drawn.
-        after: margin on the right, as a fraction of the values' range.
     """
     low, high = min(values), max(values)
-    span = max(high - low, 0.01)
-    axes.set_xlim(low - 0.08 * span, high + after * span)
-    ticks = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, min(high + 0.3 * span, 1))
-    axes.set_xticks([tick for tick in ticks if low - 0.04 * span <= tick <= min(1, high + after * span)])
+    margin = 0.08 * max(high - low, 0.01)
+    low, high = max(low - margin, 0), min(high + margin, 1)
+    axes.set_xlim(low, high)
+    ticks = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    axes.set_xticks([tick for tick in ticks if low <= round(tick, 9) <= high])
+
+
+def text_column(axes: Axes, title: str, texts: Sequence[tuple[float, str, str]]) -> None:
+    """Write a column of texts at the right of the axes, where they cover no data.
+
+    Args:
+        axes: the axes.
+        title: of the column.
+        texts: (y, text, colour) of each text.
+    """
+    place: dict[str, Any] = {"textcoords": "offset points", "annotation_clip": False}
+    axes.annotate(title, (1, 1), (12, 4), xycoords="axes fraction", fontsize=8.5, color=GREY, **place)
+    for y, text, colour in texts:
+        axes.annotate(
+            text, (1, y), (12, 0), xycoords=("axes fraction", "data"), va="center", fontsize=8.5,
+            color=colour, **place,
+        )  # fmt: skip
 
 
 def plain_ticks(axis: Axis) -> None:

@@ -5,8 +5,10 @@ Functions that return ``Section | None`` return None if the result contains noth
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from sheaf.core.types import CLOUD
 from sheaf.report.document import Section, Table
@@ -24,7 +26,7 @@ from sheaf.report.pictures.cost import draw_cost
 from sheaf.report.pictures.curves import draw_curves
 from sheaf.report.pictures.cuts import channel_fraction, draw_cuts
 from sheaf.report.pictures.split import draw_split
-from sheaf.report.provenance import commit_label, flatten, provenance_value, setting_value
+from sheaf.report.provenance import commit_label, flatten, provenance_value, setting_value, used_settings
 from sheaf.report.stages import stage_label
 from sheaf.runtime.costs import SiteCost
 from sheaf.runtime.result import Curve, Result
@@ -180,11 +182,12 @@ def cost_section(result: Result) -> Section:
         "device", "multiply-adds/image", "saved", "parameters", "multiply-adds in training", "sent",
         "received", "seconds", "peak memory",
     )  # fmt: skip
+    picture = draw_cost(listed, whole, CLOUD)
     return Section(
         "cost",
         "Cost of each device",
         finding,
-        [draw_cost(listed, whole, CLOUD)],
+        [picture] if picture is not None else [],
         [Table("Cost by device", headings, rows)],
     )
 
@@ -199,11 +202,10 @@ def _listed_costs(edges: Mapping[str, SiteCost]) -> Iterator[tuple[str, SiteCost
         yield f"{label}: {site}", edges[site]
 
 
-def skipped_section(result: Result) -> Section:
-    """Return the section on refused answers and absent devices."""
-    title = "Skipped devices"
+def skipped_section(result: Result) -> Section | None:
+    """Return the section on refused answers and absent devices, if there are any."""
     if not result.refused:
-        return Section("refused", title, "No answer was refused, and no device was absent.")
+        return None
     stage = {
         curve.call: stage_label(curve.stage) + (f" ({curve.round})" if curve.round > 1 else "")
         for curve in result.curves
@@ -212,7 +214,7 @@ def skipped_section(result: Result) -> Section:
     sites = list(dict.fromkeys(refusal.site for refusal in result.refused))
     return Section(
         "refused",
-        title,
+        "Skipped devices",
         f"{format_number_of(len(result.refused), 'answer')} missing or refused, from {join_names(sites)}.",
         tables=[
             Table("Missing and refused answers", ("edge", "call", "before", "reason"), rows, text_columns=4)
@@ -224,13 +226,13 @@ def skipped_section(result: Result) -> Section:
 def settings_section(run: Run) -> Section:
     """Return the section on settings and provenance: the information that reproduces the run."""
     result = run.result
-    all_settings = [(key, value) for key, value in flatten(setting_value(result)) if value != ""]
-    method = setting_value(result, "method") or {}
+    used = used_settings(setting_value(result))
+    all_settings = [(key, value) for key, value in flatten(used) if value != ""]
+    method = (used or {}).get("method") or {}
     recipes = {name: r for name, r in method.items() if isinstance(r, Mapping) and "optimizer" in r}
     keys = list(dict.fromkeys(key for recipe in recipes.values() for key in recipe))
     recipe_rows = [
-        (name, *(value for _, value in flatten({key: recipe.get(key, "") for key in keys})))
-        for name, recipe in recipes.items()
+        (name, *(_recipe_cell(recipe.get(key)) for key in keys)) for name, recipe in recipes.items()
     ]
     finished = provenance_value(result, "finished")
     provenance = [
@@ -254,3 +256,10 @@ def settings_section(run: Run) -> Section:
         tables=tables,
         notes=["The file experiment.toml in the run's folder contains every setting and can be run again."],
     )
+
+
+def _recipe_cell(value: Any) -> str:
+    """Return a recipe's value as text; ``-`` if it is empty or not used."""
+    if value in (None, "", [], {}):
+        return "-"
+    return value if isinstance(value, str) else json.dumps(value)

@@ -14,13 +14,14 @@ from safetensors import safe_open
 
 from sheaf.report.accuracy_sections import gain_sentence
 from sheaf.report.formatting import (
+    format_mean,
     format_number_of,
     format_percent,
     format_points,
     join_names,
 )
 from sheaf.report.history import class_groups, edge_histories
-from sheaf.report.intervals import format_mean_interval, half_interval
+from sheaf.report.intervals import deviation_bar, half_interval
 from sheaf.report.load_runs import Run, load_runs
 from sheaf.report.method_groups import group_by_method
 from sheaf.report.paper_results import (
@@ -59,9 +60,16 @@ def test_intervals_use_students_t() -> None:
     values = [0.97, 0.98, 0.985]
     half = 4.302652729911275 * statistics.stdev(values) / 3**0.5  # t for 2 degrees of freedom, 97.5 %
     assert half_interval(values) == pytest.approx(half)
-    assert format_mean_interval(values) == f"{statistics.mean(values):.4f} ± {half:.4f}"
-    assert format_mean_interval([0.5]) == "0.5000"
-    assert format_mean_interval([]) == "-"
+
+
+def test_plus_minus_is_the_standard_deviation_and_bars_stay_within_0_to_1() -> None:
+    values = [0.97, 0.98, 0.985]
+    mean, deviation = statistics.mean(values), statistics.stdev(values)
+    assert format_mean(values) == f"{mean:.4f} ± {deviation:.4f}"
+    assert (format_mean([0.5]), format_mean([])) == ("0.5000", "-")
+    assert deviation_bar(values) == [[pytest.approx(deviation)], [pytest.approx(deviation)]]
+    assert deviation_bar([0.9, 1.0, 1.0])[1] == [pytest.approx(1 - 2.9 / 3)]
+    assert deviation_bar([0.5]) == [[0], [0]]
 
 
 def test_a_history_goes_from_the_first_measurement_to_the_last(runs: Path) -> None:
@@ -200,7 +208,7 @@ def test_formatting() -> None:
     assert [format_points(x) for x in (0.013, -0.004, 0.0, 0.0001, -0.0001)] == [
         "+1.3",
         "−0.4",
-        "±0",
+        "0",
         "+<0.1",
         "−<0.1",
     ]

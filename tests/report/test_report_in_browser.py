@@ -17,12 +17,12 @@ from sheaf.report.page import write_report
 
 WIDTHS = (1280, 700)
 SECTIONS = {
-    "ecavg": ["gain", "steps", "confusion", "split", "curves", "cost", "refused", "settings"],
-    "rounds": ["gain", "steps", "confusion", "split", "curves", "cost", "refused", "settings"],
-    "guarded": ["gain", "choices", "steps", "confusion", "split", "curves", "cost", "refused", "settings"],
-    "decoupled": ["gain", "steps", "confusion", "split", "cuts", "curves", "cost", "refused", "settings"],
-    "fedavg": ["gain", "steps", "confusion", "split", "curves", "cost", "refused", "settings"],
-    "local": ["gain", "split", "curves", "cost", "refused", "settings"],
+    "ecavg": ["gain", "steps", "confusion", "split", "curves", "cost", "settings"],
+    "rounds": ["gain", "steps", "confusion", "split", "curves", "cost", "settings"],
+    "guarded": ["gain", "choices", "steps", "confusion", "split", "curves", "cost", "settings"],
+    "decoupled": ["gain", "steps", "confusion", "split", "cuts", "curves", "cost", "settings"],
+    "fedavg": ["gain", "steps", "confusion", "split", "curves", "cost", "settings"],
+    "local": ["gain", "split", "curves", "cost", "settings"],
     "several": ["methods", "frontier", "runs"],
     "strange": ["gain", "steps", "confusion", "split", "curves", "cost", "refused", "settings"],
 }

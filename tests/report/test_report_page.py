@@ -22,7 +22,7 @@ from sheaf.runtime.result import CutsRecord, PartRecord, Result
 LIMIT = 3_000_000
 """Bytes of a page."""
 
-ONE = ("gain", "steps", "confusion", "split", "curves", "cost", "refused", "settings")
+ONE = ("gain", "steps", "confusion", "split", "curves", "cost", "settings")
 """The sections of one run's page; of parts, also ``cuts``."""
 
 

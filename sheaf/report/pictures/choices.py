@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from sheaf.report.document import Picture
-from sheaf.report.formatting import MAX_LISTED
-from sheaf.report.style import BLUE, FAINT, GREY, INK, new_figure, printable_name
+from sheaf.report.formatting import MAX_LISTED, format_number_of
+from sheaf.report.style import BLUE, FAINT, INK, new_figure, printable_name, text_column
+from sheaf.report.svg import set_tooltip
 from sheaf.runtime.result import Choice, Row
 
 
@@ -49,17 +50,22 @@ def draw_choices(rows: Sequence[Row]) -> Picture:
 
 
 def _each(axes: Axes, decided: Sequence[tuple[str, Choice]]) -> None:
-    for y, (_, choice) in enumerate(decided):
-        axes.plot([0, choice.mixture], [y, y], color=BLUE, linewidth=2)
-        axes.plot(
+    for y, (site, choice) in enumerate(decided):
+        (line,) = axes.plot([0, choice.mixture], [y, y], color=BLUE, linewidth=2)
+        (marker,) = axes.plot(
             choice.mixture, y, marker="o", markersize=8, color=BLUE, markeredgewidth=1.5,
-            markerfacecolor="white" if choice.mixture == 0 else BLUE,
+            markerfacecolor="white" if choice.mixture == 0 else BLUE, clip_on=False,
         )  # fmt: skip
-        axes.annotate(_scores(choice), (1.12, y), va="center", fontsize=8.5, color=INK)
+        for artist in (line, marker):
+            set_tooltip(
+                artist, f"{site}: {choice}, on {format_number_of(choice.examples, 'held-out example')}"
+            )
+    text_column(
+        axes, "own, offered: chosen", [(y, _scores(choice), INK) for y, (_, choice) in enumerate(decided)]
+    )
     axes.set_yticks(range(len(decided)), [printable_name(site) for site, _ in decided])
-    axes.annotate("own, offered: chosen", (1.12, -0.75), va="center", fontsize=8.5, color=GREY)
-    axes.set_ylim(len(decided) - 0.5, -1.1)
-    axes.set_xlim(-0.08, 2.3)  # leaves room for the accuracies
+    axes.set_ylim(len(decided) - 0.5, -0.5)
+    axes.set_xlim(0, 1)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color=FAINT, linewidth=0.6)
 

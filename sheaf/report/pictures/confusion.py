@@ -5,24 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import PercentFormatter
+from matplotlib.colors import to_rgb
+from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
 from sheaf.report.document import Picture
-from sheaf.report.formatting import MAX_LISTED
-from sheaf.report.style import GREY, VERMILLION, new_figure, printable_name
+from sheaf.report.formatting import MAX_LISTED, format_fraction
+from sheaf.report.style import BLUE, GREY, INK, PAPER, VERMILLION, new_figure, printable_name
+from sheaf.report.svg import set_tooltip
 
-DIAGONAL = "#dcebf5"
 MAX_WITH_COUNTS = 12
 """Most classes for which the cells contain their counts."""
+
+MAX_VECTOR_CLASSES = 25
+"""Most classes for which each cell is a rectangle with a tooltip. More cells are one image: smaller files."""
 
 
 def draw_confusion(
     counts: Sequence[Sequence[int]], names: Sequence[str], groups: Sequence[Sequence[int]], stage: str
 ) -> Picture:
     """Draw the confusion matrix of the cloud's model.
+
+    A cell's opacity is the fraction of its class's test images, on a fixed scale from 0 to 1.
 
     Args:
         counts: (K, K), rows are the true classes.
@@ -33,13 +39,14 @@ def draw_confusion(
     order = [k for group in groups for k in group]
     table = np.array(counts)[np.ix_(order, order)]
     fractions = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    errors = np.ma.array(fractions, mask=np.eye(len(order), dtype=bool))
     figure, (axes,) = new_figure(5.6 if len(names) > 6 else 3.6)
-    darkest = max(float(errors.filled(0).max()), 0.01)
-    axes.set_facecolor(DIAGONAL)
-    image = axes.imshow(errors, cmap="Greys", vmin=0, vmax=darkest, interpolation="nearest")
-    if len(names) <= MAX_WITH_COUNTS:
-        _write_counts(axes, table, errors.filled(0) > 0.55 * darkest)
+    if len(names) <= MAX_VECTOR_CLASSES:
+        _draw_cells(axes, table, fractions, [names[k] for k in order])
+    else:
+        _draw_image(axes, fractions)
+    axes.set_aspect("equal")
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    axes.set_ylim(len(names) - 0.5, -0.5)
     if outlined := 1 < len(groups) < len(names):
         _outline_groups(axes, groups)
     shown = [printable_name(names[k], 14) for k in order]
@@ -56,21 +63,16 @@ def draw_confusion(
     for spine in axes.spines.values():
         spine.set_visible(True)
         spine.set_color(GREY)
-    figure.colorbar(
-        image,
-        ax=axes,
-        label="errors, fraction of the class's test images",
-        shrink=0.7,
-        format=PercentFormatter(1),
-    )
+    handles = [Patch(color=BLUE, label="correct"), Patch(color=VERMILLION, label="errors")]
+    figure.legend(handles=handles, loc="outside upper left", ncols=2)
     inside, total = errors_within_groups(counts, groups)
     return Picture(
         "confusion",
         f"Confusion matrix of the cloud's model ({stage}) over {len(names)} classes; "
         f"{inside} of {total} errors stay within a group.",
         f"The cloud's model at the stage '{stage}', on all test images. Rows are true classes, columns are "
-        "predicted classes; darker cells contain more errors, the diagonal contains the correct predictions."
-        + (" Outlined: classes of the same edges." if outlined else ""),
+        "predicted classes. A full colour is all test images of the true class; paler colours are fewer, in "
+        "proportion." + (" Outlined: classes of the same edges." if outlined else ""),
         figure,
     )
 
@@ -82,13 +84,41 @@ def errors_within_groups(counts: Sequence[Sequence[int]], groups: Sequence[Seque
     return int(sum(table[np.ix_(group, group)].sum() for group in groups)), int(table.sum())
 
 
-def _write_counts(axes: Axes, table: NDArray[np.int64], dark: NDArray[np.bool_]) -> None:
+def _draw_cells(
+    axes: Axes, table: NDArray[np.int64], fractions: NDArray[np.float64], names: Sequence[str]
+) -> None:
     for (row, column), count in np.ndenumerate(table):
-        if count:
-            axes.text(
-                column, row, f"{count}", ha="center", va="center", fontsize=8.5,
-                color="white" if dark[row, column] else "black",
+        correct = row == column
+        if not (count or correct):
+            continue
+        cell = Rectangle(
+            (column - 0.5, row - 0.5), 1, 1, facecolor=BLUE if correct else VERMILLION, linewidth=0,
+            alpha=fractions[row, column],
+        )  # fmt: skip
+        axes.add_patch(cell)
+        images = table[row].sum()
+        artists: list[Artist] = [cell]
+        if len(names) <= MAX_WITH_COUNTS:
+            artists.append(
+                axes.text(
+                    column, row, f"{count}", ha="center", va="center", fontsize=8.5,
+                    color=PAPER if fractions[row, column] > 0.55 else INK,
+                )
             )  # fmt: skip
+        for artist in artists:
+            set_tooltip(
+                artist,
+                f"{names[row]} classified as {names[column]}: {format_fraction(count, images)} test images",
+            )
+
+
+def _draw_image(axes: Axes, fractions: NDArray[np.float64]) -> None:
+    """Draw the cells as one image, whose transparent cells show the page's colour."""
+    image = np.empty((*fractions.shape, 4))
+    image[..., :3] = to_rgb(VERMILLION)
+    image[range(len(fractions)), range(len(fractions)), :3] = to_rgb(BLUE)
+    image[..., 3] = fractions
+    axes.imshow(image, interpolation="nearest")
 
 
 def _outline_groups(axes: Axes, groups: Sequence[Sequence[int]]) -> None:
@@ -96,6 +126,6 @@ def _outline_groups(axes: Axes, groups: Sequence[Sequence[int]]) -> None:
     for group in groups:
         size = len(group)
         axes.add_patch(
-            Rectangle((start - 0.5, start - 0.5), size, size, fill=False, edgecolor=VERMILLION, linewidth=2)
+            Rectangle((start - 0.5, start - 0.5), size, size, fill=False, edgecolor=INK, linewidth=2)
         )
         start += size

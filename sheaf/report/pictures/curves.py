@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -21,15 +22,19 @@ from sheaf.report.style import (
     INK,
     MARKERS,
     integer_ticks,
-    legend_above,
+    legend_beside,
     new_figure,
     plain_ticks,
     printable_name,
 )
+from sheaf.report.svg import set_tooltip
 from sheaf.runtime.result import Curve
 
 MAX_LABELLED = 6
 """Most calls for which there is room for a label with the next stage."""
+
+MAX_TARGETS = 300
+"""Most areas of a panel with a tooltip."""
 
 Losses = Sequence[float | None]
 
@@ -42,7 +47,7 @@ def draw_curves(curves: Sequence[Curve]) -> Picture:
     figure, all_axes = new_figure(2.5 * len(panels) + 0.2, len(panels), 1)
     for axes, (title, part) in zip(all_axes, panels, strict=True):
         _panel(axes, part)
-        axes.set_title(title, pad=24 if axes.get_legend() else 8)
+        axes.set_title(title, pad=8)
     summarised = any(curve.spread for curve in curves)
     return Picture(
         "curves",
@@ -89,7 +94,36 @@ def _panel(axes: Axes, trained: Sequence[Curve]) -> None:
             Line2D([], [], color=COLOURS[n], marker=MARKERS[n], markersize=4, label=printable_name(site))
             for n, site in enumerate(sites)
         ]
-        legend_above(axes, handles=handles)
+        legend_beside(axes, handles=handles)
+    _describe_epochs(axes, trained)
+
+
+def _describe_epochs(axes: Axes, trained: Sequence[Curve]) -> None:
+    """Give each epoch, or each of about ``MAX_TARGETS``, a tooltip with its losses, on an invisible area."""
+    step = -(-sum(map(_epochs, trained)) // MAX_TARGETS)
+    start = 0
+    for curve in trained:
+        for epoch in range(0, _epochs(curve), step):
+            area = axes.axvspan(start + epoch + 0.5, start + epoch + step + 0.5, alpha=0, zorder=4)
+            set_tooltip(area, f"epoch {start + epoch + 1}: {_losses_at(curve, epoch)}")
+        start += _epochs(curve)
+
+
+def _losses_at(curve: Curve, epoch: int) -> str:
+    """Return the loss of each site in this epoch; of many sites, the lowest, the median and the highest."""
+    if epoch < len(curve.spread):
+        triple = curve.spread[epoch]
+    else:
+        losses = {site: all_[epoch] for site, all_ in curve.losses.items() if epoch < len(all_)}
+        known = [loss for loss in losses.values() if loss is not None]
+        if len(losses) <= DISTINCT or not known:
+            return ", ".join(f"{site} {_loss(loss)}" for site, loss in losses.items())
+        triple = (min(known), statistics.median(known), max(known))
+    return "lowest {}, median {}, highest {}".format(*map(_loss, triple))
+
+
+def _loss(loss: float | None) -> str:
+    return "not finite" if loss is None else f"{loss:.3g}"
 
 
 def _epochs(curve: Curve) -> int:

@@ -6,12 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from sheaf.report.document import Picture
-from sheaf.report.style import COLOURS, DISTINCT, HATCHES, new_figure, printable_name
+from sheaf.report.formatting import join_names
+from sheaf.report.style import BLUE, COLOURS, DISTINCT, FAINT, HATCHES, new_figure, printable_name
+from sheaf.report.svg import set_tooltip
 from sheaf.runtime.result import CutsRecord, PartRecord
+
+OPACITY = LinearSegmentedColormap.from_list("opacity", [(BLUE, 0.0), (BLUE, 1.0)])
+"""From transparent, which shows the page's colour, to full blue."""
 
 RESOLUTION = 256
 """Horizontal resolution of the picture of many sub-models."""
@@ -30,7 +36,7 @@ def draw_cuts(cuts: CutsRecord) -> Picture:
         + (
             "Coloured: the channels in a device's sub-model, one lane per sub-model."
             if few
-            else "Darker channels are in the sub-models of more devices."
+            else "The fuller the colour of a channel, the more devices have it in their sub-models."
         )
         + " Layers with coupled channels share a row. The shared stem is complete on all devices.",
         (_lanes if few else _coverage)(cuts),
@@ -52,14 +58,18 @@ def _lanes(cuts: CutsRecord) -> Figure:
     lane = min(0.12, 7.5 / (lanes * len(cuts.groups)))  # inches
     figure, (axes,) = new_figure(len(cuts.groups) * (lanes * lane + 0.06) + 1.1)
     for y, (name, width) in enumerate(cuts.groups.items()):
-        axes.barh(y, 1, height=0.86, color="#f3f4f6", zorder=0)
+        axes.barh(y, 1, height=0.86, color=FAINT, alpha=0.4, zorder=0)
         for n, part in enumerate(cuts.parts):
             runs = part.kept.get(name, [(0, width)])
-            axes.broken_barh(
+            bars = axes.broken_barh(
                 [(start / width, (stop - start) / width) for start, stop in runs],
                 (y - 0.43 + 0.86 * n / lanes, 0.86 / lanes),
                 facecolor=COLOURS[n], hatch=HATCHES[n], edgecolor="white", linewidth=0.4,
             )  # fmt: skip
+            set_tooltip(
+                bars,
+                f"{join_names(part.sites)}, layer {name}: {_number(runs, width):,} of {width:,} channels",
+            )
     _layers(axes, cuts)
     handles = [
         Patch(facecolor=COLOURS[n], hatch=HATCHES[n], edgecolor="white", label=_holders(part.sites))
@@ -79,7 +89,7 @@ def _coverage(cuts: CutsRecord) -> Figure:
                 channels[start:stop] += len(part.sites)
         counts[y] = channels[np.arange(RESOLUTION) * width // RESOLUTION]
     image = axes.imshow(
-        counts, aspect="auto", cmap="Greys", vmin=0, extent=(0, 1, len(cuts.groups) - 0.5, -0.5),
+        counts, aspect="auto", cmap=OPACITY, vmin=0, extent=(0, 1, len(cuts.groups) - 0.5, -0.5),
         interpolation="nearest",
     )  # fmt: skip
     figure.colorbar(image, ax=axes, label="devices with the channel")

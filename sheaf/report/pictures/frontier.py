@@ -11,9 +11,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from sheaf.report.document import Picture
-from sheaf.report.formatting import format_bytes, format_count
-from sheaf.report.intervals import half_interval
+from sheaf.report.formatting import format_bytes, format_count, format_mean
+from sheaf.report.intervals import deviation_bar
 from sheaf.report.style import COLOURS, DISTINCT, FAINT, GREY, MARKERS, new_figure, printable_name
+from sheaf.report.svg import set_tooltip
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,11 @@ def _panel(
 ) -> None:
     for point in points:
         n = labels.index(point.label)
-        axes.errorbar(
-            cost(point), point.accuracy, yerr=half_interval(point.accuracies), fmt=MARKERS[n % DISTINCT],
-            color=COLOURS[n % DISTINCT], markersize=8, capsize=3, zorder=3,
+        bar = axes.errorbar(
+            cost(point), point.accuracy, yerr=deviation_bar(point.accuracies), fmt=MARKERS[n % DISTINCT],
+            color=COLOURS[n % DISTINCT], markersize=8, capsize=3, zorder=3, clip_on=False,
         )  # fmt: skip
+        set_tooltip(bar, f"{point.label}: {format_mean(point.accuracies)} for {text_of(cost(point))}")
     frontier = pareto_frontier(points, cost)
     costs = [cost(point) for point in points]
     if min(costs) > 0 and max(costs) > 5 * min(costs):
@@ -125,5 +127,7 @@ def _panel(
         where="post", color=GREY, linewidth=1.2, linestyle=(0, (4, 2)), zorder=2,
     )  # fmt: skip
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: text_of(value)))
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, 0), min(high, 1))
     axes.grid(color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 
 from sheaf.report.document import Picture
 from sheaf.report.formatting import MAX_LISTED, format_points
@@ -24,7 +24,9 @@ from sheaf.report.style import (
     new_figure,
     printable_name,
     set_accuracy_axis,
+    text_column,
 )
+from sheaf.report.svg import set_tooltip
 from sheaf.runtime.result import Row
 
 Score = Callable[[Row], float]
@@ -32,36 +34,52 @@ PANELS: tuple[tuple[str, Score], ...] = (
     ("on its own classes", lambda row: row.accuracy),
     ("on all classes", lambda row: row.accuracy_all),
 )
+DASHED = (0, (2, 1.2))
+MAX_BARS = 100
+"""Most areas with a tooltip in the picture of many edges."""
 
 
 def draw_gain(edges: Sequence[EdgeHistory]) -> Picture:
-    """Draw a line for each edge from its first to its last accuracy; for many edges, their sorted gains."""
+    """Draw the accuracies of each edge, stage by stage; for many edges, their sorted gains."""
     return _each(edges) if len(edges) <= MAX_LISTED else _sorted(edges)
 
 
 def _each(edges: Sequence[EdgeHistory]) -> Picture:
-    figure, panels = new_figure(0.42 * len(edges) + 1.15, 1, 2, sharey=True)
     stages = list(dict.fromkeys(row.stage for edge in edges for row in edge.rows))
+    lane = 0.17 if len(edges) <= 8 else 0.13  # inches
+    row_height = lane * len(stages) + 0.12
+    figure, panels = new_figure(row_height * len(edges) + 1.1, 1, 2, sharey=True)
     for axes, (title, score) in zip(panels, PANELS, strict=True):
+        changes = []
         for y, edge in enumerate(edges):
-            _draw_edge(axes, y, [(stages.index(row.stage), score(row)) for row in edge.rows])
-        values = [score(row) for edge in edges for row in edge.rows]
-        set_accuracy_axis(axes, values, after=0.36)  # leaves room for the gains
+            heights = [y + (n - (len(stages) - 1) / 2) * lane / row_height for n in range(len(stages))]
+            _draw_edge(axes, edge, score, [heights[stages.index(row.stage)] for row in edge.rows])
+            if len(edge.rows) == 1:
+                changes.append((heights[0], f"{score(edge.last):.3f}", INK))
+            for row in edge.rows[1:]:
+                change = score(row) - score(edge.first)
+                text = format_points(change) + " ▼" * (change < 0)
+                changes.append((heights[stages.index(row.stage)], text, VERMILLION if change < 0 else INK))
+        set_accuracy_axis(axes, [score(row) for edge in edges for row in edge.rows])
+        text_column(axes, "gain" if len(stages) > 1 else "", changes)
         axes.set_xlabel(f"accuracy {title}")
-        axes.set_ylim(len(edges) - 0.4, -0.6)
+        axes.set_ylim(len(edges) - 0.5, -0.5)
         axes.set_yticks(range(len(edges)), [printable_name(edge.site) for edge in edges])
         axes.grid(axis="x", color=FAINT, linewidth=0.6)
+        for y in range(1, len(edges)):
+            axes.axhline(y - 0.5, color=FAINT, linewidth=0.6, zorder=0)
         axes.tick_params(axis="y", length=0)
+        axes.set_axisbelow(True)
     handles = [
         Line2D(
-            [], [], marker=MARKERS[n % len(MARKERS)], color=GREY, markerfacecolor=_fill(n, len(stages), GREY),
-            linestyle="", markersize=_size(n, len(stages)), label=stage_label(stage),
+            [], [], marker=MARKERS[n % len(MARKERS)], color=GREY, linestyle="", markersize=6,
+            markerfacecolor=_fill(n, len(stages), GREY), label=stage_label(stage),
         )
         for n, stage in enumerate(stages)
     ]  # fmt: skip
     if len(stages) > 1:
-        handles.append(Line2D([], [], color=BLUE, linewidth=2.5, label="gained"))
-        handles.append(Line2D([], [], color=VERMILLION, linewidth=2, linestyle=(0, (2, 1.2)), label="lost"))
+        handles.append(Line2D([], [], color=BLUE, linewidth=2.5, label="rise"))
+        handles.append(Line2D([], [], color=VERMILLION, linewidth=2.5, linestyle=DASHED, label="fall"))
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), columnspacing=1.4)
     numbers = "; ".join(
         f"{edge.site}: " + ", ".join(f"{stage_label(row.stage)} {row.accuracy:.4f}" for row in edge.rows)
@@ -70,8 +88,8 @@ def _each(edges: Sequence[EdgeHistory]) -> Picture:
     return Picture(
         "gain",
         f"Accuracy of each edge at each stage. On its own classes: {numbers}.",
-        "Each line goes from an edge's first accuracy to its last; the number is the difference in "
-        "percentage points. "
+        "Each edge's stages, from top to bottom. The number beside a stage is its gain over the first stage, "
+        "in percentage points; ▼ marks a loss. "
         * (len(stages) > 1)
         + "Left: on the test images of the edge's own classes. Right: on the test images of all classes. "
         "The scales differ.",
@@ -79,34 +97,28 @@ def _each(edges: Sequence[EdgeHistory]) -> Picture:
     )
 
 
-def _draw_edge(axes: Axes, y: int, measured: Sequence[tuple[int, float]]) -> None:
-    first, last = measured[0][1], measured[-1][1]
-    lost = last < first
-    colour = VERMILLION if lost else BLUE
-    axes.plot(
-        [first, last], [y, y], color=colour, linewidth=2 if lost else 2.5,
-        linestyle=(0, (2, 1.2)) if lost else "-", zorder=2, solid_capstyle="butt",
-    )  # fmt: skip
-    steps = max(number for number, _ in measured) + 1
-    values = [value for _, value in measured]
-    axes.plot([min(values), max(values)], [y, y], color=GREY, linewidth=0.8, zorder=1)
-    for number, value in measured:
-        axes.plot(
-            value, y, marker=MARKERS[number % len(MARKERS)], color=colour, zorder=3,
-            markersize=_size(number, steps),
-            markerfacecolor=_fill(number, steps, colour), markeredgewidth=1.4,
+def _draw_edge(axes: Axes, edge: EdgeHistory, score: Score, heights: Sequence[float]) -> None:
+    """Draw the edge's stages, one below the other, and a line for each change."""
+    values = [score(row) for row in edge.rows]
+    for n in range(1, len(values)):
+        fall = values[n] < values[n - 1]
+        (line,) = axes.plot(
+            values[n - 1 : n + 1], heights[n - 1 : n + 1], color=VERMILLION if fall else BLUE, linewidth=2.5,
+            linestyle=DASHED if fall else "-", zorder=2, solid_capstyle="butt", clip_on=False,
         )  # fmt: skip
-    rightmost = max(values)
-    text = f"{rightmost:.3f}" if len(measured) == 1 else format_points(last - first) + (" ▼" if lost else "")
-    axes.annotate(
-        text, (rightmost, y), (9, 0), textcoords="offset points", va="center", color=colour if lost else INK,
-        fontweight="bold" if lost else "normal",
-    )  # fmt: skip
-
-
-def _size(number: int, steps: int) -> float:
-    """Return the marker size. Later stages are smaller: markers at the same accuracy stay visible."""
-    return 6 + 5 * (steps - 1 - number) / max(steps - 1, 1)
+        change = f"{format_points(values[n] - values[n - 1])} points"
+        set_tooltip(line, f"{edge.site}, to '{stage_label(edge.rows[n].stage)}': {change}")
+    for n, (row, value, y) in enumerate(zip(edge.rows, values, heights, strict=True)):
+        colour = VERMILLION if value < values[0] else BLUE
+        (marker,) = axes.plot(
+            value, y, marker=MARKERS[n % len(MARKERS)], color=colour, zorder=3, markersize=5.5,
+            markerfacecolor=_fill(n, len(values), colour), markeredgewidth=1.4, clip_on=False,
+        )  # fmt: skip
+        images = row.examples if score(row) == row.accuracy else sum(map(sum, row.confusion))
+        set_tooltip(
+            marker, f"{edge.site}, {stage_label(row.stage)}: {value:.4f}, on {images:,} test images"
+            + (f" ({format_points(value - values[0])} points)" if n else ""),
+        )  # fmt: skip
 
 
 def _fill(number: int, steps: int, colour: str) -> str:
@@ -169,6 +181,7 @@ def _gains(axes: Axes, histories: Sequence[EdgeHistory], stages: Sequence[str], 
             f"{lost:,} of {len(gains):,} lost", (0.03, 0.93), xycoords="axes fraction", va="top",
             color=VERMILLION if lost else INK, fontweight="bold",
         )  # fmt: skip
+        _describe_ranges(axes, gains, lambda gain: f"{format_points(gain / 100)} points")
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_ylabel("gain, percentage points")
 
@@ -176,3 +189,17 @@ def _gains(axes: Axes, histories: Sequence[EdgeHistory], stages: Sequence[str], 
 def _curve(axes: Axes, values: Sequence[float]) -> None:
     axes.stairs(values, [*range(len(values) + 1)], fill=True, color=BLUE, alpha=0.75)
     axes.set_ylim(0, 1)
+    _describe_ranges(axes, values, "{:.4f}".format)
+
+
+def _describe_ranges(axes: Axes, values: Sequence[float], text_of: Callable[[float], str]) -> None:
+    """Give the sorted values tooltips, on invisible areas of one or several edges each."""
+    step = -(-len(values) // MAX_BARS)
+    low, high = axes.get_ylim()
+    for start in range(0, len(values), step):
+        part = values[start : start + step]
+        area = Rectangle((start, low), len(part), high - low, alpha=0)
+        ends = dict.fromkeys((text_of(part[0]), text_of(part[-1])))
+        edges = f"edge {start + 1:,}" if len(part) == 1 else f"edges {start + 1:,} to {start + len(part):,}"
+        set_tooltip(area, f"{edges} of {len(values):,}: {' to '.join(ends)}")
+        axes.add_patch(area)

@@ -1,4 +1,4 @@
-"""Picture of the accuracies of several methods: means with intervals, and each seed."""
+"""Picture of the accuracies of several methods: means with standard deviations, and each seed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from matplotlib.lines import Line2D
 
 from sheaf.report.document import Picture
-from sheaf.report.intervals import half_interval
+from sheaf.report.formatting import format_mean
+from sheaf.report.intervals import deviation_bar
 from sheaf.report.style import (
     BLUE,
     FAINT,
@@ -19,6 +20,7 @@ from sheaf.report.style import (
     printable_name,
     set_accuracy_axis,
 )
+from sheaf.report.svg import set_tooltip
 
 STYLES = ((BLUE, MARKERS[0]), (VERMILLION, MARKERS[4]), (GREEN, MARKERS[2]))
 
@@ -31,31 +33,27 @@ def draw_methods(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture
     """
     figure, (axes,) = new_figure(0.52 * len(scores) + 1.1)
     kinds = list(next(iter(scores.values())))
-    for y, by_kind in enumerate(scores.values()):
-        for n, values in enumerate(by_kind.values()):
+    shown: list[float] = []
+    for y, (label, by_kind) in enumerate(scores.items()):
+        for n, (kind, values) in enumerate(by_kind.items()):
             if not values:
                 continue
             colour, marker = STYLES[n]
             at = y + 0.24 * (n - 1)
             axes.plot(
-                values, [at] * len(values), linestyle="", marker="|", markersize=7, color=colour, alpha=0.6
-            )
-            axes.errorbar(
-                statistics.mean(values), at, xerr=half_interval(values), fmt=marker, color=colour,
-                markersize=7,
-                capsize=3,
+                values, [at] * len(values), linestyle="", marker="|", markersize=7, color=colour, alpha=0.6,
+                clip_on=False,
             )  # fmt: skip
+            mean, ((below,), (above,)) = statistics.mean(values), deviation_bar(values)
+            bar = axes.errorbar(
+                mean, at, xerr=[[below], [above]], fmt=marker, color=colour, markersize=7, capsize=3,
+                clip_on=False,
+            )  # fmt: skip
+            set_tooltip(bar, f"{label}, {kind}: {format_mean(values)}")
+            shown += [*values, mean - below, mean + above]
         if y:
             axes.axhline(y - 0.5, color=FAINT, linewidth=0.6)
-    ends = [
-        value
-        for by_kind in scores.values()
-        for values in by_kind.values()
-        if values
-        for half in [half_interval(values)]
-        for value in (max(statistics.mean(values) - half, 0), min(statistics.mean(values) + half, 1), *values)
-    ]
-    set_accuracy_axis(axes, ends)
+    set_accuracy_axis(axes, shown)
     axes.set_yticks(range(len(scores)), [printable_name(label, 32) for label in scores])
     axes.set_ylim(len(scores) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)

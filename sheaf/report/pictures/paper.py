@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from matplotlib.lines import Line2D
 
 from sheaf.report.document import Picture
-from sheaf.report.intervals import half_interval
+from sheaf.report.formatting import format_mean
+from sheaf.report.intervals import deviation_bar
 from sheaf.report.stages import stage_label
 from sheaf.report.style import BLUE, FAINT, GREY, VERMILLION, new_figure, set_accuracy_axis
+from sheaf.report.svg import set_tooltip
 
 
 def draw_paper(
@@ -24,13 +26,17 @@ def draw_paper(
     """
     figure, (axes,) = new_figure(0.34 * len(ours) + 1.0)
     for y, (key, values) in enumerate(ours.items()):
-        mean, half = statistics.mean(values), half_interval(values)
+        mean, name = statistics.mean(values), f"{key[0]}, {stage_label(key[1])}"
         axes.plot([theirs[key], mean], [y, y], color=GREY, linewidth=0.9, zorder=1)
-        axes.plot(
+        (paper,) = axes.plot(
             theirs[key], y, marker="D", color=VERMILLION, markerfacecolor="white", markersize=7,
-            markeredgewidth=1.5,
+            markeredgewidth=1.5, clip_on=False,
         )  # fmt: skip
-        axes.errorbar(mean, y, xerr=half, fmt="o", color=BLUE, markersize=7, capsize=3)
+        bar = axes.errorbar(
+            mean, y, xerr=deviation_bar(values), fmt="o", color=BLUE, markersize=7, capsize=3, clip_on=False
+        )
+        set_tooltip(paper, f"{name}: the paper {theirs[key]:.4f}")
+        set_tooltip(bar, f"{name}: ours {format_mean(values)}")
     shown = [value for values in ours.values() for value in values] + list(theirs.values())
     set_accuracy_axis(axes, shown)
     axes.set_yticks(range(len(ours)), [f"{site}, {stage_label(stage)}" for site, stage in ours])

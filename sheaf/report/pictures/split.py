@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from sheaf.report.document import Picture
-from sheaf.report.formatting import MAX_LISTED
+from sheaf.report.formatting import MAX_LISTED, format_number_of
 from sheaf.report.style import BLUE, FAINT, GREY, WIDTH, new_figure, printable_name
+from sheaf.report.svg import set_tooltip
 from sheaf.runtime.result import Result
 
 Counts = NDArray[np.int64]
@@ -31,6 +33,7 @@ def draw_split(result: Result) -> Picture:
     if many:
         order = np.lexsort((-counts.max(axis=0), counts.argmax(axis=0)))
         counts = counts[:, order]
+        sites = [sites[n] for n in order]
     edges = ["edges, sorted by largest class"] if many else [printable_name(site, 12) for site in sites]
     classes = (
         [printable_name(name, 14) for name in result.classes]
@@ -39,7 +42,10 @@ def draw_split(result: Result) -> Picture:
     )
     turned = counts.shape[0] > counts.shape[1]
     grid, across, down = (counts.T, classes, edges) if turned else (counts, edges, classes)
+    all_names = (list(result.classes), sites) if turned else (sites, list(result.classes))
     figure = _draw(grid, across, down, counts.sum(axis=0), turned)
+    if max(grid.shape) <= MAX_SQUARES:
+        _describe_cells(figure.axes[0 if turned else 1], grid, *all_names)
     totals = counts.sum(axis=0)
     return Picture(
         "split",
@@ -113,6 +119,14 @@ def _squares(axes: Axes, grid: Counts, cell: float) -> None:
         axes.set_yticks(np.arange(grid.shape[0] + 1) - 0.5, minor=True)
         axes.grid(which="minor", color=FAINT, linewidth=0.5)
         axes.tick_params(which="minor", length=0)
+
+
+def _describe_cells(axes: Axes, grid: Counts, across: Sequence[str], down: Sequence[str]) -> None:
+    """Give each cell a tooltip, on an invisible area."""
+    for (y, x), count in np.ndenumerate(grid):
+        area = Rectangle((x - 0.5, y - 0.5), 1, 1, alpha=0)
+        set_tooltip(area, f"{down[y]}, {across[x]}: {format_number_of(int(count), 'training image')}")
+        axes.add_patch(area)
 
 
 def _bars(axes: Axes, grid: Counts) -> None:

@@ -14,12 +14,18 @@ from sheaf.report.style import (
     DISTINCT,
     FAINT,
     GREY,
+    INK,
     MARKERS,
     integer_ticks,
-    legend_above,
+    legend_beside,
     new_figure,
+    text_column,
 )
+from sheaf.report.svg import set_tooltip
 from sheaf.runtime.result import Row
+
+MAX_TARGETS = 200
+"""Most rounds of a curve with a tooltip."""
 
 
 def draw_steps(rows: Sequence[Row]) -> Picture:
@@ -51,22 +57,21 @@ def draw_steps(rows: Sequence[Row]) -> Picture:
 def _one_by_one(axes: Axes, rows: Sequence[Row]) -> None:
     for y, row in enumerate(rows):
         colour = GREY if row.reference else BLUE
-        axes.plot(
+        (line,) = axes.plot(
             [0, row.accuracy_all], [y, y], color=colour, linewidth=2, linestyle=":" if row.reference else "-"
         )
-        axes.plot(
+        (marker,) = axes.plot(
             row.accuracy_all, y, marker="D" if row.reference else "o", markersize=8, color=colour,
-            markerfacecolor="white" if row.reference else colour, markeredgewidth=1.5,
+            markerfacecolor="white" if row.reference else colour, markeredgewidth=1.5, clip_on=False,
         )  # fmt: skip
-        axes.annotate(
-            f"{row.accuracy_all:.4f}", (row.accuracy_all, y), (9, 0), textcoords="offset points", va="center"
-        )
+        for artist in (line, marker):
+            set_tooltip(artist, _describe(row))
+    text_column(axes, "", [(y, f"{row.accuracy_all:.4f}", INK) for y, row in enumerate(rows)])
     axes.set_yticks(
         range(len(rows)), [stage_label(row.stage) + " (reference)" * row.reference for row in rows]
     )
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlim(0, 1.1)
-    axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
+    axes.set_xlim(0, 1)
     axes.set_xlabel("accuracy on all classes")
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color=FAINT, linewidth=0.6)
@@ -82,10 +87,19 @@ def _over_rounds(axes: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
             color=GREY if reference else COLOURS[number % DISTINCT], 
             label=stage_label(name) + " (reference)" * reference,
             marker=MARKERS[number % len(MARKERS)], markerfacecolor="white" if reference else None,
-            markevery=max(1, len(stage_rows) // 20), linestyle=":" if reference else "-",
+            markevery=max(1, len(stage_rows) // 20), linestyle=":" if reference else "-", clip_on=False,
         )  # fmt: skip
+        for row in stage_rows[:: max(1, len(stage_rows) // MAX_TARGETS)]:
+            (target,) = axes.plot(row.round, row.accuracy_all, "o", markersize=11, alpha=0, clip_on=False)
+            set_tooltip(target, f"{_describe(row)} in round {row.round}")
     axes.set_xlabel("round")
     axes.set_ylabel("accuracy on all classes")
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, 0), min(high, 1))
     integer_ticks(axes.xaxis)
     axes.grid(color=FAINT, linewidth=0.6)
-    legend_above(axes)
+    legend_beside(axes)
+
+
+def _describe(row: Row) -> str:
+    return f"{stage_label(row.stage)}{' (reference)' * row.reference}: {row.accuracy_all:.4f}"
