@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from sheaf.cli import experiments, fleet, results
+from sheaf.cli import cache, experiments, fleet, results
 from sheaf.cli.console import error_console
 from sheaf.core.errors import SheafError
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.add_typer(experiments.commands)
 app.add_typer(results.commands)
+app.add_typer(cache.cache, name="cache")
 app.add_typer(fleet.cloud, name="cloud")
 app.add_typer(fleet.edge, name="edge")
 

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
-from sheaf.core.thread_pool import thread_pool
-
 FSYNC_THREADS = 16
 """Concurrent fsyncs: a disk completes many in little more time than one."""
 
@@ -46,6 +44,8 @@ def sync_soon(*paths: Path) -> Future[None]:
             _sync_and_close(handles)
         finally:
             PENDING_FSYNCS.release()
+
+    from sheaf.core.thread_pool import thread_pool  # imports torch, which takes a second
 
     handles = [os.open(path, os.O_RDONLY) for path in paths]
     PENDING_FSYNCS.acquire()
