@@ -16,13 +16,18 @@ from sheaf.core.optional_imports import extra
 from sheaf.core.types import CLOUD
 from sheaf.export.trained_model import WithNormalisation, build_trained, read_card, weights_file
 from sheaf.models.card import Card
-from sheaf.report.headline import headline, run_name
+from sheaf.report.formatting import MAX_LISTED
 from sheaf.report.load_runs import Run as LoadedRun
 from sheaf.report.page import write_report
+from sheaf.report.run_name import run_name
 from sheaf.report.run_page import run_page
 from sheaf.report.stages import stage_label
 from sheaf.report.style import picture_style
+from sheaf.report.verdict import verdict
 from sheaf.runtime.result import Result, Row
+
+FEW = 5
+"""Edges that the notebook's table lists if there are more than ``MAX_LISTED``."""
 
 SCALARS = (
     *("site", "stage", "round", "reference", "accuracy", "precision", "recall", "f1", "macro_f1"),
@@ -110,19 +115,27 @@ class Run:
         return write_report([self.folder], None if out is None else Path(out))
 
     def __repr__(self) -> str:
-        return f"<Run {run_name(self.result)}: {headline(self.result)}; folder {str(self.folder)!r}>"
+        return f"<Run {run_name(self.result)}: {verdict(self.result).short}; folder {str(self.folder)!r}>"
 
     def _repr_html_(self) -> str:
         finals = [row for site in (*self.result.split, CLOUD) if (row := self.result.final(site))]
+        listed = finals if len(finals) <= MAX_LISTED else [*finals[:FEW], *finals[-1:]]
         rows = [
-            [row.site, stage_label(row.stage), f"{row.accuracy:.4f}", f"{row.accuracy_all:.4f}"]
-            for row in finals[:10]
+            [
+                row.site,
+                stage_label(row.stage),
+                *("" if score is None else f"{score:.4f}" for score in (row.accuracy, row.accuracy_all)),
+            ]
+            for row in listed
         ]
-        more = f"<div>and {len(finals) - 10:,} more sites</div>" if len(finals) > 10 else ""
+        left_out = len(finals) - len(listed)
+        findings = verdict(self.result).findings
         return (
-            f"<div><b>{html.escape(run_name(self.result))}</b>: {html.escape(headline(self.result))}</div>"
+            f"<div><b>{html.escape(run_name(self.result))}</b></div><ul>"
+            + "".join(f"<li>{html.escape(f'{each.topic}: {each.text}')}</li>" for each in findings)
+            + "</ul>"
             + html_table(("site", "stage", "accuracy", "on all classes"), rows)
-            + more
+            + f"<div>{left_out:,} sites are not listed</div>" * (left_out > 0)
             + f"<div>folder: <code>{html.escape(str(self.folder))}</code></div>"
         )
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sheaf.core import objects
 from sheaf.core.dataset import Dataset
-from sheaf.core.errors import RunFolderError, SettingError
+from sheaf.core.errors import DataError, RunFolderError, SettingError, first_line
 from sheaf.data.load import convert_object, load_dataset
 from sheaf.data.readers.python_objects import object_label
 from sheaf.data.settings import DataSettings
@@ -60,6 +60,7 @@ def experiment_of(
     Raises:
         SheafError: any error that the caller can fix.
     """
+    data = _call_builder(data)
     experiment = load_experiment(source, {"method": method} if isinstance(method, str) else {})
     if method is not None and not isinstance(method, str):
         if isinstance(method, type):
@@ -134,8 +135,8 @@ def name_dataset(dataset: Dataset, label: str) -> str:
 
 def dataset_of(data: Any, settings: DataSettings) -> Dataset:
     """Return the dataset of an object, or of a callable that returns one."""
-    made = data() if _is_builder(data) else data
-    return convert_object(made, replace(settings, name=f"{objects.PREFIX}:{object_label(made)}"))
+    data = _call_builder(data)
+    return convert_object(data, replace(settings, name=f"{objects.PREFIX}:{object_label(data)}"))
 
 
 def name_model(model: Any, settings: ModelSettings, classes: int, shape: Shape) -> str:
@@ -184,6 +185,22 @@ def _examine(
     if isinstance(model, nn.Module):
         record["start"] = _sha256(*(_bytes(value) for value in state.values()))
     return builder, record
+
+
+def _call_builder(data: Any) -> Any:
+    """Return the data that a callable returns; the callable itself if another process can import it.
+
+    Raises:
+        DataError: it fails.
+    """
+    if not _is_builder(data):
+        return data
+    try:
+        made = data()
+    except Exception as error:  # a user's function may raise any
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise DataError(f"data = {data.__qualname__}: the data cannot be made: {reason}") from error
+    return data if isinstance(made, Dataset) and objects.importable_name(data) else made
 
 
 def _name(value: Any, kind: str) -> str:

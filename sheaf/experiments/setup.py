@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from sheaf.core import objects
 from sheaf.core.dataset import Dataset, Samples
 from sheaf.core.errors import DataError, PartitionError, SettingError, UnknownNameError
 from sheaf.core.seeds import seed_for
@@ -59,9 +60,14 @@ class ExperimentSetup:
         """Return other initial parameters.
 
         Raises:
-            SettingError: ``model.weights`` sets the initial parameters.
+            SettingError: ``model.weights`` or a given module sets the initial parameters.
         """
         settings = self.experiment.model
+        if "start" in objects.records([settings.name]).get(settings.name, {}):
+            raise SettingError(
+                "method.own_start initialises each edge separately, but the model is a module with "
+                "weights of its own; give a function that returns a new module"
+            )
         if settings.weights is not None:
             raise SettingError(
                 "method.own_start initialises each edge separately, but model.weights = "
