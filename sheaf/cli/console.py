@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
 
 
 def output_console() -> Console:
-    """Return the console on standard output, at most 100 columns wide.
+    """Return the console on standard output, at most 120 columns wide; 100 without terminal and $COLUMNS.
 
     It prints text as it is: names may look like markup, as ``[silence]`` and ``:dog:`` do.
     """
     console = Console(markup=False, emoji=False)
-    if console.width <= 100 and console.is_terminal:
-        return console
-    return Console(width=100, markup=False, emoji=False)
+    if not (console.is_terminal or "COLUMNS" in os.environ):
+        return Console(width=100, markup=False, emoji=False)
+    return console if console.width <= 120 else Console(width=120, markup=False, emoji=False)
 
 
 def error_console() -> Console:
@@ -38,14 +39,15 @@ def print_line(text: str) -> None:
     output_console().print(text, highlight=False, soft_wrap=True)
 
 
-def print_result(console: Console, folder: Path) -> None:
-    """Print the tables of a finished run."""
-    from sheaf.report.terminal_tables import accuracy_table, cost_table
+def print_result(console: Console, folder: Path, every: bool = False) -> None:
+    """Print the verdict on a finished run and its tables; ``every`` also lists each of many edges."""
+    from sheaf.report.terminal_tables import accuracy_table, cost_table, verdict_lines
     from sheaf.runtime.result import Result
 
     result = Result.read(folder)
-    console.print(accuracy_table(result))
-    console.print(cost_table(result.cost))
+    console.print(verdict_lines(result))
+    console.print(accuracy_table(result, every))
+    console.print(cost_table(result.cost, every=every))
     for refusal in result.refused:
         console.print(Text(f"refused in call {refusal.call}: {refusal.site}: {refusal.why}"))
     console.print(Text(f"folder: {folder}"), soft_wrap=True)

@@ -24,7 +24,7 @@ from sheaf.cli.console import (
     resume_hint,
     run_title,
 )
-from sheaf.cli.options import Changes, Data, Out, Resume, Source
+from sheaf.cli.options import Changes, Data, Every, Out, Resume, Source
 from sheaf.core import registry
 from sheaf.core.errors import SheafError, UnknownNameError
 
@@ -62,6 +62,7 @@ def run(
         bool,
         typer.Option("--dry-run", help="Print settings, data split and cost; train and write nothing."),
     ] = False,
+    every: Every = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
     tensorboard: TensorBoardOption = False,
@@ -82,7 +83,7 @@ def run(
     elif dry_run:
         if quiet or as_json or tensorboard or mlflow:
             raise SheafError("--dry-run excludes --quiet, --json, --tensorboard and --mlflow: remove them")
-        _print_dry_run(console, load_experiment(experiment, changes or ()), data)
+        _print_dry_run(console, load_experiment(experiment, changes or ()), data, every)
         return
     else:
         settings = load_experiment(experiment, changes or ())
@@ -95,10 +96,10 @@ def run(
     elif as_json:
         _print_json_event("finished", folder, result=str(folder / "result.json"))
     else:
-        print_result(console, folder)
+        print_result(console, folder, every)
 
 
-def _print_dry_run(console: Console, settings: Experiment, data: Path | None) -> None:
+def _print_dry_run(console: Console, settings: Experiment, data: Path | None, every: bool) -> None:
     from sheaf.experiments import run as runs
     from sheaf.experiments.setup import prepare
     from sheaf.report.terminal_tables import cost_table, split_table
@@ -107,8 +108,8 @@ def _print_dry_run(console: Console, settings: Experiment, data: Path | None) ->
     console.print(Syntax(prepared.experiment.toml(), "toml", background_color="default", word_wrap=True))
     for note in prepared.notes:
         console.print(Text(f"note: {note}"))
-    console.print(split_table(prepared.split, prepared.dataset.classes))
-    console.print(cost_table(runs.estimate_cost(prepared).sites, measured=False))
+    console.print(split_table(prepared.split, prepared.dataset.classes, every))
+    console.print(cost_table(runs.estimate_cost(prepared).sites, measured=False, every=every))
 
 
 @commands.command(epilog="Example: sheaf compare ecavg-mnist --methods ecavg,fedavg,local --seeds 3")

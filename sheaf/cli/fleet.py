@@ -20,7 +20,7 @@ from sheaf.cli.console import (
     resume_hint,
     run_title,
 )
-from sheaf.cli.options import Changes, Data, Out, Resume, Run, Source
+from sheaf.cli.options import Changes, Data, Every, Out, Resume, Run, Source
 
 CONNECTED = 10.0
 """Seconds since a device's last heartbeat up to which it counts as connected."""
@@ -82,6 +82,7 @@ def run(
     wait: Annotated[
         float, typer.Option(min=0, help="Seconds to wait for devices to connect at the start.")
     ] = 30.0,
+    every: Every = False,
 ) -> None:
     """Run an experiment on the fleet.
 
@@ -105,7 +106,7 @@ def run(
         with resume_hint(folder, command):
             observer = Live(console, run_title(experiment, settings))
             run_on_fleet.run(settings, fleet, data=data, out=folder, wait=wait, observer=observer)
-    print_result(console, folder)
+    print_result(console, folder, every)
 
 
 @cloud.command(epilog="Example: sheaf cloud status")
@@ -171,6 +172,7 @@ def rehearse(
     changes: Changes = None,
     data: Data = None,
     out: Out = None,
+    every: Every = False,
 ) -> None:
     """Rehearse a fleet on this machine.
 
@@ -189,7 +191,7 @@ def rehearse(
     folder = out or new_folder(settings)
     with resume_hint(folder):
         rehearsal.rehearse(settings, folder, data, Live(console, f"{experiment}, rehearsed"))
-    print_result(console, folder)
+    print_result(console, folder, every)
 
 
 @pool.command("ls", epilog="Example: sheaf cloud pool ls runs/ecavg-digits-20260101-120000")

@@ -16,6 +16,9 @@ Data = Annotated[
     Path | None,
     typer.Option("--data", help="Folder to search first for datasets [default: $SHEAF_DATA]."),
 ]
+Every = Annotated[
+    bool, typer.Option("--all", help="Print each edge and round in the tables, however many there are.")
+]
 Out = Annotated[Path | None, typer.Option(help="The run's folder [default: a new one in runs/].")]
 Resume = Annotated[Path | None, typer.Option(help="Continue the run in this folder.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]

@@ -13,15 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from sheaf.cli.console import output_console, print_line, print_result
-from sheaf.cli.options import Data, Run
+from sheaf.cli.options import Data, Every, Run
 
 commands = typer.Typer(rich_markup_mode=None)
 
 
 @commands.command(epilog="Example: sheaf show runs/ecavg-digits-20260101-120000")
-def show(folder: Run) -> None:
-    """Print the tables of a finished run."""
-    print_result(output_console(), folder)
+def show(folder: Run, every: Every = False) -> None:
+    """Print the verdict on a finished run, and its tables."""
+    print_result(output_console(), folder, every)
 
 
 @commands.command(epilog="Example: sheaf report runs/ecavg-digits-20260101-120000")

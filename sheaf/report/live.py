@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sheaf.report.formatting import MAX_LISTED
+from sheaf.report.formatting import MAX_LISTED, format_number_of
 from sheaf.report.stages import stage_label
-from sheaf.report.terminal_tables import row_line
+from sheaf.report.terminal_tables import SUMMARIZED, row_line
 from sheaf.runtime.result import Row
 
 ACTIVITY = {
@@ -184,11 +184,12 @@ class Live:
         rows, self._measured = self._measured, []
         if not self._rows:
             return
-        if len(rows) > MAX_LISTED:
+        if len(rows) >= SUMMARIZED:
             mean = sum(row.accuracy for row in rows) / len(rows)
             worst = min(rows, key=lambda row: row.accuracy)
             self._print(
-                f"{len(rows):,} sites  {stage_label(worst.stage)}  accuracy {mean:.4f} mean, "
+                f"{format_number_of(len(rows), 'edge'):<12} {stage_label(worst.stage):<18} "
+                f"accuracy {mean:.4f} mean, "
                 f"{worst.accuracy:.4f} worst ({worst.site})"
             )
             return

@@ -1,96 +1,273 @@
-"""Tables for the terminal. None is wider than 100 columns."""
+"""Tables for the terminal, and the verdict above them. None is wider than the console."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 
-from rich import box
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from sheaf.core.types import CLOUD
 from sheaf.experiments.compare import Summary
 from sheaf.experiments.plan import Planned
-from sheaf.report.formatting import MAX_LISTED, format_bytes, format_count, format_mean
+from sheaf.report.fitted_table import Column, FirstThatFits, FittedTable
+from sheaf.report.formatting import (
+    MAX_LISTED,
+    format_bytes,
+    format_count,
+    format_mean,
+    format_number_of,
+    format_ratio,
+)
 from sheaf.report.stages import stage_label
+from sheaf.report.verdict import verdict
 from sheaf.runtime.costs import SiteCost
 from sheaf.runtime.result import Result, Row
 
+SUMMARIZED = 5
+"""From this number of edges on, a table has their mean, worst, best and spread instead of each edge."""
 
-def accuracy_table(result: Result) -> Group:
-    """Return the papers' table: accuracy, precision, recall and F1 of each device at each stage."""
-    figures = ("accuracy", "precision", "recall", "F1", "all\nclasses", "images")
-    table = _table(["device", "stage"], figures)
-    several = max((row.round for row in result.rows), default=1) > 1
-    for (stage, number), rows in groupby(result.rows, lambda row: (row.stage, row.round)):
-        label = f"{stage_label(stage)} ({number})" if several else stage_label(stage)
-        for device, row in _listed_rows(list(rows)):
-            scores = (row.accuracy, row.precision, row.recall, row.f1, row.accuracy_all)
-            table.add_row(
-                Text(device), Text(label), *(f"{score:.4f}" for score in scores), f"{row.examples:,}"
-            )
-    return _titled("Each model on its own classes' test images; accuracy on all classes", table)
+Combine = Callable[[Sequence[float]], float]
+"""Combines a figure of several devices: their mean, or the largest."""
+
+ROUNDS = 6
+"""From this number of rounds on, a table has the first and the last one only."""
 
 
-def cost_table(sites: Mapping[str, SiteCost], measured: bool = True) -> Group:
+def verdict_lines(result: Result) -> Group:
+    """Return the verdict on a run: a line for each topic."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True, style="bold")
+    grid.add_column()
+    for finding in verdict(result).findings:
+        grid.add_row(Text(finding.topic), Text(finding.text.replace("\u00a0", "")))
+    return Group(Text("Verdict", style="bold"), grid, Text())
+
+
+def accuracy_table(result: Result, every: bool = False) -> Group:
+    """Return the papers' table: accuracy, precision, recall and F1 of each device at each stage.
+
+    Args:
+        result: the run's result.
+        every: a row for each edge and round, however many there are.
+    """
+    stages = list(_stages(result.rows))
+    last = max((number for _, number, _ in stages), default=1)
+    numbered = {stage for stage, number, _ in stages if number > 1}
+    sites = {row.site for _, _, rows in stages for row in rows} - {CLOUD}
+    summarized = len(sites) >= SUMMARIZED and not every
+    table = FittedTable(_SUMMARIES if summarized else _EACH)
+    skipped = last >= ROUNDS and not every
+    for stage, number, rows in stages:
+        if skipped and 1 < number < last:
+            continue
+        label = f"{stage_label(stage)} ({number})" if stage in numbered else stage_label(stage)
+        style = "dim" if all(row.reference for row in rows) else ""
+        if not summarized:
+            for row in rows:
+                table.add_row(row.site, label, *_figures(row), style=style)
+            continue
+        edges = [row for row in rows if row.site != CLOUD]
+        if edges:
+            table.add_row(format_number_of(len(edges), "edge"), label, *_summary(edges), style=style)
+        for row in (row for row in rows if row.site == CLOUD):
+            figures = _figures(row)
+            table.add_row(row.site, label, figures[0], "", "", "", *figures[1:], style=style)
+    notes = ["accuracy, precision, recall, F1: on the test images of the device's own classes"]
+    if summarized:
+        notes.append("spread: standard deviation over the edges; other columns: mean; --all prints each edge")
+    if skipped:
+        notes.append(f"rounds 2 to {last - 1:,} are not shown; --all prints them")
+    return _titled("Accuracy of each model", table, *notes)
+
+
+_SCORES = (
+    Column("precision", 7),
+    Column("recall", 8),
+    Column("F1", 5),
+    Column("all\nclasses", 2),
+    Column("images", 6),
+)
+_EACH = (Column("device", right=False), Column("stage", right=False), Column("accuracy"), *_SCORES)
+_SUMMARIES = (
+    *_EACH[:2],
+    Column("accuracy,\nmean"),
+    Column("worst", 1),
+    Column("best", 3),
+    Column("spread", 4),
+    *_SCORES,
+)
+
+
+def _stages(rows: Sequence[Row]) -> Iterator[tuple[str, int, list[Row]]]:
+    """Yield (stage, round, rows) in order, without measurements that repeat the end of the round before.
+
+    ``before update (2)`` measures the same models as ``after retraining (1)``.
+    """
+    latest: dict[str, list[list[int]]] = {}
+    for (stage, number), group in groupby(rows, lambda row: (row.stage, row.round)):
+        measured = list(group)
+        first = stage == rows[0].stage
+        if not (first and number > 1 and all(latest.get(row.site) == row.confusion for row in measured)):
+            yield stage, number, measured
+        latest |= {row.site: row.confusion for row in measured if not row.reference}
+
+
+def _figures(row: Row) -> list[str]:
+    scores = (row.accuracy, row.precision, row.recall, row.f1, row.accuracy_all)
+    return [*("-" if score is None else f"{score:.4f}" for score in scores), f"{row.examples:,}"]
+
+
+def _summary(edges: Sequence[Row]) -> list[str]:
+    """Return mean, worst, best and spread of the accuracies, and the means of the other figures."""
+    values = [row.accuracy for row in edges]
+    on_all = [row.accuracy_all for row in edges if row.accuracy_all is not None]
+    mean = replace(
+        edges[0],
+        accuracy=statistics.mean(values),
+        precision=statistics.mean(row.precision for row in edges),
+        recall=statistics.mean(row.recall for row in edges),
+        f1=statistics.mean(row.f1 for row in edges),
+        accuracy_all=statistics.mean(on_all),
+        examples=round(statistics.mean(row.examples for row in edges)),
+    )
+    figures = _figures(mean)
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return [figures[0], f"{min(values):.4f}", f"{max(values):.4f}", f"{spread:.4f}", *figures[1:]]
+
+
+def cost_table(
+    sites: Mapping[str, SiteCost],
+    measured: bool = True,
+    every: bool = False,
+    seconds: Mapping[str, float] | None = None,
+) -> Group:
     """Return the table of computation and traffic per device.
 
     Args:
         sites: device -> its cost; the cloud is included.
-        measured: whether to include time and memory, which a dry run does not measure.
+        measured: the costs are those of a run; otherwise a run would spend them.
+        every: a row for each edge, however many there are.
+        seconds: without ``measured``: site -> estimated seconds of training.
     """
-    figures = ["mult-adds/image", "in training", "sent", "received"]
-    table = _table(["device"], figures + (["seconds", "peak memory"] if measured else []))
-    edges = sorted((site for site in sites if site != CLOUD), key=lambda site: sites[site].train_macs)
-    listed = [site for site in sites if site != CLOUD] if len(edges) <= MAX_LISTED else [edges[0], edges[-1]]
-    for site in [*listed, CLOUD]:
-        cost = sites[site]
-        cells = [
-            format_count(cost.macs_per_example),
-            format_count(cost.train_macs),
-            format_bytes(cost.bytes_sent),
-            format_bytes(cost.bytes_received),
+    edges = [site for site in sites if site != CLOUD]
+    columns = [
+        Column("device", right=False),
+        Column("mult-adds/image", 4),
+        Column("in training", 2),
+        Column("sent"),
+        Column("received", 1),
+    ]
+    if measured or seconds is not None:
+        columns.append(Column("seconds", 3))
+    if measured:
+        columns.append(Column("peak memory", 5))
+    table = FittedTable(columns)
+
+    def cells(costs: Sequence[SiteCost], times: Sequence[float], join: Combine) -> list[str]:
+        figures = [
+            format_count(join([cost.macs_per_example for cost in costs])),
+            format_count(join([cost.train_macs for cost in costs])),
+            format_bytes(join([cost.bytes_sent for cost in costs])),
+            format_bytes(join([cost.bytes_received for cost in costs])),
         ]
+        if measured or seconds is not None:
+            figures.append(f"{join(times):.1f}")
         if measured:
-            cells += [f"{cost.seconds:.1f}", format_bytes(cost.peak_memory_bytes)]
-        table.add_row(Text(site), *cells)
-    selection = ""
-    if len(edges) > MAX_LISTED:
-        selection = f" (of {len(edges):,} edges, the ones with the least and the most training)"
-    return _titled(f"Cost of each device{selection}", table)
+            figures.append(format_bytes(join([cost.peak_memory_bytes for cost in costs])))
+        return figures
+
+    def time_of(site: str) -> float:
+        return sites[site].seconds if seconds is None else seconds[site]
+
+    if len(edges) >= SUMMARIZED and not every:
+        costs, times = [sites[site] for site in edges], [time_of(site) for site in edges]
+        table.add_row("edges, mean", *cells(costs, times, statistics.mean))
+        table.add_row("edges, most", *cells(costs, times, max))
+    else:
+        for site in edges:
+            table.add_row(site, *cells([sites[site]], [time_of(site)], max))
+    table.add_row(CLOUD, *cells([sites[CLOUD]], [time_of(CLOUD)], max))
+    notes = []
+    if len(edges) >= SUMMARIZED and not every:
+        notes.append(f"most: the largest figure of any of the {len(edges):,} edges; --all prints each edge")
+    if seconds is not None:
+        total = sum(time_of(site) for site in sites)
+        notes.append(
+            f"seconds: estimated from measured training steps on this machine; {format_seconds(total)} in "
+            "all, one device after another"
+        )
+    title = "Cost of each device" if measured else "Each device would spend"
+    return _titled(title, table, *notes)
 
 
-def split_table(split: Mapping[str, Sequence[int]], classes: Sequence[str]) -> Group:
+def format_seconds(seconds: float) -> str:
+    """Return ``12 s``, ``3 min`` or ``2.5 h``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def split_table(split: Mapping[str, Sequence[int]], classes: Sequence[str], every: bool = False) -> Group:
     """Return the table of training images per class and edge.
 
-    Few edges are columns, with a row for each class. Otherwise each edge is a row with its largest classes.
+    Few edges are columns, with a row for each class, if the console is wide enough. Otherwise each edge is a
+    row with its largest classes; of many edges the smallest, the median and the largest are listed.
     """
     title = "Training images of each class on each edge"
-    if len(split) <= 7 and len(classes) <= MAX_LISTED:
-        table = _table(["class"], list(split))
-        for k, name in enumerate(classes):
-            table.add_row(Text(name), *(f"{counts[k]:,}" if counts[k] else "-" for counts in split.values()))
-        table.add_row("all", *(f"{sum(counts):,}" for counts in split.values()), style="bold")
-        return _titled(title, table)
-    table = _table(["edge", "largest classes"], ["classes", "images"])
-    for site, counts in split.items():
+    rows = FittedTable(
+        [
+            Column("edge", right=False),
+            Column("largest classes", 2, right=False),
+            Column("classes", 1),
+            Column("images"),
+        ]
+    )
+    listed = list(split)
+    notes = []
+    if len(listed) > MAX_LISTED and not every:
+        ordered = sorted(split, key=lambda site: sum(split[site]))
+        listed = [ordered[0], ordered[len(ordered) // 2], ordered[-1]]
+        notes = [f"the smallest, the median and the largest of {len(split):,} edges; --all prints each edge"]
+    for site in listed:
+        counts = split[site]
         present = sorted(((n, name) for n, name in zip(counts, classes, strict=True) if n), reverse=True)
-        largest = ", ".join(f"{name} ({n:,})" for n, name in present[:4]) + (
-            ", …" if len(present) > 4 else ""
-        )
-        table.add_row(Text(site), Text(largest), str(len(present)), f"{sum(counts):,}")
-    return _titled(title, table)
+        largest = ", ".join(f"{name} ({n:,})" for n, name in present[:4]) + ", …" * (len(present) > 4)
+        rows.add_row(site, largest, str(len(present)), f"{sum(counts):,}")
+    if len(split) > 7 or len(classes) > MAX_LISTED:
+        return _titled(title, rows, *notes)
+    table = FittedTable([Column("class", right=False), *(Column(site) for site in split)])
+    for k, name in enumerate(classes):
+        table.add_row(name, *(f"{counts[k]:,}" if counts[k] else "-" for counts in split.values()))
+    table.add_row("all", *(f"{sum(counts):,}" for counts in split.values()), style="bold")
+    return _titled(title, FirstThatFits(table, rows), *notes)
 
 
-def comparison_table(summaries: Sequence[Summary]) -> Group:
-    """Return the table of accuracies and costs per method, and the table of saved computation."""
-    figures = ("edges, mean", "worst edge", "cloud", "sent", "edges' work", "cloud's work")
-    table = _table(["method"], figures)
+def comparison_table(summaries: Sequence[Summary], budget: str = "") -> Group:
+    """Return the table of accuracies and costs per method, and the table of saved computation.
+
+    Args:
+        summaries: one for each method.
+        budget: a description of the budget, for the title.
+    """
+    table = FittedTable(
+        [
+            Column("method", right=False),
+            Column("edges, mean"),
+            Column("worst edge", 1),
+            Column("cloud", 2),
+            Column("sent", 3),
+            Column("edges' work", 4),
+            Column("cloud's work", 5),
+        ]
+    )
     for summary in summaries:
         table.add_row(
-            Text(summary.method),
+            summary.method,
             format_mean(summary.mean_edge),
             format_mean(summary.worst_edge),
             format_mean(summary.cloud),
@@ -99,85 +276,80 @@ def comparison_table(summaries: Sequence[Summary]) -> Group:
             format_count(summary.cloud_macs),
         )
     seeds = summaries[0].seeds
-    spread = f", mean ± standard deviation over {seeds} seeds" if seeds > 1 else ", one seed"
-    return Group(
-        _titled(f"Methods under one training budget{spread}", table),
-        Text("edges: accuracy on the test images of each edge's own classes; cloud: on all classes"),
-        Text("sent: bytes sent by all devices and the cloud; work: multiply-adds of all training"),
-        Text(),
-        _saved_table(summaries),
-    )
+    notes = [
+        "edges: accuracy on the test images of each edge's own classes; cloud: on all classes",
+        "sent: bytes sent by all devices and the cloud; work: multiply-adds of all training",
+    ]
+    if seeds > 1:
+        notes.insert(0, f"±: standard deviation over the {seeds} seeds")
+    main = _titled(f"Methods under one training budget{budget}", table, *notes)
+    cut = [summary for summary in summaries if any(round(ratio, 1) != 1 for ratio in summary.saved.values())]
+    return Group(main, _saved_table(cut)) if cut else main
 
 
 def _saved_table(summaries: Sequence[Summary]) -> Group:
-    table = _table(["method"], ["weakest", "strongest", "all edges", "edges and cloud"])
+    table = FittedTable(
+        [
+            Column("method", right=False),
+            Column("weakest"),
+            Column("strongest", 1),
+            Column("all edges", 2),
+            Column("edges and cloud", 3),
+        ]
+    )
     for summary in summaries:
         each = sorted(summary.saved.values())
-        table.add_row(
-            Text(summary.method),
-            *(
-                "-" if value is None else f"{value:.1f}x"
-                for value in (each[-1], each[0], summary.saved_sum, summary.saved_sum_with_cloud)
-            ),
-        )
-    return Group(
-        _titled("Work saved", table),
-        Text("weakest, strongest device: multiply-adds per image of the whole model / of its sub-model"),
-        Text("all edges (and cloud): multiply-adds to train the whole model on every edge / actual ones"),
+        values = (each[-1], each[0], summary.saved_sum, summary.saved_sum_with_cloud)
+        table.add_row(summary.method, *("-" if value is None else format_ratio(value) for value in values))
+    return _titled(
+        "Work saved by methods that cut the model",
+        table,
+        "weakest, strongest device: multiply-adds per image of the whole model / of its sub-model",
+        "all edges (and cloud): multiply-adds to train the whole model on every edge / actual ones",
     )
 
 
 def plan_table(planned: Sequence[Planned]) -> Group:
     """Return the table of planned sub-models: width, cost, and the budget that limits the width."""
-    figures = ("classes", "width", "mult-adds", "saved", "parameters", "memory", "s/epoch")
-    table = _table(["device"], figures)
-    table.add_column("limited by")
+    table = FittedTable(
+        [
+            Column("device", right=False),
+            Column("classes", 6),
+            Column("width"),
+            Column("mult-adds", 1),
+            Column("saved", 3),
+            Column("parameters", 5),
+            Column("memory", 4),
+            Column("s/epoch", 2),
+            Column("limited by", 0, right=False),
+        ]
+    )
     for part in planned:
         needs = part.needs
         table.add_row(
-            Text(part.site),
+            part.site,
             str(part.classes),
             f"{part.width:.3f}",
             format_count(needs.macs),
-            f"{part.saved:.1f}x",
+            format_ratio(part.saved),
             format_count(needs.parameters),
             format_bytes(needs.memory),
-            f"{needs.seconds:.1f}" if needs.seconds else "-",
+            f"{needs.seconds:.2g}" if needs.seconds else "-",
             part.limited_by or "full width",
         )
-    return _titled("Widest sub-model within each device's budget", table)
+    return _titled(
+        "Widest sub-model within each device's budget, and what training it would spend",
+        table,
+        "s/epoch: seconds of an epoch over the device's images, from a measured step on this machine or the "
+        "speed in its budget",
+    )
 
 
 def row_line(row: Row) -> str:
     """Return one measurement as a line of text."""
-    return (
-        f"{row.site:<12} {stage_label(row.stage):<18} accuracy {row.accuracy:.4f}"
-        f"  all classes {row.accuracy_all:.4f}"
-    )
+    on_all = "" if row.accuracy_all is None else f"  all classes {row.accuracy_all:.4f}"
+    return f"{row.site:<12} {stage_label(row.stage):<18} accuracy {row.accuracy:.4f}{on_all}"
 
 
-def _listed_rows(rows: Sequence[Row]) -> Iterator[tuple[str, Row]]:
-    """Yield (device cell, row) for each row, or for the worst, the median and the best of many."""
-    if len(rows) <= MAX_LISTED:
-        yield from ((row.site, row) for row in rows)
-        return
-    ordered = sorted(rows, key=lambda row: row.accuracy)
-    yield f"worst of {len(rows):,}: {ordered[0].site}", ordered[0]
-    yield f"median: {ordered[len(rows) // 2].site}", ordered[len(rows) // 2]
-    yield f"best: {ordered[-1].site}", ordered[-1]
-
-
-def _table(left: Sequence[str], right: Sequence[str]) -> Table:
-    """Return an empty table with left-aligned and right-aligned columns of these headings."""
-    table = Table(
-        box=box.SIMPLE_HEAD, show_edge=False, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0)
-    )
-    for heading in left:
-        table.add_column(Text(heading))
-    for heading in right:
-        table.add_column(Text(heading), justify="right")
-    return table
-
-
-def _titled(title: str, table: Table) -> Group:
-    return Group(Text(title, style="bold"), table, Text())
+def _titled(title: str, table: RenderableType, *notes: str) -> Group:
+    return Group(Text(title, style="bold"), table, *(Text(note, style="dim") for note in notes), Text())

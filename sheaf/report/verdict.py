@@ -182,7 +182,8 @@ def _edges(
     against = "alone" if as_long else "before the first merge"
     text = (
         f"{_HEADLINE[outcome]}: on average an edge {change} on its own classes ({against} "
-        f"{format_percent(before)}, now {format_percent(after)}); the least change is {format_points(gains[least])} ({least})."
+        f"{format_percent(before)}, now {format_percent(after)}); the least change is "
+        f"{format_points(gains[least])} ({least})."
     )
     losers = [site for site in gains if gains[site] < 0]
     if losers and mean > 0:

@@ -30,10 +30,10 @@ def test_class_and_file_names(sheaf: Sheaf, tmp_path: Path) -> None:
     changes = ["data.name=./[set]", "partition.edges=[[0,1],[2]]"]
     changes += [f"method.{recipe}.epochs=1" for recipe in ("pretrain", "finetune", "retrain")]
     options = [word for change in changes for word in ("--set", change)]
-    dry = sheaf("run", *options, "--dry-run")
+    dry = sheaf("run", "ecavg-digits", *options, "--dry-run")
     assert dry.returncode == 0, dry.stderr
     assert all(name in dry.stdout for name in CLASSES)
-    done = sheaf("run", *options, "--out", "[run]")
+    done = sheaf("run", "ecavg-digits", *options, "--out", "[run]")
     assert done.returncode == 0, done.stderr
     assert "on ./[set], seed" in done.stdout
     assert "folder: [run]" in done.stdout

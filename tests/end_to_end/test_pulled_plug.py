@@ -19,7 +19,7 @@ def test_killed_a_dozen_times(tmp_path: Path, fork_server: Path) -> None:
     """Every sixth process is the installed program; the others are forks of one server, for speed."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     sheaf = fork_server / "sheaf"
-    subprocess.run([sheaf, "run", *SETTINGS, "--out", whole], check=True, capture_output=True)
+    subprocess.run([sheaf, "run", "ecavg-digits", *SETTINGS, "--out", whole], check=True, capture_output=True)
     moments = random.Random(2310_03823)
     killed = 0
     for attempt in range(3 * KILLS):
@@ -29,7 +29,9 @@ def test_killed_a_dozen_times(tmp_path: Path, fork_server: Path) -> None:
             assert_same_weights(broken, whole)
             shutil.rmtree(broken)
         start = (
-            ["--resume", broken] if (broken / "experiment.toml").exists() else [*SETTINGS, "--out", broken]
+            ["--resume", broken]
+            if (broken / "experiment.toml").exists()
+            else ["ecavg-digits", *SETTINGS, "--out", broken]
         )
         program = command() if attempt % 6 == 5 else sheaf
         process = subprocess.Popen([program, "run", *start], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -68,7 +70,17 @@ def heed_ctrl_c() -> None:
 def test_ctrl_c_leaves_a_folder_that_resumes_and_says_how(tmp_path: Path, fork_server: Path) -> None:
     folder = tmp_path / "run"
     process = subprocess.Popen(
-        [command(), "run", "--set", "data.limit=600", "--set", "method.pretrain.epochs=400", "--out", folder],
+        [
+            command(),
+            "run",
+            "ecavg-digits",
+            "--set",
+            "data.limit=600",
+            "--set",
+            "method.pretrain.epochs=400",
+            "--out",
+            folder,
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

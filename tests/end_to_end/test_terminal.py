@@ -53,7 +53,7 @@ def test_a_run_in_a_terminal(
         *("method.finetune.epochs=1", "method.retrain.epochs=1"),
     ]
     changes = [word for change in sets for word in ("--set", change)]
-    said = in_terminal(program, ["run", *changes, "--out", "r"], tmp_path, 24, columns)
+    said = in_terminal(program, ["run", "ecavg-digits", *changes, "--out", "r"], tmp_path, 24, columns)
     plain = CONTROL.sub("", said).replace("\r", "\n")
     lines = [line.rstrip() for line in plain.splitlines()]
     assert max(map(len, lines)) <= columns
@@ -68,7 +68,7 @@ def test_a_run_in_a_terminal(
     assert shown, f"no edge with its state, step, loss, speed and time left in:\n{plain}"
     if edges == 60:
         assert any(re.match(r"and \d+ more: .*waiting", line) for line in lines)
-        assert any(re.match(r"60 sites +before update +accuracy 0\.\d+ mean", line) for line in lines)
+        assert any(re.match(r"60 edges +before update +accuracy 0\.\d+ mean", line) for line in lines)
         assert not any(re.match(r"edge-\d+ +before update", line) for line in lines)
     else:
         assert any(re.match(r"edge-2 +before update +accuracy", line) for line in lines)

@@ -87,7 +87,7 @@ def test_many_measurements_are_one_line() -> None:
             shown.row(row(f"edge-{at}", "before update", at / 1000))
         shown.row(row("cloud", "average", 0.5))
     assert out.getvalue().splitlines()[1:] == [
-        "1,000 sites  before update  accuracy 0.4995 mean, 0.0000 worst (edge-0)",
+        "1,000 edges  before update      accuracy 0.4995 mean, 0.0000 worst (edge-0)",
         "cloud        average            accuracy 0.5000  all classes 0.2500",
     ]
 

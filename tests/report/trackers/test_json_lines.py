@@ -24,7 +24,7 @@ def events(output: str) -> list[dict[str, object]]:
 
 
 def test_a_run_as_json_lines(sheaf: Sheaf) -> None:
-    done = sheaf("run", *SETS, "--out", "r", "--json")
+    done = sheaf("run", "ecavg-digits", *SETS, "--out", "r", "--json")
     assert done.returncode == 0, done.stderr
     said = events(done.stdout)
     assert [said[0]["event"], said[-2]["event"], said[-1]["event"]] == ["started", "ended", "finished"]
@@ -72,7 +72,7 @@ Capsys = pytest.CaptureFixture[str]
 
 
 def test_a_comparison_as_json_lines(here: Here, capsys: Capsys) -> None:
-    assert here("compare", *SETS, "--methods", "ecavg,local", "--out", "c", "--json") == 0
+    assert here("compare", "ecavg-digits", *SETS, "--methods", "ecavg,local", "--out", "c", "--json") == 0
     said = events(capsys.readouterr().out)
     assert {one["run"] for one in said} == {"c", "c/ecavg-0", "c/local-0"}
     assert said[-1]["event"] == "compared"
@@ -80,7 +80,7 @@ def test_a_comparison_as_json_lines(here: Here, capsys: Capsys) -> None:
 
 
 def test_a_failed_run_ends_with_its_error_and_a_message_on_stderr(here: Here, capsys: Capsys) -> None:
-    assert here("run", *SETS, "--out", "r", "--json", "--set", "method.pretrain.lr=1e30") == 2
+    assert here("run", "ecavg-digits", *SETS, "--out", "r", "--json", "--set", "method.pretrain.lr=1e30") == 2
     told = capsys.readouterr()
     said = events(told.out)
     assert [one["site"] for one in said if one["event"] == "refused"] == ["edge-1", "edge-2"]
@@ -89,9 +89,9 @@ def test_a_failed_run_ends_with_its_error_and_a_message_on_stderr(here: Here, ca
 
 
 def test_quiet_prints_only_the_folder(here: Here, capsys: Capsys, tmp_path: Path) -> None:
-    assert here("run", *SETS, "-q") == 0
+    assert here("run", "ecavg-digits", *SETS, "-q") == 0
     told = capsys.readouterr()
     assert told.err == ""
     assert (tmp_path / told.out.rstrip("\n") / "result.json").exists()
-    assert here("compare", *SETS, "--methods", "local", "-q", "--out", "c") == 0
+    assert here("compare", "ecavg-digits", *SETS, "--methods", "local", "-q", "--out", "c") == 0
     assert capsys.readouterr().out == "c\n"
