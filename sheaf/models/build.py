@@ -16,9 +16,11 @@ from torch import nn
 
 from sheaf.core import registry
 from sheaf.core.errors import SettingError, SheafError, UnknownNameError, WeightsError, nearest
+from sheaf.core.objects import is_object
 from sheaf.core.seeds import global_draws_from
 from sheaf.core.settings import settings
 from sheaf.models.check import Shape, check_logits, describe, size_of
+from sheaf.models.check_cache import fingerprint
 from sheaf.models.checkpoints import IMAGENET, load_weights
 from sheaf.models.freezing import freeze
 from sheaf.models.user_model import check_model
@@ -116,7 +118,15 @@ def imagenet_urls() -> dict[str, str]:
 
 def _check(model: nn.Module, settings: ModelSettings, num_classes: int, in_shape: Shape) -> None:
     """Check a model that is not shipped."""
-    check_model(model, settings.name, num_classes, in_shape, lambda: _make(settings, num_classes, in_shape))
+    key = ""
+    if not is_object(settings.name):
+        builder, _ = _builder(settings.name, num_classes, in_shape)
+        key = fingerprint(
+            model, builder, [settings.name, settings.options, settings.frozen, num_classes, in_shape]
+        )
+    check_model(
+        model, settings.name, num_classes, in_shape, lambda: _make(settings, num_classes, in_shape), key
+    )
 
 
 def _make(settings: ModelSettings, num_classes: int, in_shape: Shape) -> nn.Module:

@@ -43,12 +43,14 @@ class Effects:
         shareable: whether two threads may run the same module at once, in evaluation.
         resets: (module, attribute) -> its value in the model as built, for attributes that change in every
             step. A task starts from these values, so its result does not depend on earlier ones.
+        fingerprint: of the model in ``check_cache``.
     """
 
     not_recorded: str = ""
     alone: str = ""
     shareable: bool = True
     resets: Mapping[tuple[str, str], Any] = field(default_factory=dict)
+    fingerprint: str = ""
 
 
 def effects_of(model: nn.Module) -> Effects:
@@ -110,8 +112,19 @@ def differing(one: Mapping[Any, Any], other: Mapping[Any, Any], contents: bool =
         contents: whether the values of tensors count.
     """
     if not contents:
-        one, other = _without_contents(one), _without_contents(other)
+        one, other = without_contents(one), without_contents(other)
     return [key for key in {**one, **other} if one.get(key) != other.get(key)]
+
+
+def without_contents(value: Any) -> Any:
+    """Return attributes without the values of tensors and arrays."""
+    if isinstance(value, Contents):
+        return value[:2]
+    if isinstance(value, Mapping):
+        return {key: without_contents(each) for key, each in value.items()}
+    if isinstance(value, tuple):
+        return tuple(without_contents(each) for each in value)
+    return value
 
 
 def buffers(model: nn.Module) -> dict[str, Tensor]:
@@ -166,13 +179,3 @@ def _contents(tensor: Tensor) -> Contents:
 
 def _digest(raw: Any) -> str:
     return hashlib.blake2b(raw, digest_size=16).hexdigest()
-
-
-def _without_contents(value: Any) -> Any:
-    if isinstance(value, Contents):
-        return value[:2]
-    if isinstance(value, Mapping):
-        return {key: _without_contents(each) for key, each in value.items()}
-    if isinstance(value, tuple):
-        return tuple(_without_contents(each) for each in value)
-    return value

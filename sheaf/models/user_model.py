@@ -11,6 +11,7 @@ import copy
 import logging
 import random
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from sheaf.core.errors import SettingError, SheafError, WeightsError
 from sheaf.core.seeds import generator, global_draws_from
 from sheaf.models.check import Shape, check_logits, check_state, check_step, describe
+from sheaf.models.check_cache import result_of
 from sheaf.models.checkpoints import load_state
 from sheaf.models.forward_effects import Absent, Effects, attributes, buffers, differing, listed, mark
 from sheaf.models.memory_layout import keep_ordinary_layout, to_layout, uses_channels_last
@@ -37,7 +39,9 @@ INTERRUPTIONS = 4
 """Layers after which another copy runs, to see whether two threads could run a model at once."""
 
 
-def check_model(model: nn.Module, name: str, num_classes: int, in_shape: Shape, build: Build) -> None:
+def check_model(
+    model: nn.Module, name: str, num_classes: int, in_shape: Shape, build: Build, fingerprint: str = ""
+) -> None:
     """Check the types of the model's parameters, its logits, training steps, and that they are repeatable.
 
     A model whose step fails in channels-last memory only is marked to keep the ordinary layout. Effects of
@@ -49,6 +53,7 @@ def check_model(model: nn.Module, name: str, num_classes: int, in_shape: Shape, 
         num_classes: K.
         in_shape: (C, H, W).
         build: builds the model once more; draws from the global generators.
+        fingerprint: of the model in ``check_cache``; a model that has passed is not run again.
 
     Raises:
         SettingError: the model cannot be trained, or not be repeated. The message names the line of the
@@ -59,6 +64,50 @@ def check_model(model: nn.Module, name: str, num_classes: int, in_shape: Shape, 
     batches = [torch.randn(2, *in_shape, generator=draws) for _ in range(2)]
     if _is_lazy(model):
         check_logits(model, name, num_classes, batches[0])  # draws the lazy parameters
+    passed = result_of(
+        fingerprint, "check", lambda: asdict(_examine(model, name, num_classes, batches, build))
+    )
+    passed = _Passed(**passed)
+    if passed.ordinary_layout:
+        keep_ordinary_layout(model)
+    resets = {
+        (path, attribute): copy.deepcopy(getattr(model.get_submodule(path), attribute, Absent))
+        for path, attribute in passed.changing
+    }
+    mark(model, Effects(passed.not_recorded, passed.alone, passed.shareable, resets, fingerprint))
+    if passed.alone:
+        log.info("the sites of model %r are trained one at a time: %s", name, passed.alone)
+    elif passed.not_recorded:
+        log.info(
+            "steps of model %r are neither recorded nor taken for several sites at once: %s",
+            name,
+            passed.not_recorded,
+        )
+
+
+@dataclass(frozen=True)
+class _Passed:
+    """The result of a check, as JSON values. See ``Effects``.
+
+    Attributes:
+        not_recorded, alone, shareable: as in ``Effects``.
+        changing: the keys of ``Effects.resets``.
+        ordinary_layout: whether the model fails in channels-last memory.
+    """
+
+    not_recorded: str
+    alone: str
+    shareable: bool
+    changing: list[tuple[str, str]]
+    ordinary_layout: bool = False
+
+
+def _examine(model: nn.Module, name: str, num_classes: int, batches: list[Tensor], build: Build) -> _Passed:
+    """Run copies of the model.
+
+    Raises:
+        SettingError: a run fails, or does not compute what another one does.
+    """
     outside = attributes(model)
     copied = _copied(model, name)
     try:
@@ -69,24 +118,14 @@ def check_model(model: nn.Module, name: str, num_classes: int, in_shape: Shape, 
     layouts = (True, False) if uses_channels_last(model) else (False,)
     for channels_last in layouts:
         try:
-            effects = _Trial(model, name, num_classes, batches, build, channels_last).effects()
+            passed = _Trial(model, name, num_classes, batches, build, channels_last).run()
             break
         except SettingError:
             if not channels_last:
                 raise
     if differing(outside, attributes(model)):
         raise SettingError(_not_copied(name))
-    if uses_channels_last(model) and not channels_last:
-        keep_ordinary_layout(model)
-    mark(model, effects)
-    if effects.alone:
-        log.info("the sites of model %r are trained one at a time: %s", name, effects.alone)
-    elif effects.not_recorded:
-        log.info(
-            "steps of model %r are neither recorded nor taken for several sites at once: %s",
-            name,
-            effects.not_recorded,
-        )
+    return replace(passed, ordinary_layout=channels_last != layouts[0])
 
 
 class _Trial:
@@ -114,8 +153,8 @@ class _Trial:
         self._batches, self._build, self._channels_last = batches, build, channels_last
         self._draws = False  # from Python's or numpy's generator
 
-    def effects(self) -> Effects:
-        """Return the effects of the model's forward pass.
+    def run(self) -> _Passed:
+        """Return the result of the check.
 
         Raises:
             SettingError: a run fails, or does not compute what another one does.
@@ -151,15 +190,15 @@ class _Trial:
         logits = self._step(trained, second)
         if not self._same(trained, logits, fresh, self._step(fresh, second)):
             raise self._hidden(differing(as_built, attributes(trained)), "in training")
-        return self._effects_of(between, attributes(trained), assigned)
+        return self._passed(between, attributes(trained), assigned)
 
-    def _effects_of(
+    def _passed(
         self,
         between: dict[tuple[str, str], object],
         after: dict[tuple[str, str], object],
         assigned: list[str],
-    ) -> Effects:
-        """Return the effects from the attributes before and after two steps."""
+    ) -> _Passed:
+        """Return the result from the attributes before and after two steps."""
         changing = differing(between, after)
         counting = differing(between, after, contents=False)
         not_recorded, alone = [], []
@@ -176,11 +215,7 @@ class _Trial:
         shareable = not changing and not self._mixes(one, one)
         if not shareable and self._mixes(one, self._copy()):
             alone.append("it keeps values of a forward pass outside itself")
-        resets = {
-            (module, name): copy.deepcopy(getattr(self._model.get_submodule(module), name, Absent))
-            for module, name in changing
-        }
-        return Effects("; ".join(not_recorded), "; ".join(alone), shareable, resets)
+        return _Passed("; ".join(not_recorded), "; ".join(alone), shareable, changing)
 
     def _mixes(self, outer: nn.Module, inner: nn.Module) -> bool:
         """Return whether a run of ``inner`` in the middle of a run of ``outer`` changes the outer logits.

@@ -8,17 +8,19 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from sheaf.core.cut import Cut
 from sheaf.core.errors import CutError
 from sheaf.core.recipe import StatisticKind
 from sheaf.models import flops
+from sheaf.models.check_cache import result_of
 from sheaf.models.forward_effects import effects_of, is_marked
 from sheaf.submodels.dependency_graph import trace
 from sheaf.submodels.structure import ChannelStructure
 from sheaf.submodels.submodel import SubModel
+from sheaf.training.evaluation import Evaluation
 from sheaf.training.merge_statistics import gram_macs_per_example
 from sheaf.training.model_check import draws_randomly, why_not_stacked
 from sheaf.training.seeded_dropout import drops
@@ -74,7 +76,7 @@ class Network:
         self._macs: dict[_Widths, Macs] = {}
         self._num_parameters: dict[_Widths, int] = {}
         self._traits: dict[_Widths, Traits] = {}
-        self._evaluations: dict[Hashable, tuple[Tensor, float]] = {}
+        self._evaluations: dict[Hashable, Evaluation] = {}
         self._lock = threading.RLock()  # sites train and reply on several threads
 
     @cached_property
@@ -143,7 +145,11 @@ class Network:
             effects, stacks = effects_of(module), False
             draws = bool(effects.alone) or draws_randomly(module, self.in_shape)
             if not draws and not drops(module) and not effects.not_recorded:
-                problem = why_not_stacked(module, self.in_shape, compare=is_marked(module))
+                problem = result_of(
+                    effects.fingerprint if cut is None else "",
+                    "ways",
+                    lambda: why_not_stacked(module, self.in_shape, compare=is_marked(module)),
+                )
                 stacks = not problem
                 if problem and is_marked(module):
                     log.info("sites are trained one by one, without recorded steps: %s", problem)
@@ -151,7 +157,7 @@ class Network:
             self._traits[widths] = Traits(convolves, draws, stacks)
         return self._traits[widths]
 
-    def evaluated(self, key: Hashable, evaluate: Callable[[], tuple[Tensor, float]]) -> tuple[Tensor, float]:
+    def evaluated(self, key: Hashable, evaluate: Callable[[], Evaluation]) -> Evaluation:
         """Return the cached evaluation of that key, or the result of ``evaluate``.
 
         The cloud evaluates an average, and then each edge that holds it does.

@@ -246,7 +246,7 @@ def test_a_model_that_its_state_dict_does_not_determine_is_refused(make: type, m
         (AssignsBuffer, "it assigns mean anew in forward", Effects("*")),
         (
             Counts,
-            "it changes steps in forward, which starts anew in each task; a buffer (register_buffer) would be kept",
+            "starts anew in each task; a buffer (register_buffer) would be kept",
             Effects("*", resets={("", "steps"): 0}, shareable=False),
         ),
         (Draws, "it draws from Python's or numpy's generator in forward", Effects(alone="*")),
