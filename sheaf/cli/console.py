@@ -84,6 +84,7 @@ def resume_hint(folder: Path, command: str = "sheaf run") -> Iterator[None]:
     Raises:
         Exit: Ctrl-C was pressed; the exit code is 130.
         SheafError: an operating system error occurred, such as a full disk.
+        OSError: likewise, before the run had a folder.
     """
     hint = f"{command} --resume {folder}"
     try:
@@ -93,6 +94,8 @@ def resume_hint(folder: Path, command: str = "sheaf run") -> Iterator[None]:
             error_console().print(f"stopped; continue with: {hint}")
         raise typer.Exit(130) from None
     except OSError as error:
+        if not os.path.exists(folder / "experiment.toml"):
+            raise  # nothing to continue: ``main`` prints it
         path = error.filename or folder
         message = f"{path}: {error.strerror or error}; resolve this, then continue with: {hint}"
         raise SheafError(message) from error
