@@ -65,6 +65,7 @@ def export(
     print_line(
         f"  same class for {exported.agreed}; largest difference of a logit: {exported.difference:.1e}"
     )
+    print_line(f"  {exported.measured}")
     print_line(f"written: {exported.file}; next: sheaf predict {exported.file} FILE…")
 
 

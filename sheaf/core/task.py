@@ -134,8 +134,9 @@ class Update:
             stored beside the parameters, under names that begin with a dot, which no parameter's name does.
         counts: (K) numbers of the site's training examples of each class.
         metrics: after training, ``losses`` (the mean of each epoch). After evaluation, ``confusion`` (K x K,
-            rows are true classes) and ``loss``. After choosing, the chosen ``mixture``, the ``accuracies`` of
-            all ``mixtures``, and ``held_out``, the number of examples that these were measured on.
+            rows are true classes), ``loss`` and ``measured`` (``MeasuredLogits``). After choosing, the chosen
+            ``mixture``, the ``accuracies`` of all ``mixtures``, and ``held_out``, the number of examples that
+            these were measured on.
         cost: the cost of the task.
     """
 

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,6 +29,7 @@ from sheaf.experiments.setup import ExperimentSetup, logging_to
 from sheaf.models.card import Card
 from sheaf.models.checkpoints import save_weights
 from sheaf.runtime.edges import Edges
+from sheaf.runtime.measured_logits import MeasuredLogits, write_measured
 
 WRITERS = 2
 """The number of models in memory while writing: one is encoded while the disk syncs another."""
@@ -111,8 +112,14 @@ def log_to_file(folder: Path) -> Iterator[None]:
         yield
 
 
-def save_models(setup: ExperimentSetup, folder: Path, edges: Edges, theta: Params | None) -> dict[str, str]:
-    """Write the final model of each site; return site -> file.
+def save_models(
+    setup: ExperimentSetup,
+    folder: Path,
+    edges: Edges,
+    theta: Params | None,
+    measured: Mapping[str, MeasuredLogits],
+) -> dict[str, str]:
+    """Write the final model of each site, and the logits ``measured`` of it; return site -> file.
 
     Sites with the same model get hard links to one file.
     """
@@ -140,9 +147,13 @@ def save_models(setup: ExperimentSetup, folder: Path, edges: Edges, theta: Param
 
     with ThreadPoolExecutor(WRITERS) as writers:
         list(writers.map(save_equal, equal.values()))
+    models = {update.site: update.blob.sha256 for update in updates if update.blob is not None}
     if theta is not None:
         save(CLOUD, theta, None)
+        models[CLOUD] = Blob.of(theta).sha256
     sync(folder / "weights")
+    final = {site: record for site, record in measured.items() if record.model == models.get(site)}
+    write_measured(folder, final, setup.dataset.test)
     return files
 
 

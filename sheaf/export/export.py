@@ -1,4 +1,7 @@
-"""Export a run's model to a file. The file is compared with the run's own model before it gets its name."""
+"""Export a run's model to a file.
+
+Before the file gets its name, it is compared with PyTorch's logits and with those that the run recorded.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from sheaf.data.load import load_dataset
 from sheaf.experiments.config import load_experiment
 from sheaf.experiments.run_folder import read_command
 from sheaf.export.model_file import format_module, load_model
+from sheaf.export.run_check import compare_with_run
 from sheaf.export.trained_model import build_trained, read_card, weights_file
 from sheaf.models.card import Card
 from sheaf.runtime.result import Result
@@ -43,6 +47,7 @@ class Exported:
         checked_on: a description of these examples.
         difference: the largest absolute difference between two logits.
         agreed: number of examples with the same predicted class.
+        measured: a line about the comparison with the logits that the run recorded.
     """
 
     file: Path
@@ -52,6 +57,7 @@ class Exported:
     checked_on: str
     difference: float
     agreed: int
+    measured: str
 
 
 def export(
@@ -88,13 +94,15 @@ def export(
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         module.write(partial, model, built)
-        logits = load_model(partial, trust=True).logits(inputs)
+        written = load_model(partial, trust=True)
+        logits = written.logits(inputs)
         difference = (logits - expected).abs().max().item()
         if not difference <= max(TOLERANCE, 0.1 * TOLERANCE * expected.abs().max().item()):
             raise ModelFileError(
                 f"the {to} file differs from the model: a logit differs by {difference:.2g}, "
                 f"{TOLERANCE:g} is allowed; nothing was written, try another format with --to"
             )
+        measured = compare_with_run(run, site, weights, written)
         partial.replace(out)
     except OSError as error:
         raise ModelFileError(f"{out} cannot be written: {error.strerror or error}") from error
@@ -108,6 +116,7 @@ def export(
         checked_on=checked_on,
         difference=difference,
         agreed=int((logits.argmax(1) == expected.argmax(1)).sum()),
+        measured=measured,
     )
 
 

@@ -15,6 +15,7 @@ from sheaf.data.readers.images import decode_image
 from sheaf.data.readers.logmel import decode_sound, fit, log_mel
 from sheaf.data.settings import DataSettings
 from sheaf.export.model_file import LoadedModel, load_model
+from sheaf.export.run_check import compare_with_run
 from sheaf.export.trained_model import weights_file
 from sheaf.models.card import Card
 
@@ -42,7 +43,7 @@ class Prediction:
 
 
 def open_model(source: Path, site: str = CLOUD, trust: bool = False) -> LoadedModel:
-    """Load a model from an exported file or from a run's folder.
+    """Load a model from an exported file or from a run's folder, whose recorded logits it must reproduce.
 
     Args:
         source: the file or the folder.
@@ -52,7 +53,12 @@ def open_model(source: Path, site: str = CLOUD, trust: bool = False) -> LoadedMo
     Raises:
         SheafError: the model cannot be loaded.
     """
-    return load_model(weights_file(source, site) if source.is_dir() else source, trust)
+    if not source.is_dir():
+        return load_model(source, trust)
+    weights = weights_file(source, site)
+    model = load_model(weights, trust)
+    compare_with_run(source, site, weights, model)
+    return model
 
 
 def predict(model: LoadedModel, files: Sequence[Path]) -> Iterator[Prediction]:

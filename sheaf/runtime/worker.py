@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +20,18 @@ from sheaf.core.wire_format import encode_samples
 from sheaf.data.sample_selection import choose_samples
 from sheaf.models import flops
 from sheaf.models.checkpoints import load_state
+from sheaf.runtime.measured_logits import (
+    RANDOM_EXAMPLES,
+    MeasuredLogits,
+    count_recorded,
+    random_examples,
+)
 from sheaf.runtime.model_store import ModelStore
 from sheaf.runtime.training_data import TrainingData
 from sheaf.training import classifier_refit, loop, merge_statistics
 from sheaf.training.batch_norm import reestimate_statistics
 from sheaf.training.batches import Job
-from sheaf.training.evaluation import balanced_accuracy, evaluate, forward
+from sheaf.training.evaluation import Evaluation, balanced_accuracy, evaluate, forward
 from sheaf.training.interpolation import choose_mixture, mixture
 from sheaf.training.network import Network
 from sheaf.training.one_site import OneSite
@@ -61,6 +67,7 @@ class Worker:
         held_out: the site's own examples for its decisions, on which it does not train.
         folder: where the site stores its models; sites may share it.
         device: where it computes; the CPU by default.
+        private_test: the test examples are the site's own and unknown to the cloud.
     """
 
     def __init__(
@@ -71,8 +78,11 @@ class Worker:
         held_out: Samples,
         folder: Path,
         device: torch.device | None = None,
+        *,
+        private_test: bool = False,
     ) -> None:
         self.name = name
+        self._private_test = private_test
         self._set_data(data)
         self.held_out = held_out
         self.network = network
@@ -181,18 +191,32 @@ class Worker:
         return Outcome()
 
     def _evaluate(self, task: Task, progress: Progress | None) -> Outcome:
-        def evaluate_loaded() -> tuple[Tensor, float]:
+        def evaluate_loaded() -> Evaluation:
             self._load(task)
             model, classes = self.network.of(task.cut), self._training_data.classes(task.cut)
-            return evaluate(model, self.data.test, self.prepare, len(self.data.classes), classes)
+            all_of = evaluate(model, self.data.test, self.prepare, len(self.data.classes), classes)
+            return all_of._replace(logits=self._recorded(model, all_of.logits))
 
-        key = task.cut, self._blob_of(task).sha256, id(self.data.test)
-        confusion, loss = self.network.evaluated(key, evaluate_loaded)
-        metrics: dict[str, Any] = {"confusion": confusion.tolist(), "loss": loss}
+        parameters = self._blob_of(task).sha256
+        key = task.cut, parameters, id(self.data.test)
+        confusion, loss, logits = self.network.evaluated(key, evaluate_loaded)
+        inputs: Literal["test", "random"] = "random" if self._private_test else "test"
+        record = MeasuredLogits.of(parameters, inputs, self.prepare.device, logits)
+        metrics: dict[str, Any] = {"confusion": confusion.tolist(), "loss": loss, "measured": record.header()}
         if len(self.held_out):
             self._load(task)
             metrics["held_out"], _ = self._on_held_out(task)
         return Outcome(metrics=metrics)
+
+    def _recorded(self, model: nn.Module, logits: Tensor) -> Tensor:
+        """Return the logits to record, given those of all test examples."""
+        count = count_recorded(self.data.test, logits.shape[1])
+        if not self._private_test:
+            return logits[:count].clone()
+        shape, dtype = self.data.shape, self.data.test.inputs.dtype
+        few = min(count, RANDOM_EXAMPLES)
+        inputs = random_examples(shape, dtype, self.data.mean, self.data.std, few)
+        return forward(model, Samples.of(inputs, torch.zeros(few, dtype=torch.int64)), self.prepare)
 
     def _share(self, task: Task, progress: Progress | None) -> Outcome:
         samples = self.data.train

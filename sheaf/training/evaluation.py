@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,23 +20,39 @@ EVALUATION_BATCH = 256
 """Examples of a mini-batch: 512, which leave the cache, took three networks a fifth longer."""
 
 
+class Evaluation(NamedTuple):
+    """The result of an evaluation.
+
+    Attributes:
+        confusion: (K, K) confusion matrix; rows are the true classes.
+        loss: mean cross-entropy.
+        logits: (N, outputs) float32, all outputs of the model.
+    """
+
+    confusion: Tensor
+    loss: float
+    logits: Tensor
+
+
 def evaluate(
     model: nn.Module,
     samples: Samples,
     prepare: Preparation,
     num_classes: int,
     classes: Tensor | None = None,
-) -> tuple[Tensor, float]:
-    """Return the (K, K) confusion matrix, rows the true classes, and the mean cross-entropy on ``samples``.
+) -> Evaluation:
+    """Evaluate ``model`` on ``samples``.
 
     Args:
         classes: (k,) the classes of the model's first k outputs; all K in order by default. Further outputs
-            are ignored, and the loss is over the examples of these classes.
+            count neither for the confusion matrix nor for the loss, which is over the examples of these
+            classes.
     """
     classes = torch.arange(num_classes) if classes is None else classes
-    logits, output = _predict(model, samples, prepare, num_classes, classes)
+    outputs, output = _predict(model, samples, prepare, num_classes, classes)
+    logits = outputs[:, : len(classes)]
     confusion = confusion_matrix(samples.labels, classes[logits.argmax(1)], num_classes)
-    return confusion, F.cross_entropy(logits, output).item()
+    return Evaluation(confusion, F.cross_entropy(logits, output).item(), outputs)
 
 
 def balanced_accuracy(
@@ -51,7 +68,8 @@ def balanced_accuracy(
     ``evaluate`` for the arguments.
     """
     classes = torch.arange(num_classes) if classes is None else classes
-    logits, output = _predict(model, samples, prepare, num_classes, classes)
+    outputs, output = _predict(model, samples, prepare, num_classes, classes)
+    logits = outputs[:, : len(classes)]
     correct = (logits.argmax(1) == output).double()
     counts = samples.labels.bincount()
     present = counts > 0
@@ -62,12 +80,12 @@ def balanced_accuracy(
 def _predict(
     model: nn.Module, samples: Samples, prepare: Preparation, num_classes: int, classes: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return (N, k) logits, and the (N,) index of the correct output, -100 (ignored by losses) if none is."""
+    """Return all logits, (N, outputs), and the (N,) correct outputs, -100 (ignored by losses) for none."""
     on_threads = prepare.device.type == "cpu" and effects_of(model).shareable
     logits = forward(model, samples, prepare, side_by_side if on_threads else map)
     output = torch.full((num_classes,), -100)
     output[classes] = torch.arange(len(classes))
-    return logits[:, : len(classes)], output[samples.labels]
+    return logits, output[samples.labels]
 
 
 def forward(

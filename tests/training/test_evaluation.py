@@ -20,7 +20,7 @@ from sheaf.training.one_site import train_model
 @pytest.mark.parametrize("n", [1, 511, 512, 513, 1030])
 def test_an_evaluation_counts_every_example_once(n: int) -> None:
     data, model = samples(n), convolutional()
-    confusion, loss = evaluate(model, data, PREPARE, K)
+    confusion, loss, _ = evaluate(model, data, PREPARE, K)
     with torch.no_grad():
         logits = model.eval()(PREPARE(data.inputs))
     assert confusion.equal(confusion_matrix(data.labels, logits.argmax(1), K))
@@ -33,7 +33,7 @@ def test_every_class_counts_the_same_in_a_judgement(known: torch.Tensor | None) 
     data, model = samples(), convolutional()
     data = data.select(torch.arange(len(data)) % 5 > 0)  # not as many of each
     accuracy, losses = balanced_accuracy(model, data, PREPARE, K, known)
-    confusion, _ = evaluate(model, data, PREPARE, K, known)
+    confusion, *_ = evaluate(model, data, PREPARE, K, known)
     there = confusion.sum(1) > 0
     recall = confusion.diagonal()[there] / confusion.sum(1)[there]
     assert accuracy == pytest.approx(recall.mean().item(), rel=1e-6)
@@ -64,7 +64,7 @@ def test_evaluate_a_part_with_outputs_for_some_classes() -> None:
     model = made(nn.Flatten(), nn.Linear(64, 3))  # two classes and "other"
     with torch.no_grad():
         model[1].bias[2] = 1e6
-    confusion, loss = evaluate(model, data, PREPARE, K, classes)
+    confusion, loss, _ = evaluate(model, data, PREPARE, K, classes)
     logits = model((data.inputs - 0.4 * 255) / (0.2 * 255)).detach()[:, :2]
     expected = confusion_matrix(data.labels, classes[logits.argmax(1)], K)
     assert torch.equal(confusion, expected)

@@ -11,6 +11,7 @@ from sheaf.core.cut import Cut
 from sheaf.core.errors import CutError
 from sheaf.models import flops
 from sheaf.training import network as module
+from sheaf.training.evaluation import Evaluation
 from sheaf.training.network import Macs, Network, Traits
 
 HALF = Cut((("3", ((0, 4),)),), classes=(1, 3))
@@ -95,9 +96,9 @@ def test_what_was_measured_is_at_hand_for_a_while(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "CACHED", 2)
     network, measured = Network(Plain(), SHAPE), []
 
-    def measure(what: str) -> tuple[Tensor, float]:
+    def measure(what: str) -> Evaluation:
         measured.append(what)
-        return torch.ones(1), 0.5
+        return Evaluation(torch.ones(1), 0.5, torch.ones(1))
 
     for what in ("a", "a", "b", "a", "c", "b", "a"):
         assert network.evaluated(what, lambda what=what: measure(what))[1] == 0.5

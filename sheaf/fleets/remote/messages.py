@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typing
 from dataclasses import fields
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -51,6 +51,17 @@ TaskHeader: Any = create_model(  # type: ignore[call-overload]  # the fields of 
 )
 
 
+class Measured(BaseModel):
+    """A ``MeasuredLogits``."""
+
+    model_config = STRICT
+    model: Digest
+    inputs: Literal["random"]
+    device: Annotated[str, Field(max_length=20)]
+    columns: Annotated[int, Field(ge=1, le=2**20)]
+    values: Annotated[str, Field(max_length=2**23)]
+
+
 class Metrics(BaseModel):
     """The metrics of an update; losses may be infinite or NaN, counts may not."""
 
@@ -58,6 +69,7 @@ class Metrics(BaseModel):
     losses: list[float] | None = None
     confusion: list[list[NonNegativeInt]] | None = None
     loss: float | None = None
+    measured: Measured | None = None
     held_out: NonNegativeInt | Fraction | None = None
     mixture: float | None = None
     mixtures: list[float] | None = None
