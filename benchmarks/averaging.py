@@ -77,7 +77,7 @@ STUDIES = {
     ),
 }
 PRETRAINING = (
-    "method=central",
+    "method={name = 'central'}",
     "method.train.epochs=8",
     "method.train.batch_size=128",
     "method.train.lr=2e-3",

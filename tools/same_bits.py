@@ -29,9 +29,9 @@ CNN = ("model.name=kws_cnn", "fleet.together=threads")
 
 RUNS: dict[str, list[str]] = {
     "ecavg": [*SHORT, "method.pretrain.epochs=4", "method.finetune.epochs=4", "method.retrain.epochs=4"],
-    "ecavg_plus": ["method=ecavg_plus", *SHORT, "method.share.fraction=0.5"],
+    "ecavg_plus": ["method={name = 'ecavg_plus'}", *SHORT, "method.share.fraction=0.5"],
     "decoupled": [
-        "method=decoupled",
+        "method={name = 'decoupled'}",
         *SHORT,
         *CNN,
         "method.train.epochs=3",
@@ -39,12 +39,12 @@ RUNS: dict[str, list[str]] = {
         "method.share.fraction=0.5",
         "method.refit={epochs = 2}",
     ],
-    "heterofl": ["method=heterofl", *SHORT, *TWO_ROUNDS, "fleet.widths.edge-1=0.5"],
-    "fedrolex": ["method=fedrolex", *SHORT, *TWO_ROUNDS, "fleet.widths.edge-1=0.5", *CNN],
+    "heterofl": ["method={name = 'heterofl'}", *SHORT, *TWO_ROUNDS, "fleet.widths.edge-1=0.5"],
+    "fedrolex": ["method={name = 'fedrolex'}", *SHORT, *TWO_ROUNDS, "fleet.widths.edge-1=0.5", *CNN],
     "fedavg stacked": [
         "partition=iid",
         "partition.edges=20",
-        "method=fedavg",
+        "method={name = 'fedavg'}",
         *TWO_ROUNDS,
         "method.local.optimizer=sgd",
         "fleet.together=stacked",

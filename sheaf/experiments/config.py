@@ -13,8 +13,10 @@ from pydantic import Field
 
 from sheaf.core import registry, toml
 from sheaf.core.errors import SettingError, UnknownNameError
+from sheaf.core.recipe import Recipe
 from sheaf.core.settings import make_plugin, parse, plain, plugin_field, settings
 from sheaf.data.settings import DataSettings
+from sheaf.experiments.shipped import SHIPPED, shipped
 from sheaf.models.build import ModelSettings, imagenet_urls
 from sheaf.models.checkpoints import IMAGENET
 
@@ -33,10 +35,10 @@ Method = Annotated[Any, plugin_field("methods")]
 Partition = Annotated[Any, plugin_field("partitions")]
 """A setting that names a partition."""
 
-logger = logging.getLogger("sheaf")
+METHOD_NOTE = "; method changed to "
+"""Separates an experiment's title from the name of a method that is not its own."""
 
-SHIPPED = Path(__file__).parent / "configs"
-"""The directory of the experiments that come with sheaf."""
+logger = logging.getLogger("sheaf")
 
 Amount = Annotated[float, Field(gt=0)]
 
@@ -132,16 +134,13 @@ class Experiment:
         return parse(Experiment, table | {"method": plain(method)})
 
 
-def shipped() -> dict[str, str]:
-    """Return name -> title of the experiments that come with sheaf."""
-    files = sorted(SHIPPED.glob("*.toml"))
-    return {path.stem: toml.loads(path.read_text(encoding="utf-8"))["title"] for path in files}
-
-
 def load_experiment(
     source: str | Path | Experiment, changes: Iterable[str] | Mapping[str, Any] = ()
 ) -> Experiment:
     """Read an experiment and apply changes to it.
+
+    Another method, ``method=NAME``, keeps the recipe and the training budget of the experiment's own method,
+    as in ``sheaf compare``; ``method={name = "NAME"}`` gives it its own defaults.
 
     Args:
         source: the name of a shipped experiment, a TOML file, or an experiment.
@@ -157,7 +156,10 @@ def load_experiment(
     else:
         pairs = [_parse_change(change) for change in changes]
     for key, value in pairs:
-        _apply(table, key, value)
+        if key in ("method", "method.name") and isinstance(value, str):
+            _change_method(table, key, value)
+        else:
+            _apply(table, key, value)
     changed = {key for key, _ in pairs}
     if "model.weights" not in changed and "model.name" in changed:
         _drop_foreign_weights(table)
@@ -165,6 +167,25 @@ def load_experiment(
     for name, options in experiment.compare.items():  # report mistakes before the first run
         make_plugin("methods", {"name": name, **options}, f"compare.{name}")
     return experiment
+
+
+def _change_method(table: dict[str, Any], key: str, name: str) -> None:
+    """Replace the method under the training budget of the present one, and add it to the title.
+
+    ``method.name`` keeps the settings that both methods have, if these are all of the present one's training.
+    """
+    present = make_plugin("methods", table["method"], "method") if "method" in table else None
+    other = registry.load("methods", name)
+    if present is None or not hasattr(present, "budget") or not hasattr(other, "within"):
+        _apply(table, key, name)  # without a budget to keep
+    elif plain(present)["name"] != name:
+        training = {field for field, value in vars(present).items() if isinstance(value, Recipe)} | {"rounds"}
+        if key == "method.name" and training <= set(vars(other).get("__dataclass_fields__", ())):
+            _apply(table, key, name)
+        else:
+            table["method"] = plain(parse(Experiment, table).with_method(name).method)
+        if table.get("title"):
+            table["title"] = f"{table['title'].partition(METHOD_NOTE)[0]}{METHOD_NOTE}{name}"
 
 
 def _drop_foreign_weights(table: dict[str, Any]) -> None:

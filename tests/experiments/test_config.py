@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import one_line
 
+from sheaf.core import registry
 from sheaf.core.errors import SettingError, SheafError, UnknownNameError
 from sheaf.core.recipe import Recipe
 from sheaf.data.partitions.classes import Classes
@@ -65,12 +67,38 @@ def test_an_empty_value_removes_a_key() -> None:
         load("method=")
 
 
-@pytest.mark.parametrize("change", ["method=fedavg", 'method="fedavg"', "method={name = 'fedavg'}"])
-def test_another_method_starts_from_its_own_defaults(change: str) -> None:
-    assert load(change).method == FedAvg()
-    assert load(change, "method.rounds=3", "method.local.epochs=2").method == FedAvg(
-        rounds=3, local=Recipe(epochs=2)
+def test_a_table_gives_another_method_its_own_defaults() -> None:
+    changes = ("method={name = 'fedavg'}", "method.rounds=3", "method.local.epochs=2")
+    assert load(changes[0]).method == FedAvg()
+    assert load(*changes).method == FedAvg(rounds=3, local=Recipe(epochs=2))
+
+
+@pytest.mark.parametrize("key", ["method", "method.name"])
+@pytest.mark.parametrize("name", registry.describe("methods"))
+def test_another_method_keeps_recipe_and_budget(name: str, key: str) -> None:
+    changes = (
+        "method.rounds=2",
+        "method.pretrain={epochs=6, lr=0.5, batch_size=8}",
+        "method.retrain.epochs=3",
     )
+    own = load(*changes).method.budget
+    changed = load(*changes, f"{key}={name}")
+    epochs = changed.method.budget.edge_epochs + changed.method.budget.cloud_epochs
+    assert replace(changed.method.budget.recipe, epochs=0) == replace(own.recipe, epochs=0)
+    if name == "central":
+        assert epochs == own.edge_epochs + own.cloud_epochs
+    else:
+        guard = name == "ecavg_plus" and key == "method"  # costs about one epoch
+        assert changed.method.budget.edge_epochs == own.edge_epochs - guard
+    if key == "method":
+        assert changed.method == load(*changes).with_method(name).method
+    assert changed.title == load().title + (f"; method changed to {name}" if name != "ecavg" else "")
+    assert load(f"{key}={name}", "method=local").title == load().title + "; method changed to local"
+
+
+def test_a_changed_method_takes_further_changes() -> None:
+    method = load("method=fedavg", "method.rounds=3").method
+    assert method == FedAvg(rounds=3, local=replace(load().method.pretrain, epochs=1))
 
 
 def test_other_plugins() -> None:
@@ -79,11 +107,12 @@ def test_other_plugins() -> None:
     assert load("method.merge.name=weighted_mean").method.merge == WeightedMean()
     assert load("partition=iid", "partition.sizes=[2, 1]").partition == IID(sizes=(2.0, 1.0))
     assert load("data=mnist", "model=vgg16").data.name == "mnist"
-    assert load("method=sheaf.methods.fedavg:FedAvg").method == FedAvg()
+    assert load("method=sheaf.methods.fedavg:FedAvg").method == load("method=fedavg").method
 
 
 def test_another_name_keeps_the_common_settings() -> None:
-    assert load("method.name=fedavg").method == FedAvg()
+    guarded = load("method.name=ecavg_plus", "data.held_out=0.1").method
+    assert guarded.retrain == load().method.retrain
     assert load("partition.edges=5", "partition.name=iid").partition.edges == 5
 
 
