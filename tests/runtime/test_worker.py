@@ -21,6 +21,7 @@ from sheaf.core.tensor_file import Blob
 from sheaf.core.wire_format import decode_samples, encode_samples
 from sheaf.data.synthetic_negatives import make_outliers
 from sheaf.models import flops
+from sheaf.runtime.measured_logits import MeasuredLogits, random_examples
 from sheaf.runtime.worker import Worker
 from sheaf.training import classifier_refit, merge_statistics
 from sheaf.training.batch_norm import reestimate_statistics
@@ -163,8 +164,21 @@ def test_evaluate(make_worker: MakeWorker) -> None:
     assert held.metrics["held_out"] == judged
     assert (held.blob, held.cost.train_macs) == (None, 0)
     assert sha(worker.do(Task("collect", 5, 0))) == theta().sha256, "what is measured is not held"
+    record = MeasuredLogits(**held.metrics["measured"])
+    assert (record.model, record.inputs, record.device) == (theta().sha256, "test", "cpu")
+    assert torch.equal(record.logits, forward(model, worker.data.test, PREPARE)), "30 are fewer than 64"
     without = make_worker("without", held_out=0).do(Task("evaluate", 1, 0, theta()))
     assert "held_out" not in without.metrics
+
+
+def test_private_test_examples_are_replaced_by_random_ones(tmp_path: Path) -> None:
+    data, net = dataset(), Network(network(), (1, 8, 8))
+    worker = Worker("edge", net, data, data.train.select(torch.arange(0)), tmp_path, private_test=True)
+    record = MeasuredLogits(**worker.do(Task("evaluate", 1, 0, theta())).metrics["measured"])
+    assert record.inputs == "random"
+    inputs = random_examples((1, 8, 8), torch.uint8, data.mean, data.std, 16)
+    expected = forward(net.model, Samples.of(inputs, torch.zeros(16, dtype=torch.int64)), PREPARE)
+    assert torch.equal(record.logits, expected)
 
 
 def test_measured_first_and_trained_then(make_worker: MakeWorker) -> None:

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from typing import Any, get_args, get_type_hints
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from sheaf.core.errors import FleetError
 from sheaf.core.recipe import Recipe, Ridge, Share
 from sheaf.core.task import Cost, Task, TaskKind, Update
 from sheaf.fleets.remote.messages import RANGES, decode_task, decode_update
+from sheaf.runtime.measured_logits import MeasuredLogits
 
 recipes = st.builds(
     Recipe,
@@ -45,6 +47,7 @@ tasks = st.builds(
     outliers=st.floats(0, 100),
 )
 TASK = Task("train", 3, 17, None, Recipe(), Cut((("conv", ((0, 3),)),), (1, 4)))
+RECORD = MeasuredLogits.of("0" * 64, "random", torch.device("cpu"), torch.ones(2, 2)).header()
 UPDATE = Update("edge-1", "train", None, (3, 0, 5), {"losses": [0.1, float("inf")]}, Cost(7, 0.25, 9, 11, 13))
 
 
@@ -56,6 +59,7 @@ def test_a_task_is_decoded_without_loss(task: Task) -> None:
 def test_an_update_is_decoded_without_loss() -> None:
     assert decode_update(UPDATE.header(), None, "edge-1", "train", 3) == UPDATE
     measured = replace(UPDATE, kind="evaluate", metrics={"confusion": [[1, 0], [0, 2]], "loss": 0.5})
+    measured.metrics["measured"] = RECORD
     measured = replace(measured, counts=(1, 2))
     chosen = {"mixture": 0.5, "mixtures": [0.0, 0.5], "accuracies": [0.5, 1.0], "held_out": 5}
     chosen = replace(UPDATE, kind="choose", metrics=chosen)
@@ -130,6 +134,10 @@ def test_every_number_of_a_task_has_a_range() -> None:
         ({"confusion": [[-1, 2, 3]] * 3, "loss": 0.1}, "metrics.confusion"),
         ({"confusion": [[1, 2, 3]] * 3, "loss": 0.1, "held_out": 1.5}, "metrics.held_out"),
         ({"confusion": [[1, 2, 3]] * 3, "loss": 0.1, "more": 1}, "metrics.more"),
+        (
+            {"confusion": [[1, 2, 3]] * 3, "loss": 0.1, "measured": RECORD | {"inputs": "test"}},
+            "metrics.measured.inputs",
+        ),
     ],
 )
 def test_malformed_metrics_are_refused(metrics: dict[str, Any], message: str) -> None:
