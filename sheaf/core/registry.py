@@ -8,6 +8,7 @@ ignoring case and underscores (``ECAvg``). A user's own plugin is named ``packag
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import operator
 from dataclasses import dataclass
@@ -96,6 +97,7 @@ def _import_own(kind: str, name: str) -> Any:
         ) from error
 
 
+@functools.cache  # also because CPython 3.11's ast.parse can fail while another thread is in it
 def _docstring_summary(path: Path) -> str:
     """Return the first line of a module's docstring."""
     doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
