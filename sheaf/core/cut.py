@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sheaf.core.errors import CutError
 
@@ -37,17 +37,32 @@ class Cut:
     def of(cls, header: Mapping[str, Any]) -> Cut:
         """Return the cut with this ``header()``; ``ChannelStructure.submodel`` checks that it fits a model.
 
+        Nothing is converted: 1.9 and "3" are no indices, 1 is no truth value.
+
         Raises:
             CutError: ``header`` is malformed.
         """
         try:
             kept = tuple(
-                (str(name), tuple((int(start), int(stop)) for start, stop in runs))
+                (_of_type(str, name), tuple(_run(*run) for run in runs))
                 for name, runs in header["kept"].items()
             )
             classes = header["classes"]
-            return cls(
-                kept, None if classes is None else tuple(int(c) for c in classes), bool(header["other"])
-            )
+            if classes is not None:
+                classes = tuple(_of_type(int, number) for number in classes)
+            return cls(kept, classes, _of_type(bool, header["other"]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CutError(f"malformed header of a cut: {type(error).__name__}: {error}") from error
+
+
+Plain = TypeVar("Plain", str, int, bool)
+
+
+def _run(start: object, stop: object) -> tuple[int, int]:
+    return _of_type(int, start), _of_type(int, stop)
+
+
+def _of_type(expected: type[Plain], value: object) -> Plain:
+    if type(value) is not expected:
+        raise TypeError(f"{value!r} must be of type {expected.__name__}")
+    return value

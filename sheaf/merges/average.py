@@ -151,7 +151,8 @@ def _deal(cores: int, function: Callable[..., None], pieces: Sequence[Piece], *a
 def _add(piece: Piece, weights: Sequence[float]) -> None:
     total, values = piece
     for value, weight in zip(values, weights, strict=True):
-        total.add_(value, alpha=weight)
+        if weight:  # 0 times infinity, in a mask, is not a number
+            total.add_(value, alpha=weight)
 
 
 def _divide(piece: Piece, count: float) -> None:
@@ -161,7 +162,7 @@ def _divide(piece: Piece, count: float) -> None:
 
 def _add_by_entry(sums: dict[str, Tensor], counts: dict[str, Count], each: Contribution) -> None:
     for name, weights in each.entry_weights.items():
-        sums[name] += each.params[name].double().mul(weights)
+        sums[name] += torch.where(weights > 0, each.params[name].double().mul(weights), 0.0)
         counts[name] = weights.double() + counts[name]
 
 

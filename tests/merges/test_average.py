@@ -43,6 +43,15 @@ def test_a_site_of_weight_nothing_changes_nothing() -> None:
     assert torch.equal(average(THETA, [(params(1.0), 2.0), (params(9.0), 0.0)])["w"], params(1.0)["w"])
 
 
+def test_infinity_of_weight_nothing_changes_nothing() -> None:
+    masked = {**params(1.0), "w": torch.full((2, 3), float("-inf"))}
+    assert average(THETA, [(params(2.0), 1.0), (masked, 0.0)])["w"].tolist() == [[2.0] * 3] * 2
+    by_row = {"w": torch.tensor([[1.0], [0.0]])}
+    other = Contribution(masked, 1.0, entry_weights={"w": 1 - by_row["w"]})
+    merged = module.average(THETA, [Contribution(params(2.0), 1.0, entry_weights=by_row), other])
+    assert merged["w"].tolist() == [[2.0] * 3, [float("-inf")] * 3]
+
+
 def test_what_was_sent_is_not_written_into() -> None:
     sent = [params(1.0), params(2.0)]
     average(THETA, [(sent[0], 3.0), (sent[1], 5.0)])

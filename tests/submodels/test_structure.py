@@ -40,7 +40,18 @@ def test_a_cut_that_does_not_fit_is_refused(kept, classes, says):
     one_line(error)
 
 
-@pytest.mark.parametrize("header", [{}, {"kept": 3}, {"kept": {"0": [[1]]}, "classes": None, "other": False}])
+@pytest.mark.parametrize(
+    "header",
+    [
+        {},
+        {"kept": 3},
+        {"kept": {"0": [[1]]}, "classes": None, "other": False},
+        {"kept": {"0": [[0, 1.9]]}, "classes": None, "other": False},
+        {"kept": {}, "classes": ["3"], "other": False},
+        {"kept": {}, "classes": [True], "other": False},
+        {"kept": {}, "classes": None, "other": 1},
+    ],
+)
 def test_a_malformed_header_is_refused(header):
     with pytest.raises(CutError, match="header"):
         Cut.of(header)
