@@ -1,7 +1,7 @@
 """The exceptions of sheaf, as one tree.
 
-SheafError                 an error that a user can correct; the command line prints it on one line, exit code
-2 ├── SettingError           a key of an experiment is unknown, of the wrong type or out of range
+SheafError                 an error that a user can correct; the command line prints one line, exit code 2
+├── SettingError           a key of an experiment is unknown, of the wrong type or out of range
 ├── UnknownNameError       a method, merge, model, dataset, partition or experiment does not exist
 ├── DataError              a dataset is missing, unreadable or inconsistent
 ├── PartitionError         the data cannot be split among the edges, for example because an edge stays empty
@@ -18,11 +18,23 @@ SheafError                 an error that a user can correct; the command line pr
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
+
+LONGEST = 3000
+"""Characters of a message, of which the middle is left out if there are more."""
+CONTROL = {"Cc", "Cs", "Zl", "Zp"}
+"""Unicode's categories of characters that break a line, control a terminal, or cannot be encoded."""
 
 
 class SheafError(Exception):
-    """An error that a user can correct. The message is one line: the value, the limit and the remedy."""
+    """An error that a user can correct. The message is one line: the value, the limit and the remedy.
+
+    Names and values of a user's files can contain line breaks and control characters, which are escaped.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message))
 
 
 class SettingError(SheafError):
@@ -75,6 +87,16 @@ class TrainingError(SheafError):
 
 class QuorumError(SheafError):
     """Too few edges sent a usable answer to a call."""
+
+
+def one_line(message: str) -> str:
+    """Return a message with its control characters escaped and, if it is very long, without its middle."""
+    escaped = "".join(
+        repr(character)[1:-1] if unicodedata.category(character) in CONTROL else character
+        for character in message
+    )
+    half = LONGEST // 2
+    return escaped if len(escaped) <= LONGEST else f"{escaped[:half]} … {escaped[-half:]}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
