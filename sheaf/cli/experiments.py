@@ -1,4 +1,4 @@
-"""The commands for experiments in one process: ``run``, ``compare``, ``plan`` and ``list``."""
+"""The commands for experiments in one process: ``run``, ``compare`` and ``plan``."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import json
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.syntax import Syntax
-from rich.table import Table
 from rich.text import Text
 
 from sheaf.cli.console import (
@@ -25,17 +23,13 @@ from sheaf.cli.console import (
     run_title,
 )
 from sheaf.cli.options import Changes, Data, Every, Out, Resume, Source
-from sheaf.core import registry
-from sheaf.core.errors import SheafError, UnknownNameError
+from sheaf.core.errors import SheafError
 
 if TYPE_CHECKING:
     from sheaf.experiments.config import Experiment
     from sheaf.runtime.observer import Observer
 
 commands = typer.Typer(rich_markup_mode=None)
-
-KINDS = ("experiments", *registry.KINDS)
-"""The lists that ``sheaf list`` prints."""
 
 QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print only the folder that contains the results.")
@@ -206,29 +200,6 @@ def plan(
     else:
         write_durably(out, planned.toml().encode())
         print_line(f"written: {out}; next: sheaf run {out}")
-
-
-@commands.command("list", epilog="Example: sheaf list models")
-def list_(
-    kind: Annotated[
-        str | None, typer.Argument(help=f"One of {', '.join(KINDS)} [default: all].", show_default=False)
-    ] = None,
-) -> None:
-    """List the available experiments, methods, models and other parts."""
-    from sheaf.experiments.config import shipped
-    from sheaf.models.build import model_names
-
-    describe: dict[str, Callable[[], dict[str, str]]] = {"experiments": shipped}
-    describe |= {name: partial(registry.describe, name) for name in registry.KINDS}
-    describe["models"] = model_names
-    if kind is not None and kind not in describe:
-        raise UnknownNameError("list", kind, describe)
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name in [kind] if kind else describe:
-        table.add_row(Text(name, style="bold"), "")
-        for item, description in describe[name]().items():
-            table.add_row(Text(f"  {item}"), Text(description))
-    output_console().print(table, highlight=False)
 
 
 def _observer_factory(

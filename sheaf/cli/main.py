@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sheaf.cli import cache, experiments, fleet, results
+from sheaf.cli import cache, catalogue, experiments, fleet, results
 from sheaf.cli.console import error_console, print_line
 from sheaf.core.errors import SheafError
 
@@ -22,6 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(experiments.commands)
+app.add_typer(catalogue.commands)
 app.add_typer(results.commands)
 app.add_typer(cache.cache, name="cache")
 app.add_typer(fleet.cloud, name="cloud")

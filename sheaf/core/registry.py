@@ -43,10 +43,16 @@ KINDS = {
 }
 """Every kind of plugin, by the name that ``load`` and ``describe`` take."""
 
+FILES = {
+    "formats": Kind("export format", "sheaf.export.formats"),
+    "trackers": Kind("tracker", "sheaf.report.trackers"),
+}
+"""Kinds whose plugins are modules, not settings: ``describe`` lists them too."""
+
 
 def describe(kind: str) -> dict[str, str]:
     """Return name -> docstring's first line for the plugins of a kind, sorted. Imports none of them."""
-    folder = Path(*importlib.import_module(KINDS[kind].package).__path__)
+    folder = Path(*importlib.import_module((KINDS | FILES)[kind].package).__path__)
     files = sorted(path for path in folder.glob("*.py") if not path.stem.startswith("_"))
     return {path.stem: _docstring_summary(path) for path in files}
 

@@ -101,6 +101,7 @@ def plugin_field(kind: str) -> BeforeValidator:
         path = [context.get("where", ""), *_keys_to(key, value, context.get("table")), key]
         return make_plugin(kind, value, ".".join(name for name in path if name))
 
+    convert.kind = kind  # type: ignore[attr-defined]  # for ``settings_help``
     return BeforeValidator(convert)
 
 

@@ -23,6 +23,7 @@ from sheaf.models.check import Shape, check_logits, describe, size_of
 from sheaf.models.check_cache import fingerprint
 from sheaf.models.checkpoints import IMAGENET, load_weights
 from sheaf.models.freezing import freeze
+from sheaf.models.names import model_names, variants
 from sheaf.models.user_model import check_model
 
 log = logging.getLogger("sheaf")
@@ -97,16 +98,6 @@ def build_skeleton(settings: ModelSettings, num_classes: int, in_shape: Shape) -
     return model
 
 
-def model_names() -> dict[str, str]:
-    """Return the description of each shipped model and, as ``name@variant``, of each variant."""
-    descriptions = {}
-    for name, description in registry.describe("models").items():
-        descriptions[name] = description
-        for variant, change in _variants(_module(name)).items():
-            descriptions[f"{name}@{variant}"] = f"{name} {change}"
-    return descriptions
-
-
 def imagenet_urls() -> dict[str, str]:
     """Return the URL of the ImageNet weights of each model and variant that has them."""
     urls: dict[str, str] = {}
@@ -173,7 +164,7 @@ def _builder(name: str, num_classes: int, in_shape: Shape) -> tuple[Callable[...
         return builder, {key: shapes[key] for key in shapes if key in _parameters(builder)}
     shipped, _, variant = name.partition("@")
     if shipped not in registry.describe("models") or (
-        "@" in name and variant not in _variants(_module(shipped))
+        "@" in name and variant not in variants(shipped)
     ):
         raise UnknownNameError("model", name, model_names())
     return registry.load("models", shipped), shapes | {"variant": variant or None}
@@ -239,11 +230,6 @@ def _imagenet(settings: ModelSettings) -> str | None:
 
 def _module(shipped: str) -> ModuleType:
     return importlib.import_module(f"sheaf.models.zoo.{shipped}")
-
-
-def _variants(module: ModuleType) -> dict[str, str]:
-    variants: dict[str, str] = getattr(module, "VARIANTS", {})
-    return variants
 
 
 def _parameters(builder: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:

@@ -14,8 +14,9 @@ from sheaf.core.errors import (
     UnknownNameError,
     WeightsError,
 )
-from sheaf.models.build import ModelSettings, build_model, build_skeleton, model_names
+from sheaf.models.build import ModelSettings, build_model, build_skeleton
 from sheaf.models.flops import macs_per_example
+from sheaf.models.names import model_names
 
 EVERY = sorted(model_names())
 SHAPES = {"alexnet": (3, 64, 64), "kws_cnn": (1, 40, 61)}

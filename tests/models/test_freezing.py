@@ -11,8 +11,9 @@ from toy_training import CPU, assert_alike, both, parts
 from sheaf.core.dataset import Samples
 from sheaf.core.errors import SettingError
 from sheaf.core.recipe import Recipe
-from sheaf.models.build import ModelSettings, build_skeleton, model_names
+from sheaf.models.build import ModelSettings, build_skeleton
 from sheaf.models.freezing import freeze, into_training, is_frozen
+from sheaf.models.names import model_names
 from sheaf.training.batch_norm import reestimate_statistics
 from sheaf.training.one_site import train_model
 from sheaf.training.preparation import Preparation

@@ -21,9 +21,10 @@ from sheaf.core import registry
 from sheaf.core.errors import MissingExtraError, ModelFileError, SheafError, WeightsError
 from sheaf.export.model_file import FORMATS, format_module, load_model
 from sheaf.export.trained_model import build_trained
-from sheaf.models.build import ModelSettings, build_model, model_names
+from sheaf.models.build import ModelSettings, build_model
 from sheaf.models.card import Card
 from sheaf.models.checkpoints import save_weights
+from sheaf.models.names import model_names
 from sheaf.training.loop import Preparation
 from sheaf.training.network import Network
 

@@ -14,7 +14,7 @@ from torch import nn
 from sheaf.core import registry
 from sheaf.core.cut import Cut
 from sheaf.core.errors import CutError
-from sheaf.models.build import model_names
+from sheaf.models.names import model_names
 from sheaf.submodels.dependency_graph import trace
 from sheaf.submodels.scheme import SiteNeeds
 from sheaf.submodels.schemes.by_class import ByClass
