@@ -179,12 +179,12 @@ def rehearse(
     The cloud and each device are separate processes, connected by TLS over loopback.
     """
     from sheaf.experiments import rehearse as rehearsal
-    from sheaf.experiments import run_on_fleet
     from sheaf.experiments.config import load_experiment
     from sheaf.experiments.run_folder import new_folder
+    from sheaf.fleets.nvflare.processes import check_installed
     from sheaf.report.live import Live
 
-    run_on_fleet.check_installed()
+    check_installed()
     console = output_console()
     more = [] if edges is None else [f"partition.edges={edges}"]
     settings = load_experiment(experiment, [*(changes or ()), *more])
@@ -238,7 +238,7 @@ def join(
 
 def _provision() -> ModuleType:
     """Return the provisioning module. It is imported on demand, as its import is slow."""
-    from sheaf.experiments.run_on_fleet import check_installed
+    from sheaf.fleets.nvflare.processes import check_installed
 
     check_installed()
     from sheaf.fleets.nvflare import provision

@@ -7,7 +7,6 @@ experiment's partition are not used.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import time
 import uuid
@@ -16,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sheaf.core.errors import FleetError, RunFolderError
+from sheaf.core.errors import RunFolderError
 from sheaf.core.progress_bar import bar
 from sheaf.core.task import Absence, Fleet, Task
 from sheaf.core.tensor_file import Blob
@@ -24,6 +23,7 @@ from sheaf.experiments import run as runs
 from sheaf.experiments import run_folder
 from sheaf.experiments.config import Experiment, load_experiment
 from sheaf.experiments.setup import ExperimentSetup, prepare
+from sheaf.fleets.nvflare.processes import check_installed
 from sheaf.fleets.remote.fleet import RemoteFleet
 from sheaf.fleets.remote.messages import DataForm, DeviceInfo, Setup
 from sheaf.fleets.remote.sample_pool import Pool
@@ -110,16 +110,6 @@ def resume(
     with open_link(Path(command["fleet"])) as link:
         _wait_for(link, command["counts"], wait)
         return runs.go_on(folder, prepare_again, observer or NullObserver(), _engine(link, command))
-
-
-def check_installed() -> None:
-    """Check that NVIDIA FLARE is installed.
-
-    Raises:
-        FleetError: it is not; names the command that installs it.
-    """
-    if importlib.util.find_spec("nvflare") is None:
-        raise FleetError("a real fleet needs NVIDIA FLARE; install it with: pip install 'sheaf[fleet]'")
 
 
 def _wait_for(link: FlareLink, edges: Collection[str], seconds: float) -> None:

@@ -14,7 +14,8 @@ from sheaf.core import objects
 from sheaf.core.dataset import Dataset, Samples
 from sheaf.core.errors import DataError, PartitionError, SettingError, UnknownNameError
 from sheaf.core.seeds import seed_for
-from sheaf.core.types import CLOUD, Params, check_edge_name
+from sheaf.core.site_names import check_edge_name
+from sheaf.core.types import CLOUD, Params
 from sheaf.data.held_out import hold_out
 from sheaf.data.load import load_dataset
 from sheaf.experiments.config import Experiment

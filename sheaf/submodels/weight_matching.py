@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from sheaf.core.errors import CutError
@@ -130,6 +129,8 @@ def _matched(
     group: Positions, reference: Params, params: dict[str, Tensor], by: Collection[str]
 ) -> dict[str, Tensor]:
     """Return ``params`` with one group in the order most similar to the reference's."""
+    from scipy.optimize import linear_sum_assignment  # slow to import, and few runs match weights
+
     _, order = linear_sum_assignment(_similarity(group, reference, params, by), maximize=True)
     return params if (order[:-1] < order[1:]).all() else _permute(group, params, torch.as_tensor(order))
 

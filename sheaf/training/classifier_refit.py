@@ -6,7 +6,6 @@ import copy
 import math
 
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -71,6 +70,8 @@ def ridge_macs(last: nn.Linear, examples: int) -> int:
 
 def _scale(logits: Tensor, labels: Tensor) -> float:
     """Return the factor on ``logits`` of lowest cross-entropy."""
+    from scipy.optimize import minimize_scalar  # slow to import, and few runs refit
+
     solution = minimize_scalar(
         lambda log_scale: F.cross_entropy(math.exp(log_scale) * logits, labels).item(),
         bounds=(math.log(1e-2), math.log(1e3)),

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from sheaf.core.errors import PartitionError, nearest
-from sheaf.core.types import check_edge_name
+from sheaf.core.site_names import check_edge_name
 from sheaf.data.readers.encoded import Ints, abbreviate
 
 Floats: TypeAlias = npt.NDArray[np.float64]

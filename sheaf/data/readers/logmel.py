@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 import torch
-from scipy.signal import resample_poly
 from torch import Tensor
 
 from sheaf.core.errors import DataError
@@ -83,6 +82,8 @@ def fit(wave: Wave, rate: int, to_rate: int, seconds: float) -> Wave:
     """
     length = round(seconds * to_rate)
     if rate != to_rate:
+        from scipy.signal import resample_poly  # takes 0.4 s to import, and few datasets contain sound
+
         common = math.gcd(rate, to_rate)
         # Resample only what is used, plus a margin in which the filter settles.
         wave = wave[: math.ceil((seconds + 0.1) * rate)]

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from sheaf.core.errors import FleetError, PartitionError, SettingError
 from sheaf.core.settings import parse, settings
-from sheaf.core.types import check_edge_name
+from sheaf.core.site_names import check_edge_name
 
 Pem = Annotated[str, Field(max_length=20_000, pattern=r"^-----BEGIN [A-Z ]+-----\n")]
 Port = Annotated[int, Field(ge=1, le=65535)]

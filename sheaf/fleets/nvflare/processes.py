@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.util
 import os
 import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+
+from sheaf.core.errors import FleetError
 
 PROJECT = "sheaf"
 """FLARE's name of the fleet, the same in all of its files."""
@@ -37,6 +40,16 @@ MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(1 << 19)}
 """Settings of glibc: messages of megabytes on many threads fragment one heap less than many."""
 
 PR_SET_PDEATHSIG = 1
+
+
+def check_installed() -> None:
+    """Check that NVIDIA FLARE is installed.
+
+    Raises:
+        FleetError: it is not; names the command that installs it.
+    """
+    if importlib.util.find_spec("nvflare") is None:
+        raise FleetError("a real fleet needs NVIDIA FLARE; install it with: pip install 'sheaf[fleet]'")
 
 
 def start_cloud(workspace: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:

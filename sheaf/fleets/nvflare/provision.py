@@ -23,7 +23,7 @@ from pydantic import Field
 from sheaf.core import toml
 from sheaf.core.errors import FleetError, PartitionError
 from sheaf.core.settings import parse, plain, settings
-from sheaf.core.types import check_edge_name
+from sheaf.core.site_names import check_edge_name
 from sheaf.fleets.nvflare.kits import Host, Kit, Port, write_private
 from sheaf.fleets.nvflare.processes import PROJECT
 from sheaf.fleets.nvflare.site_config import ADMIN, write_cloud

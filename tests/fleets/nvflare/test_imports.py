@@ -1,4 +1,4 @@
-"""An idle device and the server do not load torch, to save memory."""
+"""The server and an idle device do not load torch: they start quickly and need little memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("module", ["wait", "launcher", "server_memory"])
+@pytest.mark.parametrize("module", ["serve", "server_memory", "join", "wait", "launcher"])
 def test_torch_is_not_imported(module: str) -> None:
     code = f"import sys, sheaf.fleets.nvflare.{module}; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
