@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, features
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 
 from sheaf.core.errors import DataError
 from sheaf.data.readers.deep_samples import Samples, deep_samples
@@ -77,9 +77,7 @@ def decode_with_bits(location: str, content: bytes, settings: DataSettings) -> t
     try:
         image, bits = _grey_or_colour(content, settings.bits)
     except Exception as error:  # Pillow's decoders raise many kinds of errors for damaged files
-        unidentified = "identify" in str(error)
-        reason = f"it is no image in a supported format ({', '.join(FORMATS)})" if unidentified else error
-        raise DataError(f"{location} cannot be read: {reason}") from error
+        raise DataError(f"{location} cannot be read: {error}") from error
     if settings.channels is not None:
         image = image.convert("L" if settings.channels == 1 else "RGB")
     if settings.size is not None and image.size != settings.size[::-1]:
@@ -138,7 +136,12 @@ def pillow_warnings_ignored() -> Iterator[None]:
 def _grey_or_colour(content: bytes, bits: int | None) -> tuple[Image.Image, int]:
     """Decode to an upright image of mode L or RGB; return it and the bits in use, 0 for at most 8."""
     formats = _formats(content)
-    image: Image.Image = Image.open(io.BytesIO(content), formats=formats)
+    try:
+        image: Image.Image = Image.open(io.BytesIO(content), formats=formats)
+    except UnidentifiedImageError as error:
+        if formats != FORMATS:
+            raise ValueError(f"it is a damaged {formats[0]} image") from error
+        raise ValueError(f"it is no image in a supported format ({', '.join(FORMATS)})") from error
     tiles = getattr(image, "tile", [])
     layout = tiles[0][3] if tiles else None
     samples = deep_samples(image, content, formats)

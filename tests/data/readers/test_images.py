@@ -265,6 +265,20 @@ def test_avif_is_read() -> None:
     assert decode_image("a", encoded(Image.new("RGB", (4, 2)), "AVIF"), PLAIN).shape == (3, 2, 4)
 
 
+def test_heic_is_read() -> None:
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    photo = Image.new("RGB", (40, 20), (200, 30, 60))
+    photo.paste((20, 60, 220), (20, 0, 40, 20))
+    content = encoded(photo, "HEIF")
+    pixels = decode_image("a.HEIC", content, PLAIN)
+    assert pixels.shape == (3, 20, 40)
+    assert np.abs(pixels[:, 10, 5].astype(int) - (200, 30, 60)).max() < 12
+    assert np.abs(pixels[:, 10, 35].astype(int) - (20, 60, 220)).max() < 12
+    assert image_size(content) == (20, 40)
+    with pytest.raises(DataError, match=r"a.HEIC cannot be read: it is a damaged HEIF image"):
+        decode_image("a.HEIC", b"\0\0\0\x18ftypheic" + bytes(12), PLAIN)
+
+
 def test_avif_and_heic_without_a_library_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images.features, "check", lambda name: False)
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
