@@ -167,7 +167,7 @@ def remaining(layer: nn.Module, pruned: nn.Module, removed: Removed) -> dict[str
     takes no memory), and a copy of the layer is pruned. The entries left are the indices kept.
 
     Raises:
-        CutError: pruning does not keep whole slices of a tensor.
+        CutError: pruning does not keep whole slices of a tensor, or leaves none.
     """
     old = {name: value.shape for name, value in layer.state_dict().items()}
     new = {name: value.shape for name, value in pruned.state_dict().items()}
@@ -188,6 +188,8 @@ def remaining(layer: nn.Module, pruned: nn.Module, removed: Removed) -> dict[str
         prune(probe, removed)
         for name in shorter:
             left = probe.state_dict()[name].movedim(dim, 0)
+            if not left.numel():
+                raise CutError(f"a {type(layer).__name__} would lose all of its channels")
             indices = left.reshape(len(left), -1)[:, 0]
             if not torch.equal(left, indices.view(-1, *[1] * (left.dim() - 1)).expand_as(left)):
                 raise CutError(f"{name} of a {type(layer).__name__} is not cut along its dimensions")

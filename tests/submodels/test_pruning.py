@@ -120,3 +120,11 @@ def test_the_groups_of_a_convolution_lose_the_same_positions() -> None:
 def test_a_layer_that_cannot_lose_a_channel_is_named() -> None:
     with pytest.raises(CutError, match="a ParametrizedLinear cannot lose the channels outside the cut"):
         prune(nn.utils.parametrizations.weight_norm(nn.Linear(6, 4)), Removed([1], []))
+
+
+def test_a_layer_that_would_lose_all_channels_is_refused() -> None:
+    layer, removed = nn.Conv2d(3, 4, 1), Removed([0], [0, 1, 2])
+    pruned = copy.deepcopy(layer)
+    prune(pruned, removed)
+    with pytest.raises(CutError, match="Conv2d would lose all of its channels"):
+        remaining(layer, pruned, removed)
