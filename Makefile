@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint browser
+.PHONY: run test fuzz lint browser
 .DEFAULT_GOAL := run
 
 $(VENV)/ready: pyproject.toml
@@ -19,6 +19,10 @@ run: $(VENV)/ready
 # Three processes for two cores, as fleets and browsers often idle; byte code is cached for the many processes.
 test: $(VENV)/ready browser
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 3 --dist worksteal
+
+# Files, settings and messages with random errors: each kind for a minute, in a process of its own.
+fuzz: $(VENV)/ready
+	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds 60
 
 # Reports are tested in a real browser. Where none can be installed, that test says so and is skipped.
 browser:
