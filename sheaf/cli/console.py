@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,30 @@ def refuse_with_resume(options: Mapping[str, Any]) -> None:
             raise SheafError(
                 f"--resume continues a run with its own settings: remove {name}, or start a new run"
             )
+
+
+def command_line(command: Sequence[str], options: Mapping[str, Iterable[object] | None]) -> str:
+    """Return a command for a shell, with each option for each of its values; None stands for no option."""
+    words = list(command)
+    for option, values in options.items():
+        words += [word for value in values or () if value is not None for word in (option, str(value))]
+    return shlex.join(words)
+
+
+@contextmanager
+def repeat_hint(folder: Path, command: str) -> Iterator[None]:
+    """Print the command that continues the runs in ``folder`` if Ctrl-C stops them.
+
+    Raises:
+        Exit: Ctrl-C was pressed; the exit code is 130.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if folder.exists():
+            done = len(list(folder.glob("*/result.json")))
+            error_console().print(f"stopped after {done} finished runs; continue with: {command}")
+        raise typer.Exit(130) from None
 
 
 @contextmanager

@@ -15,10 +15,12 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from sheaf.cli.console import (
+    command_line,
     output_console,
     print_line,
     print_result,
     refuse_with_resume,
+    repeat_hint,
     resume_hint,
     run_title,
 )
@@ -146,7 +148,11 @@ def compare(
         raise SheafError("--methods names no method; write for example: --methods ecavg,fedavg")
     variants = None if sweep is None else _sweep_variants(experiment, changes or (), sweep)
     observer_for = _observer_factory(console, quiet, as_json, tensorboard, mlflow, rows=False)
-    summaries = compare_methods(settings, names, seeds, folder, data, observer_for, variants)
+    changed = [change for change in changes or () if change.startswith(("method=", "method."))]
+    options = {"--methods": [",".join(names)], "--seeds": [str(seeds)], "--set": changes, "--sweep": [sweep]}
+    repeat = command_line(["sheaf", "compare", experiment], options | {"--data": [data], "--out": [folder]})
+    with repeat_hint(folder, repeat):
+        summaries = compare_methods(settings, names, seeds, folder, data, observer_for, variants, changed)
     plain = [asdict(summary) for summary in summaries]
     write_durably(folder / "compare.json", json.dumps(plain, indent=1).encode())
     if quiet:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import statistics
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sheaf.core.errors import RunFolderError
+from sheaf.core.settings import plain
+from sheaf.core.time_format import format_seconds
 from sheaf.core.types import CLOUD
 from sheaf.experiments import run as runs
 from sheaf.experiments.config import Experiment, load_experiment
@@ -33,6 +39,7 @@ class Summary:
         saved_sum: the multiply-adds of training the whole model on every edge for the experiment's edge
             epochs, over ``edge_macs``; None if the edges did not train.
         saved_sum_with_cloud: the same over ``edge_macs + cloud_macs``.
+        changes: the changes, such as ``method.rounds=3``, that the user made to this method's settings.
     """
 
     method: str
@@ -46,6 +53,7 @@ class Summary:
     saved: dict[str, float]
     saved_sum: float | None
     saved_sum_with_cloud: float
+    changes: list[str] = field(default_factory=list)
 
 
 def compare(
@@ -56,6 +64,7 @@ def compare(
     data: Path | None = None,
     observer: Callable[[str, Path], Observer] | None = None,
     sweep: Mapping[str, Experiment] | None = None,
+    changes: Sequence[str] = (),
 ) -> list[Summary]:
     """Run each method with each seed in its own folder under ``folder``, and return a summary of each method.
 
@@ -67,9 +76,11 @@ def compare(
         seeds: the number of seeds, counted up from the experiment's.
         folder: the folder of all runs.
         data: the directory in which named datasets are looked for first.
-        observer: returns the observer of a run, from a title and the run's folder.
+        observer: returns the observer of a run, from a title and the run's folder. The title has the number
+            of the run and an estimate of the time left.
         sweep: label -> a variant of the experiment. Each method runs on each variant; once, if two variants
             give it the same settings.
+        changes: the changes that the user made to the method of the experiment, for its summary.
     """
     planned: dict[str, Experiment] = {}
     for label, variant in (sweep or {"": experiment}).items():
@@ -78,13 +89,48 @@ def compare(
             if settings not in planned.values():
                 planned[f"{method} {label}".strip()] = settings
     results: dict[str, list[Result]] = {method: [] for method in planned}
-    for seed in range(experiment.seed, experiment.seed + seeds):
-        for method, settings in planned.items():
-            out = folder / f"{re.sub('[^A-Za-z0-9._=-]', '.', method)}-{seed}"
-            own = None if observer is None else observer(f"{method}, seed {seed}", out)
-            results[method].append(run_or_resume(replace(settings, seed=seed), out, data, own))
+    all_seeds = range(experiment.seed, experiment.seed + seeds)
+    progress = Progress(len(all_seeds) * len(planned))
+    for seed, method in itertools.product(all_seeds, planned):
+        out = folder / f"{re.sub('[^A-Za-z0-9._=-]', '.', method)}-{seed}"
+        with progress.run(finished=(out / "result.json").exists()) as number:
+            own = None if observer is None else observer(f"{number}: {method}, seed {seed}", out)
+            results[method].append(run_or_resume(replace(planned[method], seed=seed), out, data, own))
     epochs = experiment.method.budget.edge_epochs
-    return [summarise(method, runs_of_it, epochs) for method, runs_of_it in results.items()]
+    own_name = plain(experiment.method)["name"]
+    return [
+        replace(
+            summarise(method, results_of_it, epochs),
+            changes=list(changes) if method.split()[0] == own_name else [],
+        )
+        for method, results_of_it in results.items()
+    ]
+
+
+class Progress:
+    """Counts the runs of a comparison and estimates the time left, from the mean time of the runs so far.
+
+    Args:
+        total: the number of runs.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._begun = 0
+        self._seconds: list[float] = []
+
+    @contextmanager
+    def run(self, finished: bool) -> Iterator[str]:
+        """Yield ``run 3 of 8, about 2 min left``; time the block unless the run is ``finished`` already."""
+        self._begun += 1
+        text = f"run {self._begun} of {self._total}"
+        if self._seconds:
+            left = statistics.mean(self._seconds) * (self._total - self._begun + 1)
+            text += f", about {format_seconds(left)} left"
+        started = time.monotonic()
+        yield text
+        if not finished:
+            self._seconds.append(time.monotonic() - started)
 
 
 def summarise(method: str, results: Sequence[Result], edge_epochs: int) -> Summary:

@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from sheaf.core.time_format import format_seconds
 from sheaf.core.types import CLOUD
 from sheaf.experiments.compare import Summary
 from sheaf.experiments.plan import Planned
@@ -205,13 +206,6 @@ def cost_table(
     return _titled(title, table, *notes)
 
 
-def format_seconds(seconds: float) -> str:
-    """Return ``12 s``, ``3 min`` or ``2.5 h``."""
-    if seconds < 100:
-        return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
 def split_table(split: Mapping[str, Sequence[int]], classes: Sequence[str], every: bool = False) -> Group:
     """Return the table of training images per class and edge.
 
@@ -247,13 +241,8 @@ def split_table(split: Mapping[str, Sequence[int]], classes: Sequence[str], ever
     return _titled(title, FirstThatFits(table, rows), *notes)
 
 
-def comparison_table(summaries: Sequence[Summary], budget: str = "") -> Group:
-    """Return the table of accuracies and costs per method, and the table of saved computation.
-
-    Args:
-        summaries: one for each method.
-        budget: a description of the budget, for the title.
-    """
+def comparison_table(summaries: Sequence[Summary]) -> Group:
+    """Return the table of accuracies and costs per method, and the table of saved computation."""
     table = FittedTable(
         [
             Column("method", right=False),
@@ -267,7 +256,7 @@ def comparison_table(summaries: Sequence[Summary], budget: str = "") -> Group:
     )
     for summary in summaries:
         table.add_row(
-            summary.method,
+            summary.method + " (changed)" * bool(summary.changes),
             format_mean(summary.mean_edge),
             format_mean(summary.worst_edge),
             format_mean(summary.cloud),
@@ -282,7 +271,10 @@ def comparison_table(summaries: Sequence[Summary], budget: str = "") -> Group:
     ]
     if seeds > 1:
         notes.insert(0, f"±: standard deviation over the {seeds} seeds")
-    main = _titled(f"Methods under one training budget{budget}", table, *notes)
+    title = "Methods under one training budget"
+    if changed := next((summary for summary in summaries if summary.changes), None):
+        title += f": that of the experiment with {', '.join(changed.changes)}"
+    main = _titled(title, table, *notes)
     cut = [summary for summary in summaries if any(round(ratio, 1) != 1 for ratio in summary.saved.values())]
     return Group(main, _saved_table(cut)) if cut else main
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -16,6 +19,9 @@ from filelock import FileLock
 from support import QUICK
 
 from sheaf.cli import main
+from sheaf.experiments import compare as comparing
+from sheaf.experiments.config import Experiment
+from sheaf.runtime.result import Result
 
 Sheaf = Callable[..., "subprocess.CompletedProcess[str]"]
 SETS = [word for change in QUICK for word in ("--set", change)]
@@ -44,7 +50,11 @@ def test_compare_prints_a_table_and_reuses_finished_runs(sheaf: Sheaf, tmp_path:
     arguments = ("compare", "ecavg-digits", *SETS, "--methods", "ecavg,local", "--seeds", "2", "--out", "c")
     done = sheaf(*arguments)
     assert done.returncode == 0, done.stderr
-    assert "±" in done.stdout
+    assert "±: standard deviation over the 2 seeds" in done.stdout
+    assert re.search(r"run 1 of 4: ecavg, seed 0\nrun 2 of 4, about .+ left: local, seed 0\n", done.stdout)
+    assert "one training budget: that of the experiment with method.pretrain.epochs=6, method" in done.stdout
+    assert re.search(r"^ecavg \(changed\)", done.stdout, re.M)
+    assert re.search(r"^local +0", done.stdout, re.M)
     first = (tmp_path / "c" / "ecavg-1" / "result.json").stat().st_mtime_ns
     again = sheaf(*arguments)
     assert again.returncode == 0, again.stderr
@@ -54,6 +64,38 @@ def test_compare_prints_a_table_and_reuses_finished_runs(sheaf: Sheaf, tmp_path:
     other = sheaf(*arguments, "--set", "method.rounds=2")
     assert other.returncode == 2
     assert "other settings" in other.stderr
+
+
+def test_a_stopped_comparison_prints_the_command_that_continues_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = comparing.run_or_resume
+
+    def stopped(experiment: Experiment, folder: Path, *arguments: Any) -> Result:
+        if folder.name == "local-0":
+            raise KeyboardInterrupt
+        return run(experiment, folder, *arguments)
+
+    def call(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["sheaf", *arguments])
+        try:
+            main.main()
+        except SystemExit as exited:
+            return int(exited.code or 0)
+        return 0
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(comparing, "run_or_resume", stopped)
+    assert call("compare", "ecavg-digits", *SETS, "--methods", "ecavg,local", "-q") == 130
+    hint = capsys.readouterr().err.strip()
+    assert hint.startswith(
+        "stopped after 1 finished runs; continue with: sheaf compare ecavg-digits --methods"
+    )
+    monkeypatch.setattr(comparing, "run_or_resume", run)
+    program, *arguments = shlex.split(hint.partition("with: ")[2])
+    assert (program, call(*arguments)) == ("sheaf", 0)
+    assert "run 2 of 2: local" in capsys.readouterr().out
 
 
 def test_list_prints_one_line_per_item(sheaf: Sheaf) -> None:

@@ -62,6 +62,7 @@ def tables() -> dict[str, RenderableType]:
             saved={"a": 1.0},
             saved_sum=1.0,
             saved_sum_with_cloud=None,
+            changes=[],
         )
         for name in NAMES
     ]
@@ -195,7 +196,7 @@ def test_work_saved_is_shown_only_where_a_model_is_cut() -> None:
         numbers = dict.fromkeys(
             ("bytes", "edge_macs", "cloud_macs", "saved_sum", "saved_sum_with_cloud"), 2.0
         )
-        return SimpleNamespace(method=method, seeds=2, saved={"a": saved}, **figures, **numbers)
+        return SimpleNamespace(method=method, seeds=2, saved={"a": saved}, changes=[], **figures, **numbers)
 
     whole, cut = summary("ecavg", 1.0), summary("decoupled", 4.0)
     assert "saved" not in printed(comparison_table([whole]))
