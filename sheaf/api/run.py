@@ -9,11 +9,11 @@ from sheaf.api.finished_run import Run
 from sheaf.api.given import Changes, experiment_of, give_again
 from sheaf.api.notebook import make_observer
 from sheaf.core import objects
-from sheaf.core.settings import plain
 from sheaf.experiments import run as runs
 from sheaf.experiments.config import Experiment
 from sheaf.experiments.run_folder import new_folder
 from sheaf.experiments.setup import prepare
+from sheaf.report.run_name import experiment_name
 from sheaf.runtime.observer import Observer
 
 
@@ -65,7 +65,7 @@ def run(
     )
     folder = new_folder(settings) if out is None else Path(out)
     setup = prepare(settings, base)
-    watcher = observer or make_observer(progress, run_title(settings), folder)
+    watcher = observer or make_observer(progress, experiment_name(settings), folder)
     runs.start(setup, folder, command(settings, base), watcher)
     return Run(folder)
 
@@ -114,13 +114,6 @@ def load(folder: str | Path, *, data: Any = None, model: Any = None) -> Run:
     loaded = Run(Path(folder))
     give_again(loaded.folder, data, model, resume=False)
     return loaded
-
-
-def run_title(settings: Experiment) -> str:
-    """Return ``ecavg on digits with mlp, seed 0``."""
-    method, data, model = plain(settings.method)["name"], settings.data.name, settings.model.name
-    names = [objects.readable(name) for name in (method, data, model)]
-    return f"{names[0]} on {Path(names[1]).name} with {names[2]}, seed {settings.seed}"
 
 
 def command(settings: Experiment, root: Path | None) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,16 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from sheaf.cli.console import output_console
-from sheaf.core import registry
+from sheaf.cli.listings import KINDS, listings
 from sheaf.core.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from sheaf.core.settings_help import SettingHelp
 
 commands = typer.Typer(rich_markup_mode=None)
-
-KINDS = ("experiments", *registry.KINDS, *registry.FILES)
-"""The lists that ``sheaf list`` prints."""
 
 SET = {
     "methods": ("method", "method."),
@@ -65,16 +61,6 @@ def list_(
         for item, description in lists[each]().items():
             table.add_row(Text(f"  {item}"), Text(description))
     output_console().print(table, highlight=False)
-
-
-def listings() -> dict[str, Callable[[], dict[str, str]]]:
-    """Return kind -> function that returns name -> description. None of them imports torch."""
-    from sheaf.experiments.shipped import shipped
-    from sheaf.models.names import model_names
-
-    lists: dict[str, Callable[[], dict[str, str]]] = {"experiments": shipped}
-    lists |= {name: partial(registry.describe, name) for name in (registry.KINDS | registry.FILES)}
-    return lists | {"models": model_names}
 
 
 def _print_one(kind: str, name: str) -> None:

@@ -24,7 +24,7 @@ from sheaf.cli.console import (
     resume_hint,
     run_title,
 )
-from sheaf.cli.options import Changes, Data, Every, Out, Resume, Source
+from sheaf.cli.options import Changes, Data, Every, Out, Resume, Seed, Source, with_seed
 from sheaf.core.errors import SheafError
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ MLflowOption = Annotated[
 def run(
     experiment: Source = "default",
     changes: Changes = None,
+    seed: Seed = None,
     data: Data = None,
     out: Out = None,
     resume: Resume = None,
@@ -65,6 +66,7 @@ def run(
     mlflow: MLflowOption = None,
 ) -> None:
     """Run an experiment and write its results to a folder."""
+    changes = with_seed(changes, seed)
     from sheaf.experiments import run as runs
     from sheaf.experiments.config import load_experiment
     from sheaf.experiments.run_folder import new_folder
@@ -72,7 +74,7 @@ def run(
     console = output_console()
     observer_for = _observer_factory(console, quiet, as_json, tensorboard, mlflow)
     if resume is not None:
-        refuse_with_resume({"--set": changes, "--out": out, "--dry-run": dry_run})
+        refuse_with_resume({"--seed": seed is not None, "--set": changes, "--out": out, "--dry-run": dry_run})
         folder = resume
         with resume_hint(folder):
             runs.resume(folder, data=data, observer=observer_for(f"resuming {folder}", folder))
@@ -123,6 +125,7 @@ def compare(
         ),
     ] = None,
     changes: Changes = None,
+    seed: Seed = None,
     data: Data = None,
     out: Annotated[
         Path | None,
@@ -134,6 +137,7 @@ def compare(
     mlflow: MLflowOption = None,
 ) -> None:
     """Compare methods on the same data, seeds and training budget."""
+    changes = with_seed(changes, seed)
     from sheaf.core.atomic_io import write_durably
     from sheaf.experiments.compare import compare as compare_methods
     from sheaf.experiments.config import load_experiment
@@ -183,6 +187,7 @@ def _sweep_variants(source: str, changes: Iterable[str], sweep: str) -> dict[str
 def plan(
     experiment: Source = "decoupled-cifar10",
     changes: Changes = None,
+    seed: Seed = None,
     data: Data = None,
     out: Annotated[
         Path | None,
@@ -193,6 +198,7 @@ def plan(
 
     The budgets are the settings fleet.budgets of the experiment.
     """
+    changes = with_seed(changes, seed)
     from sheaf.core.atomic_io import write_durably
     from sheaf.experiments.config import load_experiment
     from sheaf.experiments.plan import plan as plan_cuts

@@ -20,7 +20,7 @@ from sheaf.cli.console import (
     resume_hint,
     run_title,
 )
-from sheaf.cli.options import Changes, Data, Every, Out, Resume, Run, Source
+from sheaf.cli.options import Changes, Data, Every, Out, Resume, Run, Seed, Source, with_seed
 
 CONNECTED = 10.0
 """Seconds since a device's last heartbeat up to which it counts as connected."""
@@ -75,6 +75,7 @@ def start(
 def run(
     experiment: Source = "ecavg-digits",
     changes: Changes = None,
+    seed: Seed = None,
     data: Data = None,
     out: Out = None,
     resume: Resume = None,
@@ -88,6 +89,7 @@ def run(
 
     The run's folder has the same content as after sheaf run.
     """
+    changes = with_seed(changes, seed)
     from sheaf.experiments import run_on_fleet
     from sheaf.experiments.config import load_experiment
     from sheaf.experiments.run_folder import new_folder
@@ -95,7 +97,7 @@ def run(
 
     console, command = output_console(), "sheaf cloud run"
     if resume is not None:
-        refuse_with_resume({"--set": changes, "--out": out})
+        refuse_with_resume({"--seed": seed is not None, "--set": changes, "--out": out})
         folder = resume
         with resume_hint(folder, command):
             observer = Live(console, f"resuming {folder}")
@@ -170,6 +172,7 @@ def rehearse(
         int | None, typer.Option(min=1, help="Number of devices [default: the experiment's].")
     ] = None,
     changes: Changes = None,
+    seed: Seed = None,
     data: Data = None,
     out: Out = None,
     every: Every = False,
@@ -178,6 +181,7 @@ def rehearse(
 
     The cloud and each device are separate processes, connected by TLS over loopback.
     """
+    changes = with_seed(changes, seed)
     from sheaf.experiments import rehearse as rehearsal
     from sheaf.experiments.config import load_experiment
     from sheaf.experiments.run_folder import new_folder

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sheaf.cli import cache, catalogue, experiments, fleet, results
+from sheaf.cli import cache, catalogue, experiments, fleet, results, runs
 from sheaf.cli.console import error_console, print_line
 from sheaf.core.errors import SheafError
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.add_typer(experiments.commands)
 app.add_typer(catalogue.commands)
+app.add_typer(runs.commands)
 app.add_typer(results.commands)
 app.add_typer(cache.cache, name="cache")
 app.add_typer(fleet.cloud, name="cloud")

@@ -7,10 +7,25 @@ from typing import Annotated
 
 import typer
 
-Source = Annotated[str, typer.Argument(help="A shipped experiment (see: sheaf list) or a TOML file.")]
+
+def _complete_experiment(incomplete: str) -> list[str]:
+    from sheaf.experiments.shipped import shipped
+
+    return [name for name in shipped() if name.startswith(incomplete)]
+
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="A shipped experiment (see: sheaf list) or a TOML file.", autocompletion=_complete_experiment
+    ),
+]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, as in method.pretrain.epochs=3."),
+]
+Seed = Annotated[
+    int | None, typer.Option(min=0, help="Seed of all random draws [default: the experiment's].")
 ]
 Data = Annotated[
     Path | None,
@@ -22,3 +37,8 @@ Every = Annotated[
 Out = Annotated[Path | None, typer.Option(help="The run's folder [default: a new one in runs/].")]
 Resume = Annotated[Path | None, typer.Option(help="Continue the run in this folder.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
+
+
+def with_seed(changes: list[str] | None, seed: int | None) -> list[str]:
+    """Return the changes of ``--set``, and that of ``--seed``."""
+    return [*(changes or ()), *([] if seed is None else [f"seed={seed}"])]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sheaf.cli.catalogue import listings
+from sheaf.cli.listings import listings
 from sheaf.core import registry
 from sheaf.core.errors import UnknownNameError
 from sheaf.core.recipe import Recipe, Ridge, Share

@@ -1,4 +1,4 @@
-"""The commands that use the results of runs: ``show``, ``report``, ``export`` and ``predict``."""
+"""The commands that use the results of runs: ``report``, ``export`` and ``predict``."""
 
 from __future__ import annotations
 
@@ -12,16 +12,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from sheaf.cli.console import output_console, print_line, print_result
-from sheaf.cli.options import Data, Every, Run
+from sheaf.cli.console import output_console, print_line
+from sheaf.cli.options import Data, Run
 
 commands = typer.Typer(rich_markup_mode=None)
-
-
-@commands.command(epilog="Example: sheaf show runs/ecavg-digits-20260101-120000")
-def show(folder: Run, every: Every = False) -> None:
-    """Print the verdict on a finished run, and its tables."""
-    print_result(output_console(), folder, every)
 
 
 @commands.command(epilog="Example: sheaf report runs/ecavg-digits-20260101-120000")

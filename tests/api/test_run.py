@@ -71,7 +71,7 @@ def test_names_are_replaced_as_on_the_command_line(folder: Path) -> None:
     settings = run.result.provenance["settings"]
     assert (run.result.method, settings["seed"], settings["data"]["limit"]) == ("local", 3, 400)
     assert run.sites == ("edge-1", "edge-2")
-    assert re.fullmatch(r"<Run local on digits with mlp, 2 edges, seed 3: .*folder '.*names'>", repr(run))
+    assert re.fullmatch(r"<Run local on digits with mlp, seed 3, 2 edges: .*folder '.*names'>", repr(run))
 
 
 def test_the_run_has_models_rows_pictures_and_a_report(run: sheaf.Run) -> None:

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sheaf.cli import main
-from sheaf.cli.catalogue import KINDS, listings
+from sheaf.cli.listings import KINDS, listings
 from sheaf.cli.reference import PARTS, describe_one, document
 from sheaf.core import registry
 from sheaf.core.errors import UnknownNameError
