@@ -173,3 +173,13 @@ def test_numbers_as_tensors_are_constants() -> None:
     for k in range(6):
         assert torch.equal(function(torch.full((3, 2), float(k)))[0], torch.full((3,), 4.0 * k))
     assert replays(function)
+
+
+def test_an_ambiguous_overload_is_not_replayed() -> None:
+    """TorchScript takes ``max(x, out)`` for the element-wise maximum."""
+    repeated = CpuGraphFunction(lambda x: (x.max(), x * x.max()))
+    for _ in range(4):
+        x = torch.randn(3, 4)
+        largest, product = repeated(x)
+        assert torch.equal(largest, x.max())
+        assert torch.equal(product, x * x.max())
