@@ -33,7 +33,7 @@ def _group(text: str, example: str) -> typer.Typer:
 cloud = _group("Run a fleet of real devices: commands for the cloud's machine.", "sheaf cloud start fleet")
 pool = _group(
     "List and delete the samples that devices sent in a run.",
-    "sheaf cloud pool ls runs/ecavg-digits-20260101-120000",
+    "sheaf cloud pool ls runs/ecavg-digits-mlp-20260101-120000",
 )
 cloud.add_typer(pool, name="pool")
 edge = _group("Take part in a fleet: commands for a device.", "sheaf edge join shop-1.kit --data /srv/images")
@@ -198,7 +198,7 @@ def rehearse(
     print_result(console, folder, every)
 
 
-@pool.command("ls", epilog="Example: sheaf cloud pool ls runs/ecavg-digits-20260101-120000")
+@pool.command("ls", epilog="Example: sheaf cloud pool ls runs/ecavg-digits-mlp-20260101-120000")
 def pool_ls(run: Run) -> None:
     """List the files of samples that each device sent."""
     from sheaf.fleets.remote.sample_pool import Pool
@@ -209,7 +209,7 @@ def pool_ls(run: Run) -> None:
     output_console().print(table, highlight=False)
 
 
-@pool.command("rm", epilog="Example: sheaf cloud pool rm runs/ecavg-digits-20260101-120000 --edge shop-1")
+@pool.command("rm", epilog="Example: sheaf cloud pool rm runs/ecavg-digits-mlp-20260101-120000 --edge shop-1")
 def pool_rm(
     run: Run,
     device: Annotated[str, typer.Option("--edge", help="The device whose samples to delete.")],

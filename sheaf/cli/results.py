@@ -18,7 +18,7 @@ from sheaf.cli.options import Data, Run
 commands = typer.Typer(rich_markup_mode=None)
 
 
-@commands.command(epilog="Example: sheaf report runs/ecavg-digits-20260101-120000")
+@commands.command(epilog="Example: sheaf report runs/ecavg-digits-mlp-20260101-120000")
 def report(
     folders: Annotated[
         list[Path], typer.Argument(metavar="RUN", help="Folders of runs, or a folder of sheaf compare.")
@@ -36,7 +36,7 @@ def report(
     print_line(f"report: {write_report(folders, out)}")
 
 
-@commands.command(epilog="Example: sheaf export runs/ecavg-digits-20260101-120000 --site edge-1")
+@commands.command(epilog="Example: sheaf export runs/ecavg-digits-mlp-20260101-120000 --site edge-1")
 def export(
     folder: Run,
     site: Annotated[str, typer.Option(help="The site of the model: an edge, or cloud.")] = "cloud",
