@@ -52,7 +52,8 @@ def test_compare_prints_a_table_and_reuses_finished_runs(sheaf: Sheaf, tmp_path:
     assert done.returncode == 0, done.stderr
     assert "±: standard deviation over the 2 seeds" in done.stdout
     assert re.search(r"run 1 of 4: ecavg, seed 0\nrun 2 of 4, about .+ left: local, seed 0\n", done.stdout)
-    assert "one training budget: that of the experiment with method.pretrain.epochs=6, method" in done.stdout
+    title = "under one training budget: that of the experiment with method.pretrain.epochs=6, method."
+    assert title in " ".join(done.stdout.split())
     assert re.search(r"^ecavg \(changed\)", done.stdout, re.M)
     assert re.search(r"^local +0", done.stdout, re.M)
     first = (tmp_path / "c" / "ecavg-1" / "result.json").stat().st_mtime_ns
