@@ -37,7 +37,8 @@ Advance = Callable[[int], None]
 Broken = dict[str, DataError]
 """Location of an example that cannot be read -> its error."""
 
-BLOCK, BLOCK_BYTES = 512, 2**26  # files in memory at a time, and their bytes, encoded and decoded
+BLOCK = 512  # files in memory at a time
+ENCODED_BYTES, DECODED_BYTES = 2**25, 2**23  # of these files
 THREADS = min(8, os.cpu_count() or 1)
 FULL_BITS = 16  # from which images of more than 8 bits per channel are scaled at first
 NAMED = 5  # broken files in a message
@@ -138,7 +139,7 @@ def _reserve_images(name: str, encoded: Encoded, settings: DataSettings, store: 
 
 def _examples_per_block(size: int) -> int:
     """Return how many examples of ``size`` bytes may be decoded at a time."""
-    return max(1, min(BLOCK, BLOCK_BYTES // size))
+    return max(1, min(BLOCK, DECODED_BYTES // size))
 
 
 def _check_broken(name: str, broken: Broken, encoded: Encoded, settings: DataSettings) -> None:
@@ -344,13 +345,13 @@ def _decoded_blocks(
 def _encoded_blocks(
     items: Iterable[tuple[int, tuple[str, bytes]]], block_size: int
 ) -> Iterator[list[tuple[int, tuple[str, bytes]]]]:
-    """Yield blocks of (position, (location, content)): ``block_size`` or, of large items, BLOCK_BYTES."""
+    """Yield blocks of (position, (location, content)): ``block_size`` or, of large items, ENCODED_BYTES."""
     block: list[tuple[int, tuple[str, bytes]]] = []
     size = 0
     for item in items:
         block.append(item)
         size += len(item[1][1])
-        if len(block) == block_size or size >= BLOCK_BYTES:
+        if len(block) == block_size or size >= ENCODED_BYTES:
             yield block
             block, size = [], 0
     if block:
