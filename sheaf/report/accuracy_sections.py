@@ -23,7 +23,17 @@ from sheaf.report.pictures.confusion import draw_confusion, errors_within_groups
 from sheaf.report.pictures.gain import draw_gain
 from sheaf.report.pictures.steps import draw_steps
 from sheaf.report.stages import stage_label
+from sheaf.report.verdict import verdict
 from sheaf.runtime.result import Result, Row
+
+
+def verdict_section(result: Result) -> Section:
+    """Return the section with the verdict."""
+    first, *others = verdict(result).findings
+    sentence, _, rest = first.text.partition(". ")
+    facts = [(first.topic, rest)] if rest else []
+    facts += [(finding.topic, finding.text) for finding in others]
+    return Section("verdict", "Verdict", f"{sentence.removesuffix('.')}.", facts=facts)
 
 
 def gain_section(result: Result) -> Section | None:
@@ -39,7 +49,7 @@ def gain_section(result: Result) -> Section | None:
         f"Final accuracy on the edges' own classes: {format_percent(mean)} on average; "
         f"the worst edge is {worst.site} with {format_percent(accuracy)}."
     )
-    several = any(len(edge.rows) > 1 for edge in histories)
+    several = any(len(edge.measured) > 1 for edge in histories)
     standard_error = 100 * (accuracy * (1 - accuracy) / examples) ** 0.5
     precision = (
         f"The median edge has {images:,.0f} test images of its own classes, so that one image is "
@@ -62,21 +72,22 @@ def gain_sentence(histories: Sequence[EdgeHistory]) -> str:
     It ends with the mean gain on all classes, and names intermediate stages that were better there.
     """
     losers = sorted((edge for edge in histories if edge.gain < 0), key=lambda edge: edge.gain)
+    compared = ", compared with local training" if histories[0].baseline is not None else ""
     mean_all = statistics.mean(edge.gain_all for edge in histories)
     if losers:
         sentence = (
             f"{len(losers)} of {format_number_of(len(histories), 'edge')} lost accuracy on "
-            f"{'its' if len(losers) == 1 else 'their'} own classes: "
+            f"{'its' if len(losers) == 1 else 'their'} own classes{compared}: "
             + join_names([f"{edge.site} ({format_points(edge.gain)} points)" for edge in losers], 3)
         )
     else:
         ends = dict.fromkeys(format_points(end([edge.gain for edge in histories])) for end in (min, max))
-        sentence = f"No edge lost accuracy on its own classes (change: {' to '.join(ends)} points)"
+        sentence = f"No edge lost accuracy on its own classes{compared} (change: {' to '.join(ends)} points)"
     sentence += _largest_fall(histories)
     intermediate: dict[str, list[float]] = {}
     for edge in histories:
         for row in edge.rows[1:-1]:
-            intermediate.setdefault(row.stage, []).append(row.accuracy_all - edge.first.accuracy_all)
+            intermediate.setdefault(row.stage, []).append(row.accuracy_all - edge.before.accuracy_all)
     better = [
         f" (at '{stage_label(stage)}': {format_points(statistics.mean(gains))})"
         for stage, gains in intermediate.items()
@@ -88,14 +99,15 @@ def gain_sentence(histories: Sequence[EdgeHistory]) -> str:
 
 
 def _largest_fall(histories: Sequence[EdgeHistory]) -> str:
-    """Return a sentence on the largest fall from one stage to the next; empty if it is below a point."""
+    """Return a sentence on the largest fall between stages; empty below 2 points, or if it is the gain."""
     falls = [
         (row.accuracy - before.accuracy, edge.site, row.stage)
         for edge in histories
         for before, row in zip(edge.rows, edge.rows[1:], strict=False)
+        if row.accuracy - before.accuracy != edge.gain
     ]
     change, site, stage = min(falls, default=(0.0, "", ""))
-    if change > -0.01:
+    if change > -0.02:
         return ""
     fell = sum(at == stage and other < 0 for other, _, at in falls)
     return (
@@ -120,17 +132,24 @@ def edges_table(histories: Sequence[EdgeHistory]) -> Table:
         )
     rows = []
     for edge, name in chosen:
-        for row in edge.rows:
-            change = "" if row is edge.first else format_points(row.accuracy - edge.first.accuracy)
+        for row in edge.measured:
+            change = "" if row is edge.before else format_points(row.accuracy - edge.before.accuracy)
             rows.append(
-                (name, stage_label(row.stage), f"{row.accuracy:.4f}", change, f"{row.f1:.4f}",
+                (name, stage_label(row.stage, row.reference), f"{row.accuracy:.4f}", change, f"{row.f1:.4f}",
                  f"{row.accuracy_all:.4f}", "-" if row.held_out is None else f"{row.held_out:.4f}",
                  f"{row.examples:,}")
             )  # fmt: skip
     headings = (
         "edge", "stage", "own classes", "gain, points", "F1", "all classes", "held out", "test images",
     )  # fmt: skip
-    return Table(caption, headings, rows, text_columns=2, folded=len(rows) > 12)
+    used = [n for n in range(len(headings)) if any(row[n] not in ("", "-") for row in rows)]
+    return Table(
+        caption,
+        [headings[n] for n in used],
+        [[row[n] for n in used] for row in rows],
+        text_columns=2,
+        folded=len(rows) > 12,
+    )
 
 
 def decisions_section(result: Result) -> Section | None:
@@ -213,9 +232,9 @@ def confusion_section(result: Result) -> Section | None:
         finding = "The cloud's model makes no error on the test images."
     elif grouped:
         finding = (
-            f"{format_fraction(errors - inside, errors)} errors of the cloud's model are between classes of "
-            "different edges. Errors spread evenly over the classes would give about "
-            f"{errors * _evenly_spread(last, groups):,.0f}."
+            "Errors of the cloud's model between classes of different edges: "
+            f"{format_fraction(errors - inside, errors)}. Errors spread evenly over the classes would give "
+            f"about {errors * _evenly_spread(last, groups):,.0f}."
         )
     else:
         finding = (

@@ -13,6 +13,7 @@ from sheaf.report.formatting import (
     format_mean,
     format_number_of,
     format_percent,
+    format_points,
     format_ratio,
     join_names,
 )
@@ -98,11 +99,13 @@ def methods_section(methods: Sequence[MethodRuns]) -> Section:
         for row, text in zip(rows, texts, strict=True):
             row.append(text)
     seeds = max(len(method.runs) for method in methods)
+    finding, facts = _best_of(methods)
     scores = {name: values_of for name, values_of, _, _ in columns[:3]}
     return Section(
         id="methods",
         title="Comparison of methods",
-        finding=_comparison_sentences(methods),
+        finding=finding,
+        facts=facts,
         pictures=[
             draw_methods(
                 {
@@ -129,40 +132,50 @@ def methods_section(methods: Sequence[MethodRuns]) -> Section:
     )
 
 
-def _comparison_sentences(methods: Sequence[MethodRuns]) -> str:
-    """Return the best methods by the edges' mean, by the worst edge, and by the cloud's model."""
+def _best_of(methods: Sequence[MethodRuns]) -> tuple[str, list[tuple[str, str]]]:
+    """Return a sentence on the best method for the edges, and facts on it and on the others."""
     best = max(methods, key=lambda method: statistics.mean(method.mean_edge or [0]))
-    best_worst = max(methods, key=lambda method: statistics.mean(method.worst_edge or [0]))
     similar = _not_distinguishable(best, methods)
-    sentences = [
+    sentence = (
         f"Highest mean accuracy of the edges: {best.label} "
-        f"({format_percent(statistics.mean(best.mean_edge))}"
-        + (f"; with these seeds not distinguishable from {join_names(similar, 6)})" if similar else ")"),
-        f"Highest accuracy of the worst edge: {best_worst.label} "
-        f"({format_percent(statistics.mean(best_worst.worst_edge))})",
-    ]
+        f"({format_percent(statistics.mean(best.mean_edge or [0]))})"
+    )
+    facts = []
+    if similar:
+        names = join_names([method.label for method in similar], 6)
+        facts.append(("same with these seeds", f"not distinguishable from {best.label}: {names}."))
+    alone = next((method for method in methods if method.runs[0].result.method == "local"), None)
+    if alone is best:
+        facts.append(("beside local training", "No method is better on the edges' own classes."))
+    elif alone is not None and alone.mean_edge and best.mean_edge:
+        mean = statistics.mean(best.mean_edge) - statistics.mean(alone.mean_edge)
+        worst = statistics.mean(best.worst_edge) - statistics.mean(alone.worst_edge)
+        facts.append(
+            ("beside local training", f"{best.label}: edges' mean {format_points(mean)} points, "
+             f"worst edge {format_points(worst)} points.")
+        )  # fmt: skip
+    if measured := [method for method in methods if method.worst_edge]:
+        top = max(measured, key=lambda method: statistics.mean(method.worst_edge))
+        facts.append(("worst edge", f"{top.label}, {format_percent(statistics.mean(top.worst_edge))}."))
     if in_cloud := [method for method in methods if method.cloud]:
         top = max(in_cloud, key=lambda method: statistics.mean(method.cloud))
-        top_accuracy = statistics.mean(top.cloud)
-        sentences.append(
-            f"Highest accuracy of the cloud's model on all classes: {top.label} "
-            f"({format_percent(top_accuracy)})"
-        )
+        accuracy = format_percent(statistics.mean(top.cloud))
+        facts.append(("cloud's model", f"Highest accuracy on all classes: {top.label}, {accuracy}."))
         if not best.cloud:
-            sentences[-1] += f"; {best.label} gives no cloud's model"
-        elif (behind := top_accuracy - statistics.mean(best.cloud)) > 0:
-            sentences[-1] += (
-                f"; that of {best.label} reaches {format_percent(statistics.mean(best.cloud))}, "
-                f"{100 * behind:.1f} points less"
+            sentence += f"; it has no cloud's model, of which {top.label} has the best ({accuracy})"
+        elif (behind := statistics.mean(top.cloud) - statistics.mean(best.cloud)) > 0:
+            sentence += (
+                f"; its cloud's model ({format_percent(statistics.mean(best.cloud))}) is {100 * behind:.1f} "
+                f"points below that of {top.label} ({accuracy})"
             )
-    return "".join(f"{sentence}. " for sentence in sentences).strip()
+    return f"{sentence}.", facts
 
 
-def _not_distinguishable(best: MethodRuns, methods: Sequence[MethodRuns]) -> list[str]:
-    """Return the methods whose interval of the mean overlaps the best one's, or is unknown (one seed)."""
-    high, half = statistics.mean(best.mean_edge), half_interval(best.mean_edge)
+def _not_distinguishable(best: MethodRuns, methods: Sequence[MethodRuns]) -> list[MethodRuns]:
+    """Return the methods whose 95 % interval of the mean overlaps that of the best, or is unknown."""
+    high, half = statistics.mean(best.mean_edge or [0]), half_interval(best.mean_edge)
     return [
-        method.label
+        method
         for method in methods
         if method is not best
         and method.mean_edge

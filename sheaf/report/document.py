@@ -57,6 +57,7 @@ class Section:
         pictures: the figures.
         tables: the tables, shown below the figures.
         notes: further remarks.
+        facts: (topic, text) pairs below the finding.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Section:
     pictures: Sequence[Picture] = ()
     tables: Sequence[Table] = ()
     notes: Sequence[str] = ()
+    facts: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,22 @@ class EdgeHistory:
     Attributes:
         site: the edge's name.
         rows: its first measurement, then the last measurement of each later stage.
+        baseline: the measurement after local training for as long; None if the run has none.
     """
 
     site: str
     rows: Sequence[Row]
+    baseline: Row | None = None
 
     @property
-    def first(self) -> Row:
-        """The first measurement."""
-        return self.rows[0]
+    def measured(self) -> list[Row]:
+        """The baseline, if there is one, and the rows."""
+        return [*([] if self.baseline is None else [self.baseline]), *self.rows]
+
+    @property
+    def before(self) -> Row:
+        """The measurement that gains are relative to: the baseline, or else the first row."""
+        return self.measured[0]
 
     @property
     def last(self) -> Row:
@@ -33,24 +40,31 @@ class EdgeHistory:
 
     @property
     def gain(self) -> float:
-        """Last minus first accuracy on the edge's own classes, -1 to 1."""
-        return self.last.accuracy - self.first.accuracy
+        """Last accuracy on the edge's own classes minus that before, -1 to 1."""
+        return self.last.accuracy - self.before.accuracy
 
     @property
     def gain_all(self) -> float:
-        """Last minus first accuracy on all classes, -1 to 1."""
-        return self.last.accuracy_all - self.first.accuracy_all
+        """Last accuracy on all classes minus that before, -1 to 1."""
+        return self.last.accuracy_all - self.before.accuracy_all
 
 
 def edge_histories(result: Result) -> list[EdgeHistory]:
     """Return the history of each measured edge, in the order of the split."""
     rows: dict[str, dict[str, Row]] = {site: {} for site in result.split}
+    baselines: dict[str, Row] = {}
     for row in result.rows:
-        if row.site in rows and not row.reference:
+        if row.reference and row.stage == "alone":
+            baselines[row.site] = row
+        elif row.site in rows and not row.reference:
             by_stage = rows[row.site]
             if row.stage not in by_stage or row.stage != next(iter(by_stage)):
                 by_stage[row.stage] = row
-    return [EdgeHistory(site, list(by_stage.values())) for site, by_stage in rows.items() if by_stage]
+    return [
+        EdgeHistory(site, list(by_stage.values()), baselines.get(site))
+        for site, by_stage in rows.items()
+        if by_stage
+    ]
 
 
 def cloud_rows(result: Result) -> list[Row]:

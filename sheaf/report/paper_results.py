@@ -81,7 +81,7 @@ def paper_section(results: Sequence[Result]) -> Section | None:
         )  # fmt: skip
     columns = ("accuracy", "precision", "recall", "F1")
     headings = ("device", "stage", *columns, *(f"paper's {name}" for name in columns), "difference, points")
-    seeds = f"; mean over {len(results)} seeds ± half of its 95 % interval" if len(results) > 1 else ""
+    seeds = f"; mean ± standard deviation over {len(results)} seeds" if len(results) > 1 else ""
     return Section(
         id="paper",
         title="Comparison with the paper",
@@ -142,7 +142,7 @@ def setup_differences(result: Result, experiment: Mapping[str, Any]) -> Iterator
         if (r := setting_value(result, "method", name))
     }
     used = "; ".join(
-        f"{name}: {r['epochs']} epochs, {r['optimizer']}, learning rate {r['lr']}"
+        f"{name}: {format_number_of(r['epochs'], 'epoch')}, {r['optimizer']}, learning rate {r['lr']}"
         for name, r in recipes.items()
     )
     yield f"Not stated in the paper: optimizer, learning rate, epochs. Here: {used}."

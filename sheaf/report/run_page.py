@@ -1,4 +1,4 @@
-"""The page of one run: accuracy first, then data, sub-models, training and cost."""
+"""The page of one run: the verdict and the edges' gains first, then data, sub-models, training and cost."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from sheaf.report.accuracy_sections import (
     confusion_section,
     decisions_section,
     gain_section,
+    verdict_section,
 )
 from sheaf.report.document import Page
 from sheaf.report.formatting import format_count, format_number_of
 from sheaf.report.load_runs import Run
 from sheaf.report.paper_results import paper_section
 from sheaf.report.provenance import commit_label, dataset_name, provenance_value, setting_value
+from sheaf.report.run_name import run_name
 from sheaf.report.training_sections import (
     cost_section,
     curves_section,
@@ -27,6 +29,7 @@ def run_page(run: Run) -> Page:
     """Return the page of a run; sections without content are omitted."""
     result = run.result
     sections = (
+        verdict_section(result),
         gain_section(result),
         decisions_section(result),
         cloud_section(result),
@@ -40,7 +43,7 @@ def run_page(run: Run) -> Page:
         settings_section(run),
     )
     return Page(
-        title=f"{result.method} on {dataset_name(result)}, {format_number_of(len(result.split), 'edge')}",
+        title=run_name(result),
         facts=(
             ("experiment", str(setting_value(result, "title") or "-")),
             ("method", result.method),

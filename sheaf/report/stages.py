@@ -10,6 +10,6 @@ LABELS = {
 """Stage as stored in ``result.json`` -> label. Other stages are their own labels."""
 
 
-def stage_label(stage: str) -> str:
-    """Return the label of a stage."""
-    return LABELS.get(stage, stage)
+def stage_label(stage: str, reference: bool = False) -> str:
+    """Return the label of a stage, with a mark if it is a reference."""
+    return LABELS.get(stage, stage) + " (reference)" * reference

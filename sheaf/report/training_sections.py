@@ -162,9 +162,11 @@ def cost_section(result: Result) -> Section:
     )
     up = sum(cost.bytes_sent for cost in edges.values())
     down = sum(cost.bytes_received for cost in edges.values())
+    fraction = format_percent(at_edges / (at_edges + at_cloud)) if at_edges and at_cloud else ""
+    work = f"{fraction or ('all' if at_edges else 'none')} of the training"
+    amounts = f"{format_count(at_edges)} multiply-adds, the cloud {format_count(at_cloud)}"
     finding = (
-        f"{size}. The edges did {format_percent(at_edges / max(at_edges + at_cloud, 1))} of the training "
-        f"({format_count(at_edges)} multiply-adds, the cloud {format_count(at_cloud)}). They sent "
+        f"{size}. The edges did {work} ({amounts}). They sent "
         f"{format_bytes(up)} and received {format_bytes(down)}."
     )
     rows: list[tuple[str, ...]] = [
@@ -259,7 +261,9 @@ def settings_section(run: Run) -> Section:
 
 
 def _recipe_cell(value: Any) -> str:
-    """Return a recipe's value as text; ``-`` if it is empty or not used."""
+    """Return a recipe's value as text, of a plugin without settings the name; ``-`` if empty or not used."""
     if value in (None, "", [], {}):
         return "-"
+    if isinstance(value, Mapping) and [*value] == ["name"]:
+        value = value["name"]
     return value if isinstance(value, str) else json.dumps(value)

@@ -81,7 +81,7 @@ def test_a_history_goes_from_the_first_measurement_to_the_last(runs: Path) -> No
             ("after retraining", 3),
         ]
         assert way.last == result.final(way.site)
-        assert way.gain == way.last.accuracy - way.first.accuracy
+        assert way.gain == way.last.accuracy - way.before.accuracy
 
 
 def test_a_result_holds_the_cuts_of_the_weights_files(runs: Path) -> None:
@@ -121,8 +121,8 @@ def test_curves_equal_the_losses_in_the_journal(runs: Path) -> None:
 def test_the_sentence_starts_with_edges_that_lost_accuracy(runs: Path) -> None:
     found = edge_histories(Result.read(runs / "ecavg"))
     first, second = found
-    lower = replace(first, rows=[replace(first.first, accuracy=0.9), replace(first.last, accuracy=0.877)])
-    higher = replace(second, rows=[replace(second.first, accuracy=0.9), replace(second.last, accuracy=0.95)])
+    lower = replace(first, rows=[replace(first.before, accuracy=0.9), replace(first.last, accuracy=0.877)])
+    higher = replace(second, rows=[replace(second.before, accuracy=0.9), replace(second.last, accuracy=0.95)])
     assert gain_sentence([lower, higher]).startswith(
         "1 of 2 edges lost accuracy on its own classes: edge-1 (−2.3 points)"
     )

@@ -17,14 +17,14 @@ from sheaf.report.page import write_report
 
 WIDTHS = (1280, 700)
 SECTIONS = {
-    "ecavg": ["gain", "steps", "confusion", "split", "curves", "cost", "settings"],
-    "rounds": ["gain", "steps", "confusion", "split", "curves", "cost", "settings"],
-    "guarded": ["gain", "choices", "steps", "confusion", "split", "curves", "cost", "settings"],
-    "decoupled": ["gain", "steps", "confusion", "split", "cuts", "curves", "cost", "settings"],
-    "fedavg": ["gain", "steps", "confusion", "split", "curves", "cost", "settings"],
-    "local": ["gain", "split", "curves", "cost", "settings"],
+    "ecavg": ["verdict", "gain", "steps", "confusion", "split", "curves", "cost", "settings"],
+    "rounds": ["verdict", "gain", "steps", "confusion", "split", "curves", "cost", "settings"],
+    "guarded": ["verdict", "gain", "choices", "steps", "confusion", "split", "curves", "cost", "settings"],
+    "decoupled": ["verdict", "gain", "steps", "confusion", "split", "cuts", "curves", "cost", "settings"],
+    "fedavg": ["verdict", "gain", "steps", "confusion", "split", "curves", "cost", "settings"],
+    "local": ["verdict", "gain", "split", "curves", "cost", "settings"],
     "several": ["methods", "frontier", "runs"],
-    "strange": ["gain", "steps", "confusion", "split", "curves", "cost", "refused", "settings"],
+    "strange": ["verdict", "gain", "steps", "confusion", "split", "curves", "cost", "refused", "settings"],
 }
 
 

@@ -22,7 +22,7 @@ from sheaf.runtime.result import CutsRecord, PartRecord, Result
 LIMIT = 3_000_000
 """Bytes of a page."""
 
-ONE = ("gain", "steps", "confusion", "split", "curves", "cost", "settings")
+ONE = ("verdict", "gain", "steps", "confusion", "split", "curves", "cost", "settings")
 """The sections of one run's page; of parts, also ``cuts``."""
 
 
@@ -38,7 +38,8 @@ def test_one_run(runs: Path, tmp_path: Path) -> None:
             assert f"{row.accuracy_all:.4f}" in text
     assert str(result.provenance["commit"])[:12] in text
     assert "method.pretrain.epochs" in text
-    assert text.index('id="gain"') < min(text.index(f'id="{name}"') for name in ONE[1:]), "seen first"
+    places = [text.index(f'id="{name}"') for name in ONE]
+    assert places == sorted(places), "the verdict first, then the gain"
 
 
 def test_pictures_are_written_next_to_the_page(runs: Path, tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ def test_several_runs(runs: Path, tmp_path: Path) -> None:
         assert f'id="{name}"' in text
     for method in ("ecavg", "fedavg", "decoupled"):
         assert f'<th scope="row">{method}</th>' in text
-    assert "95\N{NO-BREAK SPACE}% interval" in text
+    assert "± is the standard deviation over the seeds" in text
     results = [Result.read(runs / "several" / f"fedavg-{seed}") for seed in (0, 1)]
     edges = [row.accuracy for result in results for site in result.split if (row := result.final(site))]
     assert f"{sum(edges) / len(edges):.4f} ±" in text, "the mean over the edges and the seeds"

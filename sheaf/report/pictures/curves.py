@@ -74,7 +74,7 @@ def _panel(axes: Axes, trained: Sequence[Curve]) -> None:
             axes.axvline(start + 0.5, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
         if len(trained) <= MAX_LABELLED and curve.stage:
             axes.annotate(
-                f"{stage_label(curve.stage)}{' (reference)' * curve.reference}", (start + 0.5, 1),
+                f"{stage_label(curve.stage, curve.reference)}", (start + 0.5, 1),
                 (4, -2), xycoords=("data", "axes fraction"), textcoords="offset points", va="top",
                 fontsize=8.5, color=INK,
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8},

@@ -93,7 +93,7 @@ def draw_frontier(panels: Mapping[str, Sequence[Point]]) -> Picture:
         "frontier",
         f"Accuracy against bytes sent and against multiply-adds. {numbers}.",
         "Higher is better, further left is cheaper. The dashed line is the Pareto frontier: each method "
-        "below it has a better or cheaper alternative. Vertical bars: 95 % intervals over the seeds.",
+        "below it has a better or cheaper alternative. Vertical bars: ± standard deviation over the seeds.",
         figure,
     )
 
@@ -126,7 +126,7 @@ def _panel(
         [*(point.accuracy for point in frontier), frontier[-1].accuracy],
         where="post", color=GREY, linewidth=1.2, linestyle=(0, (4, 2)), zorder=2,
     )  # fmt: skip
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: text_of(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: text_of(value).replace(".0", "")))
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, 0), min(high, 1))
     axes.grid(color=FAINT, linewidth=0.6)

@@ -45,7 +45,8 @@ def draw_gain(edges: Sequence[EdgeHistory]) -> Picture:
 
 
 def _each(edges: Sequence[EdgeHistory]) -> Picture:
-    stages = list(dict.fromkeys(row.stage for edge in edges for row in edge.rows))
+    stages = list(dict.fromkeys(row.stage for edge in edges for row in edge.measured))
+    references = {row.stage for edge in edges for row in edge.measured if row.reference}
     lane = 0.17 if len(edges) <= 8 else 0.13  # inches
     row_height = lane * len(stages) + 0.12
     figure, panels = new_figure(row_height * len(edges) + 1.1, 1, 2, sharey=True)
@@ -53,14 +54,16 @@ def _each(edges: Sequence[EdgeHistory]) -> Picture:
         changes = []
         for y, edge in enumerate(edges):
             heights = [y + (n - (len(stages) - 1) / 2) * lane / row_height for n in range(len(stages))]
-            _draw_edge(axes, edge, score, [heights[stages.index(row.stage)] for row in edge.rows])
-            if len(edge.rows) == 1:
+            _draw_edge(axes, edge, score, stages, heights)
+            if len(edge.measured) == 1:
                 changes.append((heights[0], f"{score(edge.last):.3f}", INK))
-            for row in edge.rows[1:]:
-                change = score(row) - score(edge.first)
-                text = format_points(change) + " ▼" * (change < 0)
-                changes.append((heights[stages.index(row.stage)], text, VERMILLION if change < 0 else INK))
-        set_accuracy_axis(axes, [score(row) for edge in edges for row in edge.rows])
+            for row in edge.measured[1:]:
+                change = score(row) - score(edge.before)
+                lost = row is edge.last and change < 0
+                colour = VERMILLION if lost else INK if row is edge.last else GREY
+                text = format_points(change) + " ▼" * lost
+                changes.append((heights[stages.index(row.stage)], text, colour))
+        set_accuracy_axis(axes, [score(row) for edge in edges for row in edge.measured])
         text_column(axes, "gain" if len(stages) > 1 else "", changes)
         axes.set_xlabel(f"accuracy {title}")
         axes.set_ylim(len(edges) - 0.5, -0.5)
@@ -73,52 +76,67 @@ def _each(edges: Sequence[EdgeHistory]) -> Picture:
     handles = [
         Line2D(
             [], [], marker=MARKERS[n % len(MARKERS)], color=GREY, linestyle="", markersize=6,
-            markerfacecolor=_fill(n, len(stages), GREY), label=stage_label(stage),
+            markerfacecolor=_fill(n, len(stages), GREY), label=stage_label(stage, stage in references),
         )
         for n, stage in enumerate(stages)
     ]  # fmt: skip
     if len(stages) > 1:
         handles.append(Line2D([], [], color=BLUE, linewidth=2.5, label="rise"))
         handles.append(Line2D([], [], color=VERMILLION, linewidth=2.5, linestyle=DASHED, label="fall"))
-    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), columnspacing=1.4)
+    figure.legend(handles=handles, loc="outside upper left", ncols=_columns(len(handles)), columnspacing=1.4)
     numbers = "; ".join(
-        f"{edge.site}: " + ", ".join(f"{stage_label(row.stage)} {row.accuracy:.4f}" for row in edge.rows)
+        f"{edge.site}: " + ", ".join(f"{stage_label(row.stage)} {row.accuracy:.4f}" for row in edge.measured)
         for edge in edges
     )
     return Picture(
         "gain",
         f"Accuracy of each edge at each stage. On its own classes: {numbers}.",
-        "Each edge's stages, from top to bottom. The number beside a stage is its gain over the first stage, "
-        "in percentage points; ▼ marks a loss. "
+        "Each edge's stages, from top to bottom. The number beside a stage is its gain over the first one, "
+        "in percentage points; ▼ marks a loss at the end. "
         * (len(stages) > 1)
+        + "The reference is an edge that trained alone, for as long. " * bool(references)
         + "Left: on the test images of the edge's own classes. Right: on the test images of all classes. "
         "The scales differ.",
         figure,
     )
 
 
-def _draw_edge(axes: Axes, edge: EdgeHistory, score: Score, heights: Sequence[float]) -> None:
-    """Draw the edge's stages, one below the other, and a line for each change."""
-    values = [score(row) for row in edge.rows]
+def _columns(handles: int) -> int:
+    """Return the number of a legend's columns: one row of up to five entries, or two rows."""
+    return handles if handles <= 5 else -(-handles // 2)
+
+
+def _draw_edge(
+    axes: Axes, edge: EdgeHistory, score: Score, stages: Sequence[str], heights: Sequence[float]
+) -> None:
+    """Draw the edge's stages, one below the other, and a line for each change between its own stages."""
+    rows = edge.measured
+    values = [score(row) for row in rows]
+    numbers = [stages.index(row.stage) for row in rows]
+    lanes = [heights[number] for number in numbers]
     for n in range(1, len(values)):
-        fall = values[n] < values[n - 1]
+        if rows[n - 1].reference:
+            continue
+        fall, equal = values[n] < values[n - 1], values[n] == values[n - 1]
         (line,) = axes.plot(
-            values[n - 1 : n + 1], heights[n - 1 : n + 1], color=VERMILLION if fall else BLUE, linewidth=2.5,
+            values[n - 1 : n + 1], lanes[n - 1 : n + 1], linewidth=1.2 if equal else 2.5,
+            color=GREY if equal else VERMILLION if fall else BLUE,
             linestyle=DASHED if fall else "-", zorder=2, solid_capstyle="butt", clip_on=False,
         )  # fmt: skip
         change = f"{format_points(values[n] - values[n - 1])} points"
-        set_tooltip(line, f"{edge.site}, to '{stage_label(edge.rows[n].stage)}': {change}")
-    for n, (row, value, y) in enumerate(zip(edge.rows, values, heights, strict=True)):
-        colour = VERMILLION if value < values[0] else BLUE
+        set_tooltip(line, f"{edge.site}, to '{stage_label(rows[n].stage)}': {change}")
+    for row, value, number in zip(rows, values, numbers, strict=True):
+        lost = row is edge.last and value < values[0]
+        colour = GREY if row.reference else VERMILLION if lost else BLUE
         (marker,) = axes.plot(
-            value, y, marker=MARKERS[n % len(MARKERS)], color=colour, zorder=3, markersize=5.5,
-            markerfacecolor=_fill(n, len(values), colour), markeredgewidth=1.4, clip_on=False,
+            value, heights[number], marker=MARKERS[number % len(MARKERS)], color=colour, zorder=3,
+            markersize=5.5, markerfacecolor=_fill(number, len(stages), colour), markeredgewidth=1.4,
+            clip_on=False,
         )  # fmt: skip
         images = row.examples if score(row) == row.accuracy else sum(map(sum, row.confusion))
-        set_tooltip(
-            marker, f"{edge.site}, {stage_label(row.stage)}: {value:.4f}, on {images:,} test images"
-            + (f" ({format_points(value - values[0])} points)" if n else ""),
-        )  # fmt: skip
+        change = f" ({format_points(value - values[0])} points)" if row is not edge.before else ""
+        stage = stage_label(row.stage, row.reference)
+        set_tooltip(marker, f"{edge.site}, {stage}: {value:.4f}, on {images:,} test images{change}")
 
 
 def _fill(number: int, steps: int, colour: str) -> str:
@@ -128,7 +146,7 @@ def _fill(number: int, steps: int, colour: str) -> str:
 
 def _sorted(edges: Sequence[EdgeHistory]) -> Picture:
     figure, panels = new_figure(3.4, 1, 2)
-    stages = list(dict.fromkeys(row.stage for edge in edges for row in edge.rows))
+    stages = list(dict.fromkeys(row.stage for edge in edges for row in edge.measured))
     for axes, (title, score) in zip(panels, PANELS, strict=True):
         axes.set_title(title)
         if len(stages) == 1:
@@ -151,8 +169,8 @@ def _sorted(edges: Sequence[EdgeHistory]) -> Picture:
     return Picture(
         "gain",
         f"Sorted gains of {len(edges)} edges on own classes and on all; {lost} lost on their own classes.",
-        "All edges, from the largest loss to the largest gain, in percentage points between the first and "
-        "the last measurement. Hatched: edges that lost accuracy.",
+        "All edges, from the largest loss to the largest gain, in percentage points between "
+        f"'{stage_label(stages[0])}' and the last measurement. Hatched: edges that lost accuracy.",
         figure,
     )
 
@@ -160,9 +178,9 @@ def _sorted(edges: Sequence[EdgeHistory]) -> Picture:
 def _gains(axes: Axes, histories: Sequence[EdgeHistory], stages: Sequence[str], score: Score) -> None:
     for number, stage in enumerate(stages[1:], start=1):
         gains = sorted(
-            100 * (score(row) - score(edge.first))
+            100 * (score(row) - score(edge.before))
             for edge in histories
-            for row in edge.rows
+            for row in edge.measured
             if row.stage == stage
         )
         edges = [*range(len(gains) + 1)]

@@ -72,7 +72,7 @@ def draw_methods(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture
     return Picture(
         "methods",
         f"Accuracy of each method. {numbers}.",
-        "Markers: means over the seeds. Bars: 95 % intervals of the means. Strokes: single seeds. Edges are "
+        "Markers: means over the seeds. Bars: ± standard deviation. Strokes: single seeds. Edges are "
         "measured on their own classes, the cloud's model on all.",
         figure,
     )

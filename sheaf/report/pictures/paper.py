@@ -62,7 +62,9 @@ def draw_paper(
     return Picture(
         "paper",
         f"Accuracy here and in the paper. {numbers}.",
-        "Filled: our mean over the seeds with its 95 % interval. Hollow: the paper's accuracy. The "
+        "Filled: ours"
+        + ", the mean over the seeds ± standard deviation" * any(len(values) > 1 for values in ours.values())
+        + ". Hollow: the paper's accuracy. The "
         "differences in set-up are listed below; they may explain a gap.",
         figure,
     )

@@ -67,9 +67,7 @@ def _one_by_one(axes: Axes, rows: Sequence[Row]) -> None:
         for artist in (line, marker):
             set_tooltip(artist, _describe(row))
     text_column(axes, "", [(y, f"{row.accuracy_all:.4f}", INK) for y, row in enumerate(rows)])
-    axes.set_yticks(
-        range(len(rows)), [stage_label(row.stage) + " (reference)" * row.reference for row in rows]
-    )
+    axes.set_yticks(range(len(rows)), [stage_label(row.stage, row.reference) for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(0, 1)
     axes.set_xlabel("accuracy on all classes")
@@ -82,16 +80,20 @@ def _over_rounds(axes: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
     for number, name in enumerate(names):
         stage_rows = [row for row in rows if row.stage == name]
         reference = stage_rows[0].reference
+        rounds = [row.round for row in stage_rows]
+        accuracies = [row.accuracy_all for row in stage_rows]
+        if reference and len(stage_rows) == 1:  # not a value of one round, but the level to compare with
+            rounds, accuracies = [1, max(row.round for row in rows)], 2 * accuracies
         axes.plot(
-            [row.round for row in stage_rows], [row.accuracy_all for row in stage_rows],
+            rounds, accuracies,
             color=GREY if reference else COLOURS[number % DISTINCT], 
-            label=stage_label(name) + " (reference)" * reference,
+            label=stage_label(name, reference),
             marker=MARKERS[number % len(MARKERS)], markerfacecolor="white" if reference else None,
             markevery=max(1, len(stage_rows) // 20), linestyle=":" if reference else "-", clip_on=False,
         )  # fmt: skip
         for row in stage_rows[:: max(1, len(stage_rows) // MAX_TARGETS)]:
             (target,) = axes.plot(row.round, row.accuracy_all, "o", markersize=11, alpha=0, clip_on=False)
-            set_tooltip(target, f"{_describe(row)} in round {row.round}")
+            set_tooltip(target, _describe(row) + f" in round {row.round}" * (not reference))
     axes.set_xlabel("round")
     axes.set_ylabel("accuracy on all classes")
     low, high = axes.get_ylim()
@@ -102,4 +104,4 @@ def _over_rounds(axes: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
 
 
 def _describe(row: Row) -> str:
-    return f"{stage_label(row.stage)}{' (reference)' * row.reference}: {row.accuracy_all:.4f}"
+    return f"{stage_label(row.stage, row.reference)}: {row.accuracy_all:.4f}"
