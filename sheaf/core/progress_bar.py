@@ -14,8 +14,8 @@ DELAY = 2.0
 
 
 @contextlib.contextmanager
-def bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yield ``advance(steps)``, which moves the bar.
+def bar(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Yield ``advance(steps)``, which moves the bar towards ``total``, or counts if that is None.
 
     The bar appears ``DELAY`` seconds after the start, at the next call of ``advance``, if stderr is a
     terminal.

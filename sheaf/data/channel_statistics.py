@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sheaf.core.progress_bar import bar
+
 PIECE = 2**20
 """Values that are counted at a time."""
 CHUNK = 4096  # examples that are converted to float64 at a time
@@ -27,9 +29,11 @@ def channel_statistics(inputs: Tensor) -> Statistics:
 def _of_bytes(inputs: Tensor) -> Statistics:
     """Compute them from the number of each of the 256 values, exactly and in little memory."""
     counts = np.zeros((inputs.shape[1], 256), np.int64)
-    for piece in torch.split(inputs, max(1, PIECE // inputs[0].numel())):
-        for channel, of_channel in enumerate(counts):
-            of_channel += np.bincount(piece[:, channel].numpy().ravel(), minlength=256)
+    with bar("computing the mean of the images", len(inputs)) as advance:
+        for piece in torch.split(inputs, max(1, PIECE // inputs[0].numel())):
+            for channel, of_channel in enumerate(counts):
+                of_channel += np.bincount(piece[:, channel].numpy().ravel(), minlength=256)
+            advance(len(piece))
     values = np.arange(256)
     means, deviations = [], []
     for of_channel in counts:

@@ -17,7 +17,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 
 from sheaf.core.atomic_io import sync, write
 from sheaf.core.cache_folder import cache_folder
+from sheaf.core.progress_bar import bar
 from sheaf.data.readers.folder_layout import is_ignored, printable
 from sheaf.data.settings import DataSettings
 
@@ -146,13 +147,14 @@ def key(folder: Path, reader: str, settings: DataSettings) -> str:
     values = {name: value for name, value in asdict(settings).items() if name not in LATER}
     source = hashlib.sha256(json.dumps([reader, printable(Path(real)), values]).encode())
     files = hashlib.sha256()
-    _add_states(files, real, ())
+    with bar(f"listing {printable(folder)}", None) as advance:
+        _add_states(files, real, (), advance)
     if settings.labels is not None and os.path.exists(settings.labels):
         _add_state(files, os.path.realpath(settings.labels), os.stat(settings.labels))
     return "-".join(digest.hexdigest()[:24] for digest in (source, files, _versions()))
 
 
-def _add_states(files: Any, folder: str, parents: tuple[str, ...]) -> None:
+def _add_states(files: Any, folder: str, parents: tuple[str, ...], advance: Callable[[int], None]) -> None:
     """Add the names, sizes and times of all files below a folder, links followed, without ignored ones."""
     real = os.path.realpath(folder)
     if real in parents:
@@ -164,9 +166,10 @@ def _add_states(files: Any, folder: str, parents: tuple[str, ...]) -> None:
     files.update(f"{len(listed)} in ".encode() + os.fsencode(folder))
     for entry in sorted(listed, key=lambda entry: entry.name):
         if entry.is_dir():
-            _add_states(files, entry.path, (*parents, real))
+            _add_states(files, entry.path, (*parents, real), advance)
         else:
             _add_state(files, entry.name, entry.stat())
+    advance(len(listed))
 
 
 def _add_state(files: Any, name: str, state: os.stat_result) -> None:

@@ -20,6 +20,7 @@ from sheaf.core import objects, registry
 from sheaf.core.dataset import Dataset, Samples
 from sheaf.core.errors import DataError, UnknownNameError
 from sheaf.core.notes import hold_notes, log_notes
+from sheaf.core.progress_bar import bar
 from sheaf.data.array_store import ArrayStore, MemoryStore
 from sheaf.data.channel_statistics import channel_statistics
 from sheaf.data.class_balance import first_of_each_class
@@ -30,6 +31,7 @@ from sheaf.data.readers.encoded import Encoded, EncodedSplit, check_classes
 from sheaf.data.readers.folder_layout import is_utf8
 from sheaf.data.readers.hub_repository import PREFIX, find_hub_files
 from sheaf.data.readers.huggingface import HubSet
+from sheaf.data.readers.label_table import SUFFIXES as TABLE_SUFFIXES
 from sheaf.data.readers.parquet import read_splits
 from sheaf.data.readers.python_objects import read_object
 from sheaf.data.settings import DataSettings
@@ -37,6 +39,7 @@ from sheaf.data.validation import check_every_class, check_limits, check_samples
 
 logger = logging.getLogger("sheaf")
 
+HASHED = 2048  # examples that are hashed at a time
 ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar"})
 
 
@@ -251,6 +254,10 @@ def _remedy(file: Path) -> str:
         return "unpack the archive and name the folder"
     if suffix == ".parquet":
         return f"name the folder of the shards: {str(file.parent)!r}"
+    if suffix in TABLE_SUFFIXES:
+        return (
+            f"name the folder of its files, such as {str(file.parent)!r}, and set data.labels = {str(file)!r}"
+        )
     return "put its examples into one folder per class, or read it in a package.module:callable"
 
 
@@ -321,8 +328,11 @@ def _normalised(dataset: Dataset, settings: DataSettings) -> Dataset:
 def _fingerprint(dataset: Dataset) -> str:
     """Return the SHA-256 of all inputs and labels, with their types and shapes."""
     digest = hashlib.sha256()
-    for samples in (dataset.train, dataset.test):
-        for tensor in (samples.inputs, samples.targets):
+    tensors = [(samples.inputs, samples.targets) for samples in (dataset.train, dataset.test)]
+    with bar(f"hashing {dataset.name}", sum(len(tensor) for pair in tensors for tensor in pair)) as advance:
+        for tensor in (tensor for pair in tensors for tensor in pair):
             digest.update(type_and_shape(tensor).encode())
-            digest.update(tensor.contiguous().numpy().data)
+            for part in torch.split(tensor, HASHED):
+                digest.update(part.contiguous().numpy().data)
+                advance(len(part))
     return digest.hexdigest()

@@ -10,6 +10,8 @@ from sheaf.core.errors import DataError
 from sheaf.data.readers.encoded import abbreviate
 from sheaf.data.settings import DataSettings
 
+PART = 512  # examples that are checked at a time
+
 
 def check_samples(name: str, samples: Samples, dataset: Dataset) -> None:
     """Check the types, shapes and values of one split of ``dataset``.
@@ -38,7 +40,9 @@ def check_samples(name: str, samples: Samples, dataset: Dataset) -> None:
             f"{name}: targets must be int64 of shape ({len(inputs)},), not {type_and_shape(targets)}"
         )
     _check_range(f"{name}: positions", positions, len(inputs))
-    if inputs.is_floating_point() and not torch.isfinite(inputs).all():
+    if inputs.is_floating_point() and not all(
+        torch.isfinite(part).all() for part in torch.split(inputs, PART)
+    ):
         raise DataError(f"{name}: inputs contain NaN or infinity; they must be finite")
     _check_range(f"{name}: labels", samples.labels, len(dataset.classes))
 

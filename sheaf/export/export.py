@@ -141,7 +141,7 @@ def _test_inputs(run: Path, card: Card, data: Path | None) -> tuple[Tensor, str]
     try:
         settings = load_experiment(run / "experiment.toml").data
         count = min(settings.limit_test or MIN_EXAMPLES, max(len(card.classes), MIN_EXAMPLES))
-        few = replace(settings, limit=len(card.classes), limit_test=count)
+        few = replace(settings, limit=len(card.classes), limit_test=count, cache=False)
         root = data or read_command(run)["data"]
         samples = load_dataset(few, Path(root) if root else None).test
         inputs = samples.inputs[samples.positions]
