@@ -90,18 +90,6 @@ class Worker:
         self.store = ModelStore(folder, name)
         self.prepare = Preparation(data.mean, data.std, device or torch.device("cpu"))
         self._training_data = TrainingData(name, network, folder / f"{name}.lent.safetensors")
-        self._tasks: dict[str, Callable[[Task, Progress | None], Outcome]] = {
-            "train": self._train,
-            "adopt": self._adopt,
-            "evaluate": self._evaluate,
-            "share": self._share,
-            "lend": self._lend,
-            "restat": self._restat,
-            "refit": self._refit,
-            "collect": self._collect,
-            "remember": self._remember,
-            "choose": self._choose,
-        }
 
     def pool(self, samples: Samples) -> None:
         """Train on ``samples`` from now on: the cloud's pooled data."""
@@ -124,7 +112,7 @@ class Worker:
         """
         started = time.perf_counter()
         with PeakMemory(self.prepare.device) as peak:
-            outcome = self._tasks[task.kind](task, progress)
+            outcome = TASKS[task.kind](self, task, progress)
         return self.update(task, outcome, time.perf_counter() - started, peak.bytes)
 
     def update(self, task: Task, outcome: Outcome, seconds: float, peak_memory_bytes: int) -> Update:
@@ -322,6 +310,22 @@ class Worker:
         if blob is None:
             raise ValueError(f"{self.name} holds no model yet: the first task must bring one")
         return blob
+
+
+# Not an attribute of a worker: bound methods would be a reference cycle, which keeps a run's data in memory.
+TASKS: dict[str, Callable[[Worker, Task, Progress | None], Outcome]] = {
+    "train": Worker._train,
+    "adopt": Worker._adopt,
+    "evaluate": Worker._evaluate,
+    "share": Worker._share,
+    "lend": Worker._lend,
+    "restat": Worker._restat,
+    "refit": Worker._refit,
+    "collect": Worker._collect,
+    "remember": Worker._remember,
+    "choose": Worker._choose,
+}
+"""The kinds of tasks, and what executes them."""
 
 
 def recipe_of(task: Task) -> Recipe:

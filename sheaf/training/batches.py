@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 
 import torch
@@ -89,18 +90,17 @@ class _Feed:
     """The mini-batches of one job, step by step."""
 
     def __init__(self, job: Job, recipe: Recipe) -> None:
-        self.samples = job.samples
-        self.draws = generator(job.seed)
-        self.steps = recipe.epochs * len(batch_sizes(len(job.samples), recipe.batch_size))
-        self._positions = self._of_all_epochs(recipe)
+        self.samples = samples = job.samples
+        self.draws = draws = generator(job.seed)
+        self.steps = recipe.epochs * len(batch_sizes(len(samples), recipe.batch_size))
+        # No method of this object: a reference cycle would keep the examples in memory.
+        self._positions = chain.from_iterable(
+            positions_of_batches(samples, recipe.batch_size, draws) for _ in range(recipe.epochs)
+        )
 
     def next(self) -> Tensor:
         """Return (B,) positions in ``samples.inputs``."""
         return next(self._positions)
-
-    def _of_all_epochs(self, recipe: Recipe) -> Iterator[Tensor]:
-        for _ in range(recipe.epochs):
-            yield from positions_of_batches(self.samples, recipe.batch_size, self.draws)
 
 
 def _of_one(

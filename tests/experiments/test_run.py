@@ -12,12 +12,14 @@ import safetensors.torch
 import torch
 from support import one_line
 
+from sheaf.core.dataset import Samples
 from sheaf.core.errors import PartitionError, RunFolderError
 from sheaf.experiments import run as runs
 from sheaf.experiments import run_folder
 from sheaf.experiments.config import Experiment, load_experiment
 from sheaf.methods.fedavg import FedAvg
 from sheaf.runtime.observer import NullObserver
+from sheaf.runtime.worker import Worker
 
 
 @pytest.mark.parametrize("already", [False, True])
@@ -40,6 +42,26 @@ def test_existing_objects_are_frozen_only_during_a_run(
         assert (gc.get_freeze_count() > 0) == already
     finally:
         gc.unfreeze()
+
+
+@pytest.mark.parametrize("method", ["ecavg", "fedavg", "decoupled"])
+def test_a_run_leaves_no_data_in_reference_cycles(method: str, tmp_path: Path) -> None:
+    """Frozen objects are not collected, so a comparison of many runs would keep the data of each."""
+    changes = ["data.limit=100", f"method={method}", "method.share={fraction=0.5}"][
+        : 2 if method == "fedavg" else 3
+    ]
+    experiment = load_experiment("ecavg-digits", changes)
+    alive: list[list[object]] = []
+    gc.collect()
+    gc.disable()
+    try:
+        for seed in (0, 1):
+            runs.run(replace(experiment, seed=seed), out=tmp_path / str(seed))
+            alive.append([each for each in gc.get_objects() if type(each) in (Worker, Samples)])
+    finally:
+        gc.enable()
+    assert not any(type(each) is Worker for each in alive[1])
+    assert len(alive[1]) == len(alive[0])  # the dataset, which is cached
 
 
 @pytest.mark.parametrize("method", ["fedavg", "local"])
