@@ -30,4 +30,26 @@ def export_graph(model: nn.Module, card: Card) -> ExportedProgram:
             f"torch.export cannot trace the model: {reason(error)}; export to safetensors instead"
         ) from error
     remove_stack_traces(program)
+    _make_clamps_functional(program)
     return program
+
+
+NEW_TENSORS = {
+    torch.ops.aten.batch_norm.default,
+    torch.ops.aten.conv2d.default,
+    torch.ops.aten.linear.default,
+}
+"""Operators that return a new tensor, never a view of another."""
+
+
+def _make_clamps_functional(program: ExportedProgram) -> None:
+    """Replace in-place clamps (ReLU6) whose input has no other reader by clamps that return a new tensor.
+
+    The values are the same. The ONNX exporter decomposes in-place clamps much more slowly.
+    """
+    for node in program.graph.nodes:
+        if node.target is torch.ops.aten.hardtanh_.default:
+            source = node.args[0]
+            if list(source.users) == [node] and source.target in NEW_TENSORS:
+                node.target = torch.ops.aten.hardtanh.default
+    program.graph_module.recompile()

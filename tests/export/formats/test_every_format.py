@@ -248,6 +248,18 @@ def test_a_single_number_in_the_graph_is_exported(form: str, tmp_path: Path) -> 
     check(form, model, card, tmp_path)
 
 
+def clamped_under_a_view(fc: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    logits = fc(x.flatten(1))
+    view = logits.view(-1, 4)
+    nn.functional.hardtanh(logits, 0.0, 0.5, inplace=True)
+    return view * 2
+
+
+def test_an_in_place_clamp_changes_views_of_its_tensor(tmp_path: Path) -> None:
+    _, card = small("mlp")
+    check("pt2", randomised(Written(clamped_under_a_view)), card, tmp_path)
+
+
 @pytest.mark.parametrize("form", [form for form in FORMATS if form != "safetensors"])
 @pytest.mark.parametrize(
     ("forward", "says"),
