@@ -11,6 +11,7 @@ from benchmarks import pictures
 from benchmarks.results import FOLDER
 from benchmarks.sections._tables import Rows
 from benchmarks.sections.averaging import averaging
+from benchmarks.sections.busy import busy
 from benchmarks.sections.decoupled import decoupled
 from benchmarks.sections.drop import drop
 from benchmarks.sections.ecavg import ecavg
@@ -18,6 +19,7 @@ from benchmarks.sections.faults import faults
 from benchmarks.sections.fleet import fleet
 from benchmarks.sections.overhead import overhead
 from benchmarks.sections.simulation import simulation
+from benchmarks.sections.start import start
 from benchmarks.sections.tracing import tracing
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "measurements.md"
@@ -39,7 +41,9 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     "drop": drop,
     "decoupled": decoupled,
     "tracing": tracing,
+    "start": start,
     "overhead": overhead,
+    "busy": busy,
     "simulation": simulation,
     "fleet": fleet,
     "faults": faults,

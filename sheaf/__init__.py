@@ -8,7 +8,10 @@ are private and may move.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+from sheaf.core.openmp import limit_spinning
 
 if TYPE_CHECKING:
     from sheaf.api.comparison import Comparison as Comparison
@@ -113,6 +116,8 @@ _PUBLIC = {
 """Public name -> the module below ``sheaf`` that defines it."""
 
 __all__ = ["__version__", *_PUBLIC]
+
+limit_spinning(os.environ)  # before torch is imported
 
 
 def __getattr__(name: str) -> Any:
