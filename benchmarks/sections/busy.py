@@ -23,7 +23,7 @@ def busy(rows: Rows) -> str:
     title = "## Training beside other work"
     return (
         f"{title}\n\nOne site trains in mini-batches of 64, undisturbed and beside one process that computes "
-        "without end. OpenMP's waiting threads spin for a number of rounds before they sleep. All settings of "
+        "without end. Waiting threads of OpenMP spin for some rounds before they sleep. All settings of "
         "two threads end with the same bits. sheaf's default is in `sheaf/core/openmp.py`."
         f"\n\n{lines}"
     )
