@@ -78,11 +78,11 @@ def refuse_with_resume(options: Mapping[str, Any]) -> None:
             )
 
 
-def command_line(command: Sequence[str], options: Mapping[str, Iterable[object] | None]) -> str:
+def command_line(command: Sequence[str], options: Mapping[str, Iterable[object]]) -> str:
     """Return a command for a shell, with each option for each of its values; None stands for no option."""
     words = list(command)
     for option, values in options.items():
-        words += [word for value in values or () if value is not None for word in (option, str(value))]
+        words += [word for value in values if value is not None for word in (option, str(value))]
     return shlex.join(words)
 
 

@@ -98,16 +98,16 @@ def run(
 
 
 def _print_dry_run(console: Console, settings: Experiment, data: Path | None, every: bool) -> None:
-    from sheaf.experiments import run as runs
     from sheaf.experiments.setup import prepare
-    from sheaf.report.terminal_tables import cost_table, split_table
+    from sheaf.experiments.speed import estimate
+    from sheaf.report.terminal_tables import estimate_table, split_table
 
     prepared = prepare(settings, data)
     console.print(Syntax(prepared.experiment.toml(), "toml", background_color="default", word_wrap=True))
     for note in prepared.notes:
         console.print(Text(f"note: {note}"))
     console.print(split_table(prepared.split, prepared.dataset.classes, every))
-    console.print(cost_table(runs.estimate_cost(prepared).sites, measured=False, every=every))
+    console.print(estimate_table(estimate(prepared), every))
 
 
 @commands.command(epilog="Example: sheaf compare ecavg-mnist --methods ecavg,fedavg,local --seeds 3")
@@ -153,8 +153,9 @@ def compare(
     variants = None if sweep is None else _sweep_variants(experiment, changes or (), sweep)
     observer_for = _observer_factory(console, quiet, as_json, tensorboard, mlflow, rows=False)
     changed = [change for change in changes or () if change.startswith(("method=", "method."))]
-    options = {"--methods": [",".join(names)], "--seeds": [str(seeds)], "--set": changes, "--sweep": [sweep]}
-    repeat = command_line(["sheaf", "compare", experiment], options | {"--data": [data], "--out": [folder]})
+    given: dict[str, Iterable[object]] = {"--methods": [",".join(names)], "--seeds": [seeds]}
+    given |= {"--set": changes or (), "--sweep": [sweep], "--data": [data], "--out": [folder]}
+    repeat = command_line(["sheaf", "compare", experiment], given)
     with repeat_hint(folder, repeat):
         summaries = compare_methods(settings, names, seeds, folder, data, observer_for, variants, changed)
     plain = [asdict(summary) for summary in summaries]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import torch
 
 from sheaf.core.cut import Cut
 from sheaf.core.errors import CutError, SettingError
@@ -15,10 +12,8 @@ from sheaf.core.recipe import Recipe
 from sheaf.experiments.activation_bytes import activation_bytes
 from sheaf.experiments.config import DeviceBudget, Experiment
 from sheaf.experiments.setup import ExperimentSetup, prepare
-from sheaf.models.flops import copy_to
+from sheaf.experiments.speed import measure_speed
 from sheaf.submodels.schemes.by_class import ByClass
-from sheaf.training.one_site import train_model
-from sheaf.training.preparation import Preparation
 
 STEPS = 64
 """Widths are multiples of 1/64."""
@@ -175,24 +170,12 @@ class _Measure:
         activations = activation_bytes(model, network.in_shape, self._recipe.batch_size)
         budget = self._setup.experiment.fleet.budgets.get(site, DeviceBudget())
         images = len(self._setup.edge_samples[site][0])
-        speed = budget.speed or (self._measured_speed() if budget.seconds else float("inf"))
+        speed = budget.speed or self._measured_speed()
         memory = 4 * parameters * (2 + moments) + activations
         return Needs(macs.forward, parameters, memory, images * macs.train / speed)
 
     def _measured_speed(self) -> float:
         """Return the multiply-adds per second of training the whole model on this machine."""
         if self._speed is None:
-            setup, network = self._setup, self._setup.network
-            samples = setup.dataset.train.select(torch.arange(min(len(setup.dataset.train), 256)))
-            prepare = Preparation(setup.dataset.mean, setup.dataset.std, setup.device)
-            model = copy_to(torch.device("cpu"), network.model)
-            once = replace(self._recipe, epochs=1)
-            seconds = [_timed(lambda: train_model(model, samples, once, prepare, 0)) for _ in range(3)]
-            self._speed = len(samples) * network.macs().train / min(seconds)
+            self._speed = measure_speed(self._setup, self._recipe)
         return self._speed
-
-
-def _timed(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start

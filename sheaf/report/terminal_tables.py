@@ -15,6 +15,7 @@ from sheaf.core.time_format import format_seconds
 from sheaf.core.types import CLOUD
 from sheaf.experiments.compare import Summary
 from sheaf.experiments.plan import Planned
+from sheaf.experiments.speed import Estimate
 from sheaf.report.fitted_table import Column, FirstThatFits, FittedTable
 from sheaf.report.formatting import (
     MAX_LISTED,
@@ -141,69 +142,83 @@ def _summary(edges: Sequence[Row]) -> list[str]:
     return [figures[0], f"{min(values):.4f}", f"{max(values):.4f}", f"{spread:.4f}", *figures[1:]]
 
 
-def cost_table(
-    sites: Mapping[str, SiteCost],
-    measured: bool = True,
-    every: bool = False,
-    seconds: Mapping[str, float] | None = None,
-) -> Group:
-    """Return the table of computation and traffic per device.
+def cost_table(sites: Mapping[str, SiteCost], every: bool = False) -> Group:
+    """Return the table of computation and traffic per device, the cloud included.
 
     Args:
-        sites: device -> its cost; the cloud is included.
-        measured: the costs are those of a run; otherwise a run would spend them.
+        sites: device -> its cost.
         every: a row for each edge, however many there are.
-        seconds: without ``measured``: site -> estimated seconds of training.
     """
-    edges = [site for site in sites if site != CLOUD]
-    columns = [
-        Column("device", right=False),
-        Column("mult-adds/image", 4),
-        Column("in training", 2),
-        Column("sent"),
-        Column("received", 1),
-    ]
-    if measured or seconds is not None:
-        columns.append(Column("seconds", 3))
-    if measured:
-        columns.append(Column("peak memory", 5))
-    table = FittedTable(columns)
+    columns = (*_COSTS, Column("seconds", 3), Column("peak memory", 5))
 
-    def cells(costs: Sequence[SiteCost], times: Sequence[float], join: Combine) -> list[str]:
-        figures = [
-            format_count(join([cost.macs_per_example for cost in costs])),
-            format_count(join([cost.train_macs for cost in costs])),
-            format_bytes(join([cost.bytes_sent for cost in costs])),
-            format_bytes(join([cost.bytes_received for cost in costs])),
+    def figures(costs: Sequence[SiteCost], join: Combine) -> list[str]:
+        return [
+            *_cost_figures(costs, join),
+            f"{join([cost.seconds for cost in costs]):.1f}",
+            format_bytes(join([cost.peak_memory_bytes for cost in costs])),
         ]
-        if measured or seconds is not None:
-            figures.append(f"{join(times):.1f}")
-        if measured:
-            figures.append(format_bytes(join([cost.peak_memory_bytes for cost in costs])))
-        return figures
 
-    def time_of(site: str) -> float:
-        return sites[site].seconds if seconds is None else seconds[site]
+    table, notes = _per_device(columns, sites, figures, every)
+    return _titled("Cost of each device", table, *notes)
 
+
+def estimate_table(estimate: Estimate, every: bool = False) -> Group:
+    """Return the table of computation, traffic and time that each device would spend.
+
+    Args:
+        estimate: the estimate for a run.
+        every: a row for each edge, however many there are.
+    """
+    sites = {site: replace(cost, seconds=estimate.seconds[site]) for site, cost in estimate.sites.items()}
+
+    def figures(costs: Sequence[SiteCost], join: Combine) -> list[str]:
+        return [*_cost_figures(costs, join), f"{join([cost.seconds for cost in costs]):.1f}"]
+
+    table, notes = _per_device((*_COSTS, Column("seconds", 3)), sites, figures, every)
+    total = f"about {format_seconds(sum(estimate.seconds.values()))} of training in all"
+    if estimate.baselines:
+        total += f", and {format_seconds(estimate.baselines)} for the baselines"
+    time_note = f"seconds: from a measured step on this machine, one device after another; {total}"
+    return _titled("Each device would spend", table, *notes, time_note)
+
+
+_COSTS = (
+    Column("device", right=False),
+    Column("mult-adds/image", 4),
+    Column("in training", 2),
+    Column("sent"),
+    Column("received", 1),
+)
+
+
+def _cost_figures(costs: Sequence[SiteCost], join: Combine) -> list[str]:
+    return [
+        format_count(join([cost.macs_per_example for cost in costs])),
+        format_count(join([cost.train_macs for cost in costs])),
+        format_bytes(join([cost.bytes_sent for cost in costs])),
+        format_bytes(join([cost.bytes_received for cost in costs])),
+    ]
+
+
+def _per_device(
+    columns: Sequence[Column],
+    sites: Mapping[str, SiteCost],
+    figures: Callable[[Sequence[SiteCost], Combine], list[str]],
+    every: bool,
+) -> tuple[FittedTable, list[str]]:
+    """Return a table with a row for each device, or for mean and maximum of many edges; and its notes."""
+    table, notes = FittedTable(columns), []
+    edges = [site for site in sites if site != CLOUD]
     if len(edges) >= SUMMARIZED and not every:
-        costs, times = [sites[site] for site in edges], [time_of(site) for site in edges]
-        table.add_row("edges, mean", *cells(costs, times, statistics.mean))
-        table.add_row("edges, most", *cells(costs, times, max))
+        costs = [sites[site] for site in edges]
+        table.add_row("edges, mean", *figures(costs, statistics.mean))
+        table.add_row("edges, most", *figures(costs, max))
+        notes.append(f"most: the largest figure of any of the {len(edges):,} edges; --all prints each edge")
     else:
         for site in edges:
-            table.add_row(site, *cells([sites[site]], [time_of(site)], max))
-    table.add_row(CLOUD, *cells([sites[CLOUD]], [time_of(CLOUD)], max))
-    notes = []
-    if len(edges) >= SUMMARIZED and not every:
-        notes.append(f"most: the largest figure of any of the {len(edges):,} edges; --all prints each edge")
-    if seconds is not None:
-        total = sum(time_of(site) for site in sites)
-        notes.append(
-            f"seconds: estimated from measured training steps on this machine; {format_seconds(total)} in "
-            "all, one device after another"
-        )
-    title = "Cost of each device" if measured else "Each device would spend"
-    return _titled(title, table, *notes)
+            table.add_row(site, *figures([sites[site]], max))
+    table.add_row(CLOUD, *figures([sites[CLOUD]], max))
+    return table, notes
 
 
 def split_table(split: Mapping[str, Sequence[int]], classes: Sequence[str], every: bool = False) -> Group:

@@ -12,7 +12,15 @@ import pytest
 from rich.console import Console, RenderableType
 
 from sheaf.core.types import CLOUD
-from sheaf.report.terminal_tables import accuracy_table, comparison_table, cost_table, plan_table, split_table
+from sheaf.experiments.speed import Estimate
+from sheaf.report.terminal_tables import (
+    accuracy_table,
+    comparison_table,
+    cost_table,
+    estimate_table,
+    plan_table,
+    split_table,
+)
 from sheaf.runtime.costs import SiteCost
 from sheaf.runtime.result import Row
 
@@ -185,9 +193,16 @@ def test_the_cost_of_many_edges_is_their_mean_and_the_most() -> None:
     assert "edge-1" not in text
     lines = table_lines(cost_table(costs))
     assert [line[2] for line in lines if line[0].startswith("edges, ")] == ["3.0k", "5.0k"]
-    assert "would spend" in printed(cost_table(costs, measured=False))
-    timed = printed(cost_table(costs, measured=False, seconds=dict.fromkeys(costs, 30.0)))
-    assert "3 min in all, one device after another" in timed
+
+
+def test_an_estimate_says_would_spend_and_how_long() -> None:
+    sites = {site: SiteCost(*[1] * 7) for site in ("edge-1", CLOUD)}
+    text = " ".join(printed(estimate_table(Estimate(sites, dict.fromkeys(sites, 90.0), 0.0))).split())
+    assert text.startswith("Each device would spend")
+    assert "about 3 min of training in all" in text
+    assert "baselines" not in text
+    text = printed(estimate_table(Estimate(sites, dict.fromkeys(sites, 90.0), 9000.0)))
+    assert "2.5 h for the baselines" in text
 
 
 def test_work_saved_is_shown_only_where_a_model_is_cut() -> None:
