@@ -138,8 +138,10 @@ def compare(
             for value in values
         }
 
+    line: list[Any] = []
+
     def observer(title: str, own: Path) -> Observer:
-        return make_observer(progress, title, folder, rows=False)
+        return make_observer(progress, title, own, rows=False, line=line)
 
     summaries = comparing.compare(settings, list(methods), seeds, folder, base, observer, variants)
     write_durably(

@@ -26,7 +26,9 @@ def notebook_shell() -> Any:
     return shell if hasattr(shell, "kernel") else None
 
 
-def make_observer(progress: bool | None, title: str, folder: Path, rows: bool = True) -> Observer:
+def make_observer(
+    progress: bool | None, title: str, folder: Path, rows: bool = True, line: list[Any] | None = None
+) -> Observer:
     """Return the observer that shows a run's progress.
 
     Args:
@@ -34,12 +36,13 @@ def make_observer(progress: bool | None, title: str, folder: Path, rows: bool = 
         title: its first line.
         folder: the run's folder, for the hint on resuming.
         rows: whether a terminal also gets a line for each measurement.
+        line: shared by runs that follow each other; in a notebook they use the same line.
     """
     console = Console(stderr=True, markup=False, emoji=False)
     if progress is False:
         return NullObserver()
     if notebook_shell() is not None:
-        return NotebookProgress(title, folder)
+        return NotebookProgress(title, folder, line)
     return Live(console, title, rows) if progress or console.is_terminal else NullObserver()
 
 
@@ -49,9 +52,10 @@ class NotebookProgress(NullObserver):
     Args:
         title: the line's beginning.
         folder: the run's folder.
+        line: the display of the line, once there is one; see ``make_observer``.
     """
 
-    def __init__(self, title: str, folder: Path) -> None:
+    def __init__(self, title: str, folder: Path, line: list[Any] | None = None) -> None:
         self._title = title
         self._folder = folder
         self._display = importlib.import_module("IPython.display")
@@ -59,11 +63,14 @@ class NotebookProgress(NullObserver):
         self._steps: dict[str, tuple[int, int]] = {}  # site -> (done, in total)
         self._called: tuple[str, ...] = ()
         self._activity = "starting"
-        self._handle: Any = None
+        self._line = [] if line is None else line
         self._began = self._updated = time.monotonic()
 
     def __enter__(self) -> NotebookProgress:
-        self._handle = self._display.display(self._html(), display_id=True)
+        if self._line:
+            self._update()
+        else:
+            self._line.append(self._display.display(self._html(), display_id=True))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -95,8 +102,8 @@ class NotebookProgress(NullObserver):
 
     def _update(self) -> None:
         self._updated = time.monotonic()
-        if self._handle is not None:
-            self._handle.update(self._html())
+        for handle in self._line:
+            handle.update(self._html())
 
     def _html(self) -> Any:
         lines = [f"<div>note: {html.escape(note)}</div>" for note in self._notes]

@@ -28,7 +28,7 @@ class Sites:
     """Start weights, edges, cloud and log, as ``method.run`` takes them.
 
     They unpack in this order: ``ECAvg().run(*sites)``. The sites keep their models in a temporary folder,
-    which is removed when the object is closed or collected.
+    which is removed when the object is closed, or when nothing refers to edges and cloud any more.
 
     Args:
         setup: the experiment with its data and model.
@@ -43,12 +43,12 @@ class Sites:
     def __init__(self, setup: ExperimentSetup) -> None:
         configure_torch(setup)
         folder = Path(tempfile.mkdtemp(prefix="sheaf-"))
-        self._journal = Journal(folder / "journal", {})
+        journal = Journal(folder / "journal", {})
         self._ledger = setup.ledger()
-        self._finalizer = weakref.finalize(self, _close, self._journal, folder)
         self.theta: Params = setup.theta
         self.log = Log()
-        calls = Calls(setup.experiment.seed, self._journal, self._ledger, NullObserver(), self.log.trained)
+        calls = Calls(setup.experiment.seed, journal, self._ledger, NullObserver(), self.log.trained)
+        self._finalizer = weakref.finalize(calls, _close, journal, folder)  # edges and cloud refer to calls
         together = setup.experiment.fleet.together
         fleet = LocalFleet(setup.edges(folder / "sites"), None, together)
         worker = setup.cloud(folder / "sites")

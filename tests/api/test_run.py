@@ -179,6 +179,13 @@ def test_a_method_by_hand() -> None:
     assert sites.cost["edge-1"].train_macs > 0
 
 
+def test_the_sites_keep_their_folder_as_long_as_an_edge_or_the_cloud_is_used() -> None:
+    theta, fleet, cloud, log = sheaf.sites("ecavg-digits", seed=4)
+    cloud.pool(fleet.share(sheaf.Share(count=20)))
+    log("start", cloud.evaluate(theta))
+    assert [row.stage for row in log.rows] == ["start"]
+
+
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no data": ({"data": 3}, "int is not data that sheaf can read"),
     "a class that needs arguments": ({"data": Images.__getitem__}, "the data cannot be made: TypeError"),
