@@ -197,7 +197,8 @@ def test_unknown_names_are_errors() -> None:
         ("photos.zip", "is a file, but data.name must be a folder; unpack the archive"),
         ("photos.tar.gz", "is a file, but data.name must be a folder; unpack the archive"),
         ("0000.parquet", "name the folder of the shards: '"),
-        ("labels.csv", "one folder per class, or read it in a package.module:callable"),
+        ("labels.csv", "name the folder of its files, such as '.*', and set data.labels = '.*labels.csv'"),
+        ("photo.png", "one folder per class, or read it in a package.module:callable"),
     ],
 )
 def test_a_file_is_an_error(tmp_path: Path, file: str, message: str) -> None:

@@ -11,7 +11,7 @@ EXAMPLES = {"to_device": 5, "from_device": 4}
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_few_inputs_are_read_or_refused_in_one_line(name: str) -> None:
-    assert try_inputs(load(name), EXAMPLES.get(name, 20)) > 0
+    assert try_inputs(load(name), EXAMPLES.get(name, 8)) > 0
 
 
 def refuse(message: str) -> None:

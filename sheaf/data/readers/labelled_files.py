@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +13,11 @@ import numpy.typing as npt
 from sheaf.core.errors import DataError
 from sheaf.data.readers.encoded import Encoded, EncodedSplit, Ints, Kind
 from sheaf.data.readers.folder_layout import printable
+
+logger = logging.getLogger("sheaf")
+
+NOTED = 0.08
+"""Smallest difference between the fraction of the test split and ``data.test_share`` that is noted."""
 
 
 def split_of_files(files: Sequence[Path], labels: Ints) -> EncodedSplit:
@@ -52,6 +58,15 @@ def encode_hashed_split(
             raise DataError(
                 f"{folder}: data.test_share = {fraction} leaves the {'train' if is_test.any() else 'test'} "
                 "split empty, because no class has two files; add files or set another data.test_share"
+            )
+        if abs(is_test.mean() - fraction) > NOTED:
+            logger.info(
+                "%s: %d of %d files are the test split with data.test_share = %g: the hash of a file's name "
+                "decides; folders named train and test would decide instead",
+                folder,
+                is_test.sum(),
+                len(is_test),
+                fraction,
             )
         whole = split_of_files(own, labels[rest])
         train, test = (whole.select(np.flatnonzero(mask)) for mask in (~is_test, is_test))

@@ -185,3 +185,15 @@ def test_the_lists_of_speech_commands_decide_the_split(tmp_path: Path, caplog) -
     (tmp_path / "testing_list.txt").write_text("")
     with pytest.raises(DataError, match=r"testing_list.txt lists no file"):
         read(tmp_path)
+
+
+def test_an_unusual_fraction_is_noted(tmp_path: Path, png: Png, caplog) -> None:
+    caplog.set_level("INFO", "sheaf")
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(12):  # the same names in each class
+            (tmp_path / name / f"im{number:03}.png").write_bytes(png())
+    encoded = read(tmp_path)
+    count = len(encoded.test.labels)
+    assert count == 10
+    assert "10 of 24 files are the test split with data.test_share = 0.2: the hash of" in caplog.text
