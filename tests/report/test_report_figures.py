@@ -7,33 +7,45 @@ import statistics
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.patches import Rectangle
+from matplotlib.text import Annotation, Text
 from safetensors import safe_open
 
+from sheaf.core.types import CLOUD
 from sheaf.report.accuracy_sections import gain_sentence
+from sheaf.report.comparison_page import comparison_page, methods_section
 from sheaf.report.formatting import (
+    format_fraction,
     format_mean,
     format_number_of,
     format_percent,
     format_points,
     join_names,
 )
-from sheaf.report.history import class_groups, edge_histories
+from sheaf.report.history import EdgeHistory, class_groups, edge_histories
 from sheaf.report.intervals import deviation_bar, half_interval
 from sheaf.report.load_runs import Run, load_runs
-from sheaf.report.method_groups import group_by_method
+from sheaf.report.method_groups import MethodRuns, group_by_method
 from sheaf.report.paper_results import (
     matching_experiment,
     paper_experiments,
     paper_section,
     setup_differences,
 )
-from sheaf.report.pictures.confusion import errors_within_groups
+from sheaf.report.pictures.confusion import draw_confusion, errors_within_groups
+from sheaf.report.pictures.cost import draw_cost
+from sheaf.report.pictures.curves import draw_curves
 from sheaf.report.pictures.cuts import channel_fraction
 from sheaf.report.pictures.frontier import Point, pareto_frontier
-from sheaf.report.style import printable_name
+from sheaf.report.pictures.gain import draw_gain
+from sheaf.report.provenance import used_settings
+from sheaf.report.run_page import run_page
+from sheaf.report.style import VERMILLION, picture_style, printable_name
+from sheaf.report.verdict import verdict
 from sheaf.runtime.result import Result
 
 FRACTIONS = st.floats(0, 1, allow_nan=False)
@@ -213,6 +225,11 @@ def test_formatting() -> None:
         "−<0.1",
     ]
     assert format_percent(0.9731) == "97.3\N{NO-BREAK SPACE}%"
+    assert [format_fraction(*pair) for pair in ((3, 9), (31, 240), (525, 4000))] == [
+        "3 of 9",
+        "31 of 240 (13\N{NO-BREAK SPACE}%)",
+        "525 of 4,000 (13.1\N{NO-BREAK SPACE}%)",
+    ]
     assert [format_number_of(1, "edge"), format_number_of(2000, "edge"), format_number_of(2, "class")] == [
         "1 edge",
         "2,000 edges",
@@ -229,3 +246,115 @@ def test_a_picture_replaces_characters_that_its_font_lacks() -> None:
     assert printable_name("a\nb\t c") == "a b c"
     assert printable_name("班 5") == "? 5"
     assert printable_name("x" * 30) == "x" * 17 + "…"
+
+
+def test_a_gain_stands_beside_its_own_stage_and_a_fall_is_a_thick_line(runs: Path) -> None:
+    first, second, third = edge_histories(Result.read(runs / "ecavg"))[0].rows
+    rows = [replace(first, accuracy=0.6), replace(second, accuracy=0.865), replace(third, accuracy=0.664)]
+    axes = draw_gain([EdgeHistory("edge-1", rows)]).figure.axes[0]
+    lines = [(np.asarray(line.get_xdata()).tolist(), line) for line in axes.lines]
+    heights = {xs[0]: np.asarray(line.get_ydata()).item() for xs, line in lines if len(xs) == 1}
+    texts = {text.xy[1]: text.get_text() for text in axes.texts if isinstance(text, Annotation)}
+    assert texts[heights[0.865]] == "+26.5"
+    assert texts[heights[0.664]] == "+6.4"
+    fall = next(line for xs, line in lines if xs == [0.865, 0.664])
+    assert (fall.get_color(), fall.get_linewidth(), fall.is_dashed()) == (VERMILLION, 2.5, True)
+
+
+def test_gains_are_relative_to_local_training_for_as_long(runs: Path) -> None:
+    result = Result.read(runs / "ecavg")
+    alone = [
+        replace(row, stage="alone", reference=True, accuracy=0.25)
+        for site in result.split
+        if (row := result.final(site))
+    ]
+    histories = edge_histories(replace(result, rows=[*result.rows, *alone]))
+    assert [edge.gain for edge in histories] == [edge.last.accuracy - 0.25 for edge in histories]
+    assert "compared with local training" in gain_sentence(histories)
+    assert verdict(replace(result, rows=[*result.rows, *alone])).gains == {
+        edge.site: edge.gain for edge in histories
+    }
+
+
+def test_one_mistake_is_pale_and_a_class_without_a_correct_prediction_shows_0() -> None:
+    axes = draw_confusion([[35, 1], [36, 0]], ["a", "b"], [[0], [1]], "average").figure.axes[0]
+    cells = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+    alphas = {(cell.get_x() + 0.5, cell.get_y() + 0.5): cell.get_alpha() for cell in cells}
+    assert alphas == {(0, 0): 35 / 36, (1, 0): 1 / 36, (0, 1): 1, (1, 1): 0}
+    assert {text.get_position(): text.get_text() for text in axes.texts} == {
+        (0, 0): "35", (1, 0): "1", (0, 1): "36", (1, 1): "0",
+    }  # fmt: skip
+
+
+def test_no_accuracy_axis_exceeds_1(runs: Path) -> None:
+    with picture_style():
+        pages = [run_page(Run(runs / name, Result.read(runs / name))) for name in ("ecavg", "rounds")]
+        pages.append(comparison_page(load_runs([runs / "several"])[0]))
+    axes = [axes for page in pages for part in page.sections for p in part.pictures for axes in p.figure.axes]
+    ends = [axes.get_xlim() for axes in axes if axes.get_xlabel().startswith("accuracy")]
+    ends += [axes.get_ylim() for axes in axes if axes.get_ylabel().startswith("accuracy")]
+    assert len(ends) >= 6
+    assert all(0 <= low < high <= 1 for low, high in ends)
+
+
+def test_equal_costs_are_not_drawn(runs: Path) -> None:
+    result = Result.read(runs / "ecavg")
+    costs = {
+        site: replace(result.cost[site], bytes_sent=1000 * n, seconds=1.0)
+        for n, site in enumerate((*result.split, CLOUD))
+    }
+    picture = draw_cost(costs, result.whole, CLOUD)
+    assert picture is not None
+    titles = [axes.get_title(loc="left") or axes.get_title() for axes in picture.figure.axes]
+    assert "bytes sent" in titles
+    assert not {"multiply-adds per image", "seconds"} & {*titles}
+    assert "not drawn: multiply-adds per image 9.5k" in picture.caption
+    same = dict.fromkeys(("edge-1", "edge-2"), costs["edge-1"])
+    assert draw_cost(same, result.whole, CLOUD) is None
+
+
+def test_the_legend_of_five_edges_covers_no_text(runs: Path) -> None:
+    curve = Result.read(runs / "ecavg").curves[0]
+    losses: dict[str, list[float | None]] = {f"edge-{n}": [1 / n, 0.5 / n] for n in range(1, 6)}
+    with picture_style():
+        figure = draw_curves([replace(curve, losses=losses)]).figure
+        figure.draw_without_rendering()
+        axes = figure.axes[0]
+        legend = axes.get_legend()
+        assert legend is not None
+        area = legend.get_window_extent()
+        texts = [text for text in axes.get_children() if isinstance(text, Text) and text.get_text()]
+        assert {"edges"} < {text.get_text() for text in texts}
+        others = [axes.bbox, *(text.get_window_extent() for text in texts)]
+    assert not any(area.overlaps(other) for other in others)
+
+
+def test_settings_that_the_optimizer_does_not_use_are_left_out() -> None:
+    recipes = {
+        "pretrain": {"optimizer": "adam", "momentum": 0.9},
+        "tune": {"optimizer": "sgd", "momentum": 0.9},
+    }
+    assert used_settings({"method": recipes}) == {
+        "method": {"pretrain": {"optimizer": "adam"}, "tune": recipes["tune"]}
+    }
+
+
+def test_the_winner_does_not_hide_its_clouds_model(runs: Path) -> None:
+    groups = {group.label: group for group in group_by_method(load_runs([runs / "several"])[0])}
+
+    def with_accuracies(label: str, edges: float, cloud: float) -> MethodRuns:
+        changed = [
+            replace(run, result=replace(run.result, rows=[
+                replace(row, accuracy=edges, accuracy_all=cloud) for row in run.result.rows
+            ]))
+            for run in groups[label].runs
+        ]  # fmt: skip
+        return MethodRuns(label, changed)
+
+    section = methods_section([with_accuracies("ecavg", 0.95, 0.9), with_accuracies("fedavg", 0.94, 0.97)])
+    assert section.finding.startswith("Highest mean accuracy of the edges: ecavg (95.0\N{NO-BREAK SPACE}%)")
+    assert "is 7.0 points below that of fedavg" in section.finding
+    table = section.tables[0]
+    bold = {(table.rows[row][0], table.headings[column]) for row, column in table.bold}
+    assert {("ecavg", "edges, mean"), ("ecavg", "worst edge"), ("fedavg", "cloud, all classes")} <= bold
+    assert ("fedavg", "edges, mean") not in bold

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from made_up import STRANGE
 from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 
 from sheaf.report.page import write_report
 
-WIDTHS = (1280, 700)
+WIDTHS = (1200, 700)
 SECTIONS = {
     "ecavg": ["verdict", "gain", "steps", "confusion", "split", "curves", "cost", "settings"],
     "rounds": ["verdict", "gain", "steps", "confusion", "split", "curves", "cost", "settings"],
@@ -83,16 +84,65 @@ def test_a_page(name: str, width: int, pages: dict[str, Path], browser: webdrive
     for section in browser.find_elements(By.TAG_NAME, "section"):
         assert section.find_element(By.TAG_NAME, "h2").is_displayed()
         assert section.find_element(By.CLASS_NAME, "finding").text.strip(".")
-    images = ask(
+    pictures = ask(
         browser,
-        "[...document.images].map(i => "
-        "[i.naturalWidth > 0, i.alt.length, i.clientWidth / i.getAttribute('width')])",
+        "[...document.querySelectorAll('figure svg')].map(svg => [svg.querySelectorAll('path').length, "
+        "svg.ariaLabel.length, svg.getBoundingClientRect().width / svg.getAttribute('width'), "
+        "svg.querySelectorAll('[data-value]').length, svg.querySelectorAll('title').length])",
     )
-    assert images
-    for drawn, alt, scale in images:
-        assert drawn
+    assert pictures
+    for paths, alt, scale, values, titles in pictures:
+        assert paths > 5
         assert alt > 40
         assert 0.9 < scale <= 1, "legible as it is"
+        assert values > 0
+        assert titles == 0, "no second tooltip, by the browser"
+    ids = ask(browser, "[...document.querySelectorAll('[id]')].map(element => element.id)")
+    assert len(ids) == len(set(ids))
+
+
+def test_a_value_appears_under_the_pointer(pages: dict[str, Path], browser: webdriver.Chrome) -> None:
+    opened(browser, pages["ecavg"], 700)
+    tip = browser.find_element(By.ID, "tip")
+    assert not tip.is_displayed()
+    marker = browser.find_element(By.CSS_SELECTOR, "#gain [data-value^='edge-1, before update: ']")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", marker)
+    ActionChains(browser).move_to_element(marker).perform()
+    assert tip.is_displayed()
+    assert tip.text == marker.get_attribute("data-value")
+    assert ask(browser, "document.querySelector('#tip').getBoundingClientRect().right") <= 700
+    ActionChains(browser).move_to_element(browser.find_element(By.TAG_NAME, "h2")).perform()
+    assert not tip.is_displayed()
+
+
+def test_the_page_and_its_pictures_follow_the_colour_scheme(
+    pages: dict[str, Path], browser: webdriver.Chrome
+) -> None:
+    opened(browser, pages["ecavg"], 1200)
+    seen = {}
+    for scheme in ("light", "dark"):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        seen[scheme] = ask(
+            browser,
+            "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color, "
+            "getComputedStyle(document.querySelector('#gain-patch_1 path')).fill, "
+            "[...document.querySelectorAll('figure svg [style]')].filter(element => "
+            "/#[0-9a-f]{6}/.test(element.getAttribute('style'))).length]",
+        )
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert seen["light"] == ["rgb(255, 255, 255)", "rgb(27, 31, 36)", "rgb(255, 255, 255)", 0]
+    assert seen["dark"] == ["rgb(21, 25, 30)", "rgb(230, 233, 237)", "rgb(21, 25, 30)", 0]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_table_that_scrolls_has_a_cue(
+    width: int, pages: dict[str, Path], browser: webdriver.Chrome
+) -> None:
+    opened(browser, pages["several"], width)
+    cue = browser.find_element(By.CSS_SELECTOR, "#methods .cue")
+    hidden = ask(browser, "(s => s.scrollWidth - s.clientWidth)(document.querySelector('#methods .scroll'))")
+    assert cue.is_displayed() == (hidden > 0) == (width == 700)
 
 
 @pytest.mark.parametrize("name", SECTIONS)
