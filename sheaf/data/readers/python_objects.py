@@ -154,7 +154,7 @@ def _read(data: Any, settings: DataSettings, split: str) -> _Split:
         raise DataError(f"{type(data).__name__} is not data that sheaf can read; {FORMS}")
     if not hasattr(data, "__len__"):
         raise DataError(
-            f"{type(data).__name__} has no length: give a map-style dataset, with len() and [index]"
+            f"{type(data).__name__} has no length; give a map-style dataset with len() and [index]"
         )
     return _read_items(data, split)
 
