@@ -13,6 +13,7 @@ import torch
 from sheaf.core import objects
 from sheaf.core.dataset import Dataset, Samples
 from sheaf.core.errors import DataError, PartitionError, SettingError, UnknownNameError
+from sheaf.core.recipe import Recipe
 from sheaf.core.seeds import seed_for
 from sheaf.core.site_names import check_edge_name
 from sheaf.core.types import CLOUD, Params
@@ -164,9 +165,10 @@ def prepare(
         pick_device(experiment.fleet.device),
         (),
     )
-    if counts is None:  # devices train by themselves
+    sizes = [each.batch_size for each in vars(experiment.method).values() if isinstance(each, Recipe)]
+    if counts is None and sizes:  # otherwise devices train by themselves
         with _collect_logs() as of_ways:
-            examine_ways(setup.network, experiment.fleet.together)
+            examine_ways(setup.network, experiment.fleet.together, min(sizes))
         notes += of_ways
     known = [site for site in setup.needs if site.classes]  # devices that have not joined have no classes
     if known and (scheme := getattr(experiment.method, "cut", None)) is not None:

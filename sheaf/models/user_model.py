@@ -109,20 +109,20 @@ def _examine(model: nn.Module, name: str, num_classes: int, batches: list[Tensor
         SettingError: a run fails, or does not compute what another one does.
     """
     outside = attributes(model)
-    copied = _copied(model, name)
-    try:
-        _check_batches(copied, name, num_classes, batches[0])
-    except SettingError as error:
-        _check_batches(_built(build), name, num_classes, batches[0])  # raises for a model that never works
-        raise SettingError(_not_copied(name)) from error
     layouts = (True, False) if uses_channels_last(model) else (False,)
     for channels_last in layouts:
+        trial = _Trial(model, name, num_classes, batches, build, channels_last)
         try:
-            passed = _Trial(model, name, num_classes, batches, build, channels_last).run()
+            passed = trial.run()
             break
-        except SettingError:
-            if not channels_last:
-                raise
+        except SettingError as error:
+            if channels_last:
+                continue
+            if not trial.runs:
+                for examples in (2, 1):  # raises for a model that never works
+                    check_logits(_built(build), name, num_classes, batches[0][:examples])
+                raise SettingError(_not_copied(name)) from error
+            raise
     if differing(outside, attributes(model)):
         raise SettingError(_not_copied(name))
     return replace(passed, ordinary_layout=channels_last != layouts[0])
@@ -138,6 +138,9 @@ class _Trial:
         batches: two batches of two examples.
         build: builds the model once more.
         channels_last: the memory layout.
+
+    Attributes:
+        runs: whether a copy has computed logits.
     """
 
     def __init__(
@@ -151,6 +154,7 @@ class _Trial:
     ) -> None:
         self._model, self._name, self._num_classes = model, name, num_classes
         self._batches, self._build, self._channels_last = batches, build, channels_last
+        self.runs = False
         self._draws = False  # from Python's or numpy's generator
 
     def run(self) -> _Passed:
@@ -163,6 +167,8 @@ class _Trial:
         trained, fresh, built = self._copy(), self._copy(), self._built_again()
         as_built = attributes(trained)
         logits = self._evaluate(trained, first, seed=1)
+        self._evaluate(trained, first[:1])
+        self.runs = True
         if not _close(logits, self._evaluate(trained, first, seed=2)):
             raise self._error(
                 "does not repeat its logits in evaluation: F.dropout and the like need training=self.training"
@@ -190,15 +196,17 @@ class _Trial:
         logits = self._step(trained, second)
         if not self._same(trained, logits, fresh, self._step(fresh, second)):
             raise self._hidden(differing(as_built, attributes(trained)), "in training")
-        return self._passed(between, attributes(trained), assigned)
+        return self._passed(between, attributes(trained), assigned, built, trained)
 
     def _passed(
         self,
         between: dict[tuple[str, str], object],
         after: dict[tuple[str, str], object],
         assigned: list[str],
+        one: nn.Module,
+        other: nn.Module,
     ) -> _Passed:
-        """Return the result from the attributes before and after two steps."""
+        """Return the result from the attributes before and after a step, and from two models."""
         changing = differing(between, after)
         counting = differing(between, after, contents=False)
         not_recorded, alone = [], []
@@ -211,14 +219,13 @@ class _Trial:
             )
         if self._draws:
             alone.append("it draws from Python's or numpy's generator in forward")
-        one = self._copy()
         shareable = not changing and not self._mixes(one, one)
-        if not shareable and self._mixes(one, self._copy()):
+        if not shareable and self._mixes(one, other):
             alone.append("it keeps values of a forward pass outside itself")
         return _Passed("; ".join(not_recorded), "; ".join(alone), shareable, changing)
 
     def _mixes(self, outer: nn.Module, inner: nn.Module) -> bool:
-        """Return whether a run of ``inner`` in the middle of a run of ``outer`` changes the outer logits.
+        """Return whether runs of ``inner`` in the middle of a run of ``outer`` change the outer logits.
 
         Two threads that run them at once could do that.
         """
@@ -331,12 +338,6 @@ def _not_copied(name: str) -> str:
         f"model {name!r} cannot be copied: a hook or a function in it refers to the model that it was made "
         "for; use a method of the module (register_forward_hook(self.keep))"
     )
-
-
-def _check_batches(model: nn.Module, name: str, num_classes: int, x: Tensor) -> None:
-    """Check the logits of a batch of two examples, and of one."""
-    for examples in (2, 1):
-        check_logits(model, name, num_classes, x[:examples])
 
 
 def _close(one: Tensor, other: Tensor) -> bool:

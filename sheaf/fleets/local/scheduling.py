@@ -98,9 +98,15 @@ def group_sites(
     return groups, alone
 
 
-def examine_ways(network: Network, together: Mode) -> None:
-    """Determine how a user's network can be trained, and log it, before sites may train together."""
-    small = network.macs().train <= SMALL_CONVOLUTIONS  # of one example
+def examine_ways(network: Network, together: Mode, batch_size: int) -> None:
+    """Determine how a user's network can be trained, and log it, before sites may train together.
+
+    Args:
+        network: the whole network.
+        together: how sites are trained.
+        batch_size: the smallest one of the run.
+    """
+    small = batch_size * network.macs().train <= SMALL_CONVOLUTIONS
     if is_marked(network.model) and together != "never" and (small or together != "auto"):
         network.traits()
 
