@@ -28,12 +28,14 @@ from sheaf.core.tensor_file import Blob
 from sheaf.data.device_data import save_device_data
 from sheaf.fleets.remote.device import EdgeSite
 from sheaf.fleets.remote.device_settings import EdgeFile, EdgeSettings, ShareSettings
+from sheaf.fleets.remote.messages import State
 
 Message = tuple[str, bytes, bytes]
 """(kind, header, payload)."""
 
 OWN = EdgeFile(edge=EdgeSettings(max_epochs=3, max_mb=1.0), share=ShareSettings(max_fraction=0.5))
-WAIT = 5.0
+WAIT = 60.0
+"""Seconds in which an operation must end."""
 
 
 def setup() -> dict[str, Any]:
@@ -82,21 +84,27 @@ def read_message(message: Message) -> None:
         data = Path(folder, "own.safetensors")
         save_device_data(data, samples(1), samples(9, 6), CLASSES)
         site = EdgeSite("left", data, OWN, Path(folder, "state"))
-        begin = {"ticket": "first", "wait": 5.0, "setup": setup()}
-        reply, _ = site.handle("begin", json.dumps(begin).encode(), b"")
-        assert json.loads(reply)["state"] == "done", reply
+        begin = {"ticket": "first", "setup": setup()}
+        site.handle("begin", json.dumps(begin).encode(), b"")
+        assert finish(site).state == "done"
         kind, header, payload = message
         reply, content = site.handle(kind, header, payload)
         answer = json.loads(reply)
         assert isinstance(content, bytes)
         if "error" in answer:
             check_message(answer["error"])
-        operation = site._operation
-        assert operation is not None
-        assert operation.finished.wait(WAIT), "the operation does not end"
-        if operation.state.state == "refused":
-            check_message(operation.state.reason)
-            assert "unexpected error" not in operation.state.reason, message
+        state = finish(site)
+        if state.state == "refused":
+            check_message(state.reason)
+            assert "unexpected error" not in state.reason, message
+
+
+def finish(site: EdgeSite) -> State:
+    """Return the state of a device's operation at its end."""
+    operation = site._operation
+    assert operation is not None
+    assert operation.finished.wait(WAIT), "the operation does not end"
+    return operation.state
 
 
 def read_reply(change: tuple[int, ValueEdits, ByteEdits]) -> None:
@@ -112,7 +120,11 @@ def read_reply(change: tuple[int, ValueEdits, ByteEdits]) -> None:
         return edit_value(reply, header_edits), edit_bytes(content, payload_edits)
 
     with tempfile.TemporaryDirectory() as folder:
-        answers = Rig(Path(folder), tamper={SITES[0]: tamper}, deadline=1.0).run(train())
+        rig = Rig(Path(folder), tamper={SITES[0]: tamper}, deadline=2.0)
+        answers = rig.run(train())
+        for site in rig.link.sites.values():
+            if site._operation is not None:
+                finish(site)
         assert set(answers) == set(SITES)
         for answer in answers.values():
             if isinstance(answer, Absence):

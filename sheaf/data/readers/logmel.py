@@ -25,6 +25,7 @@ MELS = 40
 WINDOW_SECONDS = 0.032
 HOP_SECONDS = 0.016
 LOWEST_HZ = 20.0
+RATES = (2000, 384_000)  # in Hz, as for data.rate
 LOUDEST = 16.0  # overshoots of float samples are below, integers stored as floats above
 FLOOR = 1e-6  # added before the logarithm, so that silence is -13.8, not minus infinity
 
@@ -39,7 +40,8 @@ def decode_sound(location: str, content: bytes) -> tuple[Wave, int]:
         content: the encoded file.
 
     Raises:
-        DataError: the sound cannot be read, is cut off, empty or not finite, or exceeds -1..1 by far.
+        DataError: the sound cannot be read, is cut off, empty or not finite, has an unusual sampling rate, or
+            exceeds -1..1 by far.
     """
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
@@ -52,6 +54,11 @@ def decode_sound(location: str, content: bytes) -> tuple[Wave, int]:
         ) from error
     if _is_cut_off(log) or len(samples) < 0.9 * expected:
         raise DataError(f"{location} is cut off: its header states more samples than it contains")
+    if not RATES[0] <= rate <= RATES[1]:
+        raise DataError(
+            f"{location} has a sampling rate of {rate} Hz, but it must be {RATES[0]} to {RATES[1]} Hz; "
+            "correct its header, or resample it"
+        )
     if len(samples) == 0:
         raise DataError(f"{location} is empty: its length is 0; remove it")
     if not np.isfinite(samples).all():

@@ -1,6 +1,7 @@
 """Sounds are decoded to log-mel spectrograms."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -110,3 +111,11 @@ def test_float_samples_may_exceed_one_a_little() -> None:
 def test_an_invalid_sound_is_an_error(content: bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
         decode_sound("u/1.wav", content)
+
+
+@pytest.mark.parametrize("rate", [1, 1999, 384_001, 2**31 - 1])
+def test_an_unusual_sampling_rate_is_an_error(rate: int) -> None:
+    content = bytearray(wav(np.zeros(100)))
+    content[24:28] = struct.pack("<I", rate)
+    with pytest.raises(DataError, match=f"a.wav has a sampling rate of {rate} Hz, but it must be 2000"):
+        decode_sound("a.wav", bytes(content))
