@@ -148,7 +148,7 @@ def row(experiment: str, method: str, seed: int, result: Result, faithful: Resul
     own = {row.site: row for row in result.rows if row.stage == "before update"}
     gains = [ended[site] - began[site] for site in began]
     worse = [site for site, before in own.items() if ended[site] < before.accuracy - standard_error(before)]
-    clouds = {row.stage: row.accuracy_all for row in result.rows if row.site == CLOUD and not row.reference}
+    clouds = {row.stage: row.accuracy for row in result.rows if row.site == CLOUD and not row.reference}
     return {
         "experiment": experiment,
         "method": method,

@@ -19,7 +19,6 @@ from typing import Any
 
 from benchmarks.results import publish
 from sheaf.core.recipe import Recipe
-from sheaf.core.types import CLOUD
 from sheaf.experiments.compare import run_or_resume
 from sheaf.experiments.config import load_experiment
 from sheaf.merges.rules.aligned import Aligned
@@ -49,7 +48,7 @@ def row(finetune: str, seed: int, result: Result) -> dict[str, Any]:
     stages: dict[str, list[float]] = {}
     for measured in result.rows:
         stages.setdefault(measured.stage, []).append(
-            measured.accuracy_all if measured.site == CLOUD else measured.accuracy
+            measured.accuracy
         )
     means = {stage: statistics.mean(found) for stage, found in stages.items()}
     return {"finetune": finetune, "seed": seed, **means}

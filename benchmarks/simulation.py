@@ -172,7 +172,7 @@ def sheaf(job: Job, device: str, together: str = "auto", threads: int = 0) -> di
     assert final is not None
     return {
         "seconds": seconds,
-        "accuracy": final.accuracy_all,
+        "accuracy": final.accuracy,
         "memory": peak.bytes,
         "rounds": [end - start for start, end in pairwise(rounds.ends)],
     }

@@ -142,7 +142,7 @@ def summarise(method: str, results: Sequence[Result], edge_epochs: int) -> Summa
         edge_epochs: the epochs of the whole model on every edge with which the work is compared.
     """
     edges = [list(_final_accuracies(result)) for result in results]
-    clouds = [row.accuracy_all for result in results if (row := result.final(CLOUD))]
+    clouds = [row.accuracy for result in results if (row := result.final(CLOUD))]
     costs: dict[str, Any] = {
         "bytes": [sum(cost.bytes_sent for cost in result.cost.values()) for result in results],
         "edge_macs": [

@@ -17,7 +17,7 @@ from sheaf.report.formatting import (
     format_points,
     join_names,
 )
-from sheaf.report.history import EdgeHistory, class_groups, cloud_rows, edge_histories
+from sheaf.report.history import EdgeHistory, class_groups, cloud_rows, edge_histories, gain_on_all
 from sheaf.report.pictures.choices import draw_choices
 from sheaf.report.pictures.confusion import draw_confusion, errors_within_groups
 from sheaf.report.pictures.gain import draw_gain
@@ -73,7 +73,7 @@ def gain_sentence(histories: Sequence[EdgeHistory]) -> str:
     """
     losers = sorted((edge for edge in histories if edge.gain < 0), key=lambda edge: edge.gain)
     compared = ", compared with local training" if histories[0].baseline is not None else ""
-    mean_all = statistics.mean(edge.gain_all for edge in histories)
+    gains_all = [gain for edge in histories if (gain := edge.gain_all) is not None]
     if losers:
         sentence = (
             f"{len(losers)} of {format_number_of(len(histories), 'edge')} lost accuracy on "
@@ -84,10 +84,14 @@ def gain_sentence(histories: Sequence[EdgeHistory]) -> str:
         ends = dict.fromkeys(format_points(end([edge.gain for edge in histories])) for end in (min, max))
         sentence = f"No edge lost accuracy on its own classes{compared} (change: {' to '.join(ends)} points)"
     sentence += _largest_fall(histories)
+    if not gains_all:
+        return f"{sentence}."
+    mean_all = statistics.mean(gains_all)
     intermediate: dict[str, list[float]] = {}
     for edge in histories:
         for row in edge.rows[1:-1]:
-            intermediate.setdefault(row.stage, []).append(row.accuracy_all - edge.before.accuracy_all)
+            if (gain := gain_on_all(edge.before, row)) is not None:
+                intermediate.setdefault(row.stage, []).append(gain)
     better = [
         f" (at '{stage_label(stage)}': {format_points(statistics.mean(gains))})"
         for stage, gains in intermediate.items()
@@ -136,7 +140,8 @@ def edges_table(histories: Sequence[EdgeHistory]) -> Table:
             change = "" if row is edge.before else format_points(row.accuracy - edge.before.accuracy)
             rows.append(
                 (name, stage_label(row.stage, row.reference), f"{row.accuracy:.4f}", change, f"{row.f1:.4f}",
-                 f"{row.accuracy_all:.4f}", "-" if row.held_out is None else f"{row.held_out:.4f}",
+                 "-" if row.accuracy_all is None else f"{row.accuracy_all:.4f}",
+                 "-" if row.held_out is None else f"{row.held_out:.4f}",
                  f"{row.examples:,}")
             )  # fmt: skip
     headings = (
@@ -193,24 +198,24 @@ def cloud_section(result: Result) -> Section | None:
         return None
     own = [row for row in rows if not row.reference] or rows
     last, reference = own[-1], next((row for row in reversed(rows) if row.reference), None)
-    best = max(own, key=lambda row: row.accuracy_all)
-    sentences = [f"The cloud's final model reaches {format_percent(last.accuracy_all)} on all classes"]
+    best = max(own, key=lambda row: row.accuracy)
+    sentences = [f"The cloud's final model reaches {format_percent(last.accuracy)} on all classes"]
     if last is not own[0]:
-        change = format_points(last.accuracy_all - own[0].accuracy_all)
+        change = format_points(last.accuracy - own[0].accuracy)
         sentences[0] += (
             f", {change} points relative to its first stage '{stage_label(own[0].stage)}' "
-            f"({format_percent(own[0].accuracy_all)})"
+            f"({format_percent(own[0].accuracy)})"
         )
-    if best.accuracy_all > last.accuracy_all:
+    if best.accuracy > last.accuracy:
         sentences.append(
             f"Its best stage was '{stage_label(best.stage)}' in round {best.round} "
-            f"({format_percent(best.accuracy_all)})"
+            f"({format_percent(best.accuracy)})"
         )
     if reference is not None:
-        change = format_points(last.accuracy_all - reference.accuracy_all)
+        change = format_points(last.accuracy - reference.accuracy)
         sentences.append(
             f"The reference '{stage_label(reference.stage)}' reaches "
-            f"{format_percent(reference.accuracy_all)}, a difference of {change} points"
+            f"{format_percent(reference.accuracy)}, a difference of {change} points"
         )
     return Section(
         "steps",

@@ -44,9 +44,16 @@ class EdgeHistory:
         return self.last.accuracy - self.before.accuracy
 
     @property
-    def gain_all(self) -> float:
-        """Last accuracy on all classes minus that before, -1 to 1."""
-        return self.last.accuracy_all - self.before.accuracy_all
+    def gain_all(self) -> float | None:
+        """Last accuracy on all classes minus that before, -1 to 1; None if the edge did not measure it."""
+        return gain_on_all(self.before, self.last)
+
+
+def gain_on_all(before: Row, after: Row) -> float | None:
+    """Return the difference of two accuracies on all classes; None if one was not measured."""
+    if before.accuracy_all is None or after.accuracy_all is None:
+        return None
+    return after.accuracy_all - before.accuracy_all
 
 
 def edge_histories(result: Result) -> list[EdgeHistory]:

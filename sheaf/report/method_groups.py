@@ -51,7 +51,8 @@ class MethodRuns:
     @property
     def cloud(self) -> list[float]:
         """The final accuracy of the cloud's model on all classes; empty for a method without one."""
-        return [row.accuracy_all for result in self.results if (row := result.final(CLOUD))]
+        rows = [row for result in self.results if (row := result.final(CLOUD))]
+        return [row.accuracy_all for row in rows if row.accuracy_all is not None]
 
     @property
     def bytes(self) -> float:

@@ -134,7 +134,7 @@ def _summary(edges: Sequence[Row]) -> list[str]:
         precision=statistics.mean(row.precision for row in edges),
         recall=statistics.mean(row.recall for row in edges),
         f1=statistics.mean(row.f1 for row in edges),
-        accuracy_all=statistics.mean(on_all),
+        accuracy_all=statistics.mean(on_all) if on_all else None,
         examples=round(statistics.mean(row.examples for row in edges)),
     )
     figures = _figures(mean)

@@ -85,7 +85,8 @@ class Row:
         recall: likewise.
         f1: likewise.
         macro_f1: likewise; the unweighted mean over classes.
-        accuracy_all: on all test examples.
+        accuracy_all: on the test examples of all classes; None if a device has no test examples of the
+            classes that it does not train on.
         held_out: accuracy on the site's held-out examples, the mean over their classes; None if it has none.
         loss: mean cross-entropy on all test examples; None if it is not finite.
         examples: number of test examples of the site's own classes.
@@ -102,7 +103,7 @@ class Row:
     recall: float
     f1: float
     macro_f1: float
-    accuracy_all: float
+    accuracy_all: float | None
     held_out: float | None
     loss: float | None
     examples: int
@@ -280,7 +281,8 @@ class Log:
     def add(self, row: Row) -> None:
         """Add a row that is not an answer of this run's sites."""
         self.rows.append(row)
-        logger.info("%s %s: %.4f, on all classes %.4f", row.site, row.stage, row.accuracy, row.accuracy_all)
+        on_all = "not measured" if row.accuracy_all is None else f"{row.accuracy_all:.4f}"
+        logger.info("%s %s: %.4f, on all classes %s", row.site, row.stage, row.accuracy, on_all)
         if self._on_row is not None:
             self._on_row(row)
 
@@ -308,14 +310,15 @@ class Log:
         for update in evaluated:
             confusion = torch.tensor(update.metrics["confusion"])
             own = None if update.site == CLOUD else torch.tensor(update.counts) > 0
-            on_own, on_all = scores(confusion, own), scores(confusion)
+            on_own, foreign = scores(confusion, own), None if own is None else confusion[~own]
+            measured_all = foreign is None or not len(foreign) or bool(foreign.any())
             row = Row(
                 site=update.site,
                 stage=stage,
                 round=round,
                 reference=reference,
                 **asdict(on_own),
-                accuracy_all=on_all.accuracy,
+                accuracy_all=scores(confusion).accuracy if measured_all else None,
                 held_out=update.metrics.get("held_out"),
                 loss=update.metrics["loss"] if math.isfinite(update.metrics["loss"]) else None,
                 confusion=update.metrics["confusion"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,12 +12,14 @@ from pathlib import Path
 import pytest
 from made_up import rewritten
 from PIL import Image
+from rich.console import Console
 from support import one_line
 
 from sheaf.core.errors import RunFolderError
 from sheaf.core.types import CLOUD
 from sheaf.report.history import edge_histories
 from sheaf.report.page import write_report
+from sheaf.report.terminal_tables import accuracy_table
 from sheaf.runtime.result import CutsRecord, PartRecord, Result
 
 LIMIT = 3_000_000
@@ -40,6 +43,22 @@ def test_one_run(runs: Path, tmp_path: Path) -> None:
     assert "method.pretrain.epochs" in text
     places = [text.index(f'id="{name}"') for name in ONE]
     assert places == sorted(places), "the verdict first, then the gain"
+
+
+def test_a_fleets_run_shows_no_accuracy_on_all_classes(runs: Path, tmp_path: Path) -> None:
+    def own_only(result: Result) -> Result:
+        rows = [row if row.site == CLOUD else replace(row, accuracy_all=None) for row in result.rows]
+        return replace(result, rows=rows)
+
+    run = rewritten(runs / "rounds", tmp_path / "fleet", own_only)
+    text = unescape(write_report([run], tmp_path / "page.html").read_text())
+    assert "On all classes, the mean change" not in text
+    assert "accuracy on its own classes" in text
+    assert "accuracy on all classes" not in text
+    table = io.StringIO()
+    Console(file=table, width=100).print(accuracy_table(Result.read(run)))
+    (line,) = [line for line in table.getvalue().splitlines() if line.startswith("edge-1  before update")]
+    assert line.split()[-2:] == ["-", "50"]
 
 
 def test_pictures_are_written_next_to_the_page(runs: Path, tmp_path: Path) -> None:

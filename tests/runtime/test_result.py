@@ -24,6 +24,16 @@ def evaluated(site: str, counts: tuple[int, ...] = (5, 0, 7), **metrics: Any) ->
     return Update(site, "evaluate", None, counts, {"confusion": CONFUSION, "loss": 0.5, **metrics}, Cost())
 
 
+def test_a_device_without_test_examples_of_other_classes_has_no_accuracy_on_all() -> None:
+    """A device of a real fleet has test examples of its own; in one process, sites share the test set."""
+    log = Log()
+    update = evaluated("edge-1")
+    of_own = [line if k != 1 else [0, 0, 0] for k, line in enumerate(CONFUSION)]
+    log("before", [update, replace(update, metrics=update.metrics | {"confusion": of_own})])
+    log("before", [evaluated("edge-3", (1, 1, 1))])
+    assert [row.accuracy_all is None for row in log.rows] == [False, True, False]
+
+
 @pytest.fixture
 def result() -> Result:
     log = Log()

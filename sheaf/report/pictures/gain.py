@@ -32,7 +32,7 @@ from sheaf.runtime.result import Row
 Score = Callable[[Row], float]
 PANELS: tuple[tuple[str, Score], ...] = (
     ("on its own classes", lambda row: row.accuracy),
-    ("on all classes", lambda row: row.accuracy_all),
+    ("on all classes", lambda row: row.accuracy_all or 0.0),
 )
 DASHED = (0, (2, 1.2))
 MAX_BARS = 100
@@ -44,13 +44,20 @@ def draw_gain(edges: Sequence[EdgeHistory]) -> Picture:
     return _each(edges) if len(edges) <= MAX_LISTED else _sorted(edges)
 
 
+def _panels(edges: Sequence[EdgeHistory]) -> tuple[tuple[str, Score], ...]:
+    """Return the panels: on all classes only if every edge measured it."""
+    measured = all(row.accuracy_all is not None for edge in edges for row in edge.measured)
+    return PANELS if measured else PANELS[:1]
+
+
 def _each(edges: Sequence[EdgeHistory]) -> Picture:
     stages = list(dict.fromkeys(row.stage for edge in edges for row in edge.measured))
     references = {row.stage for edge in edges for row in edge.measured if row.reference}
     lane = 0.17 if len(edges) <= 8 else 0.13  # inches
     row_height = lane * len(stages) + 0.12
-    figure, panels = new_figure(row_height * len(edges) + 1.1, 1, 2, sharey=True)
-    for axes, (title, score) in zip(panels, PANELS, strict=True):
+    shown = _panels(edges)
+    figure, panels = new_figure(row_height * len(edges) + 1.1, 1, len(shown), sharey=True)
+    for axes, (title, score) in zip(panels, shown, strict=True):
         changes = []
         for y, edge in enumerate(edges):
             heights = [y + (n - (len(stages) - 1) / 2) * lane / row_height for n in range(len(stages))]
@@ -145,9 +152,10 @@ def _fill(number: int, steps: int, colour: str) -> str:
 
 
 def _sorted(edges: Sequence[EdgeHistory]) -> Picture:
-    figure, panels = new_figure(3.4, 1, 2)
+    shown = _panels(edges)
+    figure, panels = new_figure(3.4, 1, len(shown))
     stages = list(dict.fromkeys(row.stage for edge in edges for row in edge.measured))
-    for axes, (title, score) in zip(panels, PANELS, strict=True):
+    for axes, (title, score) in zip(panels, shown, strict=True):
         axes.set_title(title)
         if len(stages) == 1:
             _curve(axes, sorted(score(edge.last) for edge in edges))

@@ -38,7 +38,7 @@ def draw_steps(rows: Sequence[Row]) -> Picture:
     else:
         _one_by_one(axes, rows)
     numbers = "; ".join(
-        f"{stage_label(row.stage)}{f' ({row.round})' * several} {row.accuracy_all:.4f}" for row in rows[-12:]
+        f"{stage_label(row.stage)}{f' ({row.round})' * several} {row.accuracy:.4f}" for row in rows[-12:]
     )
     return Picture(
         "steps",
@@ -58,15 +58,15 @@ def _one_by_one(axes: Axes, rows: Sequence[Row]) -> None:
     for y, row in enumerate(rows):
         colour = GREY if row.reference else BLUE
         (line,) = axes.plot(
-            [0, row.accuracy_all], [y, y], color=colour, linewidth=2, linestyle=":" if row.reference else "-"
+            [0, row.accuracy], [y, y], color=colour, linewidth=2, linestyle=":" if row.reference else "-"
         )
         (marker,) = axes.plot(
-            row.accuracy_all, y, marker="D" if row.reference else "o", markersize=8, color=colour,
+            row.accuracy, y, marker="D" if row.reference else "o", markersize=8, color=colour,
             markerfacecolor="white" if row.reference else colour, markeredgewidth=1.5, clip_on=False,
         )  # fmt: skip
         for artist in (line, marker):
             set_tooltip(artist, _describe(row))
-    text_column(axes, "", [(y, f"{row.accuracy_all:.4f}", INK) for y, row in enumerate(rows)])
+    text_column(axes, "", [(y, f"{row.accuracy:.4f}", INK) for y, row in enumerate(rows)])
     axes.set_yticks(range(len(rows)), [stage_label(row.stage, row.reference) for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(0, 1)
@@ -81,7 +81,7 @@ def _over_rounds(axes: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
         stage_rows = [row for row in rows if row.stage == name]
         reference = stage_rows[0].reference
         rounds = [row.round for row in stage_rows]
-        accuracies = [row.accuracy_all for row in stage_rows]
+        accuracies = [row.accuracy for row in stage_rows]
         if reference and len(stage_rows) == 1:  # not a value of one round, but the level to compare with
             rounds, accuracies = [1, max(row.round for row in rows)], 2 * accuracies
         axes.plot(
@@ -92,7 +92,7 @@ def _over_rounds(axes: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
             markevery=max(1, len(stage_rows) // 20), linestyle=":" if reference else "-", clip_on=False,
         )  # fmt: skip
         for row in stage_rows[:: max(1, len(stage_rows) // MAX_TARGETS)]:
-            (target,) = axes.plot(row.round, row.accuracy_all, "o", markersize=11, alpha=0, clip_on=False)
+            (target,) = axes.plot(row.round, row.accuracy, "o", markersize=11, alpha=0, clip_on=False)
             set_tooltip(target, _describe(row) + f" in round {row.round}" * (not reference))
     axes.set_xlabel("round")
     axes.set_ylabel("accuracy on all classes")
@@ -104,4 +104,4 @@ def _over_rounds(axes: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
 
 
 def _describe(row: Row) -> str:
-    return f"{stage_label(row.stage, row.reference)}: {row.accuracy_all:.4f}"
+    return f"{stage_label(row.stage, row.reference)}: {row.accuracy:.4f}"

@@ -104,7 +104,8 @@ class MLflow:
         """Log a point of each accuracy."""
         if at := self._axis.row(row.site):
             self._point(f"accuracy/{row.site}", row.accuracy, at)
-            self._point(f"accuracy_all/{row.site}", row.accuracy_all, at)
+            if row.accuracy_all is not None:
+                self._point(f"accuracy_all/{row.site}", row.accuracy_all, at)
 
     def _run_id(self) -> str:
         """Return the id of the MLflow run: the one in the run's folder, or a new one."""
@@ -116,7 +117,7 @@ class MLflow:
             for key in latest:
                 name, _, site = key.partition("/")
                 last[name][site] = max(metric.step for metric in self._client.get_metric_history(run, key))
-            self._axis = Axis(last["loss"], last["accuracy_all"])
+            self._axis = Axis(last["loss"], last["accuracy"] | last["accuracy_all"])
             self._client.update_run(run, "RUNNING")
             return run
         experiment = self._client.get_experiment_by_name(EXPERIMENT)

@@ -70,7 +70,8 @@ class TensorBoard:
         """Write a point of each accuracy, and the stage as text."""
         if at := self._axis.row(row.site):
             self._writer.add_scalar(f"accuracy/{row.site}", row.accuracy, at)
-            self._writer.add_scalar(f"accuracy_all/{row.site}", row.accuracy_all, at)
+            if row.accuracy_all is not None:
+                self._writer.add_scalar(f"accuracy_all/{row.site}", row.accuracy_all, at)
             self._writer.add_text(f"stage/{row.site}", f"{stage_label(row.stage)}, round {row.round}", at)
 
 
@@ -83,4 +84,4 @@ def _resumed_axis(folder: Path) -> Axis:
     for tag in accumulator.Tags()["scalars"]:
         name, _, site = tag.partition("/")
         last[name][site] = max(event.step for event in accumulator.Scalars(tag))
-    return Axis(last["loss"], last["accuracy_all"])
+    return Axis(last["loss"], last["accuracy"] | last["accuracy_all"])
