@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,9 +69,12 @@ def rm(
         str | None,
         typer.Argument(metavar="NAME", help="A dataset or source of: sheaf cache ls.", show_default=False),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Remove all decoded datasets.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Remove all decoded datasets and checks of models.")
+    ] = False,
 ) -> None:
     """Remove decoded datasets from the cache; the next run that needs one decodes it again."""
+    from sheaf.core.cache_folder import checks_folder
     from sheaf.data.example_cache import entries, remove, remove_all
 
     if everything == (name is not None):
@@ -81,6 +85,8 @@ def rm(
     try:
         if everything:
             remove_all()
+            if checks_folder().exists():
+                shutil.rmtree(checks_folder())
         else:
             for entry in chosen:
                 remove(entry.folder)

@@ -12,3 +12,8 @@ def cache_folder() -> Path:
         return Path(own).expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME")
     return Path(base or Path.home() / ".cache") / "sheaf"
+
+
+def checks_folder() -> Path:
+    """Return the folder of the checks of models; it may not exist."""
+    return cache_folder() / "models"

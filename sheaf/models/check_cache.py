@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from sheaf.core.atomic_io import write
-from sheaf.core.cache_folder import cache_folder
+from sheaf.core.cache_folder import checks_folder
 from sheaf.models.forward_effects import attributes, without_contents
 
 LIBRARIES = ("numpy", "timm", "torch", "torchvision")
@@ -36,11 +36,6 @@ OWN = Path(__file__).parents[1]
 """The folder of sheaf."""
 
 _results: dict[str, Any] = {}
-
-
-def checks_folder() -> Path:
-    """Return the folder of the cache; it may not exist."""
-    return cache_folder() / "models"
 
 
 def fingerprint(model: nn.Module, builder: Callable[..., Any], settings: object) -> str:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from sheaf.cli import main
+from sheaf.core.cache_folder import checks_folder
 from sheaf.data.example_cache import PARTIAL, entries, examples_folder
 from sheaf.data.load import load_dataset
 from sheaf.data.settings import DataSettings
@@ -60,8 +61,10 @@ def test_all_includes_damaged_entries_and_those_of_killed_processes(
 ) -> None:
     (entries()[0].folder / "card.json").write_text("[]")
     (examples_folder() / f"{PARTIAL}1").mkdir()
+    checks_folder().mkdir()
     assert sheaf("rm", "--all", monkeypatch=monkeypatch) == 0
     assert list(examples_folder().iterdir()) == []
+    assert not checks_folder().exists()
 
 
 @pytest.mark.parametrize("arguments", [(), ("mnist", "--all"), ("unknown",)])

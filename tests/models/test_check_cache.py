@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import nn
 
+from sheaf.core.cache_folder import checks_folder
 from sheaf.models import check_cache, user_model
 from sheaf.models.build import ModelSettings, build_model
-from sheaf.models.check_cache import checks_folder, fingerprint, result_of
+from sheaf.models.check_cache import fingerprint, result_of
 from sheaf.models.forward_effects import effects_of
 
 HELPER = "def scale(x):\n    return x * 2\n"
