@@ -64,7 +64,7 @@ def _panel(axes: Axes, trained: Sequence[Curve]) -> None:
     if len(trained) > 2 and all(_epochs(curve) == 1 for curve in trained):
         trained = [_joined(trained)]
     sites = list(dict.fromkeys(site for curve in trained for site in curve.losses))
-    start, values = 0, []
+    start, total, values = 0, sum(map(_epochs, trained)), []
     for curve in trained:
         if curve.spread:
             values += _band(axes, curve, start)
@@ -75,7 +75,8 @@ def _panel(axes: Axes, trained: Sequence[Curve]) -> None:
         if len(trained) <= MAX_LABELLED and curve.stage:
             axes.annotate(
                 f"{stage_label(curve.stage, curve.reference)}", (start + 0.5, 1),
-                (4, -2), xycoords=("data", "axes fraction"), textcoords="offset points", va="top",
+                (-4, -2) if start > 0.7 * total else (4, -2), xycoords=("data", "axes fraction"),
+                textcoords="offset points", va="top", ha="right" if start > 0.7 * total else "left",
                 fontsize=8.5, color=INK,
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8},
             )  # fmt: skip
