@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+
+os.environ["OMP_WAIT_POLICY"] = "passive"  # read by torch's import: idle threads sleep instead of spinning
+
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator

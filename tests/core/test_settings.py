@@ -121,6 +121,7 @@ def through_toml(table: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("kind", "name"), PLUGINS)
+@hypothesis.settings(max_examples=25)
 @given(data=st.data())
 def test_settings_survive_a_round_trip_through_a_table(kind: str, name: str, data: st.DataObject) -> None:
     value = data.draw(every(kind, name))

@@ -8,7 +8,9 @@ import random
 import time
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import get_args
 
 import pytest
@@ -154,6 +156,15 @@ def two_threads():
     torch.set_num_threads(before)
 
 
+@cache
+def one_by_one(make, loss: str) -> tuple[dict[str, Task], dict[str, Update]]:
+    """Return the tasks with a loss, and the answers of sites that train one after another."""
+    asked = {site: replace(task, recipe=replace(RECIPE, loss=loss)) for site, task in tasks(make).items()}
+    with TemporaryDirectory() as folder:
+        fleet = LocalFleet(list(workers(Path(folder), make).values()), together="never")
+        return asked, answers(fleet, asked)
+
+
 @pytest.mark.parametrize("loss", registry.describe("losses"))
 @pytest.mark.parametrize("make", [linear, convolutional, forgetful, drawing])
 @pytest.mark.parametrize("together", get_args(Mode))
@@ -161,9 +172,8 @@ def two_threads():
 def test_every_way_of_training_gives_the_same_with_every_loss(
     make, together: Mode, loss: str, tmp_path: Path
 ) -> None:
-    asked = {site: replace(task, recipe=replace(RECIPE, loss=loss)) for site, task in tasks(make).items()}
-    alone = answers(LocalFleet(list(workers(tmp_path / "a", make).values()), together="never"), asked)
-    fleet = LocalFleet(list(workers(tmp_path / "b", make).values()), together=together)
+    asked, alone = one_by_one(make, loss)
+    fleet = LocalFleet(list(workers(tmp_path, make).values()), together=together)
     found = answers(fleet, asked)
     assert set(found) == set(SITES)
     for site, update in found.items():
