@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from support import QUICK, command
 
-import sheaf
 from sheaf.experiments import rehearse as rehearsal
+from sheaf.experiments import run as runs
 from sheaf.experiments import run_on_fleet as deployed
 from sheaf.experiments.config import Experiment, load_experiment
 from sheaf.experiments.setup import prepare
+from sheaf.export.export import export
 from sheaf.fleets.remote.sample_pool import Pool
 
 ONE_THREAD = (*QUICK, "fleet.threads=1")
@@ -49,7 +50,7 @@ def test_the_real_fleet_ends_with_the_weights_of_the_one_in_process(
     fleet: Path, tmp_path: Path, method: str
 ) -> None:
     experiment = load_experiment("ecavg-digits", ONE_THREAD) if method == "ecavg" else decoupled()
-    here = sheaf.run(experiment, out=tmp_path / "here")
+    here = runs.run(experiment, out=tmp_path / "here")
     there = deployed.run(experiment, fleet, out=tmp_path / "there")
     assert weights(tmp_path / "here") == weights(tmp_path / "there")
     assert there.rows == here.rows
@@ -62,13 +63,15 @@ def test_the_real_fleet_ends_with_the_weights_of_the_one_in_process(
     assert {path.name for path in (tmp_path / "there").iterdir()} == names
     shared = [pooled.edge for pooled in Pool(tmp_path / "there" / "pool").files()]
     assert shared == ["edge-1", "edge-2"]
+    exported = export(tmp_path / "there", "edge-1", "safetensors", tmp_path / "model.safetensors")
+    assert exported.measured.startswith("compared with the run's own logits on 16 random examples: ")
 
 
 def test_a_run_that_is_killed_goes_on_from_its_journal(
     fleet: Path, tmp_path: Path, fork_server: Path
 ) -> None:
     changes = (*ONE_THREAD, "method.retrain.epochs=150", "method.reference=false")
-    sheaf.run(load_experiment("ecavg-digits", changes), out=tmp_path / "here")
+    runs.run(load_experiment("ecavg-digits", changes), out=tmp_path / "here")
     sets = [part for change in changes for part in ("--set", change)]
     there, asked = tmp_path / "there", ["cloud", "run", "--fleet", fleet]
     process = subprocess.Popen(
@@ -85,6 +88,8 @@ def test_a_run_that_is_killed_goes_on_from_its_journal(
     assert done.returncode == 0, done.stdout + done.stderr
     assert journal.read_bytes().startswith(before), "what had arrived is not asked for again"
     assert weights(tmp_path / "here") == weights(there)
+    exported = export(there, "cloud", "safetensors", tmp_path / "model.safetensors")
+    assert exported.measured.startswith("compared with the run's own logits on 64 test examples: ")
 
 
 def wait_until(done: Callable[[], bool], seconds: float = 120.0) -> None:
