@@ -295,7 +295,7 @@ class _Graph:
                 operator._schema.name,
                 [self._value(each) for each in arguments],
                 operator._schema.returns,
-                str(operator._schema) if any(each.is_out for each in operator._schema.arguments) else "",
+                any(each.is_out for each in operator._schema.arguments),
             )
             for recorded, new in zip(results, outputs, strict=False):  # it has no ``out`` variant
                 if recorded is not None and _address(recorded) not in self._fixed:
@@ -309,17 +309,19 @@ class _Graph:
         self._graph.registerOutput(node.output())
         return torch._C._create_function_from_graph("recorded", self._graph)
 
-    def _node(self, name: str, inputs: Sequence[Any], returns: Sequence[Any], schema: str = "") -> list[Any]:
+    def _node(
+        self, name: str, inputs: Sequence[Any], returns: Sequence[Any], into_given: bool = False
+    ) -> list[Any]:
         """Append a node and return its outputs.
 
         TorchScript chooses the overload by the arguments: it takes ``max`` of a tensor, with a tensor for its
         result, for the element-wise maximum of two tensors.
 
         Args:
-            schema: of the overload that must be chosen; "": any.
+            into_given: whether the overload must write into one of its arguments.
 
         Raises:
-            RuntimeError: TorchScript chooses no overload, or another one.
+            RuntimeError: TorchScript has no such overload, or chooses another one.
         """
         node = self._graph.insertNode(self._graph.create(name, list(inputs), len(returns)))
         outputs = list(node.outputs())
@@ -327,8 +329,8 @@ class _Graph:
             output.setType(returned.type)
         if node.schema() == "(no schema)":
             raise RuntimeError(f"TorchScript has no {name} for these arguments")
-        if schema and node.schema() != schema:
-            raise RuntimeError(f"TorchScript takes {node.schema()} for {schema}")
+        if into_given and "!)" not in node.schema():
+            raise RuntimeError(f"TorchScript takes {node.schema()} for {name} with an out argument")
         return outputs
 
     def _value(self, given: Any) -> Any:

@@ -183,3 +183,12 @@ def test_an_ambiguous_overload_is_not_replayed() -> None:
         largest, product = repeated(x)
         assert torch.equal(largest, x.max())
         assert torch.equal(product, x * x.max())
+    assert not replays(repeated)
+
+
+def test_a_number_is_taken_for_a_tensor() -> None:
+    repeated = CpuGraphFunction(lambda x: (x + 1, x * 2))
+    for _ in range(4):
+        x = torch.randn(3, 4)
+        assert all(map(torch.equal, repeated(x), (x + 1, x * 2)))
+    assert replays(repeated)
