@@ -27,6 +27,10 @@ CONTROL = {"Cc", "Cs", "Zl", "Zp"}
 """Unicode's categories of characters that break a line, control a terminal, or cannot be encoded."""
 
 
+LISTED = 100
+"""Names that a message lists at most."""
+
+
 class SheafError(Exception):
     """An error that a user can correct. The message is one line: the value, the limit and the remedy.
 
@@ -46,7 +50,8 @@ class UnknownNameError(SheafError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
-        super().__init__(f"no {kind} is named {name!r}{nearest(name, known)}; there are: {', '.join(known)}")
+        listed = ", ".join(known) if len(known) <= LISTED else f"{len(known)} names"
+        super().__init__(f"no {kind} is named {name!r}{nearest(name, known)}; there are: {listed}")
 
 
 class DataError(SheafError):

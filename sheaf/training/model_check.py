@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -90,6 +91,13 @@ def _jobs(model: nn.Module, in_shape: tuple[int, int, int], dtype: torch.dtype) 
     """Return the jobs of two sites, of two examples each."""
     draws = generator(0)
     start = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+    floating = [value for value in start.values() if value.is_floating_point()]
+    if not any(value.any() for value in floating):  # a sub-model into which nothing was loaded
+        for value in floating:
+            if value.dim() > 1:
+                value.normal_(std=prod(value.shape[1:]) ** -0.5, generator=draws)
+            else:
+                value.uniform_(0.5, 1.5, generator=draws)
     labels = torch.zeros(2, dtype=torch.int64)
     return [
         Job(start, Samples.of(torch.randn(2, *in_shape, generator=draws, dtype=dtype), labels), site)

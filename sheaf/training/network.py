@@ -76,6 +76,7 @@ class Network:
         self._macs: dict[_Widths, Macs] = {}
         self._num_parameters: dict[_Widths, int] = {}
         self._traits: dict[_Widths, Traits] = {}
+        self._compared: str | None = None  # the result of the comparison of the ways of training
         self._evaluations: dict[Hashable, Evaluation] = {}
         self._lock = threading.RLock()  # sites train and reply on several threads
 
@@ -145,17 +146,29 @@ class Network:
             effects, stacks = effects_of(module), False
             draws = bool(effects.alone) or draws_randomly(module, self.in_shape)
             if not draws and not drops(module) and not effects.not_recorded:
-                problem = result_of(
-                    effects.fingerprint if cut is None else "",
-                    "ways",
-                    lambda: why_not_stacked(module, self.in_shape, compare=is_marked(module)),
-                )
-                stacks = not problem
-                if problem and is_marked(module):
-                    log.info("sites are trained one by one, without recorded steps: %s", problem)
+                stacks = not self._why_not_stacked(module, cut)
             convolves = any(isinstance(layer, _ConvNd) for layer in module.modules())
             self._traits[widths] = Traits(convolves, draws, stacks)
         return self._traits[widths]
+
+    def _why_not_stacked(self, module: nn.Module, cut: Cut | None) -> str:
+        """Return why sites cannot train in a stack; "" if they can.
+
+        The ways of training a user's network are compared once, on the first sub-model that is asked for.
+        """
+        if not is_marked(module):
+            return why_not_stacked(module, self.in_shape, compare=False)
+        first = self._compared is None
+        if self._compared is None:
+            key = effects_of(module).fingerprint if cut is None else ""
+            self._compared = result_of(
+                key, "ways", lambda: why_not_stacked(module, self.in_shape, compare=True)
+            )
+            if self._compared:
+                log.info("sites are trained one by one, without recorded steps: %s", self._compared)
+        if first or self._compared:
+            return self._compared
+        return why_not_stacked(module, self.in_shape, compare=False)
 
     def evaluated(self, key: Hashable, evaluate: Callable[[], Evaluation]) -> Evaluation:
         """Return the cached evaluation of that key, or the result of ``evaluate``.

@@ -29,6 +29,12 @@ def test_an_unknown_name_suggests_a_similar_one(name: str, hint: str) -> None:
     assert one_line(error) == f"no merge is named '{name}'{hint}; there are: mean, median"
 
 
+def test_many_names_are_counted() -> None:
+    with pytest.raises(UnknownNameError) as error:
+        raise UnknownNameError("model", "net7x", [f"net{k}" for k in range(500)])
+    assert one_line(error) == "no model is named 'net7x' (did you mean 'net7'?); there are: 500 names"
+
+
 def test_a_message_is_one_line_whatever_names_it_contains() -> None:
     name = "a\nb\x1b[2J\u2028\udce9\x00"
     assert str(DataError(f"no folder {name}; correct it")) == (

@@ -126,3 +126,28 @@ def test_the_traits_of_a_users_model_follow_its_marks(caplog) -> None:
     assert [record.getMessage() for record in caplog.records] == [
         "sites are trained one by one, without recorded steps: its steps lead to another mean together"
     ]
+
+
+def test_sub_models_share_the_comparison(caplog) -> None:
+    caplog.set_level(logging.INFO, "sheaf")
+
+    class Assigns(toys.Plain):
+        def __init__(self) -> None:
+            super().__init__()
+            self[9].p = 0.0
+            self.register_buffer("count", torch.zeros(1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.count = self.count + 1
+            return super().forward(x)
+
+    for make, stacks in ((toys.Plain, True), (Assigns, False)):
+        model = make()
+        model[9].p = 0.0
+        mark(model, Effects())
+        network = Network(model, toys.SHAPE)
+        cuts = [network.structure.cut({"0": range(width)}) for width in (2, 3)]
+        assert [network.traits(cut).stacks for cut in cuts] == [stacks] * 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "sites are trained one by one, without recorded steps: its steps lead to another count together"
+    ]
