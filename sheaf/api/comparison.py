@@ -94,7 +94,7 @@ class Comparison(Sequence[Summary]):
             for each in self
         ]
         return (
-            html_table(("method", "edges, mean", "worst edge", "cloud", "sent"), rows)
+            html_table(("method", "edges, mean", "worst edge", "cloud", "traffic"), rows)
             + f"<div>folder: <code>{html.escape(str(self.folder))}</code></div>"
         )
 

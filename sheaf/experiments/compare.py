@@ -32,13 +32,15 @@ class Summary:
         mean_edge: for each seed, the mean over the edges of the final accuracy on own classes.
         worst_edge: for each seed, the lowest of these accuracies.
         cloud: for each seed, the final accuracy of the cloud on all classes; empty without a cloud model.
-        bytes: the bytes sent by all sites, mean over the seeds.
+        bytes: the bytes sent by all sites, the start weights for the edges included; mean over the seeds.
         edge_macs: the multiply-adds of training on all edges, mean over the seeds.
         cloud_macs: the multiply-adds of training in the cloud, mean over the seeds.
         saved: for each edge, the multiply-adds per example of the whole model over those of its sub-model.
         saved_sum: the multiply-adds of training the whole model on every edge for the experiment's edge
             epochs, over ``edge_macs``; None if the edges did not train.
         saved_sum_with_cloud: the same over ``edge_macs + cloud_macs``.
+        bytes_up: the bytes sent by the edges, mean over the seeds; None in a file of an older version.
+        images: the training images sent by the edges, mean over the seeds; None if not recorded.
         changes: the changes, such as ``method.rounds=3``, that the user made to this method's settings.
     """
 
@@ -53,6 +55,8 @@ class Summary:
     saved: dict[str, float]
     saved_sum: float | None
     saved_sum_with_cloud: float
+    bytes_up: float | None = None
+    images: float | None = None
     changes: list[str] = field(default_factory=list)
 
 
@@ -145,12 +149,15 @@ def summarise(method: str, results: Sequence[Result], edge_epochs: int) -> Summa
     clouds = [row.accuracy for result in results if (row := result.final(CLOUD))]
     costs: dict[str, Any] = {
         "bytes": [sum(cost.bytes_sent for cost in result.cost.values()) for result in results],
+        "bytes_up": [sum(result.cost[site].bytes_sent for site in result.split) for result in results],
         "edge_macs": [
             sum(cost.train_macs for site, cost in result.cost.items() if site != CLOUD) for result in results
         ],
         "cloud_macs": [result.cost[CLOUD].train_macs for result in results],
     }
     means = {name: sum(values) / len(values) for name, values in costs.items()}
+    sent = [result.cost[site].samples_sent for result in results for site in result.split]
+    counted = [count for count in sent if count is not None]
     first = results[0]
     images = sum(sum(counts) for counts in first.split.values())
     whole = edge_epochs * images * first.whole.train_macs_per_example
@@ -161,6 +168,7 @@ def summarise(method: str, results: Sequence[Result], edge_epochs: int) -> Summa
         worst_edge=[min(values) for values in edges],
         cloud=clouds,
         **means,
+        images=sum(counted) / len(results) if len(counted) == len(sent) else None,
         saved={
             site: first.whole.macs_per_example / first.cost[site].macs_per_example for site in first.split
         },

@@ -1,4 +1,4 @@
-"""Each edge trains alone and sends nothing: the baseline without collaboration."""
+"""Each edge trains alone and sends no model and no data: the baseline without collaboration."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def methods_section(methods: Sequence[MethodRuns]) -> Section:
         ("edges, mean", lambda m: m.mean_edge, format_mean, max),
         ("worst edge", lambda m: m.worst_edge, format_mean, max),
         ("cloud, all classes", lambda m: m.cloud, format_mean, max),
-        ("sent", lambda m: [m.bytes], lambda v: format_bytes(v[0]), min),
+        ("traffic", lambda m: [m.bytes], lambda v: format_bytes(v[0]), min),
         ("edges' work", lambda m: [m.edge_macs], lambda v: format_count(v[0]), min),
         ("cloud's work", lambda m: [m.macs - m.edge_macs], lambda v: format_count(v[0]), min),
         ("saved", lambda m: [m.saved], lambda v: format_ratio(v[0]), max),
@@ -126,8 +126,8 @@ def methods_section(methods: Sequence[MethodRuns]) -> Section:
             *["± is the standard deviation over the seeds."] * (seeds > 1),
             "Bold: the best mean of each column.",
             "Edges: accuracy on the test images of each edge's own classes.",
-            "Sent: bytes sent by all devices and the cloud. Work: multiply-adds of all training. Saved: "
-            "multiply-adds per image, the whole model's divided by the smallest sub-model's.",
+            "Traffic: bytes in both directions, start weights included. Work: multiply-adds of all training. "
+            "Saved: multiply-adds per image, the whole model's divided by the smallest sub-model's.",
         ],
     )
 
@@ -143,7 +143,7 @@ def _best_of(methods: Sequence[MethodRuns]) -> tuple[str, list[tuple[str, str]]]
     facts = []
     if similar:
         names = join_names([method.label for method in similar], 6)
-        facts.append(("same with these seeds", f"not distinguishable from {best.label}: {names}."))
+        facts.append(("seeds", f"With these seeds not distinguishable from {best.label}: {names}."))
     alone = next((method for method in methods if method.runs[0].result.method == "local"), None)
     if alone is best:
         facts.append(("beside local training", "No method is better on the edges' own classes."))
@@ -162,7 +162,7 @@ def _best_of(methods: Sequence[MethodRuns]) -> tuple[str, list[tuple[str, str]]]
         accuracy = format_percent(statistics.mean(top.cloud))
         facts.append(("cloud's model", f"Highest accuracy on all classes: {top.label}, {accuracy}."))
         if not best.cloud:
-            sentence += f"; it has no cloud's model, of which {top.label} has the best ({accuracy})"
+            sentence += f"; it trains no model in the cloud, where {top.label} is best ({accuracy})"
         elif (behind := statistics.mean(top.cloud) - statistics.mean(best.cloud)) > 0:
             sentence += (
                 f"; its cloud's model ({format_percent(statistics.mean(best.cloud))}) is {100 * behind:.1f} "
@@ -202,7 +202,7 @@ def frontier_section(methods: Sequence[MethodRuns]) -> Iterator[Section]:
         )
         if points:
             findings.append(
-                f"Pareto-optimal for {place}, by bytes sent: {by_bytes}; by multiply-adds: {by_macs}."
+                f"Pareto-optimal for {place}, by traffic: {by_bytes}; by multiply-adds: {by_macs}."
             )
     yield Section(
         id="frontier",

@@ -264,9 +264,11 @@ def comparison_table(summaries: Sequence[Summary]) -> Group:
             Column("edges, mean"),
             Column("worst edge", 1),
             Column("cloud", 2),
-            Column("sent", 3),
-            Column("edges' work", 4),
-            Column("cloud's work", 5),
+            Column("images\nsent", 3),
+            Column("bytes\nsent", 4),
+            Column("traffic", 6),
+            Column("edges'\nwork", 5),
+            Column("cloud's\nwork", 7),
         ]
     )
     for summary in summaries:
@@ -275,6 +277,8 @@ def comparison_table(summaries: Sequence[Summary]) -> Group:
             format_mean(summary.mean_edge),
             format_mean(summary.worst_edge),
             format_mean(summary.cloud),
+            "-" if summary.images is None else f"{summary.images:,.0f}",
+            "-" if summary.bytes_up is None else format_bytes(summary.bytes_up),
             format_bytes(summary.bytes),
             format_count(summary.edge_macs),
             format_count(summary.cloud_macs),
@@ -282,7 +286,8 @@ def comparison_table(summaries: Sequence[Summary]) -> Group:
     seeds = summaries[0].seeds
     notes = [
         "edges: accuracy on the test images of each edge's own classes; cloud: on all classes",
-        "sent: bytes sent by all devices and the cloud; work: multiply-adds of all training",
+        "sent: by the edges; traffic: bytes in both directions, start weights included; work: multiply-adds "
+        "of all training",
     ]
     if seeds > 1:
         notes.insert(0, f"±: standard deviation over the {seeds} seeds")

@@ -70,6 +70,8 @@ def tables() -> dict[str, RenderableType]:
             saved={"a": 1.0},
             saved_sum=1.0,
             saved_sum_with_cloud=None,
+            bytes_up=1,
+            images=None,
             changes=[],
         )
         for name in NAMES
@@ -211,7 +213,8 @@ def test_work_saved_is_shown_only_where_a_model_is_cut() -> None:
         numbers = dict.fromkeys(
             ("bytes", "edge_macs", "cloud_macs", "saved_sum", "saved_sum_with_cloud"), 2.0
         )
-        return SimpleNamespace(method=method, seeds=2, saved={"a": saved}, changes=[], **figures, **numbers)
+        others: dict[str, Any] = {"saved": {"a": saved}, "changes": [], "bytes_up": 826, "images": 0}
+        return SimpleNamespace(method=method, seeds=2, **figures, **numbers, **others)
 
     whole, cut = summary("ecavg", 1.0), summary("decoupled", 4.0)
     assert "saved" not in printed(comparison_table([whole]))

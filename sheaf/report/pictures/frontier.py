@@ -53,13 +53,13 @@ def pareto_frontier(points: Sequence[Point], cost: Cost) -> list[Point]:
 
 
 def draw_frontier(panels: Mapping[str, Sequence[Point]]) -> Picture:
-    """Draw accuracy against bytes sent (left) and multiply-adds (right).
+    """Draw accuracy against traffic in bytes (left) and multiply-adds (right).
 
     Args:
         panels: title -> points; each entry is a row of two panels.
     """
     costs: Sequence[tuple[str, Cost, Callable[[float], str]]] = (
-        ("bytes sent, all sites", lambda point: point.bytes, format_bytes),
+        ("traffic, both directions", lambda point: point.bytes, format_bytes),
         ("multiply-adds of all training", lambda point: point.macs, format_count),
     )
     labels = list(dict.fromkeys(point.label for points in panels.values() for point in points))
@@ -91,7 +91,7 @@ def draw_frontier(panels: Mapping[str, Sequence[Point]]) -> Picture:
     )
     return Picture(
         "frontier",
-        f"Accuracy against bytes sent and against multiply-adds. {numbers}.",
+        f"Accuracy against traffic and against multiply-adds. {numbers}.",
         "Higher is better, further left is cheaper. The dashed line is the Pareto frontier: each method "
         "below it has a better or cheaper alternative. Vertical bars: ± standard deviation over the seeds.",
         figure,
