@@ -1,8 +1,8 @@
 """Measure how long the start of a run takes, and its peak memory: the first start on data, and the second.
 
-A start is ``sheaf run … --dry-run``: it reads and splits the data, builds the model and computes the cost of
-the run. Before a first start the cache is emptied and the system's pages of the data are dropped. Each
-start is a process of its own; memory is read from /proc every 5 ms. The two versions alternate.
+A start is ``sheaf run`` until the first call to train: it imports the libraries, reads and splits the data
+and builds the model. Before a first start the cache is emptied and the system's pages of the data are dropped.
+Each start is a process of its own; memory is read from /proc every 5 ms. The two versions alternate.
 
 The data are MNIST and CIFAR-10 from SHEAF_DATA, and two folders that are made up: 100,000 images of about
 3 kB, and 2,000 photos at 224x224.
@@ -13,11 +13,14 @@ Run: python -m benchmarks.start --before CHECKOUT, where CHECKOUT is another che
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,23 +84,63 @@ def drop_pages(folder: Path) -> None:
         os.close(handle)
 
 
-def start(checkout: Path, arguments: list[str], cache: Path) -> dict[str, float]:
-    """Run one start; return its seconds, and its peak memory in bytes: all, and all but pages of files."""
-    environment = os.environ | {"SHEAF_CACHE": str(cache), "PYTHONDONTWRITEBYTECODE": ""}  # as users run it
-    command = [str(checkout / ".venv/bin/sheaf"), "run", *arguments, "--dry-run"]
-    began = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment, cwd=cache.parent) as process:
-        peak, anonymous = 0, 0
-        while process.poll() is None:
-            try:
-                memory = psutil.Process(process.pid).memory_info()
-            except psutil.Error:
-                break
-            peak, anonymous = max(peak, memory.rss), max(anonymous, memory.rss - memory.shared)
-            time.sleep(0.005)
-        if process.wait():
-            sys.exit(f"{' '.join(command)} failed")
-    return {"seconds": time.perf_counter() - began, "peak": peak, "anonymous": anonymous}
+class PeakOfProcess(threading.Thread):
+    """Samples the memory of a process every 5 ms, from the start of the thread until ``stop``.
+
+    Attributes:
+        resident: the peak of its resident memory, in bytes.
+        anonymous: the peak of that without pages of files, in bytes.
+    """
+
+    def __init__(self, process: psutil.Process) -> None:
+        super().__init__(daemon=True)
+        self.resident = self.anonymous = 0
+        self._process = process
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        """Sample until ``stop``."""
+        while not self._stopped.wait(0.005):
+            memory = self._process.memory_info()
+            self.resident = max(self.resident, memory.rss)
+            self.anonymous = max(self.anonymous, memory.rss - memory.shared)
+
+    def stop(self) -> None:
+        """Stop sampling; the process must still exist."""
+        self._stopped.set()
+        self.join()
+
+
+def start(checkout: Path, arguments: list[str], folder: Path) -> dict[str, float]:
+    """Start a run, and stop it when training begins.
+
+    Args:
+        checkout: of sheaf.
+        arguments: of ``sheaf run``.
+        folder: receives the cache and the run.
+
+    Returns:
+        The seconds until then, and the peaks of resident and of anonymous memory in bytes.
+    """
+    # Byte code is cached, as users have it.
+    environment = os.environ | {"SHEAF_CACHE": str(folder / "cache"), "PYTHONDONTWRITEBYTECODE": ""}
+    environment.pop("PYTHONPATH", None)  # which would name one checkout for both
+    with tempfile.TemporaryDirectory(dir=folder) as out:
+        command = [str(checkout / ".venv/bin/sheaf"), "run", *arguments, "--json", "--out", f"{out}/run"]
+        began = time.perf_counter()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+            assert process.stdout is not None
+            peak = PeakOfProcess(psutil.Process(process.pid))
+            peak.start()
+            for line in process.stdout:
+                if json.loads(line)["event"] == "began":
+                    break
+            else:
+                sys.exit(f"{' '.join(command)} ended before training")
+            seconds = time.perf_counter() - began
+            peak.stop()
+            process.kill()
+    return {"seconds": seconds, "peak": peak.resident, "anonymous": peak.anonymous}
 
 
 def commit(checkout: Path) -> str:
@@ -127,13 +170,14 @@ def main() -> None:
                 folder = made if "{made}" in " ".join(job) else root / name.lower().replace("-", "")
                 versions = list(checkouts)[:: 1 if repeat % 2 else -1]
                 for version in versions:
-                    cache = Path(scratch, f"cache-{repeat}-{name}-{version}")
+                    own = Path(tempfile.mkdtemp(dir=scratch))
                     drop_pages(folder)
                     for which in ("first", "second"):
                         arguments = [word.format(made=made) for word in job]
-                        measured = start(checkouts[version], arguments, cache)
+                        measured = start(checkouts[version], arguments, own)
                         of.setdefault((name, version, which), []).append(measured)
                         progress.advance(task)
+                    shutil.rmtree(own)
         os.environ["SHEAF_CACHE"] = str(Path(scratch, "cache-fingerprints"))
         names = ("mnist", "cifar10", f"{made}/files", f"{made}/photos")
         data = {Path(name).name: load_dataset(DataSettings(name=name), root).fingerprint for name in names}
