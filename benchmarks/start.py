@@ -1,8 +1,8 @@
 """Measure how long the start of a run takes, and its peak memory: the first start on data, and the second.
 
 A start is ``sheaf run`` until the first call to train: it imports the libraries, reads and splits the data
-and builds the model. Before a first start the cache is emptied and the system's pages of the data are dropped.
-Each start is a process of its own; memory is read from /proc every 5 ms. The two versions alternate.
+and builds the model. Before a first start the cache is emptied and the system's pages of the data are
+dropped. Each start is a process of its own; memory is read from /proc every 5 ms. The versions alternate.
 
 The data are MNIST and CIFAR-10 from SHEAF_DATA, and two folders that are made up: 100,000 images of about
 3 kB, and 2,000 photos at 224x224.

@@ -23,9 +23,9 @@ def start(rows: Rows) -> str:
     heading = ("data", "version", "start", "seconds", "peak memory", "without pages of files")
     return (
         "## The start of a run\n\nThe time from `sheaf run` until training begins: importing libraries, "
-        "reading and splitting the data, building the model. Before a first start, the cache of decoded examples is "
-        f"empty, and the files are on the disk only. The versions are {at}. Each start is a process of its "
-        "own, and the versions alternate. Seconds are median (minimum to maximum); memory is the median of "
-        "the peaks. Pages of files, such as those of the cache, are shared by processes and dropped when "
-        "memory is short.\n\n" + table(heading, lines)
+        "reading and splitting the data, building the model. Before a first start, the cache of decoded "
+        f"examples is empty, and the files are on the disk only. The versions are {at}. Each start is "
+        "a process of its own, and the versions alternate. Seconds are median (minimum to maximum); memory "
+        "is the median of the peaks. Pages of files, such as those of the cache, are shared by processes "
+        "and dropped when memory is short.\n\n" + table(heading, lines)
     )
