@@ -27,6 +27,7 @@ from sheaf.experiments.config import Experiment, load_experiment
 from sheaf.experiments.run_folder import data_root, read_command
 from sheaf.export.trained_model import read_card, weights_file
 from sheaf.models.build import ModelSettings, build_model
+from sheaf.models.user_model import copied
 from sheaf.runtime.result import Result
 
 Changes: TypeAlias = Iterable[str] | Mapping[str, Any]
@@ -154,7 +155,7 @@ class _Copies:
     """A builder whose models are copies of one module, with its parameters."""
 
     def __init__(self, module: nn.Module) -> None:
-        self._module = copy.deepcopy(module).cpu()
+        self._module = copied(module, _label(module)).cpu()
 
     def __call__(self) -> nn.Module:
         return copy.deepcopy(self._module)

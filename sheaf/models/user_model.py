@@ -250,7 +250,7 @@ class _Trial:
         return not _close(undisturbed, disturbed)
 
     def _copy(self) -> nn.Module:
-        return to_layout(_copied(self._model, self._name), self._channels_last)
+        return to_layout(copied(self._model, self._name), self._channels_last)
 
     def _built_again(self) -> nn.Module:
         """Build the model once more, with other draws, and load the state."""
@@ -320,15 +320,20 @@ def _built(build: Build) -> nn.Module:
         return build()
 
 
-def _copied(model: nn.Module, name: str) -> nn.Module:
+def copied(model: nn.Module, name: str) -> nn.Module:
+    """Return a copy of a user's model.
+
+    Raises:
+        SettingError: it cannot be copied.
+    """
     try:
         return copy.deepcopy(model)
     except Exception as error:
         cause = describe(error)
         if "graph leaves" in str(error):  # torch's words
             cause = (
-                "a tensor in it is computed from parameters, as by weight_norm, spectral_norm or prune; use "
-                "torch.nn.utils.parametrizations, or make it permanent (prune.remove)"
+                "a tensor in it was computed from parameters, as by weight_norm, spectral_norm or prune; use "
+                "torch.nn.utils.parametrizations, make it permanent (prune.remove), or detach() it"
             )
         raise SettingError(f"model {name!r} cannot be copied: {cause}") from error
 

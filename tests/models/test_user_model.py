@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import prune
 
 from sheaf.core.errors import SettingError
 from sheaf.core.seeds import global_draws_from
@@ -198,6 +199,12 @@ class CachesByShape(Base):
         return super().forward(x + self.cached)
 
 
+class Pruned(Base):
+    def __init__(self) -> None:
+        super().__init__()
+        prune.random_unstructured(self.f, "weight", 0.5)
+
+
 class Lazy(Base):
     def __init__(self) -> None:
         super().__init__()
@@ -231,6 +238,7 @@ def test_a_sound_model_has_no_effects(make: type[nn.Module]) -> None:
         (OwnGenerator, "does not repeat a training step from the same state and seed"),
         (OwnGeneratorInside, "depends on rng, set in training"),
         (RandomInEvaluation, "does not repeat its logits in evaluation: F.dropout"),
+        (Pruned, r"cannot be copied: a tensor in it was computed from parameters.*prune\.remove"),
         (HooksItself, r"cannot be copied: a hook or a function in it refers to the model"),
     ],
 )
