@@ -51,10 +51,10 @@ def gain_section(result: Result) -> Section | None:
     )
     several = any(len(edge.measured) > 1 for edge in histories)
     standard_error = 100 * (accuracy * (1 - accuracy) / examples) ** 0.5
+    error = f" The standard error of {worst.site}'s final accuracy is {standard_error:.1f} points."
     precision = (
         f"The median edge has {images:,.0f} test images of its own classes, so that one image is "
-        f"{100 / max(images, 1):.2f} points. The standard error of {worst.site}'s final accuracy is "
-        f"{standard_error:.1f} points."
+        f"{100 / max(images, 1):.2f} points." + error * (0 < accuracy < 1)
     )
     return Section(
         id="gain",

@@ -102,8 +102,12 @@ def _each(edges: Sequence[EdgeHistory]) -> Picture:
         "in percentage points; ▼ marks a loss at the end. "
         * (len(stages) > 1)
         + "The reference is an edge that trained alone, for as long. " * bool(references)
-        + "Left: on the test images of the edge's own classes. Right: on the test images of all classes. "
-        "The scales differ.",
+        + (
+            "Left: on the test images of the edge's own classes. Right: on the test images of all classes. "
+            "The scales differ."
+            if len(shown) > 1
+            else "On the test images of the edge's own classes."
+        ),
         figure,
     )
 
