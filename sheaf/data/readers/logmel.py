@@ -26,6 +26,8 @@ WINDOW_SECONDS = 0.032
 HOP_SECONDS = 0.016
 LOWEST_HZ = 20.0
 RATES = (2000, 384_000)  # in Hz, as for data.rate
+BLOCK = 1 << 18  # samples per channel that are read at a time
+LONGEST = 1 << 28  # samples per channel: 1.5 hours at 48 kHz
 LOUDEST = 16.0  # overshoots of float samples are below, integers stored as floats above
 FLOOR = 1e-6  # added before the logarithm, so that silence is -13.8, not minus infinity
 
@@ -40,35 +42,50 @@ def decode_sound(location: str, content: bytes) -> tuple[Wave, int]:
         content: the encoded file.
 
     Raises:
-        DataError: the sound cannot be read, is cut off, empty or not finite, has an unusual sampling rate, or
-            exceeds -1..1 by far.
+        DataError: the sound cannot be read, is cut off, empty or not finite, is too long, has an unusual
+            sampling rate, or exceeds -1..1 by far.
     """
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
-            samples, rate = file.read(dtype="float32", always_2d=True), file.samplerate
-            expected, log = file.frames, file.extra_info
+            wave, loudest = _read(file)
+            rate, expected, log = file.samplerate, file.frames, file.extra_info
     except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError) as error:
         raise DataError(
             f"{location} cannot be read: it is damaged or in no supported format "
             "(WAV, FLAC, MP3, OGG, AIFF, AU)"
         ) from error
-    if _is_cut_off(log) or len(samples) < 0.9 * expected:
+    if len(wave) > LONGEST:
+        raise DataError(f"{location} has more than {LONGEST:,} samples per channel; cut it into clips")
+    if _is_cut_off(log) or len(wave) < 0.9 * expected:
         raise DataError(f"{location} is cut off: its header states more samples than it contains")
     if not RATES[0] <= rate <= RATES[1]:
         raise DataError(
             f"{location} has a sampling rate of {rate} Hz, but it must be {RATES[0]} to {RATES[1]} Hz; "
             "correct its header, or resample it"
         )
-    if len(samples) == 0:
+    if len(wave) == 0:
         raise DataError(f"{location} is empty: its length is 0; remove it")
-    if not np.isfinite(samples).all():
+    if not np.isfinite(loudest):
         raise DataError(f"{location} contains NaN or infinity; its samples must be finite")
-    if (loudest := float(np.abs(samples).max())) > LOUDEST:
+    if loudest > LOUDEST:
         raise DataError(
             f"{location} has float samples up to {loudest:g}, which must be in -1..1; "
             "divide them by the integer range, such as 32768, or store them as 16-bit integers"
         )
-    return samples.mean(axis=1, dtype=np.float32), int(rate)
+    return wave, int(rate)
+
+
+def _read(file: soundfile.SoundFile) -> tuple[Wave, float]:
+    """Return the mean of the channels, (L,), and the largest absolute sample, NaN if a sample is.
+
+    Reads block by block, because a damaged header can state any length.
+    """
+    blocks, loudest, length = [], 0.0, 0
+    while length <= LONGEST and len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+        blocks.append(block.mean(axis=1, dtype=np.float32))
+        loudest = float(np.maximum(loudest, np.abs(block).max()))
+        length += len(block)
+    return np.concatenate(blocks) if blocks else np.empty(0, np.float32), loudest
 
 
 def _is_cut_off(log: str) -> bool:

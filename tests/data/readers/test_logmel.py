@@ -9,6 +9,7 @@ import soundfile
 import torch
 
 from sheaf.core.errors import DataError
+from sheaf.data.readers import logmel
 from sheaf.data.readers.logmel import FLOOR, decode_sound, fit, log_mel
 
 
@@ -119,3 +120,22 @@ def test_an_unusual_sampling_rate_is_an_error(rate: int) -> None:
     content[24:28] = struct.pack("<I", rate)
     with pytest.raises(DataError, match=f"a.wav has a sampling rate of {rate} Hz, but it must be 2000"):
         decode_sound("a.wav", bytes(content))
+
+
+def test_a_header_that_states_too_many_samples_needs_no_memory() -> None:
+    file = io.BytesIO()
+    soundfile.write(file, tone(440), 8000, format="FLAC")
+    content = bytearray(file.getvalue())
+    content[21:26] = b"\x0f\xff\xff\xff\xff"  # the number of samples, in the STREAMINFO block
+    with pytest.raises(DataError, match=r"a.flac is cut off|a.flac cannot be read"):
+        decode_sound("a.flac", bytes(content))
+
+
+def test_several_blocks_and_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = wav(tone(440, seconds=0.5))
+    whole, _ = decode_sound("a.wav", content)
+    monkeypatch.setattr(logmel, "BLOCK", 300)
+    assert np.array_equal(decode_sound("a.wav", content)[0], whole)
+    monkeypatch.setattr(logmel, "LONGEST", 3000)
+    with pytest.raises(DataError, match=r"a.wav has more than 3,000 samples per channel; cut it into clips"):
+        decode_sound("a.wav", content)
