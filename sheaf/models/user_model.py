@@ -141,6 +141,9 @@ class _Trial:
 
     Attributes:
         runs: whether a copy has computed logits.
+
+    Raises:
+        SettingError: the model cannot be copied.
     """
 
     def __init__(
@@ -156,6 +159,7 @@ class _Trial:
         self._batches, self._build, self._channels_last = batches, build, channels_last
         self.runs = False
         self._draws = False  # from Python's or numpy's generator
+        self._trained, self._fresh = self._copy(), self._copy()
 
     def run(self) -> _Passed:
         """Return the result of the check.
@@ -164,7 +168,7 @@ class _Trial:
             SettingError: a run fails, or does not compute what another one does.
         """
         first, second = self._batches
-        trained, fresh, built = self._copy(), self._copy(), self._built_again()
+        trained, fresh, built = self._trained, self._fresh, self._built_again()
         as_built = attributes(trained)
         logits = self._evaluate(trained, first, seed=1)
         self._evaluate(trained, first[:1])
