@@ -7,6 +7,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 from torch import nn
 
@@ -14,6 +15,9 @@ from sheaf.api.notebook import notebook_shell
 from sheaf.core.errors import UnknownNameError
 from sheaf.core.optional_imports import extra
 from sheaf.core.types import CLOUD
+from sheaf.export.export import export as export_model
+from sheaf.export.model_file import LoadedModel
+from sheaf.export.run_check import compare_with_run
 from sheaf.export.trained_model import WithNormalisation, build_trained, read_card, weights_file
 from sheaf.models.card import Card
 from sheaf.report.formatting import MAX_LISTED
@@ -78,11 +82,27 @@ class Run:
 
         Raises:
             UnknownNameError: the run has no model of this site.
+            ModelFileError: the model does not compute the logits that the run recorded.
             SheafError: its model is an object of another process, or its weights are damaged.
         """
         weights = weights_file(self.folder, site)
         model, card = build_trained(read_card(weights), weights)
-        return WithNormalisation(model, card).eval() if normalised else model
+        network = WithNormalisation(model, card).eval()
+        compare_with_run(self.folder, site, weights, LoadedModel(card, torch.no_grad()(network)))
+        return network if normalised else model
+
+    def export(self, site: str = CLOUD, to: str = "onnx", out: str | Path | None = None) -> Path:
+        """Write a site's model to one file and return its path, as ``sheaf export`` does.
+
+        Args:
+            site: an edge or ``"cloud"``.
+            to: ``onnx``, ``pt2`` or ``safetensors``.
+            out: the file; by default ``SITE.TO`` in the current folder.
+
+        Raises:
+            SheafError: any error that the caller can fix.
+        """
+        return export_model(self.folder, site, to, None if out is None else Path(out)).file
 
     def to_pandas(self) -> Any:
         """Return the measurements as a ``pandas.DataFrame``, without confusion matrices.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import sheaf
 from sheaf.core import objects
 from sheaf.core.errors import SheafError
 from sheaf.data import load as loading
+from sheaf.export.predict import open_model
 
 FEW = {"method.pretrain.epochs": 2, "method.finetune.epochs": 1, "method.retrain.epochs": 1}
 
@@ -98,6 +100,12 @@ def test_measurements_as_a_data_frame(run: sheaf.Run) -> None:
     assert set(frame["stage"]) >= {"before update", "after retraining"}
 
 
+def test_a_data_frame_needs_pandas(run: sheaf.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(SheafError, match="install it with: pip install 'pandas>=2'"):
+        run.to_pandas()
+
+
 def test_the_provenance_describes_objects(run: sheaf.Run) -> None:
     data, model = run.result.provenance["objects"].values()
     assert (data["type"], data["train"] + data["test"], data["classes"]) == ("Images", 300, 10)
@@ -117,13 +125,11 @@ def test_an_instance_starts_from_its_weights_and_stays_as_it_is(folder: Path) ->
 
 
 def test_a_loaded_run_and_an_export_in_the_same_process(run: sheaf.Run, tmp_path: Path) -> None:
-    from sheaf.export.export import export
-
     again = sheaf.load(str(run.folder))
     assert again.rows == run.rows
     assert again.model("cloud")[1].weight.equal(run.model("cloud")[1].weight)
-    exported = export(run.folder, "edge-1", "safetensors", tmp_path / "edge-1.safetensors")
-    assert exported.checked_on.startswith("test examples of object:Images_")
+    file = run.export("edge-1", "safetensors", tmp_path / "edge-1.safetensors")
+    assert open_model(file, trust=True).card.classes == Images.classes
 
 
 @pytest.mark.usefixtures("another_process")
@@ -137,6 +143,29 @@ def test_another_process_needs_the_model_again(run: sheaf.Run) -> None:
     assert "give the same model" in one_line(error)
     given = sheaf.load(run.folder, model=linear(9))  # other weights, the same structure
     assert given.model("edge-1")(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+
+
+class Half(nn.Linear):
+    """A layer whose code, not its structure, decides the logits."""
+
+    factor = 0.5
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.factor * super().forward(inputs)
+
+
+@pytest.mark.usefixtures("another_process")
+def test_a_model_of_other_code_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = sheaf.run(
+        "ecavg-digits",
+        out=folder / "half",
+        model=nn.Sequential(nn.Flatten(), Half(64, 10)),
+        changes=FEW,
+    )
+    assert run.model("edge-1")
+    monkeypatch.setattr(Half, "factor", 0.7)
+    with pytest.raises(SheafError, match="not the one that the run measured"):
+        run.model("edge-1")
 
 
 @pytest.mark.usefixtures("another_process")
