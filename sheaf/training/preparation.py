@@ -29,7 +29,9 @@ class Preparation:
     def __call__(self, inputs: Tensor) -> Tensor:
         """Return (N, C, H, W) uint8 or float32 inputs as normalised float32 on the device."""
         mean, std = self._of_bytes if inputs.dtype == torch.uint8 else self._of_features
-        return (inputs.to(self.device, torch.float32) - mean).div_(std)
+        x = inputs.to(self.device, torch.float32)
+        # In place, so that one float32 copy of a mini-batch exists.
+        return (x - mean if x is inputs else x.sub_(mean)).div_(std)
 
     @cached_property
     def _of_features(self) -> tuple[Tensor, Tensor]:
