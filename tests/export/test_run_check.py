@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 from support import QUICK
 
+import sheaf
 from sheaf.core.errors import ModelFileError, RunFolderError
 from sheaf.experiments import run as runs
 from sheaf.export.export import export
@@ -71,6 +72,8 @@ def test_a_model_that_is_built_with_other_values_is_refused(
     assert not list(tmp_path.iterdir())
     with pytest.raises(ModelFileError, match="cloud's model is not the one that the run measured"):
         open_model(run, trust=True)
+    with pytest.raises(ModelFileError, match="edge-1's model is not the one that the run measured"):
+        sheaf.load(run).model("edge-1")
 
 
 def test_other_weights_are_refused(copied: Path, tmp_path: Path) -> None:
