@@ -42,7 +42,7 @@ FOLDER = ["--set", "partition.name=iid", "--set", "partition.edges=2"]
 JOBS = {
     # name: arguments of sheaf run, in which {made} is the folder of the data that are made up
     "MNIST": ["ecavg-mnist"],
-    "CIFAR-10": ["ecavg-cifar10"],
+    "CIFAR-10": ["ecavg-mnist", "--set", "data.name=cifar10"],
     "100,000 files of 3 kB": ["ecavg-digits", "--set", "data.name={made}/files", *FOLDER],
     "2,000 photos at 224x224": [
         *("ecavg-digits", "--set", "data.name={made}/photos", *FOLDER),
@@ -101,7 +101,10 @@ class PeakOfProcess(threading.Thread):
     def run(self) -> None:
         """Sample until ``stop``."""
         while not self._stopped.wait(0.005):
-            memory = self._process.memory_info()
+            try:
+                memory = self._process.memory_info()
+            except psutil.NoSuchProcess:  # it failed; its message is on stderr
+                return
             self.resident = max(self.resident, memory.rss)
             self.anonymous = max(self.anonymous, memory.rss - memory.shared)
 
