@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sheaf.report.formatting import MAX_LISTED, format_number_of
-from sheaf.report.stages import stage_label
+from sheaf.report.stages import Repetition, stage_label
 from sheaf.report.terminal_tables import SUMMARIZED, row_line
 from sheaf.runtime.result import Row
 
@@ -110,6 +110,7 @@ class Live:
         self._title = title
         self._rows = rows
         self._measured: list[Row] = []
+        self._is_repeated = Repetition()
         self._sites: dict[str, _Site] = {}
         self._absent: set[str] = set()
         self._called: tuple[str, ...] = ()
@@ -182,7 +183,7 @@ class Live:
     def _print_measured(self) -> None:
         """Print a line for each site's measurement, or one summary line for many sites."""
         rows, self._measured = self._measured, []
-        if not self._rows:
+        if not rows or not self._rows or self._is_repeated(rows):
             return
         if len(rows) >= SUMMARIZED:
             mean = sum(row.accuracy for row in rows) / len(rows)

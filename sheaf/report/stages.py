@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from sheaf.runtime.result import Row
+
 LABELS = {
     "alone": "local training",
     "apart": "trained separately",
@@ -13,3 +17,22 @@ LABELS = {
 def stage_label(stage: str, reference: bool = False) -> str:
     """Return the label of a stage, with a mark if it is a reference."""
     return LABELS.get(stage, stage) + " (reference)" * reference
+
+
+class Repetition:
+    """Recognises measurements that repeat earlier ones of the same models.
+
+    ``before update (2)`` measures the same models as ``after retraining (1)``.
+    """
+
+    def __init__(self) -> None:
+        self._first = ""
+        self._latest: dict[str, list[list[int]]] = {}
+
+    def __call__(self, rows: Sequence[Row]) -> bool:
+        """Return whether ``rows``, one stage of one round, repeat the latest rows. Call it once for each."""
+        stage, number = rows[0].stage, rows[0].round
+        self._first = self._first or stage
+        same = all(self._latest.get(row.site) == row.confusion for row in rows)
+        self._latest |= {row.site: row.confusion for row in rows if not row.reference}
+        return same and stage == self._first and number > 1

@@ -25,7 +25,7 @@ from sheaf.report.formatting import (
     format_number_of,
     format_ratio,
 )
-from sheaf.report.stages import stage_label
+from sheaf.report.stages import Repetition, stage_label
 from sheaf.report.verdict import verdict
 from sheaf.runtime.costs import SiteCost
 from sheaf.runtime.result import Result, Row
@@ -67,8 +67,9 @@ def accuracy_table(result: Result, every: bool = False) -> Group:
     for stage, number, rows in stages:
         if skipped and 1 < number < last:
             continue
-        label = f"{stage_label(stage)} ({number})" if stage in numbered else stage_label(stage)
-        style = "dim" if all(row.reference for row in rows) else ""
+        reference = rows[0].reference
+        label = stage_label(stage) + f" ({number})" * (stage in numbered)
+        style = "dim" if reference else ""
         if not summarized:
             for row in rows:
                 table.add_row(row.site, label, *_figures(row), style=style)
@@ -80,6 +81,8 @@ def accuracy_table(result: Result, every: bool = False) -> Group:
             figures = _figures(row)
             table.add_row(row.site, label, figures[0], "", "", "", *figures[1:], style=style)
     notes = ["accuracy, precision, recall, F1: on the test images of the device's own classes"]
+    if references := dict.fromkeys(stage_label(row.stage) for row in result.rows if row.reference):
+        notes.append(f"for comparison, without effect on the other models: {', '.join(references)}")
     if summarized:
         notes.append("spread: standard deviation over the edges; other columns: mean; --all prints each edge")
     if skipped:
@@ -106,17 +109,12 @@ _SUMMARIES = (
 
 
 def _stages(rows: Sequence[Row]) -> Iterator[tuple[str, int, list[Row]]]:
-    """Yield (stage, round, rows) in order, without measurements that repeat the end of the round before.
-
-    ``before update (2)`` measures the same models as ``after retraining (1)``.
-    """
-    latest: dict[str, list[list[int]]] = {}
+    """Yield (stage, round, rows) in order, without repetitions."""
+    is_repeated = Repetition()
     for (stage, number), group in groupby(rows, lambda row: (row.stage, row.round)):
         measured = list(group)
-        first = stage == rows[0].stage
-        if not (first and number > 1 and all(latest.get(row.site) == row.confusion for row in measured)):
+        if not is_repeated(measured):
             yield stage, number, measured
-        latest |= {row.site: row.confusion for row in measured if not row.reference}
 
 
 def _figures(row: Row) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -176,3 +177,12 @@ def test_names_are_printed_as_they_are(terminal: bool) -> None:
     for kind in ("run", "note", "training", "absence", "refusal", "stage"):
         assert f"{kind} {name}" in printed
     assert f" {name} refused" in re.sub(" +", " ", printed)
+
+
+def test_a_measurement_that_repeats_the_last_one_is_printed_once() -> None:
+    shown, out = plain()
+    with shown:
+        for number, stage in enumerate(("before update", "after retraining") * 2):
+            shown.row(replace(row("a", stage, 0.5), round=number // 2 + 1))
+    stages = re.findall(r"before update|after retraining", out.getvalue())
+    assert stages == ["before update", "after retraining", "after retraining"]
