@@ -12,6 +12,7 @@ from typing import Any, overload
 from sheaf.api.finished_run import Run, html_table
 from sheaf.api.given import Changes, experiment_of
 from sheaf.api.notebook import make_observer
+from sheaf.api.run import threads_kept
 from sheaf.core.atomic_io import write_durably
 from sheaf.core.optional_imports import extra
 from sheaf.experiments import compare as comparing
@@ -101,7 +102,7 @@ class Comparison(Sequence[Summary]):
 
 def compare(
     experiment: str | Path | Experiment = "default",
-    methods: Sequence[str] = ("ecavg", "fedavg", "local", "central"),
+    methods: str | Sequence[str] = ("ecavg", "fedavg", "local", "central"),
     seeds: int = 1,
     *,
     out: str | Path | None = None,
@@ -118,7 +119,7 @@ def compare(
 
     Args:
         experiment: as in ``run``; likewise data, model, partition, seed, changes, root and progress.
-        methods: their names.
+        methods: their names, as a list or separated by commas.
         seeds: the number of seeds, counted up from the experiment's.
         out: the folder of the runs; finished runs in it are read, and interrupted ones resumed.
         sweep: one setting's key -> its values. Each method runs with each value.
@@ -143,7 +144,9 @@ def compare(
     def observer(title: str, own: Path) -> Observer:
         return make_observer(progress, title, own, rows=False, line=line)
 
-    summaries = comparing.compare(settings, list(methods), seeds, folder, base, observer, variants)
+    names = methods.split(",") if isinstance(methods, str) else list(methods)
+    with threads_kept():
+        summaries = comparing.compare(settings, names, seeds, folder, base, observer, variants)
     write_durably(
         folder / "compare.json", json.dumps([asdict(each) for each in summaries], indent=1).encode()
     )

@@ -53,7 +53,7 @@ def experiment_of(
             ``data/readers/python_objects.py`` reads, or a callable that returns one.
         model: a name as in ``model.name``; ``ModelSettings``; an ``nn.Module``, whose parameters are the
             start weights; or a callable that returns one.
-        method, partition: a name, a class, or an instance with its settings.
+        method, partition: a name, a table with name and settings, a class, or an instance.
         seed: the seed.
         changes: further changes, as ``load_experiment`` takes them. They apply last.
         root: the directory in which named datasets are looked for first.
@@ -62,13 +62,16 @@ def experiment_of(
         SheafError: any error that the caller can fix.
     """
     data = _call_builder(data)
-    experiment = load_experiment(source, {"method": method} if isinstance(method, str) else {})
-    if method is not None and not isinstance(method, str):
+    by_name = isinstance(method, str | Mapping)
+    experiment = load_experiment(source, {"method": method} if by_name else {})
+    if method is not None and not by_name:
         if isinstance(method, type):
             method = method.within(experiment.method.budget) if hasattr(method, "within") else method()
         experiment = replace(experiment, method=_plugin("method", method))
     if isinstance(partition, str):
         experiment = load_experiment(experiment, {"partition.name": partition})
+    elif isinstance(partition, Mapping):
+        experiment = load_experiment(experiment, {"partition": partition})
     elif partition is not None:
         experiment = replace(experiment, partition=_plugin("partition", partition))
     if seed is not None:

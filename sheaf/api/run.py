@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from sheaf.api.finished_run import Run
 from sheaf.api.given import Changes, experiment_of, give_again
@@ -41,7 +45,8 @@ def run(
             (inputs, labels), (train, test) of these, or ``{"train": …, "test": …}``.
         model: a model's name, an ``nn.Module``, whose parameters are the start weights, or a function or
             class that returns one.
-        method: a name, or an instance such as ``ECAvg(rounds=2)``.
+        method: a name, a table such as ``{"name": "fedavg", "rounds": 9}``, or an instance such as
+            ``ECAvg(rounds=2)``.
         partition: likewise.
         seed: the seed of all random draws.
         changes: further settings: a mapping such as ``{"method.rounds": 3}``, or ``key=value`` strings.
@@ -66,7 +71,8 @@ def run(
     folder = new_folder(settings) if out is None else Path(out)
     setup = prepare(settings, base)
     watcher = observer or make_observer(progress, experiment_name(settings), folder)
-    runs.start(setup, folder, command(settings, base), watcher)
+    with threads_kept():
+        runs.start(setup, folder, command(settings, base), watcher)
     return Run(folder)
 
 
@@ -96,7 +102,8 @@ def resume(
     folder = Path(folder)
     give_again(folder, data, model, resume=True)
     watcher = observer or make_observer(progress, f"resuming {folder}", folder)
-    runs.resume(folder, data=None if root is None else Path(root), observer=watcher)
+    with threads_kept():
+        runs.resume(folder, data=None if root is None else Path(root), observer=watcher)
     return Run(folder)
 
 
@@ -114,6 +121,16 @@ def load(folder: str | Path, *, data: Any = None, model: Any = None) -> Run:
     loaded = Run(Path(folder))
     give_again(loaded.folder, data, model, resume=False)
     return loaded
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Give torch the number of threads back that ``fleet.threads`` changes; the program may need them."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def command(settings: Experiment, root: Path | None) -> dict[str, Any]:

@@ -69,7 +69,10 @@ def another_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_names_are_replaced_as_on_the_command_line(folder: Path) -> None:
-    run = sheaf.run("ecavg-digits", out=str(folder / "names"), seed=3, method="local", changes=[*QUICK[:2]])
+    threads = torch.get_num_threads()
+    changes = [*QUICK[:2], f"fleet.threads={threads + 1}"]
+    run = sheaf.run("ecavg-digits", out=str(folder / "names"), seed=3, method="local", changes=changes)
+    assert torch.get_num_threads() == threads
     settings = run.result.provenance["settings"]
     assert (run.result.method, settings["seed"], settings["data"]["limit"]) == ("local", 3, 400)
     assert run.sites == ("edge-1", "edge-2")
@@ -194,7 +197,10 @@ def test_builders_and_classes() -> None:
     def narrow(num_classes: int, width: int = 3) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Linear(width, num_classes))
 
-    sites = sheaf.sites("ecavg-digits", model=narrow, changes={"model.options.width": 5}, seed=2)
+    partition = {"name": "dirichlet", "edges": 3}
+    changes = {"model.options.width": 5}
+    sites = sheaf.sites("ecavg-digits", model=narrow, partition=partition, changes=changes, seed=2)
+    assert repr(sites) == "<Sites: edge-1, edge-2, edge-3 and the cloud>"
     assert sites.theta["1.weight"].shape == (5, 64)
     assert sheaf.sites("ecavg-digits", model=linear).theta.keys() == {"1.weight", "1.bias"}
 
@@ -248,7 +254,7 @@ def test_a_comparison_reuses_its_runs(folder: Path) -> None:
     first = sheaf.compare("ecavg-digits", ["ecavg", "local"], **given)
     assert [summary.method for summary in first] == ["ecavg", "local"]
     assert list(first.runs) == ["ecavg-0", "local-0"]
-    again = sheaf.compare("ecavg-digits", ["ecavg", "local"], **given)
+    again = sheaf.compare("ecavg-digits", "ecavg,local", **given)
     assert list(again) == list(first)
     assert list(again.to_pandas()["method"]) == ["ecavg", "local"]
     assert "ecavg" in again._repr_html_()

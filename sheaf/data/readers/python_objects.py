@@ -143,7 +143,7 @@ def _are_labels(value: Any) -> bool:
 def _read(data: Any, settings: DataSettings, split: str) -> _Split:
     if isinstance(data, tuple | list) and len(data) == 2 and _are_labels(data[1]):
         return _Split(None, _stack(data[0], split), _one_dimension(data[1], split), None)
-    if hasattr(data, "features") and hasattr(data, "column_names"):
+    if hasattr(data, "features") and hasattr(data, "column_names") and hasattr(data, "__len__"):
         return _read_table(data, settings, split)
     if settings.label or settings.input:
         raise DataError(
@@ -172,7 +172,7 @@ def _read_items(data: Any, split: str) -> _Split:
     labels: list[Any] = []
     for number in range(len(data)):
         try:
-            item = data[number]
+            item = _with_png(data[number])
         except Exception as error:  # a user's dataset may raise any
             reason = f"{type(error).__name__}: {first_line(error)}"
             raise DataError(f"example {number} of the {split} split cannot be read: {reason}") from error
@@ -181,7 +181,7 @@ def _read_items(data: Any, split: str) -> _Split:
                 f"example {number} of the {split} split is a {type(item).__name__}; it must be a pair "
                 "(input, label)"
             )
-        inputs.append(_png(item[0]) if isinstance(item[0], Image.Image) else item[0])
+        inputs.append(item[0])
         labels.append(item[1])
     names = getattr(source, "classes", None)
     classes = None if names is None else tuple(map(str, names))
@@ -342,8 +342,10 @@ def _encoded(split: _Split, labels: Ints) -> EncodedSplit:
     return EncodedSplit(labels, items)
 
 
-def _png(image: Image.Image) -> bytes:
-    """Return a Pillow image as a lossless file, so that it is converted as a file is."""
-    file = io.BytesIO()
+def _with_png(item: Any) -> Any:
+    """Return an item with its Pillow image as a lossless file, so that it is converted as a file is."""
+    if not isinstance(item, tuple | list) or len(item) != 2 or not isinstance(item[0], Image.Image):
+        return item
+    image, file = item[0], io.BytesIO()
     (image.convert("RGB") if image.mode in ("CMYK", "YCbCr", "LAB", "HSV") else image).save(file, "PNG")
-    return file.getvalue()
+    return file.getvalue(), item[1]

@@ -115,6 +115,11 @@ class Failing(Pictures):
         raise ValueError("the disk\nis gone")
 
 
+class Floating(Pictures):
+    def __getitem__(self, index: int) -> Any:
+        return Image.fromarray(PIXELS[index].astype(np.float32)), 0
+
+
 BAD: dict[str, tuple[Any, str]] = {
     "a number": (3, "int is not data that sheaf can read; give a sheaf.Dataset, a torch Dataset"),
     "an iterable dataset": (Endless(), "Endless has no length; give a map-style dataset"),
@@ -131,6 +136,7 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "no pairs": ([torch.zeros(1, 8, 8)] * 3, "is a Tensor; it must be a pair (input, label)"),
     "a failing dataset": (Failing(), "example 0 of the train split cannot be read: ValueError: the disk"),
+    "images of another mode": (Floating(), "example 0 of the train split cannot be read: OSError"),
     "nothing": ((PIXELS[:0], LABELS[:0]), "the train split has no examples"),
     "a class without test examples": ((PIXELS[:12], np.arange(12)), "has no example of class"),
 }
