@@ -29,6 +29,8 @@ SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
     | {".avif", ".heic", ".heif"}
 )
+SMALL = 1 << 24  # pixels of an image that may be one colour, in a file of any size
+MOST_PIXELS_PER_BYTE = 10_000  # of a larger image; PNG stores at most 8,256, of one bit each
 CONVERT = "convert it to JPEG or PNG, for example with ImageMagick: magick mogrify -format jpg FILE"
 
 GREY_SCALE = {"L;2": 85, "L;4": 17}
@@ -142,6 +144,10 @@ def _grey_or_colour(content: bytes, bits: int | None) -> tuple[Image.Image, int]
         if formats != FORMATS:
             raise ValueError(f"it is a damaged {formats[0]} image") from error
         raise ValueError(f"it is no image in a supported format ({', '.join(FORMATS)})") from error
+    if image.width * image.height > max(SMALL, MOST_PIXELS_PER_BYTE * len(content)):
+        raise ValueError(
+            f"its header states {image.width}x{image.height} pixels, too many for its {len(content)} bytes"
+        )
     tiles = getattr(image, "tile", [])
     layout = tiles[0][3] if tiles else None
     samples = deep_samples(image, content, formats)

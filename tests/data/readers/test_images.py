@@ -300,6 +300,14 @@ def test_an_unknown_format_is_an_error(data: bytes) -> None:
         decode_image("cat/1.png", data, PLAIN)
 
 
+def test_a_header_that_states_too_many_pixels_needs_no_memory() -> None:
+    content = bytearray(encoded(Image.new("RGB", (20, 24)), "BMP"))
+    content[18:26] = (20_000).to_bytes(4, "little") + (8_000).to_bytes(4, "little")
+    with pytest.raises(DataError, match=r"its header states 20000x8000 pixels, too many for its"):
+        decode_image("a.bmp", bytes(content), PLAIN)
+    assert decode_image("a.png", encoded(Image.new("1", (4096, 4096))), PLAIN).shape == (1, 4096, 4096)
+
+
 def test_a_truncated_file_is_an_error() -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
     for form in ("PNG", "JPEG"):
