@@ -168,7 +168,9 @@ def _kind(shard: Shard, column: str) -> Kind:
     if shard.file.metadata.num_rows == 0:
         return "image"
     _, content = next(_rows(shard, column, np.zeros(1, np.int64)))
-    if content[8:12] == b"WAVE" or content[:4] in (b"fLaC", b"OggS") or content[:3] == b"ID3":
+    if content[8:12] in (b"WAVE", b"AIFF", b"AIFC") or content.startswith(
+        (b"fLaC", b"OggS", b".snd", b"ID3")
+    ):
         return "sound"
     # Frames of MP3 start with eleven set bits; JPEG starts with FF D8.
     return "sound" if content[:1] == b"\xff" and content[1:2] >= b"\xe0" else "image"

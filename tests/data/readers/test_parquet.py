@@ -1,10 +1,12 @@
 """Parquet datasets in the layout of the Hub: splits, rows and their content."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from sheaf.core.errors import DataError
 from sheaf.data.readers.parquet import read_parquet, read_splits
@@ -69,6 +71,14 @@ def test_a_damaged_page_is_an_error(tmp_path: Path, shard: Shard) -> None:
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"test-0.parquet is damaged"):
         list(read_parquet(tmp_path).test.items(np.arange(100)))
+
+
+@pytest.mark.parametrize("form", ["WAV", "FLAC", "OGG", "MP3", "AIFF", "AU"])
+def test_sounds_are_recognised(tmp_path: Path, shard: Shard, form: str) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(4000), 8000, format=form)
+    path = shard(tmp_path / "train-0.parquet", [0], images=[file.getvalue()])
+    assert read_splits(tmp_path, {"train": [path], "test": [path]}).kind == "sound"
 
 
 def test_a_test_split_is_drawn_if_there_is_none(tmp_path: Path, shard: Shard) -> None:
