@@ -358,3 +358,17 @@ def test_the_winner_does_not_hide_its_clouds_model(runs: Path) -> None:
     bold = {(table.rows[row][0], table.headings[column]) for row, column in table.bold}
     assert {("ecavg", "edges, mean"), ("ecavg", "worst edge"), ("fedavg", "cloud, all classes")} <= bold
     assert ("fedavg", "edges, mean") not in bold
+
+
+def test_labels_of_short_trainings_do_not_overlap(runs: Path) -> None:
+    curve = Result.read(runs / "ecavg").curves[0]
+    stages = {"before update": 3, "averaged weights": 1, "after retraining": 9, "after update": 1}
+    losses: dict[int, list[float | None]] = {epochs: [0.5] * epochs for epochs in stages.values()}
+    curves = [replace(curve, stage=name, losses={"edge-1": losses[n]}) for name, n in stages.items()]
+    with picture_style():
+        figure = draw_curves(curves).figure
+        figure.draw_without_rendering()
+        areas = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(areas) == len(stages)
+    assert not any(one.overlaps(other) for n, one in enumerate(areas) for other in areas[:n])
+    assert all(area.x1 <= figure.axes[0].bbox.x1 + 1 for area in areas)

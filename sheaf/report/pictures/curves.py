@@ -33,6 +33,9 @@ from sheaf.runtime.result import Curve
 MAX_LABELLED = 6
 """Most calls for which there is room for a label with the next stage."""
 
+LABEL_WIDTH = 0.0125
+"""Width of a label's character, as a fraction of the panel's width."""
+
 MAX_TARGETS = 300
 """Most areas of a panel with a tooltip."""
 
@@ -65,6 +68,7 @@ def _panel(axes: Axes, trained: Sequence[Curve]) -> None:
         trained = [_joined(trained)]
     sites = list(dict.fromkeys(site for curve in trained for site in curve.losses))
     start, total, values = 0, sum(map(_epochs, trained)), []
+    ends: list[float] = []  # of each row of labels, from the top: the end of its last label, in epochs
     for curve in trained:
         if curve.spread:
             values += _band(axes, curve, start)
@@ -73,11 +77,16 @@ def _panel(axes: Axes, trained: Sequence[Curve]) -> None:
         if len(trained) <= 40:
             axes.axvline(start + 0.5, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
         if len(trained) <= MAX_LABELLED and curve.stage:
+            label = stage_label(curve.stage, curve.reference)
+            width = LABEL_WIDTH * len(label) * total
+            right = start > 0 and start + width > total
+            left = start - width if right else start
+            row = next(n for n in range(len(ends) + 1) if n == len(ends) or ends[n] <= left)
+            ends[row:] = [left + width, *ends[row + 1 :]]
             axes.annotate(
-                f"{stage_label(curve.stage, curve.reference)}", (start + 0.5, 1),
-                (-4, -2) if start > 0.7 * total else (4, -2), xycoords=("data", "axes fraction"),
-                textcoords="offset points", va="top", ha="right" if start > 0.7 * total else "left",
-                fontsize=8.5, color=INK,
+                label, (start + 0.5, 1), (-4 if right else 4, -2 - 12 * row),
+                xycoords=("data", "axes fraction"), textcoords="offset points", va="top",
+                ha="right" if right else "left", fontsize=8.5, color=INK,
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8},
             )  # fmt: skip
         start += _epochs(curve)

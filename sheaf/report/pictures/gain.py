@@ -207,10 +207,7 @@ def _gains(axes: Axes, histories: Sequence[EdgeHistory], stages: Sequence[str], 
                 gains[:lost], edges[: lost + 1], fill=True, facecolor="white", edgecolor=VERMILLION,
                 hatch="////",
             )  # fmt: skip
-        axes.annotate(
-            f"{lost:,} of {len(gains):,} lost", (0.03, 0.93), xycoords="axes fraction", va="top",
-            color=VERMILLION if lost else INK, fontweight="bold",
-        )  # fmt: skip
+        axes.set_title(f"{axes.get_title(loc='left')}: {lost:,} of {len(gains):,} lost")
         _describe_ranges(axes, gains, lambda gain: f"{format_points(gain / 100)} points")
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_ylabel("gain, percentage points")

@@ -54,7 +54,7 @@ def draw_split(result: Result) -> Picture:
         (
             "The area of a square"
             if max(grid.shape) <= MAX_SQUARES
-            else "Each edge is a column; the height of its bar in a row"
+            else f"Each edge is a {'row' if turned else 'column'}; the height of a bar"
         )
         + f" is the number of training images of that class on that edge (maximum: {counts.max():,}). "
         "Grey: all images of each edge.",
