@@ -25,7 +25,7 @@ from contextlib import contextmanager
 
 SEED = 0
 BATCH = 64
-MODELS = {"mobilenet_v2": ((3, 32, 32), 6), "mlp": ((1, 28, 28), 400)}
+MODELS = {"mobilenet_v2": ((3, 32, 32), 6), "mlp": ((1, 28, 28), 200)}
 """Model -> the shape of its inputs, steps per turn."""
 
 SETTINGS = {
