@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from sheaf.core import objects
 from sheaf.core.dataset import Dataset
 from sheaf.core.errors import DataError, RunFolderError, SettingError, first_line
+from sheaf.core.settings import plain
 from sheaf.data.load import convert_object, load_dataset
 from sheaf.data.readers.python_objects import object_label
 from sheaf.data.settings import DataSettings
-from sheaf.experiments.config import Experiment, load_experiment
+from sheaf.experiments.config import METHOD_NOTE, Experiment, load_experiment
 from sheaf.experiments.run_folder import data_root, read_command
 from sheaf.export.trained_model import read_card, weights_file
 from sheaf.models.build import ModelSettings, build_model
@@ -92,7 +93,23 @@ def experiment_of(
         dataset = load_dataset(experiment.data, root)
         name = name_model(model, experiment.model, len(dataset.classes), dataset.shape)
         experiment = replace(experiment, model=replace(experiment.model, name=name))
-    return experiment
+    return _with_title(load_experiment(source), experiment)
+
+
+def _with_title(before: Experiment, after: Experiment) -> Experiment:
+    """Add to the title what is not the experiment's own any more, as ``--set method=NAME`` does."""
+    title, note, method = after.title.partition(METHOD_NOTE)
+    for kind in ("data", "model"):
+        old, new = (objects.readable(_name_in(experiment, kind)) for experiment in (before, after))
+        if title and old != new and f"; {kind} changed to " not in title:
+            title += f"; {kind} changed to {Path(new).name}"
+    if title and not note and _name_in(before, "method") != _name_in(after, "method"):
+        note, method = METHOD_NOTE, objects.readable(_name_in(after, "method"))
+    return replace(after, title=title + note + method)
+
+
+def _name_in(experiment: Experiment, kind: str) -> str:
+    return str(plain(getattr(experiment, kind))["name"])
 
 
 def give_again(folder: Path, data: Any, model: Any, resume: bool) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sheaf.core import objects
 from sheaf.runtime.result import Result
 
 
@@ -30,8 +31,8 @@ def commit_label(result: Result) -> str:
 
 
 def dataset_name(result: Result) -> str:
-    """Return the dataset's name; for a folder, the last part of its path."""
-    return Path(str(setting_value(result, "data", "name"))).name
+    """Return the dataset's name; for a folder, the last part of its path; for an object, its type."""
+    return Path(objects.readable(str(setting_value(result, "data", "name")))).name
 
 
 def used_settings(table: Any) -> Any:

@@ -114,6 +114,8 @@ def test_the_provenance_describes_objects(run: sheaf.Run) -> None:
     assert (data["type"], data["train"] + data["test"], data["classes"]) == ("Images", 300, 10)
     assert data["sha256"] == next(iter(run.result.provenance["data"].values()))
     assert (model["type"], model["parameters"]) == ("Sequential", 650)
+    title = run.result.provenance["settings"]["title"]
+    assert title.endswith("one hidden layer; data changed to Images; model changed to Sequential")
 
 
 def test_an_instance_starts_from_its_weights_and_stays_as_it_is(folder: Path) -> None:
