@@ -2,6 +2,7 @@
 
 GNU OpenMP (torch's wheels for Linux) lets them spin for 300,000 rounds, some 3 ms, and then sleep. Beside
 other work, spinning takes the cores that the last thread needs. ``benchmarks/busy.py`` compares the settings.
+Intel's and LLVM's OpenMP yield the core while they spin, and need no limit.
 """
 
 from __future__ import annotations
