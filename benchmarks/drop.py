@@ -47,9 +47,7 @@ def row(finetune: str, seed: int, result: Result) -> dict[str, Any]:
     """Return the accuracies at each stage, of the edges on own classes and of the cloud on all."""
     stages: dict[str, list[float]] = {}
     for measured in result.rows:
-        stages.setdefault(measured.stage, []).append(
-            measured.accuracy
-        )
+        stages.setdefault(measured.stage, []).append(measured.accuracy)
     means = {stage: statistics.mean(found) for stage, found in stages.items()}
     return {"finetune": finetune, "seed": seed, **means}
 

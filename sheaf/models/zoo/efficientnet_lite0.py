@@ -88,7 +88,7 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inp, H, W) -> (N, out, H / stride, W / stride)."""
-        y = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
+        y: Tensor = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
         if self.stride == 2:
             y = _pad(y, self.kernel)
         y = F.relu6(self._bn1(self._depthwise_conv(y)))
