@@ -61,7 +61,7 @@ class NotebookProgress(NullObserver):
         self._display = importlib.import_module("IPython.display")
         self._notes: list[str] = []
         self._steps: dict[str, tuple[int, int]] = {}  # site -> (done, in total)
-        self._called: tuple[str, ...] = ()
+        self._sites = 1  # of the call
         self._activity = "starting"
         self._line = [] if line is None else line
         self._began = self._updated = time.monotonic()
@@ -76,7 +76,7 @@ class NotebookProgress(NullObserver):
     def __exit__(self, *error: object) -> None:
         stopped = bool(error and error[0])
         hint = f"stopped; continue with sheaf.resume({str(self._folder)!r})" if stopped else "done"
-        self._activity, self._called = f"{hint}, {time.monotonic() - self._began:.0f} s", ()
+        self._activity, self._steps = f"{hint}, {time.monotonic() - self._began:.0f} s", {}
         self._update()
 
     def note(self, text: str) -> None:
@@ -87,8 +87,8 @@ class NotebookProgress(NullObserver):
     def began(self, kind: str, sites: Sequence[str]) -> None:
         """Show the activity."""
         of = sites[0] if len(sites) == 1 else f"{len(sites):,} sites"
-        self._activity, self._called = f"{ACTIVITY.get(kind, kind)} {of}", tuple(sites)
-        self._steps = {}
+        self._activity = f"{ACTIVITY.get(kind, kind)} {of}"
+        self._steps, self._sites = {}, max(1, len(sites))
         self._update_at_times()
 
     def step(self, site: str, done: int, steps: int, loss: float, examples: int) -> None:
@@ -109,7 +109,7 @@ class NotebookProgress(NullObserver):
         lines = [f"<div>note: {html.escape(note)}</div>" for note in self._notes]
         bar = ""
         if self._steps:
-            fraction = sum(done / max(steps, 1) for done, steps in self._steps.values()) / len(self._called)
+            fraction = sum(done / max(steps, 1) for done, steps in self._steps.values()) / self._sites
             bar = f' <progress value="{fraction:.3f}" max="1"></progress> {fraction:.0%}'
         lines.append(f"<div>{html.escape(self._title)}: {html.escape(self._activity)}{bar}</div>")
         return self._display.HTML("".join(lines))
