@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from sheaf.core.recipe import Share as Share
     from sheaf.core.recipe import Statistic as Statistic
     from sheaf.core.settings import settings as settings
+    from sheaf.core.site_names import CLOUD as CLOUD
     from sheaf.core.task import Absence as Absence
     from sheaf.core.task import Cost as Cost
     from sheaf.core.task import Fleet as Fleet
     from sheaf.core.task import Task as Task
     from sheaf.core.task import Update as Update
     from sheaf.core.tensor_file import Blob as Blob
-    from sheaf.core.types import CLOUD as CLOUD
     from sheaf.core.types import Params as Params
     from sheaf.data.load import load_dataset as load_dataset
     from sheaf.data.settings import DataSettings as DataSettings
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from sheaf.training.step import LossContext as LossContext
 
 _PUBLIC = {
-    "CLOUD": "core.types",
+    "CLOUD": "core.site_names",
     "Absence": "core.task",
     "Blob": "core.tensor_file",
     "ChannelStructure": "submodels.structure",
