@@ -19,7 +19,8 @@ def available_memory() -> int:
     That is the least of the free memory of the machine and of the remainder below the limit of each control
     group that contains the process. Cached contents of files count as free: the kernel drops them on demand.
     """
-    return max(0, min([psutil.virtual_memory().available, *_remainders()]))
+    free: int = psutil.virtual_memory().available
+    return max(0, min([free, *_remainders()]))
 
 
 def _remainders() -> Iterator[int]:
