@@ -17,6 +17,7 @@ from pathlib import Path
 
 from fuzz.engine import fuzz
 from fuzz.harnesses import NAMES, load
+from hypothesis.errors import HypothesisWarning
 
 
 def main() -> int:
@@ -43,6 +44,7 @@ def run(name: str, seconds: float) -> None:
     """Run one harness in this process."""
     faulthandler.enable()
     warnings.simplefilter("error")
+    warnings.simplefilter("ignore", HypothesisWarning)  # of long inputs
     logging.getLogger("sheaf").addHandler(logging.NullHandler())
     logging.getLogger("sheaf").propagate = False
     last = Path(tempfile.gettempdir(), f"fuzz-{name}.last")

@@ -10,6 +10,7 @@ import copy
 import faulthandler
 import json
 import resource
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -93,12 +94,16 @@ def check_one(read: Callable[[Any], object], content: Any) -> None:
     """Read one input within the limits."""
     faulthandler.dump_traceback_later(HUNG, exit=True)
     before, started = reset_peak(), time.process_time()
+    unraisable: list[Any] = []
+    own_hook, sys.unraisablehook = sys.unraisablehook, unraisable.append
     try:
         read(content)
     except SheafError as error:
         check_refusal(error)
     finally:
         faulthandler.cancel_dump_traceback_later()
+        sys.unraisablehook = own_hook
+    assert not unraisable, f"an exception that is only printed: {unraisable[0].exc_value!r}"
     seconds, memory = time.process_time() - started, peak() - before
     assert seconds < SECONDS, f"took {seconds:.1f} s"
     assert memory < MEMORY, f"took {memory:,} bytes"

@@ -46,7 +46,7 @@ def decode_sound(location: str, content: bytes) -> tuple[Wave, int]:
             sampling rate, or exceeds -1..1 by far.
     """
     try:
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
+        with soundfile.SoundFile(_Content(content)) as file:
             wave, loudest = _read(file)
             rate, expected, log = file.samplerate, file.frames, file.extra_info
     except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError) as error:
@@ -73,6 +73,16 @@ def decode_sound(location: str, content: bytes) -> tuple[Wave, int]:
             "divide them by the integer range, such as 32768, or store them as 16-bit integers"
         )
     return wave, int(rate)
+
+
+class _Content(io.BytesIO):
+    """An encoded file. libsndfile seeks before the start of damaged ones, and cannot receive an exception."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        try:
+            return super().seek(offset, whence)
+        except ValueError:
+            return self.tell()
 
 
 def _read(file: soundfile.SoundFile) -> tuple[Wave, float]:

@@ -2,6 +2,8 @@
 
 import io
 import struct
+import sys
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -139,3 +141,14 @@ def test_several_blocks_and_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logmel, "LONGEST", 3000)
     with pytest.raises(DataError, match=r"a.wav has more than 3,000 samples per channel; cut it into clips"):
         decode_sound("a.wav", content)
+
+
+def test_a_seek_before_the_start_prints_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, tone(440)[:1600], 16000, format="AIFF")
+    content = file.getvalue()
+    printed: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
+    with suppress(DataError):
+        decode_sound("a.aiff", content[:30] + content[12:])
+    assert printed == []
