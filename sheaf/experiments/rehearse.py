@@ -49,7 +49,8 @@ def rehearse(
         threads = replace(experiment.fleet, threads=torch.get_num_threads())
         experiment = replace(experiment, fleet=threads)
     with (
-        tempfile.TemporaryDirectory(prefix="sheaf-rehearsal-") as folder,
+        # On a busy machine, a process of FLARE may still write a log while its folder is deleted.
+        tempfile.TemporaryDirectory(prefix="sheaf-rehearsal-", ignore_cleanup_errors=True) as folder,
         stage(prepare(experiment, data), Path(folder)) as fleet,
     ):
         return deployed.run(experiment, fleet, data=data, out=out, wait=60.0, observer=observer)
