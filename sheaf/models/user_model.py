@@ -35,7 +35,7 @@ EQUAL = 1e-4
 ANOTHER_SEED = 2**40 + 1
 """Of the second build: no seed of a run is likely to be this one."""
 
-INTERRUPTIONS = 4
+INTERRUPTIONS = 3
 """Layers after which another copy runs, to see whether two threads could run a model at once."""
 
 
@@ -108,12 +108,12 @@ def _examine(model: nn.Module, name: str, num_classes: int, batches: list[Tensor
     Raises:
         SettingError: a run fails, or does not compute what another one does.
     """
-    outside = attributes(model)
+    as_built = attributes(model)
     layouts = (True, False) if uses_channels_last(model) else (False,)
     for channels_last in layouts:
         trial = _Trial(model, name, num_classes, batches, build, channels_last)
         try:
-            passed = trial.run()
+            passed = trial.run(as_built)
             break
         except SettingError as error:
             if channels_last:
@@ -123,7 +123,7 @@ def _examine(model: nn.Module, name: str, num_classes: int, batches: list[Tensor
                     check_logits(_built(build), name, num_classes, batches[0][:examples])
                 raise SettingError(_not_copied(name)) from error
             raise
-    if differing(outside, attributes(model)):
+    if differing(as_built, attributes(model)):
         raise SettingError(_not_copied(name))
     return replace(passed, ordinary_layout=channels_last != layouts[0])
 
@@ -161,15 +161,17 @@ class _Trial:
         self._draws = False  # from Python's or numpy's generator
         self._trained, self._fresh = self._copy(), self._copy()
 
-    def run(self) -> _Passed:
+    def run(self, as_built: dict[tuple[str, str], object]) -> _Passed:
         """Return the result of the check.
+
+        Args:
+            as_built: the attributes of the model.
 
         Raises:
             SettingError: a run fails, or does not compute what another one does.
         """
         first, second = self._batches
         trained, fresh, built = self._trained, self._fresh, self._built_again()
-        as_built = attributes(trained)
         logits = self._evaluate(trained, first, seed=1)
         self._evaluate(trained, first[:1])
         self.runs = True
@@ -179,7 +181,6 @@ class _Trial:
             )
         if not _close(logits, self._evaluate(built, first, seed=1)):
             raise self._hidden(differing(as_built, attributes(built)), "when it is built")
-        drawn = differing(as_built, attributes(built))
 
         before = buffers(trained)
         logits = self._step(trained, first)
@@ -192,7 +193,7 @@ class _Trial:
                     "does not repeat a training step from the same state and seed: it draws from a generator "
                     "of its own; use the global generator of torch, Python or numpy, which sheaf seeds"
                 )
-            raise self._hidden(drawn, "when it is built")
+            raise self._hidden(differing(as_built, attributes(self._built_again())), "when it is built")
 
         self._load(fresh, trained)
         if not _close(self._evaluate(trained, second), self._evaluate(fresh, second)):
