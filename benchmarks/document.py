@@ -17,6 +17,7 @@ from benchmarks.sections.drop import drop
 from benchmarks.sections.ecavg import ecavg
 from benchmarks.sections.faults import faults
 from benchmarks.sections.fleet import fleet
+from benchmarks.sections.model_check import model_check
 from benchmarks.sections.overhead import overhead
 from benchmarks.sections.simulation import simulation
 from benchmarks.sections.start import start
@@ -41,6 +42,7 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     "drop": drop,
     "decoupled": decoupled,
     "tracing": tracing,
+    "model_check": model_check,
     "start": start,
     "overhead": overhead,
     "busy": busy,
