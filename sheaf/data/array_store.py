@@ -41,8 +41,14 @@ class Column(Protocol):
 class ArrayStore(Protocol):
     """A place for the arrays of a dataset."""
 
-    def reserve(self, subject: str, size: int) -> None:
-        """Check that ``size`` bytes fit. ``subject`` names them in messages, such as "4096 images"."""
+    def reserve(self, subject: str, size: int, setting: str) -> None:
+        """Check that ``size`` bytes fit.
+
+        Args:
+            subject: names the examples in messages, such as "4096 images".
+            size: of all of them.
+            setting: the setting that makes an example smaller.
+        """
 
     def column(self, name: str, count: int, shape: Shape, dtype: npt.DTypeLike) -> Column:
         """Return an empty array for at most ``count`` values, which replaces another one of that name."""
@@ -52,13 +58,13 @@ class MemoryStore:
     """Arrays in memory.
 
     Args:
-        remedy: ends the message if they do not fit.
+        hint: ends the message if they do not fit.
     """
 
-    def __init__(self, remedy: str = "set a smaller data.size, or data.limit") -> None:
-        self._remedy = remedy
+    def __init__(self, hint: str = "") -> None:
+        self._hint = hint
 
-    def reserve(self, subject: str, size: int) -> None:
+    def reserve(self, subject: str, size: int, setting: str) -> None:
         """Check that ``size`` bytes fit.
 
         Raises:
@@ -68,7 +74,7 @@ class MemoryStore:
         if size > available:
             raise DataError(
                 f"{subject} need {size / 1e9:.1f} GB of memory, but {available / 1e9:.1f} GB are available; "
-                f"{self._remedy}"
+                f"set a smaller {setting}, or data.limit{self._hint}"
             )
 
     def column(self, name: str, count: int, shape: Shape, dtype: npt.DTypeLike) -> Column:
@@ -88,7 +94,7 @@ class FileStore:
         for column in self._columns:
             column.close()
 
-    def reserve(self, subject: str, size: int) -> None:
+    def reserve(self, subject: str, size: int, setting: str) -> None:
         """Check that ``size`` bytes fit.
 
         Raises:

@@ -41,7 +41,7 @@ def read_once(settings: DataSettings, folder: Path, reader: str, read: Read) -> 
         read: reads and decodes the dataset into a store.
     """
     if not settings.cache:
-        return read(MemoryStore("set a smaller data.size, or data.limit, or data.cache = true"))
+        return read(MemoryStore(", or data.cache = true"))
     try:
         name = example_cache.key(folder, reader, settings)
         entry = example_cache.examples_folder() / name
@@ -69,9 +69,7 @@ def _fill(
         except CacheError as error:
             problem = str(error)
             notes.clear()
-            dataset = read(
-                MemoryStore(f"set a smaller data.size, data.limit, or SHEAF_CACHE to another disk: {error}")
-            )
+            dataset = read(MemoryStore(f", or SHEAF_CACHE to a folder on another disk: {error}"))
     if problem:
         logger.info(
             "%s: the decoded examples are not cached: %s; set SHEAF_CACHE to a folder on a writable disk, or "

@@ -132,7 +132,9 @@ def _reserve_images(name: str, encoded: Encoded, settings: DataSettings, store: 
             shape = decode_image(location, content, settings).shape
         except DataError:
             continue
-        store.reserve(f"{name}: {total} images of {describe_image(shape)}", total * math.prod(shape))
+        store.reserve(
+            f"{name}: {total} images of {describe_image(shape)}", total * math.prod(shape), "data.size"
+        )
         return _examples_per_block(math.prod(shape))
     return BLOCK
 
@@ -242,7 +244,7 @@ def _decode_sounds(
     shape = log_mel(torch.zeros(1, length), common_rate).shape[1:]
     total = len(encoded.train.labels) + len(encoded.test.labels)
     subject = f"{name}: {total} sounds of {settings.seconds:g} s at {common_rate} Hz"
-    store.reserve(subject, 4 * total * math.prod(shape))
+    store.reserve(subject, 4 * total * math.prod(shape), "data.seconds")
     different: list[str] = []
     durations: list[float] = []  # in s
     broken: Broken = {}
