@@ -54,6 +54,13 @@ def decode_sound(location: str, content: bytes) -> tuple[Wave, int]:
             f"{location} cannot be read: it is damaged or in no supported format "
             "(WAV, FLAC, MP3, OGG, AIFF, AU)"
         ) from error
+    if not np.isfinite(loudest):
+        raise DataError(f"{location} contains NaN or infinity; its samples must be finite")
+    if loudest > LOUDEST:
+        raise DataError(
+            f"{location} has float samples up to {loudest:g}, which must be in -1..1; "
+            "divide them by the integer range, such as 32768, or store them as 16-bit integers"
+        )
     if len(wave) > LONGEST:
         raise DataError(f"{location} has more than {LONGEST:,} samples per channel; cut it into clips")
     if _is_cut_off(log) or len(wave) < 0.9 * expected:
@@ -65,13 +72,6 @@ def decode_sound(location: str, content: bytes) -> tuple[Wave, int]:
         )
     if len(wave) == 0:
         raise DataError(f"{location} is empty: its length is 0; remove it")
-    if not np.isfinite(loudest):
-        raise DataError(f"{location} contains NaN or infinity; its samples must be finite")
-    if loudest > LOUDEST:
-        raise DataError(
-            f"{location} has float samples up to {loudest:g}, which must be in -1..1; "
-            "divide them by the integer range, such as 32768, or store them as 16-bit integers"
-        )
     return wave, int(rate)
 
 
@@ -88,12 +88,14 @@ class _Content(io.BytesIO):
 def _read(file: soundfile.SoundFile) -> tuple[Wave, float]:
     """Return the mean of the channels, (L,), and the largest absolute sample, NaN if a sample is.
 
-    Reads block by block, because a damaged header can state any length.
+    Reads block by block, because a damaged header can state any length. Stops at a sample above ``LOUDEST``.
     """
     blocks, loudest, length = [], 0.0, 0
     while length <= LONGEST and len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
-        blocks.append(block.mean(axis=1, dtype=np.float32))
         loudest = float(np.maximum(loudest, np.abs(block).max()))
+        if not loudest <= LOUDEST:  # NaN, or values whose mean may overflow
+            break
+        blocks.append(block.mean(axis=1, dtype=np.float32))
         length += len(block)
     return np.concatenate(blocks) if blocks else np.empty(0, np.float32), loudest
 

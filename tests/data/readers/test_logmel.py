@@ -102,6 +102,8 @@ def test_float_samples_may_exceed_one_a_little() -> None:
         (b"no sound", "u/1.wav cannot be read"),
         (wav(np.zeros(0)), "u/1.wav is empty"),
         (wav(np.array([0.0, np.nan]), subtype="FLOAT"), "u/1.wav contains NaN or infinity"),
+        (wav(np.array([[np.inf, -np.inf]]), subtype="FLOAT"), "u/1.wav contains NaN or infinity"),
+        (wav(np.array([[3e38, 3e38]]), subtype="FLOAT"), r"u/1.wav has float samples up to 3e\+38"),
         (wav(32768 * tone(440), subtype="FLOAT"), "u/1.wav has float samples up to 16384, .* divide them"),
     ],
     ids=[
