@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from sheaf.core.recipe import Recipe
 from sheaf.core.seeds import generator
+from sheaf.models.forward_effects import Effects, mark
+from sheaf.training import evaluation
 from sheaf.training.evaluation import balanced_accuracy, evaluate, forward
 from sheaf.training.metrics import confusion_matrix
 from sheaf.training.one_site import train_model
@@ -85,3 +87,14 @@ def test_forward_gives_the_logits_in_order() -> None:
         expected = model.eval()(PREPARE(data.inputs[data.positions]))
     assert (logits.shape, logits.dtype, logits.requires_grad) == ((1100, K), torch.float32, False)
     torch.testing.assert_close(logits, expected)
+
+
+def test_a_model_that_stores_features_is_not_run_on_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, model = samples(600), convolutional()
+    expected, *_ = evaluate(model, data, PREPARE, K)
+    monkeypatch.setattr(evaluation, "side_by_side", None)
+    with pytest.raises(TypeError):
+        evaluate(model, data, PREPARE, K)
+    mark(model, Effects(shareable=False))
+    confusion, *_ = evaluate(model, data, PREPARE, K)
+    assert confusion.equal(expected)
