@@ -110,6 +110,8 @@ def test_float_samples_may_exceed_one_a_little() -> None:
         "no sound",
         "empty",
         "not finite",
+        "infinite mean",
+        "huge",
         "integers",
     ],  # fixed ids: a float WAV file contains its time stamp
 )
