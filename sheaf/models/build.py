@@ -163,9 +163,7 @@ def _builder(name: str, num_classes: int, in_shape: Shape) -> tuple[Callable[...
             raise SettingError(f"model {name!r} must be a callable that returns a torch.nn.Module")
         return builder, {key: shapes[key] for key in shapes if key in _parameters(builder)}
     shipped, _, variant = name.partition("@")
-    if shipped not in registry.describe("models") or (
-        "@" in name and variant not in variants(shipped)
-    ):
+    if shipped not in registry.describe("models") or ("@" in name and variant not in variants(shipped)):
         raise UnknownNameError("model", name, model_names())
     return registry.load("models", shipped), shapes | {"variant": variant or None}
 
