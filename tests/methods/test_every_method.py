@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from support import lose
+from support import QUICK, lose
 
 from sheaf.core import registry
 from sheaf.core.cut import Cut
@@ -21,7 +22,7 @@ from sheaf.core.recipe import Recipe, Share
 from sheaf.core.task import Task, Update
 from sheaf.core.types import CLOUD
 from sheaf.experiments import run as runs
-from sheaf.experiments.config import Experiment
+from sheaf.experiments.config import Experiment, load_experiment
 from sheaf.experiments.setup import prepare
 from sheaf.fleets.local.fleet import StackPool
 from sheaf.merges.rules.fisher import Fisher
@@ -64,6 +65,21 @@ WEIGHTED = {
 """Merges that need a statistic from each edge, on the same network."""
 
 
+Finished = Callable[[str], tuple[Result, Path]]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Returns the result and the folder of a method's run, which the tests share and do not change."""
+
+    @cache
+    def run(name: str) -> tuple[Result, Path]:
+        folder = tmp_path_factory.mktemp("finished") / "run"
+        return runs.run(experiment_of(name, load_experiment("ecavg-digits", QUICK)), out=folder), folder
+
+    return run
+
+
 def experiment_of(name: str, quick: Experiment) -> Experiment:
     """Return the method under the quick experiment's budget, or one of ``SUB_MODELS`` or ``WEIGHTED``."""
     if name not in SUB_MODELS | WEIGHTED:
@@ -81,14 +97,14 @@ def cut_of(path: Path) -> Cut | None:
 
 
 @pytest.mark.parametrize("name", [*METHODS, "decoupled with every step", "decoupled with outliers"])
-def test_every_edge_is_evaluated_and_ends_with_a_model(name: str, quick: Experiment, tmp_path: Path) -> None:
-    result = runs.run(experiment_of(name, quick), out=tmp_path / "run")
+def test_every_edge_is_evaluated_and_ends_with_a_model(name: str, finished: Finished) -> None:
+    result, folder = finished(name)
     for edge in ("edge-1", "edge-2"):
         final = result.final(edge)
         assert final is not None
         assert final.accuracy > 0.5, "twelve epochs on five classes of digits teach more than chance"
-        assert (tmp_path / "run" / result.weights[edge]).exists()
-    assert Result.read(tmp_path / "run") == result
+        assert (folder / result.weights[edge]).exists()
+    assert Result.read(folder) == result
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -132,24 +148,25 @@ def test_stacked_training_has_the_same_result(
 
 
 @pytest.mark.parametrize("name", [*METHODS, "decoupled with every step", "decoupled with outliers"])
-def test_same_seed_same_bits(name: str, quick: Experiment, tmp_path: Path) -> None:
+def test_same_seed_same_bits(name: str, quick: Experiment, finished: Finished, tmp_path: Path) -> None:
+    first, folder = finished(name)
     experiment = experiment_of(name, quick)
-    first, second = (runs.run(experiment, out=tmp_path / folder) for folder in ("a", "b"))
-    other = runs.run(replace(experiment, seed=1), out=tmp_path / "c")
+    second = runs.run(experiment, out=tmp_path / "same")
+    other = runs.run(replace(experiment, seed=1), out=tmp_path / "other")
     assert first.rows == second.rows
     for file in first.weights.values():
-        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
-        assert (tmp_path / "a" / file).read_bytes() != (tmp_path / "c" / file).read_bytes()
+        assert (folder / file).read_bytes() == (tmp_path / "same" / file).read_bytes()
+        assert (folder / file).read_bytes() != (tmp_path / "other" / file).read_bytes()
     assert other.rows != first.rows
 
 
 @pytest.mark.parametrize("name", [*METHODS, *WEIGHTED, "decoupled with every step", "a window that moves"])
 def test_a_run_stopped_after_any_answer_resumes_to_the_same_bits(
-    name: str, quick: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, quick: Experiment, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = experiment_of(name, quick)
-    whole = runs.run(experiment, out=tmp_path / "whole")
-    journal = (tmp_path / "whole" / "journal" / "journal.jsonl").read_bytes().splitlines()
+    whole, folder = finished(name)
+    journal = (folder / "journal" / "journal.jsonl").read_bytes().splitlines()
     for answers in range(1, len(journal) - 1, max(3, len(journal) // 8)):
         stopped = tmp_path / f"stopped-{answers}"
         with monkeypatch.context() as patch:
@@ -161,14 +178,13 @@ def test_a_run_stopped_after_any_answer_resumes_to_the_same_bits(
         resumed = runs.resume(stopped)
         assert resumed.rows == whole.rows
         for file in whole.weights.values():
-            assert (stopped / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+            assert (stopped / file).read_bytes() == (folder / file).read_bytes()
 
 
 @pytest.mark.parametrize("name", [*METHODS, *SUB_MODELS, *WEIGHTED])
-def test_the_dry_run_predicts_the_cost(name: str, quick: Experiment, tmp_path: Path) -> None:
-    experiment = experiment_of(name, quick)
-    predicted = runs.estimate_cost(prepare(experiment)).sites
-    spent = runs.run(experiment, out=tmp_path / "run").cost
+def test_the_dry_run_predicts_the_cost(name: str, quick: Experiment, finished: Finished) -> None:
+    predicted = runs.estimate_cost(prepare(experiment_of(name, quick))).sites
+    spent = finished(name)[0].cost
     for site, cost in spent.items():
         assert predicted[site].train_macs == cost.train_macs
         assert predicted[site].bytes_received == pytest.approx(cost.bytes_received, rel=0.05, abs=600)
@@ -177,18 +193,18 @@ def test_the_dry_run_predicts_the_cost(name: str, quick: Experiment, tmp_path: P
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_budget_is_kept(name: str, quick: Experiment, tmp_path: Path) -> None:
+def test_the_budget_is_kept(name: str, quick: Experiment, finished: Finished) -> None:
     experiment = quick.with_method(name)
     given, kept = quick.method.budget, experiment.method.budget
     assert kept.edge_epochs + kept.cloud_epochs <= given.edge_epochs + given.cloud_epochs
-    result = runs.run(experiment, out=tmp_path / "run")
+    result, folder = finished(name)
     setup = prepare(experiment)
     network, method = setup.network, experiment.method
     cuts = method.cut(network.structure, setup.needs, 0) if hasattr(method, "cut") else {}
     guarded = bool(getattr(method, "mixtures", ()))  # an edge's choice is work, too
     fitted = getattr(method, "restat", False) or getattr(method, "refit", "none") != "none"
     for site in result.split:
-        cut = cut_of(tmp_path / "run" / result.weights[site])
+        cut = cut_of(folder / result.weights[site])
         assert (cut or Cut()) == cuts.get(site, Cut())
         each = network.macs(cut).train
         epoch = sum(result.split[site]) * each
@@ -209,20 +225,19 @@ def test_the_budget_is_kept(name: str, quick: Experiment, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", [*METHODS, *SUB_MODELS])
-def test_the_files_of_edges_have_their_cuts(name: str, quick: Experiment, tmp_path: Path) -> None:
-    experiment = experiment_of(name, quick)
-    result = runs.run(experiment, out=tmp_path / "run")
-    setup = prepare(experiment)
+def test_the_files_of_edges_have_their_cuts(name: str, quick: Experiment, finished: Finished) -> None:
+    result, folder = finished(name)
+    setup = prepare(experiment_of(name, quick))
     for site in result.split:
-        cut = cut_of(tmp_path / "run" / result.weights[site])
-        with safe_open(tmp_path / "run" / result.weights[site], "pt") as file:
+        cut = cut_of(folder / result.weights[site])
+        with safe_open(folder / result.weights[site], "pt") as file:
             params = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
         module = setup.network.of(cut)
         module.load_state_dict(params)
         assert result.cost[site].parameters == sum(value.numel() for value in params.values())
         assert result.cost[site].macs_per_example == setup.network.macs(cut).forward
     if CLOUD in result.weights:
-        assert cut_of(tmp_path / "run" / result.weights[CLOUD]) is None
+        assert cut_of(folder / result.weights[CLOUD]) is None
 
 
 class CrashError(Exception):
@@ -254,8 +269,8 @@ def sync_at(answer: int) -> Callable[[Journal, Task, Update], Update]:
     return recorded
 
 
-def test_ecavg_has_the_rows_of_the_paper(quick: Experiment, tmp_path: Path) -> None:
-    result = runs.run(quick, out=tmp_path / "run")
+def test_ecavg_has_the_rows_of_the_paper(finished: Finished) -> None:
+    result, _ = finished("ecavg")
     stages = {
         site: [row.stage for row in result.rows if row.site == site] for site in ("edge-1", "edge-2", CLOUD)
     }
@@ -263,10 +278,10 @@ def test_ecavg_has_the_rows_of_the_paper(quick: Experiment, tmp_path: Path) -> N
     assert stages[CLOUD] == ["average", "averaged weights", "initial weights"]
 
 
-def test_the_reference_is_not_counted(quick: Experiment, tmp_path: Path) -> None:
+def test_the_reference_is_not_counted(quick: Experiment, finished: Finished, tmp_path: Path) -> None:
     method = replace(quick.method, reference=False)
     without = runs.run(replace(quick, method=method), out=tmp_path / "without")
-    with_reference = runs.run(quick, out=tmp_path / "with")
+    with_reference, _ = finished("ecavg")
     assert without.cost[CLOUD].train_macs == with_reference.cost[CLOUD].train_macs
     assert [row for row in with_reference.rows if row.stage != "initial weights"] == without.rows
 
