@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ["OMP_WAIT_POLICY"] = "passive"  # read by torch's import: idle threads sleep instead of spinning
@@ -25,6 +26,11 @@ hypothesis.settings.load_profile("sheaf")
 # The tests' tensors are too small to share out, and the cores are not ours alone; so in processes they start.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_collection_finish() -> None:
+    """Exclude the libraries' million objects from all further garbage collections."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

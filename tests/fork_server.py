@@ -12,6 +12,7 @@ streams to the server, and exit with the command's exit code. SIGKILL to a clien
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -31,7 +32,7 @@ LIBRARIES = (
     *("huggingface_hub", "jinja2", "matplotlib.pyplot", "numpy", "PIL.Image", "psutil"),
     *("pydantic", "rich.live", "safetensors.torch", "scipy.optimize", "scipy.signal", "scipy.stats"),
     *("sklearn.datasets", "soundfile", "tomli_w", "torch", "torch._dynamo", "torch.export", "torch_pruning"),
-    *("filelock", "typer"),
+    *("filelock", "pydantic.dataclasses", "pydantic.type_adapter", "rich.syntax", "typer"),
 )
 
 CLIENT = """#!{python} -IS
@@ -76,6 +77,7 @@ def serve(path: str) -> None:
     """Run each client's command in a fork, until standard input is closed."""
     for name in LIBRARIES:
         importlib.import_module(name)
+    gc.freeze()  # no command's garbage collection visits the libraries' million objects
     # scikit-learn imports pandas, and pandas Arrow, whose allocator handles forks itself.
     threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
     others = [name for name in threads if name != "jemalloc_bg_thd"]
