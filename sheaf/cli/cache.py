@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from sheaf.data.example_cache import Entry
 
 cache = typer.Typer(
-    help="List or remove decoded datasets on the disk.", no_args_is_help=True, rich_markup_mode=None
+    help="List or remove decoded datasets on the disk.",
+    epilog="Example: sheaf cache ls",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 
