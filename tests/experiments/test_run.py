@@ -66,7 +66,7 @@ def test_a_run_leaves_no_data_in_reference_cycles(method: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("method", ["fedavg", "local"])
 def test_sites_with_equal_models_have_one_file(method: str, tmp_path: Path) -> None:
-    changes = ["data.limit=200", "partition.edges=3", f"method={method}"]
+    changes = ["data.limit=200", "partition.edges=3", f"method={{name='{method}'}}"]
     result = runs.run(load_experiment("ecavg-digits", changes), out=tmp_path / "run")
     files = {site: tmp_path / "run" / file for site, file in result.weights.items()}
     models = {site: safetensors.torch.load_file(file) for site, file in files.items()}
