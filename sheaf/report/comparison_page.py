@@ -84,6 +84,8 @@ def methods_section(methods: Sequence[MethodRuns]) -> Section:
         ("cloud's work", lambda m: [m.macs - m.edge_macs], lambda v: format_count(v[0]), min),
         ("saved", lambda m: [m.saved], lambda v: format_ratio(v[0]), max),
     )  # fmt: skip
+    if all(format_ratio(method.saved) == "1.0x" for method in methods):  # nothing is cut
+        columns = columns[:-1]
     rows: list[list[str]] = [[method.label, str(len(method.runs))] for method in methods]
     bold: list[tuple[int, int]] = []
     for number, (_, values_of, text_of, best_of) in enumerate(columns, start=2):

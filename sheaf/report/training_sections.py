@@ -176,14 +176,17 @@ def cost_section(result: Result) -> Section:
          format_bytes(cost.bytes_received), f"{cost.seconds:.3g}", format_bytes(cost.peak_memory_bytes))
         for site, cost in listed.items()
     ]  # fmt: skip
-    rows.append(
-        ("whole model", format_count(whole.macs_per_example), "1.0x", format_count(whole.parameters),
-         *["-"] * 5)
-    )  # fmt: skip
-    headings = (
+    headings: tuple[str, ...] = (
         "device", "multiply-adds/image", "saved", "parameters", "multiply-adds in training", "sent",
         "received", "seconds", "peak memory",
     )  # fmt: skip
+    if {row[2] for row in rows} == {"1.0x"}:  # nothing is cut
+        headings, rows = headings[:2] + headings[3:], [row[:2] + row[3:] for row in rows]
+    else:
+        rows.append(
+            ("whole model", format_count(whole.macs_per_example), "1.0x", format_count(whole.parameters),
+             *["-"] * 5)
+        )  # fmt: skip
     picture = draw_cost(listed, whole, CLOUD)
     return Section(
         "cost",
