@@ -9,11 +9,14 @@ DepGraph: Towards Any Structural Pruning. Fang, Ma, Song, Mi, Wang. CVPR 2023. a
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from math import lcm
+from pathlib import Path
 from typing import Any
 
 import torch
+import torch_pruning
 from torch import Tensor, nn
 
 from sheaf.core.errors import CutError, first_line
@@ -21,6 +24,8 @@ from sheaf.models.flops import copy_to
 from sheaf.submodels.binding_check import check_among_zeros
 from sheaf.submodels.pruning import CONVOLUTIONS, MAKERS, PRUNABLE, Couplings, blocks_of
 from sheaf.submodels.structure import Channel, ChannelGroup, ChannelStructure, Port
+
+TORCH_PRUNING = str(Path(torch_pruning.__file__).parent)
 
 INPUTS = "(the inputs)"
 """The name of the layer in front of the model; no layer of a model can have that name."""
@@ -132,7 +137,13 @@ def _trace_on(
         with torch.enable_grad():
             couplings = Couplings(probe.requires_grad_(), x)
     except Exception as error:  # a user's model, and Torch-Pruning, raise errors of any type
-        raise CutError(f"the model cannot be traced: {first_line(error)}") from error
+        reason = first_line(error)
+        if traceback.extract_tb(error.__traceback__)[-1].filename.startswith(TORCH_PRUNING):
+            reason = (
+                f"Torch-Pruning cannot follow how its channels are regrouped ({type(error).__name__}: {reason}); "
+                "a shuffle or a split of channels cannot be cut"
+            )
+        raise CutError(f"the model cannot be traced: {reason}") from error
     return couplings, names, order
 
 

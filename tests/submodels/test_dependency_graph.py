@@ -119,10 +119,24 @@ class Recurrent(nn.Module):
         return self.fc(self.rnn(x.flatten(2))[0][:, -1])
 
 
+class Shuffled(toys.Plain):
+    """Channels are shuffled and split, as in ShuffleNet: Torch-Pruning raises an error of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for number, layer in enumerate(self):
+            x = layer(x)
+            if number == 0:
+                shuffled = x.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
+                first, second = shuffled.chunk(2, 1)
+                x = torch.cat([first, second.relu()], 1)
+        return x
+
+
 @pytest.mark.parametrize(
     ("model", "says"),
     [
         (Flipped, "Flip"),
+        (Shuffled, "a shuffle or a split of channels cannot be cut"),
         (Mixed, "Softmax"),
         (Tied, "0.weight and again.weight are one parameter"),
         (Scaled, r"the model \(Scaled\) has parameters"),
