@@ -140,8 +140,8 @@ def _trace_on(
         reason = first_line(error)
         if traceback.extract_tb(error.__traceback__)[-1].filename.startswith(TORCH_PRUNING):
             reason = (
-                f"Torch-Pruning cannot follow how its channels are regrouped ({type(error).__name__}: {reason}); "
-                "a shuffle or a split of channels cannot be cut"
+                f"Torch-Pruning cannot follow its channels ({type(error).__name__}: {reason}); a shuffle or "
+                "a split of channels cannot be cut"
             )
         raise CutError(f"the model cannot be traced: {reason}") from error
     return couplings, names, order
