@@ -212,16 +212,20 @@ def _read_images(
             broken,
             block_size,
         )
-        for position, location, (image, image_bits) in (item for block in blocks for item in block):
-            if shape is None:
-                shape = image.shape
-            used = max(used, image_bits)
-            column = column or store.column(f"{split_name}.inputs", len(split.labels), shape, np.uint8)
-            if image.shape == shape:
-                column.append(image[None])
-            else:
-                different.append(f"{location} is {describe_image(image.shape)}")
-            positions.append(position)
+        for block in blocks:
+            alike = []
+            for position, location, (image, image_bits) in block:
+                if shape is None:
+                    shape = image.shape
+                used = max(used, image_bits)
+                if image.shape == shape:
+                    alike.append(image)
+                else:
+                    different.append(f"{location} is {describe_image(image.shape)}")
+                positions.append(position)
+            if alike and shape:
+                column = column or store.column(f"{split_name}.inputs", len(split.labels), shape, np.uint8)
+                column.append(np.stack(alike))
         pixels = column.finish() if column else torch.empty(0, 1, 1, 1, dtype=torch.uint8)
         return Samples(pixels, torch.from_numpy(split.labels[positions]), torch.arange(len(positions)))
 
