@@ -112,16 +112,18 @@ def positions(structure: ChannelStructure, group: ChannelGroup) -> Positions:
     """Return the positions of a group's units; empty for a single unit, or if the units differ in use."""
     found: Positions = []
     for axis in structure.axes:
+        own = [
+            (n, channel[1]) for n, channel in enumerate(axis.channels) if channel and channel[0] == group.name
+        ]
+        if not own:
+            continue
         units: list[list[tuple[int, int]]] = [[] for _ in range(group.units)]
-        for index, channel in enumerate(axis.channels):
-            if channel is not None and channel[0] == group.name:
-                block, unit = divmod(channel[1], group.units)
-                units[unit].append((block, index))
-        blocks = {tuple(block for block, _ in sorted(unit)) for unit in units}
-        if len(blocks) > 1:
+        for index, number in own:
+            block, unit = divmod(number, group.units)
+            units[unit].append((block, index))
+        if len({tuple(block for block, _ in sorted(unit)) for unit in units}) > 1:
             return []
-        if blocks != {()}:
-            found.append((axis, torch.tensor([[index for _, index in sorted(unit)] for unit in units])))
+        found.append((axis, torch.tensor([[index for _, index in sorted(unit)] for unit in units])))
     return found
 
 
