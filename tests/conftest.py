@@ -7,6 +7,8 @@ import os
 
 os.environ["OMP_WAIT_POLICY"] = "passive"  # read by torch's import: idle threads sleep instead of spinning
 
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it; tests read tables as wide as a user's pipe gets them
+
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -26,6 +28,11 @@ hypothesis.settings.load_profile("sheaf")
 # The tests' tensors are too small to share out, and the cores are not ours alone; so in processes they start.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the long tests first, so that no process has one left when the others have ended."""
+    items.sort(key=lambda item: {"end_to_end", "documents"}.isdisjoint(item.path.parts))
 
 
 def pytest_collection_finish() -> None:

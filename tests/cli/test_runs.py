@@ -78,9 +78,10 @@ def test_the_seed_as_an_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "remove --seed" in str(refused.exception)
 
 
-def test_version_help_and_completion() -> None:
+def test_version_help_and_completion(monkeypatch: pytest.MonkeyPatch) -> None:
     assert invoke("--version") == f"sheaf {sheaf.__version__}"
     assert invoke("run", "-h") == invoke("run", "--help")
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")  # make runs the tests in sh
     assert "COMPREPLY" in invoke("--show-completion", "bash")
     words = {"_MAIN_COMPLETE": "complete_bash", "COMP_WORDS": "main run ecavg-d", "COMP_CWORD": "2"}
     completed = CliRunner().invoke(main.app, env=words, prog_name="main")
