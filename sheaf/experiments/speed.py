@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -20,7 +21,13 @@ from sheaf.models.checkpoints import load_state
 from sheaf.runtime.costs import SiteCost
 
 STEPS = 4
-"""Training steps of a site that are measured; the fastest of three repetitions counts."""
+"""Training steps of a site in a repetition; a slow network trains one."""
+
+REPETITIONS = 3
+"""Repetitions of which the fastest counts; one for a slow network."""
+
+SLOW = 1.0
+"""A network is slow if the first step of all measured sites takes more seconds than this."""
 
 SITES = 8
 """Most sites that are measured."""
@@ -29,6 +36,8 @@ SITES = 8
 def measure_speed(setup: ExperimentSetup, recipe: Recipe, sites: int = 1) -> float:
     """Return the multiply-adds per second with which sites in this process train the whole model.
 
+    The first step also allocates memory and prepares the processor's kernels, so others are measured.
+
     Args:
         setup: the experiment.
         recipe: how to train.
@@ -36,23 +45,28 @@ def measure_speed(setup: ExperimentSetup, recipe: Recipe, sites: int = 1) -> flo
     """
     start, threads = setup.theta, torch.get_num_threads()
     once, blob = replace(recipe, epochs=1), Blob.of(start)
-    few = {
-        site: (train.select(torch.arange(min(len(train), STEPS * recipe.batch_size))), held_out)
-        for site, (train, held_out) in list(setup.edge_samples.items())[: min(sites, SITES)]
-    }
+    calls = count(1)
+
+    def train(steps: int, scratch: str) -> tuple[float, float]:
+        """Return the seconds of a call in which each site trains ``steps`` steps, and its speed."""
+        few = {
+            site: (train.select(torch.arange(min(len(train), steps * recipe.batch_size))), held_out)
+            for site, (train, held_out) in list(setup.edge_samples.items())[: min(sites, SITES)]
+        }
+        workers = replace(setup, edge_samples=few).edges(Path(scratch))
+        fleet = LocalFleet(workers, together=setup.experiment.fleet.together)
+        task = Task("train", next(calls), 0, blob, once, reply=False)
+        began = time.perf_counter()
+        updates = list(fleet.run(dict.fromkeys(fleet.names(), task)))
+        seconds = time.perf_counter() - began
+        return seconds, sum(update.cost.train_macs for update in updates) / seconds
+
     torch.set_num_threads(setup.experiment.fleet.threads or threads)
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            workers = replace(setup, edge_samples=few).edges(Path(scratch))
-            fleet = LocalFleet(workers, together=setup.experiment.fleet.together)
-            speeds = []
-            for call in range(1, 4):
-                task = Task("train", call, 0, blob, once, reply=False)
-                began = time.perf_counter()
-                updates = list(fleet.run(dict.fromkeys(fleet.names(), task)))
-                macs = sum(update.cost.train_macs for update in updates)
-                speeds.append(macs / (time.perf_counter() - began))
-            return max(speeds)
+            slow = train(1, scratch)[0] > SLOW
+            steps, repetitions = (1, 1) if slow else (STEPS, REPETITIONS)
+            return max(train(steps, scratch)[1] for _ in range(repetitions))
     finally:
         torch.set_num_threads(threads)
         load_state(setup.network.model, start)
