@@ -85,7 +85,7 @@ def newest() -> Path:
     """Return the folder of the newest finished run or comparison in ``runs/``.
 
     Raises:
-        RunFolderError: there is none.
+        RunFolderError: ``runs/`` has no finished run.
     """
     finished = (each.folder for each in find_runs(RUNS) if each.file != "experiment.toml")
     if (folder := next(finished, None)) is None:

@@ -1,4 +1,4 @@
-"""Where decoded examples are written, one after another: to memory, or to memory-mapped files."""
+"""Stores of decoded examples, which are appended in order: memory, or memory-mapped files."""
 
 from __future__ import annotations
 

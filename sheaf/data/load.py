@@ -199,7 +199,7 @@ class Source:
 
 
 def _find_source(settings: DataSettings, root: Path | None) -> Source:
-    """Return the dataset of the Hub, the known set or, if there is none of that name, the folder."""
+    """Return the source that ``data.name`` names: the Hub, a known set, or a folder."""
     if settings.name.startswith(PREFIX):
         return _hub_source(settings)
     if settings.config or settings.splits:

@@ -81,7 +81,7 @@ def _fill(
 
 
 def _open(entry: Path, settings: DataSettings) -> tuple[Dataset, list[str]] | None:
-    """Return the dataset in an entry, and its notes; None if there is none, or a damaged one."""
+    """Return the dataset in an entry, and its notes; None if the entry is absent or damaged."""
     if not entry.exists():
         return None
     try:

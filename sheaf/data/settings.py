@@ -28,7 +28,7 @@ class DataSettings:
             directory: a column of file names, one of labels, optionally one of splits. Unset: the only CSV
             file beside files that are in no class folders, with a note; otherwise the class folders.
         label: the column of labels. In parquet shards: integers from 0, or strings, which are classes in
-            sorted order. Unset: ``label`` or, if there is none, the only column of type ``ClassLabel``; in a
+            sorted order. Unset: ``label`` or, without that column, the only one of type ``ClassLabel``; in a
             CSV table, the first common name such as ``label`` or ``class``, or the only other column.
         input: the column of images or sounds in parquet shards: structs with a field ``bytes``, or bytes.
             Unset: the only such column. In a CSV table, the column of file names. Unset: the first one whose

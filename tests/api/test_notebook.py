@@ -18,7 +18,7 @@ from sheaf.runtime.observer import NullObserver
 
 @pytest.fixture
 def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
-    """What a notebook's front end receives: new displays and updates of them."""
+    """The messages to a notebook's front end: new displays, and their updates."""
     pytest.importorskip("IPython")
     from IPython.core.displaypub import CapturingDisplayPublisher
     from IPython.core.interactiveshell import InteractiveShell

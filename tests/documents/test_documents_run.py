@@ -49,7 +49,7 @@ def test_runs(document: Path, tmp_path: Path, fork_server: Path) -> None:
                     run(line if whole else ON_DIGITS.sub(FEWER, line), tmp_path, programs)
         elif file := re.match(r"# file: (\S+)\n", content):
             (tmp_path / file[1]).write_text(content)
-            assert content.count("\n") <= 33, f"{file[1]}: an example takes at most 32 lines"
+            assert content.count("\n") <= 32, f"{file[1]}: an example takes under 30 lines"
     assert_shown(document, tmp_path, programs)
 
 

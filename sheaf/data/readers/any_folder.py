@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from pathlib import Path
 
 from sheaf.core.errors import DataError
 from sheaf.data.readers import images, logmel
 from sheaf.data.readers.encoded import Encoded, Kind, abbreviate
-from sheaf.data.readers.folder_layout import is_ignored
+from sheaf.data.readers.folder_layout import walk_files
 from sheaf.data.readers.folders import read_folder
 from sheaf.data.readers.label_table_folder import find_label_table, read_label_table_folder
 from sheaf.data.readers.parquet import read_parquet
@@ -23,7 +22,7 @@ def read_any_folder(folder: Path, settings: DataSettings) -> Encoded:
         DataError: the folder is empty, holds images and sounds, or no file that sheaf reads.
     """
     try:
-        suffixes = _suffixes(folder)
+        suffixes = {path.suffix.lower() for path in walk_files(folder)}
         if ".parquet" in suffixes:
             if settings.labels:
                 raise DataError(
@@ -46,7 +45,7 @@ def read_any_folder(folder: Path, settings: DataSettings) -> Encoded:
 
 
 def _read_files(folder: Path, kind: Kind, suffixes: Collection[str], settings: DataSettings) -> Encoded:
-    """Read files whose labels are in a table or, if there is none, are the names of their folders."""
+    """Read files with labels from a table or, without a table, from the names of their folders."""
     if table := find_label_table(folder, settings):
         return read_label_table_folder(folder, table, kind, suffixes, settings)
     if settings.label or settings.input:
@@ -55,21 +54,3 @@ def _read_files(folder: Path, kind: Kind, suffixes: Collection[str], settings: D
             f"{folder} has neither; remove them"
         )
     return read_folder(folder, kind, suffixes, settings.test_share)
-
-
-def _suffixes(folder: Path) -> set[str]:
-    """Return the suffixes of all files below ``folder`` in lower case, without ignored files and folders.
-
-    Symbolic links to folders are followed, each folder once, so that a loop ends.
-    """
-    suffixes = set()
-    visited: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in visited:
-            folders.clear()
-            continue
-        visited.add(real)
-        folders[:] = [name for name in folders if not is_ignored(name)]
-        suffixes |= {Path(name).suffix.lower() for name in files if not is_ignored(name)}
-    return suffixes

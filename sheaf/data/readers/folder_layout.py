@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
 from sheaf.core.errors import DataError
@@ -92,6 +93,22 @@ def files_and_folders(folder: Path) -> tuple[list[Path], list[Path]]:
             else:
                 raise DataError(f"{printable(path)} is neither a file nor a folder; remove it")
     return sorted(files, key=_sort_key), sorted(folders, key=_sort_key)
+
+
+def walk_files(folder: Path) -> Iterator[Path]:
+    """Yield all files below ``folder`` in order of their names, without ignored files and folders.
+
+    Symbolic links to folders are followed, each folder once, so that a loop ends.
+    """
+    visited: set[str] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if not is_ignored(name))
+        yield from (Path(parent, name) for name in sorted(names) if not is_ignored(name))
 
 
 def _sort_key(path: Path) -> tuple[str, str]:

@@ -19,7 +19,13 @@ import numpy.typing as npt
 
 from sheaf.core.errors import DataError
 from sheaf.data.readers.encoded import Encoded, Kind, abbreviate
-from sheaf.data.readers.folder_layout import SPLIT_OF, files_and_folders, is_ignored, is_utf8, printable
+from sheaf.data.readers.folder_layout import (
+    SPLIT_OF,
+    files_and_folders,
+    is_utf8,
+    printable,
+    walk_files,
+)
 from sheaf.data.readers.label_table import SUFFIXES, LabelRow, read_label_table
 from sheaf.data.readers.labelled_files import encode_hashed_split, split_of_files
 from sheaf.data.settings import DataSettings
@@ -106,20 +112,11 @@ class FileIndex:
         self.table = table
         self.files: list[Path] = []
         self._by_name: dict[str, list[Path]] = {}
-        visited: set[str] = set()
-        for parent, folders, names in os.walk(folder, followlinks=True):
-            real = os.path.realpath(parent)
-            if real in visited:
-                folders.clear()
-                continue
-            visited.add(real)
-            folders[:] = sorted(name for name in folders if not is_ignored(name))
-            for name in sorted(names):
-                path = Path(parent, name)
-                if path.suffix.lower() in suffixes and not is_ignored(name):
-                    self.files.append(path)
-                    for key in {_key(name), _key(path.stem)}:
-                        self._by_name.setdefault(key, []).append(path)
+        for path in walk_files(folder):
+            if path.suffix.lower() in suffixes:
+                self.files.append(path)
+                for key in {_key(path.name), _key(path.stem)}:
+                    self._by_name.setdefault(key, []).append(path)
 
     def matches(self, cell: str) -> list[Path]:
         """Return the files that ``cell`` may name."""
@@ -140,7 +137,7 @@ class FileIndex:
         """Return the file that a row names.
 
         Raises:
-            DataError: there is none, or there are several.
+            DataError: no file has that name, or several do.
         """
         found = self.matches(row.file)
         if len(found) > 1:

@@ -5,7 +5,7 @@ Shards are named ``train-*.parquet`` or are in a folder named ``train``; likewis
 split is used only if there is no labelled test split.
 
 The images or sounds are in the only column of ``{bytes, path}`` structs, of which ``path`` is ignored, or in
-the only column of bytes. The labels are in the column ``label`` or, if there is none, in the only column of
+the only column of bytes. The labels are in the column ``label`` or, without that column, in the only one of
 type ``ClassLabel`` in the shards' metadata. They are integers from 0, or strings, which are classes in sorted
 order. The settings ``data.input`` and ``data.label`` choose other columns.
 """

@@ -74,7 +74,7 @@ def read_object(data: Any, settings: DataSettings) -> Dataset | Encoded:
         A dataset of tensors, or encoded images or sounds.
 
     Raises:
-        DataError: it is none of these forms, or types or shapes are wrong.
+        DataError: the object has another form, or its types or shapes are wrong.
     """
     if isinstance(data, Dataset):
         return data
