@@ -7,8 +7,8 @@ The variables are the width, whether the edges start from common or from own wei
 edges, and the cloud's fine-tuning. The edges do not retrain here, as the paper has no row for it.
 
 Run: SHEAF_DATA=… python -m benchmarks.drop FOLDER
-Finished runs in FOLDER are read, so that an interrupted benchmark continues. With a seed after FOLDER, only its
-runs are executed and nothing is published: one process a core fills the folder sooner.
+Finished runs in FOLDER are read, so that an interrupted benchmark continues. With a seed after FOLDER, only
+the runs of that seed are executed and nothing is published: so several processes can share the work.
 """
 
 from __future__ import annotations
