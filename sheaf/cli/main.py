@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sheaf.cli import cache, catalogue, experiments, fleet, results, runs
+from sheaf.cli import cache, catalogue, cloud, edge, experiments, results, runs
 from sheaf.cli.console import error_console, print_line
 from sheaf.core.errors import SheafError
 
@@ -26,8 +26,8 @@ app.add_typer(catalogue.commands)
 app.add_typer(runs.commands)
 app.add_typer(results.commands)
 app.add_typer(cache.cache, name="cache")
-app.add_typer(fleet.cloud, name="cloud")
-app.add_typer(fleet.edge, name="edge")
+app.add_typer(cloud.cloud, name="cloud")
+app.add_typer(edge.edge, name="edge")
 
 
 def _print_version(value: bool) -> None:

@@ -1,0 +1,208 @@
+"""The commands for the cloud's machine of a real fleet: ``sheaf cloud``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from sheaf.cli.console import (
+    output_console,
+    print_line,
+    print_result,
+    refuse_with_resume,
+    resume_hint,
+    run_title,
+)
+from sheaf.cli.fleet import FLEET, FleetFolder, group, provisioning
+from sheaf.cli.options import Changes, Data, Every, Out, Resume, Run, Seed, Source, with_seed
+
+CONNECTED = 10.0
+"""Seconds since a device's last heartbeat up to which it counts as connected."""
+
+cloud = group("Run a fleet of real devices: commands for the cloud's machine.", "sheaf cloud start fleet")
+pool = group(
+    "List and delete the samples that devices sent in a run.",
+    "sheaf cloud pool ls runs/ecavg-digits-mlp-20260101-120000",
+)
+cloud.add_typer(pool, name="pool")
+
+
+@cloud.command(epilog="Example: sheaf cloud init fleet --host cloud.example.org --edges shop-1,shop-2")
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="FLEET", help="The fleet's new folder.")],
+    host: Annotated[str, typer.Option(help="Host name of this machine, as the devices resolve it.")],
+    edges: Annotated[str, typer.Option(help="Names of the devices, separated by commas.")],
+    port: Annotated[int, typer.Option(help="TCP port on which the cloud listens.")] = 8002,
+) -> None:
+    """Create a fleet: keys, certificates and a kit file per device."""
+    provision = provisioning()
+    names = [name.strip() for name in edges.split(",") if name.strip()]
+    provision.init(folder, host, port, names)
+    for name in names:
+        print_line(f"{folder / 'kits' / name}.kit")
+    print_line("next: copy each kit to its device over a secure channel, then run there: sheaf edge join KIT")
+
+
+@cloud.command(epilog="Example: sheaf cloud start fleet")
+def start(
+    folder: Annotated[Path, typer.Argument(metavar="FLEET", help="The fleet's folder.")] = FLEET,
+) -> None:
+    """Start the cloud's server; it runs until it is stopped."""
+    provisioning()
+    from sheaf.fleets.nvflare.serve import serve
+
+    serve(folder, print_line)
+
+
+@cloud.command(epilog="Example: sheaf cloud run ecavg-mnist --data ~/data --set method.rounds=2")
+def run(
+    experiment: Source = "ecavg-digits",
+    changes: Changes = None,
+    seed: Seed = None,
+    data: Data = None,
+    out: Out = None,
+    resume: Resume = None,
+    fleet: FleetFolder = FLEET,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for devices to connect at the start.")
+    ] = 30.0,
+    every: Every = False,
+) -> None:
+    """Run an experiment on the fleet.
+
+    The run's folder has the same content as after sheaf run.
+    """
+    changes = with_seed(changes, seed)
+    from sheaf.experiments import run_on_fleet
+    from sheaf.experiments.config import load_experiment
+    from sheaf.experiments.run_folder import new_folder
+    from sheaf.report.live import Live
+
+    console, command = output_console(), "sheaf cloud run"
+    if resume is not None:
+        refuse_with_resume({"--seed": seed is not None, "--set": changes, "--out": out})
+        folder = resume
+        with resume_hint(folder, command):
+            observer = Live(console, f"resuming {folder}")
+            run_on_fleet.resume(folder, data=data, wait=wait, observer=observer)
+    else:
+        settings = load_experiment(experiment, changes or ())
+        folder = out or new_folder(settings)
+        with resume_hint(folder, command):
+            observer = Live(console, run_title(experiment, settings))
+            run_on_fleet.run(settings, fleet, data=data, out=folder, wait=wait, observer=observer)
+    print_result(console, folder, every)
+
+
+@cloud.command(epilog="Example: sheaf cloud status")
+def status(fleet: FleetFolder = FLEET) -> None:
+    """Print how many devices are connected."""
+    provision = provisioning()
+    from sheaf.fleets.nvflare.session import seconds_since_heartbeat
+
+    edges = provision.read(fleet).edges
+    seconds = seconds_since_heartbeat(fleet)
+    connected = [name for name in edges if seconds.get(name, float("inf")) < CONNECTED]
+    print_line(f"the cloud is running; {len(connected)} of {len(edges)} devices are connected")
+
+
+@cloud.command("edges", epilog="Example: sheaf cloud edges")
+def edges_(fleet: FleetFolder = FLEET) -> None:
+    """List the devices and the time since their last heartbeat."""
+    provision = provisioning()
+    from sheaf.fleets.nvflare.session import seconds_since_heartbeat
+
+    configuration = provision.read(fleet)
+    seconds = seconds_since_heartbeat(fleet)
+    table = Table("device", "last heartbeat", box=None)
+    for name in configuration.edges:
+        heartbeat = f"{seconds[name]:.0f} s ago" if name in seconds else "none since the cloud started"
+        table.add_row(Text(name), heartbeat)
+    for name in configuration.removed:
+        table.add_row(Text(name), "removed")
+    output_console().print(table, highlight=False)
+
+
+@cloud.command(epilog="Example: sheaf cloud add shop-4")
+def add(
+    name: Annotated[str, typer.Argument(help="Name of the new device.")], fleet: FleetFolder = FLEET
+) -> None:
+    """Add a device: create its kit. The cloud can keep running."""
+    print_line(str(provisioning().add(fleet, name)))
+
+
+@cloud.command(epilog="Example: sheaf cloud remove shop-4")
+def remove(
+    name: Annotated[str, typer.Argument(help="Name of the device.")], fleet: FleetFolder = FLEET
+) -> None:
+    """Remove a device: revoke its kit permanently.
+
+    A running cloud disconnects the device at its next heartbeat.
+    """
+    provisioning().remove(fleet, name)
+    from sheaf.fleets.nvflare.session import disable_device
+
+    reached = disable_device(fleet, name)
+    print_line(
+        f"{name} is removed" + ("" if reached else "; the cloud is not running, it applies this at its start")
+    )
+
+
+@cloud.command(epilog="Example: sheaf cloud rehearse ecavg-digits --edges 3")
+def rehearse(
+    experiment: Source = "ecavg-digits",
+    edges: Annotated[
+        int | None, typer.Option(min=1, help="Number of devices [default: the experiment's].")
+    ] = None,
+    changes: Changes = None,
+    seed: Seed = None,
+    data: Data = None,
+    out: Out = None,
+    every: Every = False,
+) -> None:
+    """Rehearse a fleet on this machine.
+
+    The cloud and each device are separate processes, connected by TLS over loopback.
+    """
+    changes = with_seed(changes, seed)
+    from sheaf.experiments import rehearse as rehearsal
+    from sheaf.experiments.config import load_experiment
+    from sheaf.experiments.run_folder import new_folder
+    from sheaf.fleets.nvflare.processes import check_installed
+    from sheaf.report.live import Live
+
+    check_installed()
+    console = output_console()
+    more = [] if edges is None else [f"partition.edges={edges}"]
+    settings = load_experiment(experiment, [*(changes or ()), *more])
+    folder = out or new_folder(settings)
+    with resume_hint(folder):
+        rehearsal.rehearse(settings, folder, data, Live(console, f"{experiment}, rehearsed"))
+    print_result(console, folder, every)
+
+
+@pool.command("ls", epilog="Example: sheaf cloud pool ls runs/ecavg-digits-mlp-20260101-120000")
+def pool_ls(run: Run) -> None:
+    """List the files of samples that each device sent."""
+    from sheaf.fleets.remote.sample_pool import Pool
+
+    table = Table("device", "call", "samples", "file", box=None)
+    for pooled in Pool(run / "pool").files():
+        table.add_row(Text(pooled.edge), str(pooled.call), str(pooled.samples), Text(pooled.path.name))
+    output_console().print(table, highlight=False)
+
+
+@pool.command("rm", epilog="Example: sheaf cloud pool rm runs/ecavg-digits-mlp-20260101-120000 --edge shop-1")
+def pool_rm(
+    run: Run,
+    device: Annotated[str, typer.Option("--edge", help="The device whose samples to delete.")],
+) -> None:
+    """Delete the samples of a device."""
+    from sheaf.fleets.remote.sample_pool import remove_from_run
+
+    count = remove_from_run(run, device)
+    print_line(f"{count} samples of {device} are deleted")
