@@ -12,13 +12,27 @@ from rich.text import Text
 from sheaf.cli.console import (
     output_console,
     print_line,
-    print_result,
     refuse_with_resume,
     resume_hint,
     run_title,
 )
 from sheaf.cli.fleet import FLEET, FleetFolder, group, provisioning
-from sheaf.cli.options import Changes, Data, Every, Out, Resume, Run, Seed, Source, with_seed
+from sheaf.cli.observers import observer_factory, print_finished
+from sheaf.cli.options import (
+    Changes,
+    Data,
+    Every,
+    Json,
+    Mlflow,
+    Out,
+    Quiet,
+    Resume,
+    Run,
+    Seed,
+    Source,
+    TensorBoard,
+    with_seed,
+)
 
 CONNECTED = 10.0
 """Seconds since a device's last heartbeat up to which it counts as connected."""
@@ -71,6 +85,10 @@ def run(
         float, typer.Option(min=0, help="Seconds to wait for devices to connect at the start.")
     ] = 30.0,
     every: Every = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    tensorboard: TensorBoard = False,
+    mlflow: Mlflow = None,
 ) -> None:
     """Run an experiment on the fleet.
 
@@ -80,22 +98,22 @@ def run(
     from sheaf.experiments import run_on_fleet
     from sheaf.experiments.config import load_experiment
     from sheaf.experiments.run_folder import new_folder
-    from sheaf.report.live import Live
 
     console, command = output_console(), "sheaf cloud run"
+    observer_for = observer_factory(console, quiet, as_json, tensorboard, mlflow)
     if resume is not None:
         refuse_with_resume({"--seed": seed is not None, "--set": changes, "--out": out})
         folder = resume
         with resume_hint(folder, command):
-            observer = Live(console, f"resuming {folder}")
+            observer = observer_for(f"resuming {folder}", folder)
             run_on_fleet.resume(folder, data=data, wait=wait, observer=observer)
     else:
         settings = load_experiment(experiment, changes or ())
         folder = out or new_folder(settings)
         with resume_hint(folder, command):
-            observer = Live(console, run_title(experiment, settings))
+            observer = observer_for(run_title(experiment, settings), folder)
             run_on_fleet.run(settings, fleet, data=data, out=folder, wait=wait, observer=observer)
-    print_result(console, folder, every)
+    print_finished(console, folder, every, quiet, as_json)
 
 
 @cloud.command(epilog="Example: sheaf cloud status")
@@ -163,6 +181,10 @@ def rehearse(
     data: Data = None,
     out: Out = None,
     every: Every = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    tensorboard: TensorBoard = False,
+    mlflow: Mlflow = None,
 ) -> None:
     """Rehearse a fleet on this machine.
 
@@ -173,16 +195,16 @@ def rehearse(
     from sheaf.experiments.config import load_experiment
     from sheaf.experiments.run_folder import new_folder
     from sheaf.fleets.nvflare.processes import check_installed
-    from sheaf.report.live import Live
 
     check_installed()
     console = output_console()
+    observer_for = observer_factory(console, quiet, as_json, tensorboard, mlflow)
     more = [] if edges is None else [f"partition.edges={edges}"]
     settings = load_experiment(experiment, [*(changes or ()), *more])
     folder = out or new_folder(settings)
     with resume_hint(folder):
-        rehearsal.rehearse(settings, folder, data, Live(console, f"{experiment}, rehearsed"))
-    print_result(console, folder, every)
+        rehearsal.rehearse(settings, folder, data, observer_for(f"{experiment}, rehearsed", folder))
+    print_finished(console, folder, every, quiet, as_json)
 
 
 @pool.command("ls", epilog="Example: sheaf cloud pool ls runs/ecavg-digits-mlp-20260101-120000")

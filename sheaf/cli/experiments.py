@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,33 +17,32 @@ from sheaf.cli.console import (
     command_line,
     output_console,
     print_line,
-    print_result,
     refuse_with_resume,
     repeat_hint,
     resume_hint,
     run_title,
 )
-from sheaf.cli.options import Changes, Data, Every, Out, Resume, Seed, Source, with_seed
+from sheaf.cli.observers import observer_factory, print_finished, print_json_event
+from sheaf.cli.options import (
+    Changes,
+    Data,
+    Every,
+    Json,
+    Mlflow,
+    Out,
+    Quiet,
+    Resume,
+    Seed,
+    Source,
+    TensorBoard,
+    with_seed,
+)
 from sheaf.core.errors import SheafError
 
 if TYPE_CHECKING:
     from sheaf.experiments.config import Experiment
-    from sheaf.runtime.observer import Observer
 
 commands = typer.Typer(rich_markup_mode=None)
-
-QuietOption = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Print only the folder that contains the results.")
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print events as JSON lines (see docs/experiments.md), nothing else.")
-]
-TensorBoardOption = Annotated[
-    bool, typer.Option("--tensorboard", help="Also write TensorBoard event files to the run's folder.")
-]
-MLflowOption = Annotated[
-    str | None, typer.Option("--mlflow", metavar="URI", help="Also log to this MLflow server or store.")
-]
 
 
 @commands.command(epilog="Example: sheaf run ecavg-mnist --data ~/data --set method.pretrain.epochs=3")
@@ -60,10 +58,10 @@ def run(
         typer.Option("--dry-run", help="Print settings, data split and cost; train and write nothing."),
     ] = False,
     every: Every = False,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-    tensorboard: TensorBoardOption = False,
-    mlflow: MLflowOption = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    tensorboard: TensorBoard = False,
+    mlflow: Mlflow = None,
 ) -> None:
     """Run an experiment and write its results to a folder."""
     changes = with_seed(changes, seed)
@@ -72,7 +70,7 @@ def run(
     from sheaf.experiments.run_folder import new_folder
 
     console = output_console()
-    observer_for = _observer_factory(console, quiet, as_json, tensorboard, mlflow)
+    observer_for = observer_factory(console, quiet, as_json, tensorboard, mlflow)
     if resume is not None:
         refuse_with_resume({"--seed": seed is not None, "--set": changes, "--out": out, "--dry-run": dry_run})
         folder = resume
@@ -89,12 +87,7 @@ def run(
         with resume_hint(folder):
             observer = observer_for(run_title(experiment, settings), folder)
             runs.run(settings, data=data, out=folder, observer=observer)
-    if quiet:
-        print(folder)
-    elif as_json:
-        _print_json_event("finished", folder, result=str(folder / "result.json"))
-    else:
-        print_result(console, folder, every)
+    print_finished(console, folder, every, quiet, as_json)
 
 
 def _print_dry_run(console: Console, settings: Experiment, data: Path | None, every: bool) -> None:
@@ -131,10 +124,10 @@ def compare(
         Path | None,
         typer.Option(help="Folder for the runs; finished runs in it are reused [default: in runs/]."),
     ] = None,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-    tensorboard: TensorBoardOption = False,
-    mlflow: MLflowOption = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    tensorboard: TensorBoard = False,
+    mlflow: Mlflow = None,
 ) -> None:
     """Compare methods on the same data, seeds and training budget."""
     changes = with_seed(changes, seed)
@@ -151,7 +144,7 @@ def compare(
     if not names:
         raise SheafError("--methods names no method; write for example: --methods ecavg,fedavg")
     variants = None if sweep is None else _sweep_variants(experiment, changes or (), sweep)
-    observer_for = _observer_factory(console, quiet, as_json, tensorboard, mlflow, rows=False)
+    observer_for = observer_factory(console, quiet, as_json, tensorboard, mlflow, rows=False)
     changed = [change for change in changes or () if change.startswith(("method=", "method."))]
     given: dict[str, Iterable[object]] = {"--methods": [",".join(names)], "--seeds": [seeds]}
     given |= {"--set": changes or (), "--sweep": [sweep], "--data": [data], "--out": [folder]}
@@ -164,7 +157,7 @@ def compare(
         print(folder)
         return
     if as_json:
-        _print_json_event("compared", folder, methods=plain)
+        print_json_event("compared", folder, methods=plain)
         return
     console.print(comparison_table(summaries))
     console.print(Text(f"folder: {folder}"), soft_wrap=True)
@@ -213,37 +206,3 @@ def plan(
     else:
         write_durably(out, planned.toml().encode())
         print_line(f"written: {out}; next: sheaf run {out}")
-
-
-def _observer_factory(
-    console: Console, quiet: bool, as_json: bool, tensorboard: bool, mlflow: str | None, rows: bool = True
-) -> Callable[[str, Path], Observer]:
-    """Return a function that makes the observer of a run from its title and its folder."""
-    from sheaf.report.live import Live
-    from sheaf.report.trackers.json_lines import JsonLines
-    from sheaf.report.trackers.mlflow import MLflow
-    from sheaf.report.trackers.tensorboard import TensorBoard
-    from sheaf.runtime.observer import NullObserver, Observers
-
-    if quiet and as_json:
-        raise SheafError("--quiet and --json exclude each other: remove one")
-
-    def observer_for(title: str, folder: Path) -> Observer:
-        observers: list[Observer] = []
-        if mlflow:
-            observers.append(MLflow(mlflow, folder))
-        if tensorboard:
-            observers.append(TensorBoard(folder))
-        if quiet:
-            observers.append(NullObserver())
-        else:
-            observers.append(JsonLines(sys.stdout, folder) if as_json else Live(console, title, rows))
-        return Observers(observers)
-
-    return observer_for
-
-
-def _print_json_event(event: str, folder: Path, **fields: object) -> None:
-    from sheaf.report.trackers.json_lines import JsonLines
-
-    JsonLines(sys.stdout, folder).write(event, **fields)

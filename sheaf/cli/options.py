@@ -38,6 +38,19 @@ Out = Annotated[Path | None, typer.Option(help="The run's folder [default: a new
 Resume = Annotated[Path | None, typer.Option(help="Continue the run in this folder.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
 
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print only the folder that contains the results.")
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print events as JSON lines (see docs/experiments.md), nothing else.")
+]
+TensorBoard = Annotated[
+    bool, typer.Option("--tensorboard", help="Also write TensorBoard event files to the run's folder.")
+]
+Mlflow = Annotated[
+    str | None, typer.Option("--mlflow", metavar="URI", help="Also log to this MLflow server or store.")
+]
+
 
 def with_seed(changes: list[str] | None, seed: int | None) -> list[str]:
     """Return the changes of ``--set``, and that of ``--seed``."""
