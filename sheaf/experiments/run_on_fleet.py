@@ -15,8 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sheaf.core import objects
 from sheaf.core.errors import RunFolderError
 from sheaf.core.progress_bar import bar
+from sheaf.core.settings import plain
 from sheaf.core.task import Absence, Fleet, Task
 from sheaf.core.tensor_file import Blob
 from sheaf.experiments import run as runs
@@ -26,9 +28,10 @@ from sheaf.experiments.setup import ExperimentSetup, prepare
 from sheaf.fleets.nvflare.processes import check_installed
 from sheaf.fleets.remote.fleet import RemoteFleet
 from sheaf.fleets.remote.messages import DataForm, DeviceInfo, Setup
+from sheaf.fleets.remote.run_record import RunRecord
 from sheaf.fleets.remote.sample_pool import Pool
 from sheaf.runtime.calls import check_quorum
-from sheaf.runtime.observer import NullObserver, Observer
+from sheaf.runtime.observer import NullObserver, Observer, Observers
 from sheaf.runtime.result import Result
 from sheaf.training.merge_statistics import blank
 
@@ -70,7 +73,9 @@ def run(
     edges = provision.read(fleet).edges
     setup = prepare(resolved, data, {edge: [] for edge in edges})
     command |= {"fleet": str(fleet.resolve()), "run": uuid.uuid4().hex}
-    with open_link(fleet) as link:
+    record = _record(fleet, folder, resolved)
+    with open_link(fleet) as link, record.kept():
+        observer = Observers([observer or NullObserver(), record])
         _wait_for(link, edges, wait)
         replies = _remote(setup, link, command["run"], folder, None, edges).devices()
         absent = [answer for answer in replies.values() if isinstance(answer, Absence)]
@@ -78,7 +83,7 @@ def run(
         check_quorum(len(present), len(edges), resolved.fleet.quorum, "are there", absent)
         command["counts"], command["widths"] = _roster(edges, present, len(setup.dataset.classes))
         setup = _with_roster(resolved, data, command)
-        return runs.start(setup, folder, command, observer or NullObserver(), _engine(link, command, absent))
+        return runs.start(setup, folder, command, observer, _engine(link, command, absent))
 
 
 def resume(
@@ -107,9 +112,17 @@ def resume(
 
     if (folder / "result.json").exists():
         return runs.go_on(folder, prepare_again, observer or NullObserver())
-    with open_link(Path(command["fleet"])) as link:
+    fleet = Path(command["fleet"])
+    record = _record(fleet, folder, load_experiment(folder / "experiment.toml"))
+    with open_link(fleet) as link, record.kept():
+        observer = Observers([observer or NullObserver(), record])
         _wait_for(link, command["counts"], wait)
-        return runs.go_on(folder, prepare_again, observer or NullObserver(), _engine(link, command))
+        return runs.go_on(folder, prepare_again, observer, _engine(link, command))
+
+
+def _record(fleet: Path, folder: Path, experiment: Experiment) -> RunRecord:
+    names = plain(experiment.method)["name"], experiment.data.name, experiment.model.name
+    return RunRecord(fleet, folder, "{} on {} with {}".format(*map(objects.readable, names)))
 
 
 def _wait_for(link: FlareLink, edges: Collection[str], seconds: float) -> None:

@@ -24,6 +24,9 @@ PROJECT = "sheaf"
 SERVER = "nvflare.private.fed.app.server.server_train"
 CLIENT = "nvflare.private.fed.app.client.client_train"
 
+FLEET = "SHEAF_FLEET"
+"""The environment variable of the server's process with the fleet's folder."""
+
 HEARTBEAT = 2
 """Time between two heartbeats of a device, in seconds."""
 

@@ -21,11 +21,9 @@ import numpy as np
 from nvflare.collab import CollabCallError, collab
 from nvflare.collab.api.context import get_call_context, set_call_context
 
+from sheaf.fleets.nvflare.processes import FLEET
 from sheaf.fleets.nvflare.socket_pipe import Pipe
 from sheaf.fleets.remote.memory_trim import MessageCollector
-
-FLEET = "SHEAF_FLEET"
-"""The environment variable with the fleet's folder."""
 
 THREADS = 64
 """Maximum number of messages under way."""

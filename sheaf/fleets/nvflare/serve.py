@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from sheaf.core.errors import FleetError
 from sheaf.fleets.nvflare import provision
-from sheaf.fleets.nvflare.processes import start_cloud, stop
+from sheaf.fleets.nvflare.processes import FLEET, start_cloud, stop
 
 
 def serve(folder: Path, say: Callable[[str], None]) -> None:
@@ -35,7 +35,7 @@ def serve(folder: Path, say: Callable[[str], None]) -> None:
             workspace = provision.write_workspace(folder, fleet)
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, on_signal)
-            process = start_cloud(workspace, {"SHEAF_FLEET": str(folder.resolve())})
+            process = start_cloud(workspace, {FLEET: str(folder.resolve())})
             try:
                 say(f"listening at {fleet.host}:{fleet.port} for {', '.join(fleet.edges)}; Ctrl-C stops")
                 while not stopped:

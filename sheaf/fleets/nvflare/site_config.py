@@ -129,6 +129,7 @@ def write_cloud(workspace: Path, kit: Path, host: str, port: int, removed: Seque
                 "nvflare.app_common.job_launcher.server_process_launcher.ServerProcessJobLauncher",
             ),
             _component("memory_trim", "sheaf.fleets.nvflare.server_memory.MemoryTrim"),
+            _component("presence", "sheaf.fleets.nvflare.server_presence.PresenceRecord"),
         ],
     }
     _write(workspace, "fed_server.json", {"format_version": 2, "servers": [server]}, resources)

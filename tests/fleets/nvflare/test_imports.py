@@ -8,7 +8,7 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("module", ["serve", "server_memory", "join", "wait", "launcher"])
+@pytest.mark.parametrize("module", ["serve", "server_memory", "server_presence", "join", "wait", "launcher"])
 def test_torch_is_not_imported(module: str) -> None:
     code = f"import sys, sheaf.fleets.nvflare.{module}; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

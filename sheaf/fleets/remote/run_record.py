@@ -1,0 +1,202 @@
+"""The record of a run on a fleet, in the fleet's folder, for programs that show it.
+
+See ``RunStatus`` (``status/run.json``) and ``DeviceModels`` (``status/devices.json``).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import statistics
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel
+
+from sheaf.core.errors import first_line
+from sheaf.core.types import CLOUD
+from sheaf.fleets.remote.status import (
+    CallLoss,
+    DeviceModel,
+    DeviceModels,
+    Measurement,
+    RunStatus,
+    SiteStatus,
+    Skip,
+    State,
+    read_status,
+    write_status,
+)
+from sheaf.runtime.observer import NullObserver
+from sheaf.runtime.result import Row
+
+logger = logging.getLogger("sheaf")
+
+INTERVAL = 1.0
+"""Minimum time between two writings of the record, in seconds."""
+
+LONGEST = 5.0
+"""Maximum time between two writings, in seconds. A record that is much older is of a killed process."""
+
+MOST = 1000
+"""Maximum number of measurements, trainings, skipped calls and notes in the record: the latest."""
+
+
+class RunRecord(NullObserver):
+    """An observer that records the state of a run in the fleet's folder.
+
+    Args:
+        fleet: the fleet's folder.
+        run: the run's folder.
+        title: method, data and model.
+    """
+
+    def __init__(self, fleet: Path, run: Path, title: str) -> None:
+        now = time.time()
+        self._fleet = fleet
+        self._status = RunStatus(run=str(run.resolve()), title=title, began=now, written=now)
+        self._models = read_status(fleet, DeviceModels) or DeviceModels()
+        self._lock = threading.Lock()
+        self._changed = threading.Event()
+        self._models_changed = False
+        self._ended = threading.Event()
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep the files up to date inside the block, and record its end or its error."""
+        thread = threading.Thread(target=self._keep, name="run record", daemon=True)
+        self._write()
+        thread.start()
+        try:
+            yield
+        except BaseException as error:
+            self._status.error = first_line(error) if isinstance(error, Exception) else "interrupted"
+            raise
+        finally:
+            self._ended.set()
+            self._changed.set()
+            thread.join()
+            self._end_call()
+            self._status.ended = time.time()
+            self._write(synced=True)
+
+    def note(self, text: str) -> None:
+        """Record the note."""
+        with self._lock:
+            self._status.notes = [*self._status.notes, text][-MOST:]
+        self._changed.set()
+
+    def began(self, kind: str, sites: Sequence[str]) -> None:
+        """Record the start of a call: its sites are waiting."""
+        now = time.time()
+        with self._lock:
+            self._end_call()
+            status = self._status
+            status.call, status.kind, status.call_began = status.call + 1, kind, now
+            for site in sites:
+                status.sites[site] = SiteStatus(call=status.call, since=now)
+        self._changed.set()
+
+    def step(self, site: str, done: int, steps: int, loss: float, examples: int) -> None:
+        """Record the progress of a site."""
+        with self._lock:
+            entry = self._enter(site, "training")
+            entry.done, entry.steps = done, steps
+            entry.loss = loss if math.isfinite(loss) else None
+        self._changed.set()
+
+    def answered(self, site: str) -> None:
+        """Record the arrival of an answer."""
+        with self._lock:
+            entry = self._enter(site, "done")
+            entry.done = entry.steps
+        self._changed.set()
+
+    def absent(self, site: str, why: str) -> None:
+        """Record an absence and its reason."""
+        self._skip(site, "absent", why)
+
+    def refused(self, site: str, why: str) -> None:
+        """Record a refusal and its reason."""
+        self._skip(site, "refused", why)
+
+    def row(self, row: Row) -> None:
+        """Record a measurement, and the device's latest model."""
+        with self._lock:
+            measured = self._status.measured
+            stage = (row.stage, row.round, row.reference)
+            if not measured or (measured[-1].stage, measured[-1].round, measured[-1].reference) != stage:
+                measured.append(Measurement(stage=row.stage, round=row.round, reference=row.reference))
+                del measured[:-MOST]
+            latest = measured[-1]
+            if row.site == CLOUD:
+                latest.cloud = row.accuracy
+            else:
+                low, mean, high = latest.edges or (row.accuracy,) * 3
+                latest.count += 1
+                mean += (row.accuracy - mean) / latest.count
+                latest.edges = min(low, row.accuracy), mean, max(high, row.accuracy)
+            if row.site != CLOUD and not row.reference:
+                self._models.devices[row.site] = DeviceModel(
+                    run=Path(self._status.run).name,
+                    stage=row.stage,
+                    at=time.time(),
+                    accuracy=row.accuracy,
+                    held_out=row.held_out,
+                )
+                self._models_changed = True
+        self._changed.set()
+
+    def _enter(self, site: str, state: State, why: str = "") -> SiteStatus:
+        entry = self._status.sites.setdefault(site, SiteStatus())
+        if entry.state != state or why != entry.why:
+            entry.state, entry.since, entry.why = state, time.time(), why
+        return entry
+
+    def _skip(self, site: str, state: Literal["absent", "refused"], why: str) -> None:
+        status = self._status
+        with self._lock:
+            entry = self._enter(site, state, why)
+            skip = Skip(site=site, call=status.call, kind=status.kind, at=entry.since, why=why)
+            status.skipped = [*status.skipped, skip][-MOST:]
+        self._changed.set()
+
+    def _end_call(self) -> None:
+        """Add the final losses of a training call."""
+        status = self._status
+        if status.kind != "train":
+            return
+        trained = {
+            site: entry.loss
+            for site, entry in status.sites.items()
+            if entry.call == status.call and entry.loss is not None
+        }
+        if trained and not (status.losses and status.losses[-1].call == status.call):
+            values = list(trained.values())
+            losses = min(values), statistics.median(values), max(values)
+            status.losses.append(CallLoss(call=status.call, at_cloud=CLOUD in trained, losses=losses))
+            del status.losses[:-MOST]
+
+    def _keep(self) -> None:
+        while not self._ended.is_set():
+            self._changed.wait(LONGEST)
+            self._changed.clear()
+            self._write()
+            self._ended.wait(INTERVAL)
+
+    def _write(self, synced: bool = False) -> None:
+        with self._lock:
+            self._status.written = time.time()
+            contents: dict[type[BaseModel], bytes] = {RunStatus: self._status.model_dump_json().encode()}
+            if self._models_changed:
+                contents[DeviceModels] = self._models.model_dump_json().encode()
+                self._models_changed = False
+        try:
+            for kind, content in contents.items():
+                write_status(self._fleet, kind, content, synced or kind is DeviceModels)
+        except OSError as error:  # the run goes on: a full disk ends it elsewhere
+            logger.warning("the status of the fleet cannot be written: %s", error)

@@ -1,0 +1,128 @@
+"""The record of a run: who trains, who was skipped and why, and the measurements."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sheaf.core.errors import FleetError
+from sheaf.fleets.remote import run_record
+from sheaf.fleets.remote.run_record import RunRecord
+from sheaf.fleets.remote.status import DeviceModels, RunStatus, read_status, status_file
+from sheaf.runtime.result import Row
+
+ROW = Row(
+    site="cloud", stage="after update", round=1, reference=False, accuracy=0.5, precision=0.5, recall=0.5,
+    f1=0.5, macro_f1=0.5, accuracy_all=0.5, held_out=None, loss=1.0, examples=2, confusion=[[1, 0], [1, 0]],
+)  # fmt: skip
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> RunRecord:
+    return RunRecord(tmp_path, tmp_path / "runs" / "one", "ecavg on digits with mlp")
+
+
+def read(fleet: Path) -> RunStatus:
+    status = read_status(fleet, RunStatus)
+    assert status is not None
+    return status
+
+
+def test_a_call_with_a_slow_and_an_absent_device(record: RunRecord, tmp_path: Path) -> None:
+    with record.kept():
+        assert read(tmp_path).ended is None
+        record.absent("shop-3", "absent at the start: not connected")
+        record.began("train", ["shop-1", "shop-2"])
+        record.step("shop-1", 3, 10, 0.5, 24)
+        record.step("shop-2", 1, 10, float("nan"), 8)
+        record.absent("shop-2", "no reply for 15 s")
+        record.answered("shop-1")
+        record._write()
+        status = read(tmp_path)
+        assert {site: (entry.state, entry.done, entry.steps) for site, entry in status.sites.items()} == {
+            "shop-3": ("absent", 0, 0),
+            "shop-1": ("done", 10, 10),
+            "shop-2": ("absent", 1, 10),
+        }
+        record.began("evaluate", ["shop-1", "shop-2"])
+    status = read(tmp_path)
+    assert [(skip.site, skip.call, skip.kind) for skip in status.skipped] == [
+        ("shop-3", 0, ""),
+        ("shop-2", 1, "train"),
+    ]
+    assert status.skipped[1].why == "no reply for 15 s"
+    assert [(loss.call, loss.losses) for loss in status.losses] == [(1, (0.5, 0.5, 0.5))]
+    assert status.ended is not None
+    assert status.error == ""
+
+
+def test_measurements_and_the_devices_models(record: RunRecord, tmp_path: Path) -> None:
+    with record.kept():
+        record.row(ROW)
+        for site, accuracy in (("shop-1", 0.25), ("shop-2", 0.75)):
+            record.row(replace(ROW, site=site, accuracy=accuracy, held_out=0.9))
+        record.row(replace(ROW, site="shop-2", accuracy=0.1, reference=True))
+    first, reference = read(tmp_path).measured
+    assert (first.cloud, first.edges, first.count) == (0.5, (0.25, 0.5, 0.75), 2)
+    assert (reference.reference, reference.count) == (True, 1)
+    models = read_status(tmp_path, DeviceModels)
+    assert models is not None
+    assert {site: (model.run, model.accuracy) for site, model in models.devices.items()} == {
+        "shop-1": ("one", 0.25),
+        "shop-2": ("one", 0.75),
+    }
+    later = RunRecord(tmp_path, tmp_path / "runs" / "two", "the next run")
+    with later.kept():
+        later.row(replace(ROW, site="shop-1", accuracy=0.3))
+    models = read_status(tmp_path, DeviceModels)
+    assert models is not None
+    assert {site: model.run for site, model in models.devices.items()} == {"shop-1": "two", "shop-2": "one"}
+
+
+def test_the_error_of_a_failed_run_is_recorded(record: RunRecord, tmp_path: Path) -> None:
+    with pytest.raises(FleetError), record.kept():
+        raise FleetError("too few devices")
+    assert read(tmp_path).error == "too few devices"
+
+
+def test_the_record_is_written_while_nothing_happens(
+    record: RunRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_record, "LONGEST", 0.01)
+    monkeypatch.setattr(run_record, "INTERVAL", 0.01)
+    with record.kept():
+        began = read(tmp_path).written
+        while read(tmp_path).written == began:
+            pass
+
+
+def test_the_record_stays_small(record: RunRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_record, "MOST", 10)
+    with record.kept():
+        for number in range(1, 30):
+            record.began("train", ["shop-1"])
+            record.step("shop-1", 1, 1, 0.5, 1)
+            record.refused("shop-1", "not finite")
+            record.row(replace(ROW, round=number))
+            record.note("a note")
+    status = read(tmp_path)
+    for kept in (status.measured, status.losses, status.skipped, status.notes):
+        assert len(kept) == 10
+    assert status.measured[-1].round == 29
+
+
+def test_a_full_disk_does_not_end_the_run(record: RunRecord, tmp_path: Path) -> None:
+    (tmp_path / "status").write_text("")  # not a folder
+    with record.kept():
+        record.note("a note")
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"run": 1}', "\0" * 100])
+def test_a_damaged_file_counts_as_absent(content: str, tmp_path: Path) -> None:
+    path = status_file(tmp_path, RunStatus)
+    assert read_status(tmp_path, RunStatus) is None
+    path.parent.mkdir()
+    path.write_text(content)
+    assert read_status(tmp_path, RunStatus) is None
