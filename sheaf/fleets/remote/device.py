@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from sheaf.core.available_memory import available_memory
 from sheaf.core.dataset import Dataset
 from sheaf.core.errors import DataError, FleetError, SheafError, first_line
 from sheaf.core.seeds import seed_for
@@ -40,6 +41,7 @@ from sheaf.fleets.remote.messages import (
     Begin,
     BlobHeader,
     Get,
+    PlannedTask,
     Poll,
     Put,
     Setup,
@@ -133,6 +135,7 @@ class EdgeSite:
         return encode_header(reply), content
 
     def _begin(self, header: Any, payload: Bytes) -> tuple[dict[str, Any], bytes]:
+        device_limits.check_version(header)
         begin = validate(Begin, header)
         if begin.put is not None and (received := self._receive(begin.put, payload)) < begin.put.size:
             raise FleetError(f"{received} of {begin.put.size} bytes of the task's tensors were received")
@@ -178,6 +181,8 @@ class EdgeSite:
         try:
             if begin.setup is not None:
                 operation.state = State(state="done", answer=self._set_up(begin.setup))
+            elif begin.planned is not None:
+                operation.state = State(state="done", answer={"refusals": self._check(begin.planned)})
             else:
                 update = self._do_task(operation, begin)
                 operation.content = _read(update.blob)
@@ -213,7 +218,28 @@ class EdgeSite:
             self._setup = setup
         assert self._worker is not None
         counts = self._worker.data.train.counts(len(setup.classes)).tolist()
-        return {"counts": counts, "width": self._own.edge.width}
+        disk = shutil.disk_usage(self._folder).free
+        return {
+            "counts": counts,
+            "width": self._own.edge.width,
+            "memory": available_memory(),
+            "disk": disk,
+        }
+
+    def _check(self, planned: list[PlannedTask]) -> list[str]:
+        """Return why the device would refuse some of the planned tasks, each reason once."""
+        if self._worker is None:
+            raise FleetError("the device has no set-up of a run yet")
+        refusals = []
+        for each in planned:
+            try:
+                device_limits.check_loss(each.task, self._own.edge)
+                device_limits.check_message_size(each.size, self._own.edge)
+                task = decode_task(each.task, None)
+                device_limits.check_task(task, self._worker, self._own.edge, self._own.share)
+            except (SheafError, ValueError, RuntimeError) as error:
+                refusals.append(error_line(error))
+        return list(dict.fromkeys(refusals))
 
     def _make_worker(self, setup: Setup, dataset: Dataset) -> Worker:
         settings = ModelSettings(name=setup.model, options=setup.options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,19 @@ from sheaf.core.tensor_file import Blob
 from sheaf.core.wire_format import decode_samples
 from sheaf.fleets.remote.device_settings import EdgeSettings, ShareSettings
 from sheaf.runtime.worker import Worker
+
+
+def check_version(header: Any) -> None:
+    """Refuse the set-up of a run of another version of sheaf.
+
+    Call it before the message is validated: another version may have other keys.
+    """
+    setup = header.get("setup") if isinstance(header, dict) else None
+    cloud = setup.get("version") if isinstance(setup, dict) else None
+    if isinstance(cloud, str) and cloud and cloud != (own := importlib.metadata.version("sheaf")):
+        raise FleetError(
+            f"the cloud has sheaf {cloud[:40]}, this device {own}; install the same version on both"
+        )
 
 
 def check_plugin(kind: str, name: str, edge: EdgeSettings) -> None:
@@ -44,27 +58,27 @@ def check_loss(header: dict[str, Any] | None, edge: EdgeSettings) -> None:
 def check_message_size(size: int, edge: EdgeSettings) -> None:
     """Refuse a tensor file of more than ``max_mb``."""
     if size > edge.max_mb * 1e6:
-        raise FleetError(f"message of {size / 1e6:.4g} MB exceeds [edge] max_mb = {edge.max_mb:g}")
+        raise _exceeded(f"message of {size / 1e6:.4g} MB exceeds [edge] max_mb = {edge.max_mb:g}")
 
 
 def check_model_size(parameters: int, edge: EdgeSettings) -> None:
     """Refuse a model whose float32 parameters exceed ``max_mb``."""
     if 4 * parameters > edge.max_mb * 1e6:
-        raise FleetError(f"model of {4 * parameters / 1e6:.4g} MB exceeds [edge] max_mb = {edge.max_mb:g}")
+        raise _exceeded(f"model of {4 * parameters / 1e6:.4g} MB exceeds [edge] max_mb = {edge.max_mb:g}")
 
 
 def check_task(task: Task, worker: Worker, edge: EdgeSettings, share: ShareSettings) -> None:
     """Refuse a task that exceeds a limit or that the worker cannot do."""
     if task.recipe is not None and task.recipe.epochs > edge.max_epochs:
-        raise FleetError(f"{task.recipe.epochs} epochs exceed [edge] max_epochs = {edge.max_epochs}")
+        raise _exceeded(f"{task.recipe.epochs} epochs exceed [edge] max_epochs = {edge.max_epochs}")
     if task.statistic is not None and (task.statistic.examples or 1) < 1:
         raise FleetError(f"statistic of {task.statistic.examples} examples: at least 1 is needed")
     if task.kind in ("train", "refit", "restat"):
         cost = worker.cost_of(task)
         if edge.macs is not None and cost.macs_per_example > edge.macs:
-            raise FleetError(f"{cost.macs_per_example} multiply-adds exceed [edge] macs = {edge.macs:g}")
+            raise _exceeded(f"{cost.macs_per_example} multiply-adds exceed [edge] macs = {edge.macs:g}")
         if edge.parameters is not None and cost.parameters > edge.parameters:
-            raise FleetError(f"{cost.parameters} parameters exceed [edge] parameters = {edge.parameters:g}")
+            raise _exceeded(f"{cost.parameters} parameters exceed [edge] parameters = {edge.parameters:g}")
     if task.kind == "share":
         fraction = (task.share or Share()).fraction
         if fraction > share.max_fraction:
@@ -116,6 +130,11 @@ class SharedSamples:
             )
         self._hashes = hashes
         write_durably(self._file, "\n".join(sorted(hashes)).encode())
+
+
+def _exceeded(text: str) -> FleetError:
+    """Return the error for a request that exceeds a limit of ``[edge]``."""
+    return FleetError(f"{text}; ask for less in the experiment, or raise the limit in the device's edge.toml")
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -20,11 +20,21 @@ from sheaf.core.task import Absence, Progress, Task, Update
 from sheaf.fleets.remote.hashed_file import Bytes
 from sheaf.fleets.remote.link import Link, LinkDownError, LinkError
 from sheaf.fleets.remote.memory_trim import trim_heap
-from sheaf.fleets.remote.messages import DeviceInfo, Setup, State, decode_update, validate
+from sheaf.fleets.remote.messages import (
+    DeviceInfo,
+    PlannedTask,
+    Refusals,
+    Setup,
+    State,
+    decode_update,
+    validate,
+)
 from sheaf.fleets.remote.transfer import Transfer, read_range
 from sheaf.fleets.remote.update_limits import UpdateLimits
 
 logger = logging.getLogger("sheaf")
+
+_Reply = TypeVar("_Reply")
 
 POLL_WAIT = 1.0
 """Time in seconds that a long-poll may block on the device."""
@@ -81,16 +91,36 @@ class RemoteFleet:
     def devices(self) -> dict[str, DeviceInfo | Absence]:
         """Set up all devices, and return the ``DeviceInfo`` or the absence of each."""
         reached = self._gather(self._sites)
-        infos: dict[str, DeviceInfo | Absence] = {}
-        with ThreadPoolExecutor(max(1, len(reached))) as pool:
-            pending = {site: pool.submit(self._set_up, site) for site in self._sites if site in reached}
-            for site in self._sites:
+        absent = {site: Absence(site, "not connected") for site in self._sites if site not in reached}
+        infos = self._each([site for site in self._sites if site in reached], self._set_up)
+        return {site: absent.get(site) or infos[site] for site in self._sites}
+
+    def check(self, planned: Mapping[str, Sequence[PlannedTask]]) -> dict[str, list[str] | Absence]:
+        """Return why each device would refuse some of its planned tasks; an empty list if it would not.
+
+        Args:
+            planned: device -> tasks. The devices have been set up.
+        """
+
+        def ask(site: str) -> list[str]:
+            tasks = [task.model_dump(mode="json") for task in planned[site]]
+            begin = {"ticket": f"{self._setup.run}-check", "planned": tasks}
+            state, _ = self._run_operation(site, begin, b"", time.monotonic(), 0)
+            return validate(Refusals, state.answer).refusals
+
+        return self._each(list(planned), ask)
+
+    def _each(self, sites: Sequence[str], ask: Callable[[str], _Reply]) -> dict[str, _Reply | Absence]:
+        """Return the reply of each site, all asked at once, or its absence."""
+        replies: dict[str, _Reply | Absence] = {}
+        with ThreadPoolExecutor(max(1, len(sites))) as pool:
+            pending = {site: pool.submit(ask, site) for site in sites}
+            for site, reply in pending.items():
                 try:
-                    info = pending[site].result() if site in pending else Absence(site, "not connected")
-                    infos[site] = info
+                    replies[site] = reply.result()
                 except (LinkError, FleetError) as error:
-                    infos[site] = Absence(site, str(error))
-        return infos
+                    replies[site] = Absence(site, str(error))
+        return replies
 
     def run(
         self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None

@@ -180,6 +180,7 @@ class Setup(BaseModel):
         mean, std: normalisation of each channel.
         held_out: fraction of its examples that a device does not train on, in [0, 1).
         form: input format.
+        version: of sheaf on the cloud; the device must have the same one.
     """
 
     model_config = STRICT
@@ -193,6 +194,7 @@ class Setup(BaseModel):
     std: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]]
     held_out: Annotated[float, Field(ge=0, lt=1)]
     form: DataForm
+    version: Annotated[str, Field(max_length=100)] = ""
 
 
 class DeviceInfo(BaseModel):
@@ -201,11 +203,35 @@ class DeviceInfo(BaseModel):
     Attributes:
         counts: number of training examples of each class.
         width: fraction of the model's channels that the device can train, in (0, 1].
+        memory: available memory, in bytes.
+        disk: free space for the device's state, in bytes.
     """
 
     model_config = STRICT
     counts: list[Annotated[int, Field(ge=0, le=10**9)]]
     width: Annotated[float, Field(gt=0, le=1)]
+    memory: NonNegativeInt
+    disk: NonNegativeInt
+
+
+class PlannedTask(BaseModel):
+    """A task that the cloud may send later.
+
+    Attributes:
+        task: header of the ``Task``.
+        size: size of its tensors, in bytes.
+    """
+
+    model_config = STRICT
+    task: dict[str, Any]
+    size: NonNegativeInt
+
+
+class Refusals(BaseModel):
+    """A device's reply to planned tasks: why it would refuse some of them, one line each."""
+
+    model_config = STRICT
+    refusals: Annotated[list[Annotated[str, Field(max_length=1000)]], Field(max_length=1000)]
 
 
 class BlobHeader(BaseModel):
@@ -232,7 +258,8 @@ class State(BaseModel):
         loss: loss of the last step.
         examples: number of examples trained on so far.
         reason: why the operation was refused.
-        answer: ``DeviceInfo`` after a ``Setup``, the header of the ``Update`` after a task.
+        answer: ``DeviceInfo`` after a ``Setup``, ``Refusals`` after planned tasks, the header of an
+            ``Update`` after a task.
         blob: tensors of the update.
     """
 
@@ -275,17 +302,19 @@ class _LongPoll(BaseModel):
 
 
 class Begin(_LongPoll):
-    """Starts an operation: either ``setup`` or ``task``.
+    """Starts an operation: ``setup``, ``planned`` or ``task``.
 
     Attributes:
         ticket: identifier of the operation; a repeated ``Begin`` does not start it again.
         setup: the run.
+        planned: tasks to compare with the device's limits; nothing is computed.
         task: header of the ``Task``.
         put: the parameters of the task; their last chunk is the payload of this message.
     """
 
     ticket: Annotated[str, Field(pattern=r"^[0-9a-z-]{1,100}$")]
     setup: Setup | None = None
+    planned: Annotated[list[PlannedTask], Field(max_length=1000)] | None = None
     task: dict[str, Any] | None = None
     put: Put | None = None
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from device_rig import SHARES_ALL, Rig, absent, train
+from device_rig import SHARES_ALL, SITES, Rig, absent, train
 
 from sheaf.core.errors import FleetError
 from sheaf.core.recipe import Share
@@ -19,6 +19,7 @@ from sheaf.core.task import Task, Update
 from sheaf.core.tensor_file import Blob
 from sheaf.fleets.remote.device_limits import check_loss
 from sheaf.fleets.remote.device_settings import EdgeFile, EdgeSettings, ShareSettings
+from sheaf.fleets.remote.messages import PlannedTask
 
 
 @pytest.mark.parametrize(
@@ -104,3 +105,25 @@ def test_a_loss_that_is_shipped_or_allowed_passes(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(FleetError, match=r"mine\.losses:Other"):
         check_loss({"recipe": {"loss": {"name": "mine.losses:Other"}}}, allowed)
     assert set(sys.modules) == modules
+
+
+def test_planned_tasks_are_compared_with_the_limits_before_any_is_computed(tmp_path: Path) -> None:
+    own = EdgeFile(edge=EdgeSettings(max_epochs=1, max_mb=1.0))
+    rig = Rig(tmp_path, {"left": own})
+    rig.fleet.devices()
+    tasks = [(train(blob=None), 2_000_000), (train(blob=None), 0), (Task("share", 2, 5), 0)]
+    planned = [PlannedTask(task=task.header(), size=size) for task, size in tasks]
+    refusals = rig.fleet.check(dict.fromkeys(SITES, planned))
+    assert refusals["right"] == []
+    size, epochs, share = refusals["left"]
+    assert size.startswith("message of 2 MB exceeds [edge] max_mb = 1; ask for less in the experiment")
+    assert epochs.startswith("2 epochs exceed [edge] max_epochs = 1; ask for less in the experiment")
+    assert "[share] max_fraction" in share
+    assert rig.steps == []
+
+
+def test_another_version_of_sheaf_is_named(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, setup={"version": "0.0.1"})
+    reason = absent(rig.fleet.devices()["left"])
+    assert "the cloud has sheaf 0.0.1, this device " in reason
+    assert reason.endswith("; install the same version on both")
