@@ -18,9 +18,10 @@ LEVELS = [
     ["training"],
     ["merges"],
     ["runtime"],
-    ["methods", "fleets"],
+    ["methods", "export"],
+    ["fleets"],
     ["experiments"],
-    ["export", "report"],
+    ["report"],
     ["api"],
     ["cli"],
 ]

@@ -15,10 +15,10 @@ from sheaf.api.notebook import notebook_shell
 from sheaf.core.errors import UnknownNameError
 from sheaf.core.optional_imports import extra
 from sheaf.core.types import CLOUD
-from sheaf.export.export import export as export_model
+from sheaf.experiments.export_run import export as export_model
+from sheaf.experiments.run_check import compare_with_run, weights_file
 from sheaf.export.model_file import LoadedModel
-from sheaf.export.run_check import compare_with_run
-from sheaf.export.trained_model import WithNormalisation, build_trained, read_card, weights_file
+from sheaf.export.trained_model import WithNormalisation, build_trained, read_card
 from sheaf.models.card import Card
 from sheaf.report.formatting import MAX_LISTED
 from sheaf.report.load_runs import Run as LoadedRun

@@ -25,8 +25,9 @@ from sheaf.data.load import convert_object, load_dataset
 from sheaf.data.readers.python_objects import object_label
 from sheaf.data.settings import DataSettings
 from sheaf.experiments.config import METHOD_NOTE, Experiment, load_experiment
+from sheaf.experiments.run_check import weights_file
 from sheaf.experiments.run_folder import data_root, read_command
-from sheaf.export.trained_model import read_card, weights_file
+from sheaf.export.trained_model import read_card
 from sheaf.models.build import ModelSettings, build_model
 from sheaf.models.user_model import copied
 from sheaf.runtime.result import Result

@@ -50,7 +50,7 @@ def export(
 
     The file contains the class names and the normalisation of inputs. Its logits are compared with PyTorch's.
     """
-    from sheaf.export.export import export as export_model
+    from sheaf.experiments.export_run import export as export_model
 
     exported = export_model(folder, site, to, out, data)
     names = ", ".join(exported.classes[:10]) + ", …" * (len(exported.classes) > 10)
@@ -82,7 +82,7 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object per line.")] = False,
 ) -> None:
     """Classify images or sounds with an exported model."""
-    from sheaf.export.predict import open_model
+    from sheaf.experiments.run_check import open_model
     from sheaf.export.predict import predict as classify
 
     loaded = open_model(model, site, trust)

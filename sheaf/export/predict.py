@@ -10,13 +10,10 @@ import torch
 from torch import Tensor
 
 from sheaf.core.errors import DataError, ModelFileError
-from sheaf.core.types import CLOUD
 from sheaf.data.readers.images import decode_image
 from sheaf.data.readers.logmel import decode_sound, fit, log_mel
 from sheaf.data.settings import DataSettings
-from sheaf.export.model_file import LoadedModel, load_model
-from sheaf.export.run_check import compare_with_run
-from sheaf.export.trained_model import weights_file
+from sheaf.export.model_file import LoadedModel
 from sheaf.models.card import Card
 
 BATCH = 64
@@ -40,25 +37,6 @@ class Prediction:
     probability: float
     probabilities: dict[str, float]
     none_of_these: float | None
-
-
-def open_model(source: Path, site: str = CLOUD, trust: bool = False) -> LoadedModel:
-    """Load a model from an exported file or from a run's folder, whose recorded logits it must reproduce.
-
-    Args:
-        source: the file or the folder.
-        site: in a run's folder, the site of the model.
-        trust: whether code from the file, or code that it names, may run: a ``.pt2``, or a user's own model.
-
-    Raises:
-        SheafError: the model cannot be loaded.
-    """
-    if not source.is_dir():
-        return load_model(source, trust)
-    weights = weights_file(source, site)
-    model = load_model(weights, trust)
-    compare_with_run(source, site, weights, model)
-    return model
 
 
 def predict(model: LoadedModel, files: Sequence[Path]) -> Iterator[Prediction]:

@@ -10,25 +10,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sheaf.core.cut import Cut
-from sheaf.core.errors import ModelFileError, UnknownNameError, WeightsError
+from sheaf.core.errors import ModelFileError, WeightsError
 from sheaf.models.build import build_model
 from sheaf.models.card import Card
 from sheaf.models.checkpoints import load_state, load_weights
-from sheaf.runtime.result import Result
 from sheaf.training.network import Network
-
-
-def weights_file(run: Path, site: str) -> Path:
-    """Return the path of a site's weights in a finished run's folder.
-
-    Raises:
-        RunFolderError: the run is not finished.
-        UnknownNameError: the run has no model of this site.
-    """
-    weights = Result.read(run).weights
-    if site not in weights:
-        raise UnknownNameError("site with a model", site, weights)
-    return run / weights[site]
 
 
 def read_card(path: Path) -> Card:

@@ -19,7 +19,7 @@ import sheaf
 from sheaf.core import objects
 from sheaf.core.errors import SheafError
 from sheaf.data import load as loading
-from sheaf.export.predict import open_model
+from sheaf.experiments.run_check import open_model
 
 FEW = {"method.pretrain.epochs": 2, "method.finetune.epochs": 1, "method.retrain.epochs": 1}
 

@@ -15,8 +15,8 @@ from sheaf.experiments import rehearse as rehearsal
 from sheaf.experiments import run as runs
 from sheaf.experiments import run_on_fleet as deployed
 from sheaf.experiments.config import load_experiment
+from sheaf.experiments.export_run import export
 from sheaf.experiments.setup import prepare
-from sheaf.export.export import export
 from sheaf.fleets.remote.sample_pool import Pool
 from sheaf.runtime.result import Result
 

@@ -19,9 +19,10 @@ from sheaf.core.errors import DataError, ModelFileError
 from sheaf.data.load import load_dataset
 from sheaf.experiments import run as runs
 from sheaf.experiments.config import Experiment, load_experiment
-from sheaf.export.export import export
+from sheaf.experiments.export_run import export
+from sheaf.experiments.run_check import open_model
 from sheaf.export.model_file import FORMATS, LoadedModel
-from sheaf.export.predict import open_model, predict, read_input
+from sheaf.export.predict import predict, read_input
 from sheaf.models.card import Card
 
 

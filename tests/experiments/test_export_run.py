@@ -18,7 +18,7 @@ from sheaf.core.recipe import Recipe
 from sheaf.data.load import load_dataset
 from sheaf.experiments import run as runs
 from sheaf.experiments.config import load_experiment
-from sheaf.export.export import export
+from sheaf.experiments.export_run import export
 from sheaf.export.formats import onnx
 from sheaf.export.model_file import FORMATS, load_model
 from sheaf.methods.decoupled import Decoupled

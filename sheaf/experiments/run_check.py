@@ -1,4 +1,4 @@
-"""Comparison of a model's logits with those that the run recorded when it measured the model."""
+"""The models in a run's folder, compared with the logits that the run recorded when it measured them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,51 @@ from pathlib import Path
 from torch import Tensor
 from torch.nn import functional as F
 
-from sheaf.core.errors import ModelFileError
+from sheaf.core.errors import ModelFileError, UnknownNameError
 from sheaf.core.tensor_file import Blob
-from sheaf.export.model_file import LoadedModel
+from sheaf.core.types import CLOUD
+from sheaf.export.model_file import LoadedModel, load_model
 from sheaf.export.trained_model import read_card
 from sheaf.runtime.measured_logits import Recorded, read_measured
+from sheaf.runtime.result import Result
 
 TOLERANCE = {"cpu": 1e-3}
 """Type of the run's device -> largest difference of a logit, as a fraction of the largest logit above 1."""
 
 GPU_TOLERANCE = 2e-2
 """Likewise for other devices: convolutions on GPUs round to 10 bits."""
+
+
+def weights_file(run: Path, site: str) -> Path:
+    """Return the path of a site's weights in a finished run's folder.
+
+    Raises:
+        RunFolderError: the run is not finished.
+        UnknownNameError: the run has no model of this site.
+    """
+    weights = Result.read(run).weights
+    if site not in weights:
+        raise UnknownNameError("site with a model", site, weights)
+    return run / weights[site]
+
+
+def open_model(source: Path, site: str = CLOUD, trust: bool = False) -> LoadedModel:
+    """Load a model from an exported file or from a run's folder, whose recorded logits it must reproduce.
+
+    Args:
+        source: the file or the folder.
+        site: in a run's folder, the site of the model.
+        trust: whether code from the file, or code that it names, may run: a ``.pt2``, or a user's own model.
+
+    Raises:
+        SheafError: the model cannot be loaded.
+    """
+    if not source.is_dir():
+        return load_model(source, trust)
+    weights = weights_file(source, site)
+    model = load_model(weights, trust)
+    compare_with_run(source, site, weights, model)
+    return model
 
 
 def compare_with_run(run: Path, site: str, weights: Path, model: LoadedModel) -> str:

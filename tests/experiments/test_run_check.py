@@ -14,8 +14,8 @@ from support import QUICK
 import sheaf
 from sheaf.core.errors import ModelFileError, RunFolderError
 from sheaf.experiments import run as runs
-from sheaf.export.export import export
-from sheaf.export.predict import open_model
+from sheaf.experiments.export_run import export
+from sheaf.experiments.run_check import open_model
 
 MODEL = """
 import torch

@@ -19,10 +19,10 @@ from sheaf.core.seeds import generator
 from sheaf.core.types import CLOUD
 from sheaf.data.load import load_dataset
 from sheaf.experiments.config import load_experiment
+from sheaf.experiments.run_check import compare_with_run, weights_file
 from sheaf.experiments.run_folder import read_command
 from sheaf.export.model_file import format_module, load_model
-from sheaf.export.run_check import compare_with_run
-from sheaf.export.trained_model import build_trained, read_card, weights_file
+from sheaf.export.trained_model import build_trained, read_card
 from sheaf.models.card import Card
 from sheaf.runtime.result import Result
 from sheaf.training.evaluation import forward
