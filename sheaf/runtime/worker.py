@@ -68,6 +68,7 @@ class Worker:
         folder: where the site stores its models; sites may share it.
         device: where it computes; the CPU by default.
         private_test: the test examples are the site's own and unknown to the cloud.
+        may_leave: see ``choose_samples``; by default, all training examples may leave the site.
     """
 
     def __init__(
@@ -80,8 +81,10 @@ class Worker:
         device: torch.device | None = None,
         *,
         private_test: bool = False,
+        may_leave: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.name = name
+        self._may_leave = may_leave
         self._private_test = private_test
         self._set_data(data)
         self.held_out = held_out
@@ -212,7 +215,7 @@ class Worker:
         if share.choose == "uncertain":
             self._load(task)
             logits = forward(self.network.of(task.cut), samples, self.prepare)
-        chosen = choose_samples(samples, share, task.seed, logits)
+        chosen = choose_samples(samples, share, task.seed, logits, self._may_leave)
         return Outcome(encode_samples(samples.select(chosen)), cost=self.cost_of(task))
 
     def _lend(self, task: Task, progress: Progress | None) -> Outcome:

@@ -27,9 +27,8 @@ from sheaf.core.seeds import seed_for
 from sheaf.core.settings import parse
 from sheaf.core.task import Update
 from sheaf.core.tensor_file import Blob
-from sheaf.core.wire_format import encode_header
+from sheaf.core.wire_format import decode_samples, encode_header
 from sheaf.data.device_data import load_device_data
-from sheaf.data.held_out import hold_out
 from sheaf.data.settings import DataSettings
 from sheaf.fleets.remote import device_limits
 from sheaf.fleets.remote.blob_receiver import BlobReceiver
@@ -49,6 +48,7 @@ from sheaf.fleets.remote.messages import (
     decode_task,
     validate,
 )
+from sheaf.fleets.remote.sample_record import SampleRecord
 from sheaf.models.build import ModelSettings, build_model, build_skeleton
 from sheaf.runtime.worker import Worker
 from sheaf.training.network import Network
@@ -108,7 +108,6 @@ class EdgeSite:
         self._operation: Operation | None = None
         self._setup: Setup | None = None
         self._worker: Worker | None = None
-        self._shared = device_limits.SharedSamples(folder / "shared.txt")
         if own.edge.threads:
             torch.set_num_threads(own.edge.threads)
 
@@ -236,7 +235,7 @@ class EdgeSite:
                 device_limits.check_loss(each.task, self._own.edge)
                 device_limits.check_message_size(each.size, self._own.edge)
                 task = decode_task(each.task, None)
-                device_limits.check_task(task, self._worker, self._own.edge, self._own.share)
+                device_limits.check_task(task, self._worker, self._own, self._samples)
             except (SheafError, ValueError, RuntimeError) as error:
                 refusals.append(error_line(error))
         return list(dict.fromkeys(refusals))
@@ -249,7 +248,13 @@ class EdgeSite:
         device_limits.check_model_size(parameters, self._own.edge)
         model = build_model(settings, classes, dataset.shape, 0)
         fraction = setup.held_out if self._own.edge.held_out is None else self._own.edge.held_out
-        train, held_out = hold_out(dataset.train, fraction, seed_for(setup.seed, "held out", self.name))
+        self._samples = samples = SampleRecord(self._folder)
+        train, held_out = samples.split(
+            dataset.train,
+            fraction,
+            seed_for(setup.seed, "held out", self.name),
+            by_owner=self._own.edge.held_out is not None,
+        )
         return Worker(
             self.name,
             Network(model, dataset.shape),
@@ -258,6 +263,7 @@ class EdgeSite:
             self._run_folder(setup.run),
             pick_device(self._own.edge.device),
             private_test=True,
+            may_leave=lambda order: samples.may_leave(order, self._own.share),
         )
 
     def _run_folder(self, run: str) -> Path:
@@ -277,7 +283,7 @@ class EdgeSite:
         device_limits.check_loss(begin.task, self._own.edge)
         task = decode_task(begin.task, blob)
         logger.info("%s: %s", begin.ticket, task.kind)
-        device_limits.check_task(task, self._worker, self._own.edge, self._own.share)
+        device_limits.check_task(task, self._worker, self._own, self._samples)
 
         def progress(site: str, done: int, steps: int, loss: float, examples: int) -> None:
             if operation.cancelled:
@@ -287,7 +293,7 @@ class EdgeSite:
         update = self._worker.do(task, progress)
         if task.kind == "share":
             assert update.blob is not None
-            self._shared.record(update.blob, len(self._worker.data.train), self._own.share)
+            self._samples.record_shared(decode_samples(update.blob), self._own.share)
         return update
 
 

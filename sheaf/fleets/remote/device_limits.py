@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from sheaf.core.atomic_io import write_durably
 from sheaf.core.errors import FleetError
 from sheaf.core.recipe import Share
 from sheaf.core.task import Task
-from sheaf.core.tensor_file import Blob
 from sheaf.core.wire_format import decode_samples
-from sheaf.fleets.remote.device_settings import EdgeSettings, ShareSettings
+from sheaf.fleets.remote.device_settings import EdgeFile, EdgeSettings
+from sheaf.fleets.remote.sample_record import SampleRecord
 from sheaf.runtime.worker import Worker
 
 
@@ -67,8 +62,9 @@ def check_model_size(parameters: int, edge: EdgeSettings) -> None:
         raise _exceeded(f"model of {4 * parameters / 1e6:.4g} MB exceeds [edge] max_mb = {edge.max_mb:g}")
 
 
-def check_task(task: Task, worker: Worker, edge: EdgeSettings, share: ShareSettings) -> None:
+def check_task(task: Task, worker: Worker, own: EdgeFile, record: SampleRecord) -> None:
     """Refuse a task that exceeds a limit or that the worker cannot do."""
+    edge = own.edge
     if task.recipe is not None and task.recipe.epochs > edge.max_epochs:
         raise _exceeded(f"{task.recipe.epochs} epochs exceed [edge] max_epochs = {edge.max_epochs}")
     if task.statistic is not None and (task.statistic.examples or 1) < 1:
@@ -80,11 +76,7 @@ def check_task(task: Task, worker: Worker, edge: EdgeSettings, share: ShareSetti
         if edge.parameters is not None and cost.parameters > edge.parameters:
             raise _exceeded(f"{cost.parameters} parameters exceed [edge] parameters = {edge.parameters:g}")
     if task.kind == "share":
-        fraction = (task.share or Share()).fraction
-        if fraction > share.max_fraction:
-            raise FleetError(
-                f"sharing a fraction of {fraction:g} exceeds [share] max_fraction = {share.max_fraction:g}"
-            )
+        record.check(task.share or Share(), worker.data.train, own.share)
     if task.kind == "lend" and task.blob is not None:
         lent, own = decode_samples(task.blob).inputs, worker.data.train.inputs
         if lent.shape[1:] != own.shape[1:] or lent.dtype != own.dtype:
@@ -92,44 +84,6 @@ def check_task(task: Task, worker: Worker, edge: EdgeSettings, share: ShareSetti
                 f"lent samples are {tuple(lent.shape[1:])} {lent.dtype}, "
                 f"the device's are {tuple(own.shape[1:])} {own.dtype}"
             )
-
-
-class SharedSamples:
-    """A durable record of the samples that have left the device, by hash, over all runs.
-
-    Args:
-        file: one hash per line.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._hashes = set(file.read_text().split()) if file.exists() else set()
-
-    def record(self, blob: Blob, examples: int, limits: ShareSettings) -> None:
-        """Record the samples of an update before it is sent.
-
-        Args:
-            examples: number of the device's training examples.
-
-        Raises:
-            FleetError: all samples recorded and these together exceed a limit; nothing is recorded.
-        """
-        samples = decode_samples(blob).inputs
-        hashes = self._hashes | {_hash(sample) for sample in samples}
-        most = round(limits.max_fraction * examples)  # a task of this fraction shares the same number
-        if len(hashes) > most:
-            raise FleetError(
-                f"{len(hashes)} of {examples} samples shared over all runs exceed "
-                f"[share] max_fraction = {limits.max_fraction:g} ({most} samples)"
-            )
-        megabytes = len(hashes) * (samples[0].nbytes + 8) / 1e6 if len(samples) else 0.0
-        if limits.max_mb is not None and megabytes > limits.max_mb:
-            raise FleetError(
-                f"{megabytes:.4g} MB of samples shared over all runs exceed "
-                f"[share] max_mb = {limits.max_mb:g}"
-            )
-        self._hashes = hashes
-        write_durably(self._file, "\n".join(sorted(hashes)).encode())
 
 
 def _exceeded(text: str) -> FleetError:
@@ -144,7 +98,3 @@ def _strings(value: Any) -> Iterator[str]:
     elif isinstance(value, dict | list):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _strings(item)
-
-
-def _hash(sample: Tensor) -> str:
-    return hashlib.blake2b(sample.contiguous().numpy().tobytes(), digest_size=16).hexdigest()

@@ -25,16 +25,20 @@ from sheaf.fleets.remote.messages import PlannedTask
 @pytest.mark.parametrize(
     ("own", "task", "message"),
     [
-        (EdgeFile(), Task("share", 1, 5, share=Share(fraction=0.1)), "exceeds [share] max_fraction = 0"),
+        (
+            EdgeFile(),
+            Task("share", 1, 5, share=Share(fraction=0.1)),
+            "exceeds [share] max_fraction = 0 (0 %)",
+        ),
         (
             EdgeFile(share=ShareSettings(max_fraction=0.2)),
             Task("share", 1, 5, share=Share(fraction=0.5)),
-            "sharing a fraction of 0.5 exceeds [share] max_fraction = 0.2",
+            "sharing 50 % of its samples (14) exceeds [share] max_fraction = 0.2 (20 %): 6 of its 30 samples",
         ),
         (
             EdgeFile(share=ShareSettings(max_fraction=1.0, max_mb=0.0001)),
             Task("share", 1, 5, share=Share(fraction=1.0)),
-            "exceed [share] max_mb = 0.0001",
+            "exceeds [share] max_fraction = 1 (100 %) and max_mb = 0.0001",
         ),
         (EdgeFile(edge=EdgeSettings(max_epochs=1)), train(), "2 epochs exceed [edge] max_epochs = 1"),
         (EdgeFile(edge=EdgeSettings(macs=10)), train(), "multiply-adds exceed [edge] macs = 10"),
@@ -53,11 +57,17 @@ def test_a_task_that_exceeds_a_limit_is_refused(
 def test_shared_samples_are_counted_over_all_runs(tmp_path: Path) -> None:
     own = {"left": EdgeFile(share=ShareSettings(max_fraction=0.5))}
     half = Task("share", 1, 5, share=Share(fraction=0.5))
-    assert isinstance(Rig(tmp_path, own).run(half)["left"], Update)
-    again = Rig(tmp_path, own)
-    assert isinstance(again.run(half)["left"], Update), "samples shared before do not count twice"
-    others = absent(again.run(replace(half, call=2, seed=6))["left"])
-    assert "samples shared over all runs exceed [share] max_fraction = 0.5 (14 samples)" in others
+    for seed in (5, 6, 7):
+        assert isinstance(Rig(tmp_path, own).run(replace(half, seed=seed))["left"], Update)
+    left = set((tmp_path / "left" / "state" / "shared.txt").read_text().split())
+    assert 14 <= len(left) <= 15, "half of its 30 samples"
+    rig = Rig(tmp_path, own)
+    more = replace(half, share=Share(fraction=0.9))
+    assert "15 of its 30 samples may leave it over all runs, 15 have left" in absent(rig.run(more)["left"])
+    planned = PlannedTask(task=more.header(), size=0)
+    refusals = rig.fleet.check({"left": [planned]})["left"]
+    assert isinstance(refusals, list)
+    assert "sharing 90 % of its samples" in refusals[0]
 
 
 def test_a_model_that_is_not_shipped_needs_the_devices_permission(tmp_path: Path) -> None:
