@@ -12,7 +12,8 @@ from typing import Any
 
 from rich.console import Console
 
-from sheaf.report.live import ACTIVITY, Live
+from sheaf.report.activities import ACTIVITY
+from sheaf.report.live import Live
 from sheaf.runtime.observer import NullObserver, Observer
 
 INTERVAL = 0.25

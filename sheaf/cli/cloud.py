@@ -33,9 +33,7 @@ from sheaf.cli.options import (
     TensorBoard,
     with_seed,
 )
-
-CONNECTED = 10.0
-"""Seconds since a device's last heartbeat up to which it counts as connected."""
+from sheaf.core.optional_imports import extra
 
 cloud = group("Run a fleet of real devices: commands for the cloud's machine.", "sheaf cloud start fleet")
 pool = group(
@@ -121,6 +119,7 @@ def status(fleet: FleetFolder = FLEET) -> None:
     """Print how many devices are connected."""
     provision = provisioning()
     from sheaf.fleets.nvflare.session import seconds_since_heartbeat
+    from sheaf.fleets.remote.status import CONNECTED
 
     edges = provision.read(fleet).edges
     seconds = seconds_since_heartbeat(fleet)
@@ -143,6 +142,31 @@ def edges_(fleet: FleetFolder = FLEET) -> None:
     for name in configuration.removed:
         table.add_row(Text(name), "removed")
     output_console().print(table, highlight=False)
+
+
+@cloud.command(epilog="Example: sheaf cloud page")
+def page(
+    fleet: FleetFolder = FLEET,
+    host: Annotated[str, typer.Option(help="Address at which the page listens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0 for a free one.")] = 8003,
+) -> None:
+    """Serve a web page that shows the fleet; it runs until it is stopped.
+
+    The page is read-only, and can be started and stopped at any time. Open the printed address in a browser.
+    It contains the page's token, which the file page.token in the fleet's folder stores.
+    """
+    for module in ("aiohttp", "jinja2", "matplotlib"):
+        extra("cloud", module)
+    from sheaf.fleets.nvflare import provision
+    from sheaf.report.fleet_page.server import is_loopback, serve
+    from sheaf.report.fleet_page.token import read_token
+
+    provision.read(fleet)
+    if not is_loopback(host):
+        print_line(
+            "note: the connection is not encrypted; see docs/deploy.md for a tunnel or a proxy with TLS"
+        )
+    serve(fleet, host, port, read_token(fleet), print_line)
 
 
 @cloud.command(epilog="Example: sheaf cloud add shop-4")

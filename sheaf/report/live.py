@@ -13,24 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sheaf.report.activities import ACTIVITY
 from sheaf.report.formatting import MAX_LISTED, format_number_of
 from sheaf.report.stages import Repetition, stage_label
 from sheaf.report.terminal_tables import SUMMARIZED, row_line
 from sheaf.runtime.result import Row
-
-ACTIVITY = {
-    "train": "training",
-    "adopt": "sending the model to",
-    "evaluate": "evaluating",
-    "share": "collecting samples from",
-    "lend": "sending samples to",
-    "restat": "estimating statistics in",
-    "refit": "refitting the classifier in",
-    "collect": "collecting the models of",
-    "remember": "saving the models of",
-    "choose": "choosing a model in",
-}
-"""Kind of call -> its description, which precedes the sites."""
 
 WINDOW = 10.0
 """Seconds over which speed is averaged."""

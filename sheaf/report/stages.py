@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from sheaf.runtime.result import Row
+if TYPE_CHECKING:
+    from sheaf.runtime.result import Row  # imports torch, which the page of a fleet does not
 
 LABELS = {
     "alone": "local training",

@@ -8,7 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from made_up_fleet import write_fleet
+from typer.testing import CliRunner
 
+from sheaf.cli.cloud import cloud
+from sheaf.core.errors import FleetError
 from sheaf.experiments.rehearse import free_port
 from sheaf.fleets.nvflare import provision
 
@@ -48,6 +52,24 @@ def test_a_folder_without_a_fleet_is_refused(sheaf: Sheaf, tmp_path: Path) -> No
     for command in ("run", "status", "start"):
         assert "fleet holds no fleet; make one with: sheaf cloud init" in refused(sheaf("cloud", command))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--fleet", "nothing"], "nothing holds no fleet; make one with: sheaf cloud init nothing"),
+        (["--host", "192.0.2.1"], "the page cannot listen at 192.0.2.1:8003 ("),
+        (["--host", "no such host"], "the page cannot listen at no such host:8003 ("),
+    ],
+)
+def test_a_page_that_cannot_be_served_is_refused(
+    options: list[str], problem: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_fleet(tmp_path / "fleet", ["shop-1"])
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cloud, ["page", *options])
+    assert isinstance(done.exception, FleetError)
+    assert problem in str(done.exception)
 
 
 def test_a_run_of_one_process_cannot_be_resumed_on_a_fleet(sheaf: Sheaf, tmp_path: Path) -> None:

@@ -15,6 +15,9 @@ from sheaf.core.atomic_io import write
 
 FOLDER = "status"
 
+CONNECTED = 10.0
+"""Seconds since a device's last heartbeat up to which it counts as connected."""
+
 State = Literal["waiting", "training", "done", "absent", "refused"]
 
 

@@ -1,0 +1,188 @@
+"""A fleet's page as fragments of HTML, so that a browser receives only those that have changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from sheaf.fleets.remote.status import RunStatus
+from sheaf.report.activities import ACTIVITY
+from sheaf.report.fleet_page.snapshot import Reader, Snapshot
+from sheaf.report.formatting import format_number_of, format_percent
+from sheaf.report.stages import stage_label
+
+TEMPLATES = files("sheaf.report.fleet_page")
+
+LABELS = {
+    "training": "training",
+    "waiting": "waiting",
+    "done": "done",
+    "skipped": "skipped",
+    "idle": "connected",
+    "gone": "gone",
+    "new": "never connected",
+    "unknown": "cloud not running",
+    "removed": "removed",
+}
+"""State of a device -> its label, in the order of the page."""
+
+FINISHED = ("done", "absent", "refused")
+"""States of a site that is finished with its call."""
+
+MOST_SKIPPED = 20
+"""Maximum number of skipped calls on the page: the latest."""
+
+CURVES_PERIOD = 5.0
+"""Minimum time between two drawings of the curves, in seconds."""
+
+
+class FleetPage:
+    """The page of one fleet. It keeps what it has rendered; one thread uses it at a time.
+
+    Args:
+        fleet: the fleet's folder.
+
+    Raises:
+        FleetError: the folder has no fleet.
+    """
+
+    def __init__(self, fleet: Path) -> None:
+        self._reader = Reader(fleet)
+        self._rows: dict[str, tuple[object, str]] = {}  # id -> what it shows, and its HTML
+        self._drawn: tuple[object, list[Markup], float] = (None, [], 0.0)
+        environment = jinja2.Environment(
+            autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        )
+        environment.filters |= {"iso": _iso, "utc": _utc, "percent": format_percent, "stage": stage_label}
+        self._page = environment.from_string(_read("page.html.jinja"))
+        self._macros: Any = environment.from_string(_read("fragments.html.jinja")).module
+        self._host = self._reader.snapshot(time.time()).fleet.host
+
+    def fragments(self) -> dict[str, str]:
+        """Return the fragments of the page: the id of an element -> its HTML."""
+        snapshot = self._reader.snapshot(time.time())
+        view, macros = view_of(snapshot), self._macros
+        ended = snapshot.run_state != "running"
+        fragments = {
+            "summary": macros.summary(snapshot, view),
+            "run-now": macros.run(snapshot, view),
+            "skipped": macros.skipped(snapshot.run, MOST_SKIPPED),
+            "states": macros.states(snapshot, LABELS),
+            "curves": macros.curves(self._curves(snapshot.run, snapshot.now)),
+        }
+        rows: dict[str, tuple[object, str]] = {}
+        for number, device in enumerate(snapshot.devices):
+            id = f"device-{number}"
+            old = self._rows.get(id)
+            if old is None or old[0] != (device, ended):
+                old = (device, ended), macros.device(number, device, LABELS[device.state], ended)
+            rows[id] = old
+        self._rows = rows
+        return {id: str(html).strip() for id, html in fragments.items()} | {
+            id: str(html).strip() for id, (_, html) in rows.items()
+        }
+
+    def main(self, fragments: Mapping[str, str]) -> str:
+        """Return the page's ``main`` element."""
+        devices = [id for id in fragments if id.startswith("device-")]
+        safe = {id: Markup(html) for id, html in fragments.items()}
+        return str(self._macros.main(safe, devices, round(time.time(), 1))).strip()
+
+    def html(self, fragments: Mapping[str, str]) -> str:
+        """Return the whole page."""
+        return self._page.render(host=self._host, main=Markup(self.main(fragments)))
+
+    def _curves(self, run: RunStatus | None, now: float) -> list[Markup]:
+        """Return the pictures of the run's curves, drawn at most every ``CURVES_PERIOD`` seconds."""
+        if run is None or not (run.measured or run.losses):
+            return []
+        from sheaf.report.fleet_page.curves import curves  # imports matplotlib, which takes a second
+
+        values, pictures, at = self._drawn
+        latest = (run.measured, run.losses)
+        if values != latest and (now - at >= CURVES_PERIOD or run.ended is not None):
+            pictures = [Markup(picture) for picture in curves(*latest)]
+            self._drawn = latest, pictures, now
+        return pictures
+
+
+def view_of(snapshot: Snapshot) -> dict[str, Any]:
+    """Return the sentences and numbers on the run that the page shows."""
+    run, state = snapshot.run, snapshot.run_state
+    view: dict[str, Any] = {"run_state": RUN_STATES[state], "progress": None, "remedy": ""}
+    if run is None:
+        return view | {
+            "finding": "No run has used this fleet yet; start one with: sheaf cloud run EXPERIMENT"
+        }
+    called = {site: entry for site, entry in run.sites.items() if entry.call == run.call}
+    finished = sum(entry.state in FINISHED for entry in called.values())
+    if state == "running" and run.kind:
+        sites = next(iter(called)) if len(called) == 1 else format_number_of(len(called), "site")
+        activity = f"{ACTIVITY.get(run.kind, run.kind)} {sites}"
+        view["finding"] = f"{activity[0].upper()}{activity[1:]}: {finished:,} of {len(called):,} done."
+        if steps := sum(entry.steps for entry in called.values()):
+            done = sum(entry.done for entry in called.values())
+            view["progress"] = (done, steps)
+            view["progress_text"] = f"{100 * done // steps}\u00a0% of the steps of sites that have reported"
+    elif state == "running":
+        view["finding"] = "The run is starting."
+    elif state == "ended":
+        skipped = len({skip.site for skip in run.skipped})
+        view["finding"] = "The latest run has ended" + (
+            f"; {format_number_of(skipped, 'device')} skipped a call." if skipped else "."
+        )
+    else:
+        view["finding"] = (
+            f"The latest run has failed: {run.error}"
+            if state == "failed"
+            else "The process of the latest run has ended without a report."
+        )
+        view["remedy"] = f"sheaf cloud run --resume {run.run}"
+    return view
+
+
+RUN_STATES = {
+    "none": "none yet",
+    "running": "running",
+    "ended": "ended",
+    "failed": "failed",
+    "lost": "its process is gone",
+}
+"""State of the run -> its label."""
+
+
+def changes(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str] | None:
+    """Return the fragments of ``new`` that differ from ``old``; None if they are of other elements."""
+    if old.keys() != new.keys():
+        return None
+    return {id: html for id, html in new.items() if old[id] != html}
+
+
+def style() -> str:
+    """Return the page's style sheet: that of reports, and the rules of this page."""
+    report = files("sheaf.report").joinpath("page.css").read_text(encoding="utf-8")
+    return report + _read("page.css")
+
+
+def script() -> str:
+    """Return the page's script."""
+    return _read("page.js")
+
+
+def _read(name: str) -> str:
+    return TEMPLATES.joinpath(name).read_text(encoding="utf-8")
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="seconds")
+
+
+def _utc(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, timezone.utc):%Y-%m-%d %H:%M:%S}"
