@@ -42,6 +42,18 @@ TAKE_RECEIVED = [1.0]
 """The only mixture of a site that has nothing to mix with: the received model as it is."""
 
 
+Train = Callable[[nn.Module, Job, Recipe, Preparation, loop.Progress | None], loop.Trained]
+"""Trains a job from its start parameters with a module, and returns the result."""
+
+
+def train_here(
+    model: nn.Module, job: Job, recipe: Recipe, prepare: Preparation, progress: loop.Progress | None
+) -> loop.Trained:
+    """Train ``model`` in place, in this process."""
+    (trained,) = loop.train(OneSite(model, recipe), [job], recipe, prepare, progress)
+    return trained
+
+
 @dataclass(frozen=True)
 class Outcome:
     """The result of a task.
@@ -69,6 +81,7 @@ class Worker:
         device: where it computes; the CPU by default.
         private_test: the test examples are the site's own and unknown to the cloud.
         may_leave: see ``choose_samples``; by default, all training examples may leave the site.
+        train: executes the training of a train task.
     """
 
     def __init__(
@@ -82,8 +95,10 @@ class Worker:
         *,
         private_test: bool = False,
         may_leave: Callable[[Tensor], Tensor] | None = None,
+        train: Train = train_here,
     ) -> None:
         self.name = name
+        self._train_model = train
         self._may_leave = may_leave
         self._private_test = private_test
         self._set_data(data)
@@ -170,7 +185,7 @@ class Worker:
     def _train(self, task: Task, progress: Progress | None) -> Outcome:
         model, recipe = self.network.of(task.cut), recipe_of(task)
         told = None if progress is None else (lambda _, *step: progress(self.name, *step))
-        (trained,) = loop.train(OneSite(model, recipe), [self.job(task, {})], recipe, self.prepare, told)
+        trained = self._train_model(model, self.job(task, {}), recipe, self.prepare, told)
         stored = self.store.keep(task.call, Blob.of(trained.params))
         reply = self._reply(task) if task.statistic and task.reply else stored
         return Outcome(reply, {"losses": trained.losses}, self.cost_of(task))

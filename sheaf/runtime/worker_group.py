@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
 from sheaf.core.atomic_io import sync, sync_soon
+from sheaf.core.recipe import Recipe
 from sheaf.core.task import Progress, Task, Update
 from sheaf.core.tensor_file import Blob, write_together
 from sheaf.core.thread_pool import thread_pool
 from sheaf.core.types import Params
 from sheaf.runtime.worker import Outcome, Worker, recipe_of
 from sheaf.training import loop
-from sheaf.training.loop import Trained, TrainingState
+from sheaf.training.batches import Job
+from sheaf.training.loop import Trained
 from sheaf.training.peak_memory import PeakMemory
+from sheaf.training.preparation import Preparation
 
 WRITERS = 16
 """Threads that write the files of sites."""
+
+TrainJobs = Callable[[Sequence[Job], Recipe, Preparation, loop.Progress], tuple[list[Trained], int]]
+"""Trains jobs as ``loop.train`` does, and returns the results and the peak memory in bytes."""
 
 
 def adopt_together(workers: Sequence[Worker], tasks: Mapping[str, Task]) -> Iterator[Update]:
@@ -39,7 +45,7 @@ def adopt_together(workers: Sequence[Worker], tasks: Mapping[str, Task]) -> Iter
 
 
 def train_together(
-    workers: Sequence[Worker], tasks: Mapping[str, Task], state: TrainingState, progress: Progress
+    workers: Sequence[Worker], tasks: Mapping[str, Task], train: TrainJobs, progress: Progress
 ) -> Future[list[Update]]:
     """Execute the workers' train tasks, which are alike but for parameters, data and seed.
 
@@ -48,7 +54,7 @@ def train_together(
     tasks with a statistic.
 
     Args:
-        state: the training state of as many sites.
+        train: trains the jobs of as many sites.
         progress: called after training steps.
 
     Raises:
@@ -56,12 +62,9 @@ def train_together(
     """
     recipe, prepare = recipe_of(tasks[workers[0].name]), workers[0].prepare
     began = time.perf_counter()
-    with PeakMemory(prepare.device) as peak:
-        opened: dict[str, Params] = {}
-        jobs = [worker.job(tasks[worker.name], opened) for worker in workers]
-        trained = loop.train(
-            state, jobs, recipe, prepare, lambda job, *step: progress(workers[job].name, *step)
-        )
+    opened: dict[str, Params] = {}
+    jobs = [worker.job(tasks[worker.name], opened) for worker in workers]
+    trained, peak = train(jobs, recipe, prepare, lambda job, *step: progress(workers[job].name, *step))
     seconds = (time.perf_counter() - began) / len(workers)
 
     def store() -> list[Update]:
@@ -70,7 +73,7 @@ def train_together(
         for worker, blob, result in zip(workers, blobs, trained, strict=True):
             task = tasks[worker.name]
             outcome = Outcome(blob, {"losses": result.losses}, worker.cost_of(task))
-            updates.append(worker.update(task, outcome, seconds, peak.bytes))
+            updates.append(worker.update(task, outcome, seconds, peak))
         return updates
 
     return thread_pool("writer", WRITERS).submit(store)

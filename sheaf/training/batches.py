@@ -40,6 +40,26 @@ class Job:
     seed: int
 
 
+@dataclass
+class Rows:
+    """The rows of the current mini-batch that this process computes.
+
+    Attributes:
+        total: rows of the mini-batch.
+        start: the first of this process.
+        stop: the first of the next process.
+    """
+
+    total: int = 0
+    start: int = 0
+    stop: int = 0
+
+    def divide(self, total: int, rank: int, size: int) -> slice:
+        """Set the rows of process ``rank`` of ``size``, of nearly equal numbers, and return them."""
+        self.total, self.start, self.stop = total, total * rank // size, total * (rank + 1) // size
+        return slice(self.start, self.stop)
+
+
 def batch_sizes(examples: int, batch_size: int) -> list[int]:
     """Return the sizes of an epoch's mini-batches: full ones, then the rest.
 

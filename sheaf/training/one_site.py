@@ -14,7 +14,7 @@ from sheaf.models.checkpoints import load_state
 from sheaf.models.forward_effects import effects_of, reset
 from sheaf.models.freezing import into_training
 from sheaf.training import loop
-from sheaf.training.batches import Job
+from sheaf.training.batches import Job, Rows
 from sheaf.training.cuda_graph import CudaGraphFunction
 from sheaf.training.optimizers import make_optimizer, make_scheduler
 from sheaf.training.preparation import Preparation, move_model
@@ -51,10 +51,14 @@ class OneSite:
         recipe: the recipe that it is trained by.
         global_draws: whether layers may draw from torch's global generator (dropout on a CPU does not). It is
             then seeded for the time of training, so no other thread may use it.
+        rows: the rows of each mini-batch that are computed here; None: all.
     """
 
-    def __init__(self, model: nn.Module, recipe: Recipe, *, global_draws: bool = True) -> None:
+    def __init__(
+        self, model: nn.Module, recipe: Recipe, *, global_draws: bool = True, rows: Rows | None = None
+    ) -> None:
         self._model = model
+        self._only_rows = rows
         self._recipe = recipe
         self._global_draws = global_draws
 
@@ -85,7 +89,7 @@ class OneSite:
             if self._global_draws:
                 draws.enter_context(global_draws_from(layer_seed, prepare.device))
             if prepare.device.type == "cpu":
-                draws.enter_context(dropout_from(model, layer_seed))
+                draws.enter_context(dropout_from(model, layer_seed, self._only_rows))
             draws.callback(reset, model)  # frees the graph of stored features, with which no copy can be made
             yield
 

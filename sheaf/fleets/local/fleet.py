@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,11 +16,14 @@ import torch
 from sheaf.core.task import Progress, Task, Update
 from sheaf.core.thread_pool import thread_pool
 from sheaf.fleets.local.scheduling import Mode, SiteGroup, group_sites
+from sheaf.fleets.local.stack_pool import StackPool
+from sheaf.fleets.processes.edge_training import EdgeProcesses
 from sheaf.runtime.worker import Worker, recipe_of
 from sheaf.runtime.worker_group import WRITERS, adopt_together, train_together
-from sheaf.training.loop import TrainingState
+from sheaf.training import loop
+from sheaf.training.loop import Trained, TrainingState
 from sheaf.training.one_site import OneSite
-from sheaf.training.vectorized import Stack
+from sheaf.training.peak_memory import PeakMemory
 
 DISK_ONLY = ("collect", "remember")
 """Kinds of tasks that compute nothing, beside adopting."""
@@ -32,19 +36,25 @@ class LocalFleet:
         workers: the sites, in the order in which sums run.
         progress: called after training steps.
         together: how sites are trained, see ``fleets.local.scheduling``; ``"auto"`` chooses the fastest way.
+        processes: processes that train groups of sites, this one included; None: only this one.
 
     Raises:
         ValueError: two sites have the same name.
     """
 
     def __init__(
-        self, workers: Sequence[Worker], progress: Progress | None = None, together: Mode = "auto"
+        self,
+        workers: Sequence[Worker],
+        progress: Progress | None = None,
+        together: Mode = "auto",
+        processes: EdgeProcesses | None = None,
     ) -> None:
         self._workers = {worker.name: worker for worker in workers}
         if len(self._workers) != len(workers):
             raise ValueError("two sites have the same name")
         self._progress = progress
         self._together = together
+        self._processes = processes
         self._stacks = StackPool()
 
     def names(self) -> tuple[str, ...]:
@@ -61,6 +71,10 @@ class LocalFleet:
         call = call or tasks
         groups, alone = group_sites(self._workers, call, self._together)
         groups = [group for group in groups if any(name in tasks for name in group.names)]
+        if self._processes is not None:
+            divided = [name for name in alone if _is_divisible(call[name])]
+            groups += [SiteGroup((name,), stacked=False, alone=True) for name in divided if name in tasks]
+            alone = [name for name in alone if name not in set(divided)]
         alone = [name for name in alone if name in tasks]
         kinds = {tasks[name].kind for name in alone}
         if kinds == {"adopt"}:
@@ -79,11 +93,15 @@ class LocalFleet:
     def _train(self, groups: Sequence[SiteGroup], tasks: Mapping[str, Task]) -> Iterator[Update]:
         """Train a group on each core, or one at a time on a GPU, and yield the updates in their order.
 
+        With several processes, each of them trains one group at a time.
+
         Models of finished groups are written meanwhile.
         """
         threads, stopped = torch.get_num_threads(), threading.Event()
         device = self._workers[groups[0].names[0]].prepare.device
         lanes = 1 if device.type == "cuda" else threads
+        if self._processes is not None:
+            lanes = self._processes.count
         running: deque[Future[Future[list[Update]]]] = deque()
         waiting = deque(groups)
         torch.set_num_threads(1)  # the lanes occupy the cores; the journal's work must not wait for both
@@ -97,6 +115,8 @@ class LocalFleet:
                 running.popleft()
         finally:
             stopped.set()
+            if running and self._processes is not None:
+                self._processes.kill()
             for future in [future for future in running if not future.cancel()]:
                 if future.exception() is None:  # waits until the training has ended
                     wait([future.result()])
@@ -112,40 +132,29 @@ class LocalFleet:
                 self._progress(site, *step)
 
         workers = [self._workers[name] for name in group.names]
-        with self._state(group, workers[0], tasks[group.names[0]]) as state:
-            return train_together(workers, tasks, state, progress)
+        task = tasks[group.names[0]]
+
+        def train_here(*job: Any) -> tuple[list[Trained], int]:
+            with PeakMemory(workers[0].prepare.device) as peak, self._state(group, workers[0], task) as state:
+                return loop.train(state, *job), peak.bytes
+
+        train = train_here
+        if self._processes is not None:
+            train = partial(self._processes.train, train_here, group, task.cut)
+        return train_together(workers, tasks, train, progress)
 
     @contextmanager
     def _state(self, group: SiteGroup, worker: Worker, task: Task) -> Iterator[TrainingState]:
         recipe = recipe_of(task)
         if not group.stacked:
             model = copy.deepcopy(worker.network.of(task.cut))
-            yield OneSite(model, recipe, global_draws=False)
+            yield OneSite(model, recipe, global_draws=group.alone)
             return
         key = worker.network, task.cut, recipe
         with self._stacks.stack(key, len(group.names), worker.prepare.device) as stack:
             yield stack
 
 
-class StackPool:
-    """Stacks for reuse: recording a network's step takes as long as some twenty steps."""
-
-    def __init__(self) -> None:
-        self._idle: dict[Any, list[Stack]] = {}
-
-    @contextmanager
-    def stack(self, key: Any, sites: int, device: torch.device) -> Iterator[Stack]:
-        """Borrow a stack of so many sites. Idle stacks of other keys are dropped.
-
-        Args:
-            key: network, cut and recipe.
-        """
-        self._idle = {each: idle for each, idle in self._idle.items() if each[0] == key}
-        idle = self._idle.setdefault((key, sites), [])
-        network, cut, recipe = key
-        try:
-            stack = idle.pop()
-        except IndexError:
-            stack = Stack(network.of(cut), sites, recipe, device)
-        yield stack
-        idle.append(stack)
+def _is_divisible(task: Task) -> bool:
+    """Return whether another process can execute the task: training without a statistic for the merge."""
+    return task.kind == "train" and not (task.statistic and task.reply)

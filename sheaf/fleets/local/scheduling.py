@@ -55,10 +55,13 @@ class SiteGroup:
     Attributes:
         names: several sites in one stack, or one site.
         stacked: whether they train in a stack (of one site: recorded).
+        alone: whether the site may use several threads and the global generators: it would train after the
+            others if there were no other processes.
     """
 
     names: tuple[str, ...]
     stacked: bool
+    alone: bool = False
 
 
 def group_sites(

@@ -1,0 +1,97 @@
+"""Training of the cloud's model by several processes: PyTorch's distributed data parallel."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from sheaf.core.dataset import Samples
+from sheaf.core.errors import FleetError
+from sheaf.core.recipe import Recipe
+from sheaf.core.settings import parse, plain
+from sheaf.fleets.processes.group import Processes, torch_threads
+from sheaf.fleets.processes.messages import Message
+from sheaf.training import loop
+from sheaf.training.batches import Job
+from sheaf.training.distributed import DistributedSite
+from sheaf.training.loop import Progress, Trained
+from sheaf.training.preparation import Preparation
+
+
+class CloudProcesses:
+    """Trains the cloud's model in this process and others; see ``runtime.worker.Train``.
+
+    Args:
+        processes: the processes of the run.
+    """
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        self._sent: Tensor | None = None  # the inputs that the other processes hold
+
+    def __call__(
+        self, model: nn.Module, job: Job, recipe: Recipe, prepare: Preparation, progress: Progress | None
+    ) -> Trained:
+        """Train the job in all processes and return the result, which is the same in all.
+
+        Raises:
+            FleetError: a process has ended.
+        """
+        group = self._processes.step_group
+        assert group is not None
+        tensors = {f"start {name}": value for name, value in job.start.items()}
+        tensors |= {"positions": job.samples.positions, "targets": job.samples.targets}
+        if self._sent is not job.samples.inputs:
+            tensors["inputs"] = job.samples.inputs
+        threads = self._processes.threads
+        header = {"recipe": plain(recipe), "seed": job.seed, "threads": threads}
+        try:
+            for rank in range(1, group.size()):
+                self._processes.send(rank, Message("train cloud", header, tensors))
+            self._sent = job.samples.inputs
+            with torch_threads(threads):
+                (trained,) = loop.train(
+                    DistributedSite(model, recipe, group), [job], recipe, prepare, progress
+                )
+        except (FleetError, dist.DistError, RuntimeError) as error:
+            if not _is_of_connection(error):
+                raise
+            raise FleetError(
+                "a process that trains the cloud's model has ended; resume the run, with cloud.processes as "
+                "before, or start it again with fewer"
+            ) from error
+        return trained
+
+
+class CloudTrainer:
+    """Takes part in the training of the cloud's model.
+
+    Args:
+        model: the whole model.
+        prepare: normalises the inputs.
+    """
+
+    def __init__(self, model: nn.Module, prepare: Preparation) -> None:
+        self._model = model
+        self._prepare = prepare
+        self._inputs = torch.empty(0)
+
+    def execute(self, message: Message, group: dist.ProcessGroup) -> None:
+        """Train the job of a message of ``CloudProcesses``."""
+        tensors, header = message.tensors, message.header
+        torch.set_num_threads(header["threads"])
+        self._inputs = tensors.get("inputs", self._inputs)
+        samples = Samples(self._inputs, tensors["targets"], tensors["positions"])
+        start = {
+            name.removeprefix("start "): value for name, value in tensors.items() if name.startswith("start ")
+        }
+        recipe = parse(Recipe, header["recipe"])
+        state = DistributedSite(self._model, recipe, group)
+        loop.train(state, [Job(start, samples, header["seed"])], recipe, self._prepare)
+
+
+def _is_of_connection(error: Exception) -> bool:
+    """Return whether an error is that of a lost process, not of the training."""
+    text = str(error)
+    return isinstance(error, FleetError | dist.DistError) or "onnection" in text or "Timed out" in text
