@@ -50,7 +50,8 @@ def print_result(console: Console, folder: Path, every: bool = False) -> None:
     console.print(accuracy_table(result, every))
     console.print(cost_table(result.cost, every=every))
     for refusal in result.refused:
-        console.print(Text(f"refused in call {refusal.call}: {refusal.site}: {refusal.why}"))
+        when = f"refused in call {refusal.call}" if refusal.call else "left out of the run"
+        console.print(Text(f"{when}: {refusal.site}: {refusal.why}"))
     console.print(Text(f"folder: {folder}"), soft_wrap=True)
 
 

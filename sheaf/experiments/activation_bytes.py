@@ -1,4 +1,4 @@
-"""The memory of the activations of one training step.
+"""The memory of one training step, in particular of its activations.
 
 The only module that relies on ``torch.UntypedStorage._cdata``, an undocumented attribute: the address of the
 C++ storage, which identifies a storage on the meta device, where ``data_ptr()`` is 0.
@@ -12,7 +12,18 @@ import contextlib
 import torch
 from torch import Tensor, nn
 
+from sheaf.core.cut import Cut
+from sheaf.core.recipe import Recipe
 from sheaf.models.flops import copy_to
+from sheaf.training.network import Network
+
+
+def training_bytes(network: Network, cut: Cut | None, recipe: Recipe) -> int:
+    """Return the bytes of parameters, gradients, optimizer state and the activations of one batch."""
+    model = network.of(cut)
+    parameters = sum(value.numel() for value in model.parameters())
+    moments = {"sgd": 1, "adam": 2, "adamw": 2}[recipe.optimizer]
+    return 4 * parameters * (2 + moments) + activation_bytes(model, network.in_shape, recipe.batch_size)
 
 
 def activation_bytes(model: nn.Module, in_shape: tuple[int, ...], batch: int) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from sheaf.core.cut import Cut
 from sheaf.core.errors import CutError, SettingError
 from sheaf.core.recipe import Recipe
-from sheaf.experiments.activation_bytes import activation_bytes
+from sheaf.experiments.activation_bytes import training_bytes
 from sheaf.experiments.config import DeviceBudget, Experiment
 from sheaf.experiments.setup import ExperimentSetup, prepare
 from sheaf.experiments.speed import measure_speed
@@ -166,12 +166,10 @@ class _Measure:
         network = self._setup.network
         macs, model = network.macs(cut), network.of(cut)
         parameters = sum(value.numel() for value in model.parameters())
-        moments = {"sgd": 1, "adam": 2, "adamw": 2}[self._recipe.optimizer]
-        activations = activation_bytes(model, network.in_shape, self._recipe.batch_size)
         budget = self._setup.experiment.fleet.budgets.get(site, DeviceBudget())
         images = len(self._setup.edge_samples[site][0])
         speed = budget.speed or self._measured_speed()
-        memory = 4 * parameters * (2 + moments) + activations
+        memory = training_bytes(network, cut, self._recipe)
         return Needs(macs.forward, parameters, memory, images * macs.train / speed)
 
     def _measured_speed(self) -> float:

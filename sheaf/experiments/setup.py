@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from sheaf.core import objects
+from sheaf.core.cut import Cut
 from sheaf.core.dataset import Dataset, Samples
 from sheaf.core.errors import DataError, PartitionError, SettingError, UnknownNameError
 from sheaf.core.recipe import Recipe
 from sheaf.core.seeds import seed_for
 from sheaf.core.site_names import check_edge_name
+from sheaf.core.tensor_file import Blob
 from sheaf.core.types import CLOUD, Params
 from sheaf.data.held_out import hold_out
 from sheaf.data.load import load_dataset
@@ -44,6 +46,9 @@ class ExperimentSetup:
         device: the device on which the sites compute.
         notes: messages logged while reading the data and building the model, such as a newly initialised
             classifier.
+        start: edge -> the cut and the parameters of the model that it starts from; empty: all start from
+            ``theta``.
+        left_out: device -> why it takes no part in the run.
     """
 
     experiment: Experiment
@@ -52,6 +57,8 @@ class ExperimentSetup:
     network: Network
     device: torch.device
     notes: tuple[str, ...]
+    start: Mapping[str, tuple[Cut | None, Blob]] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def theta(self) -> Params:

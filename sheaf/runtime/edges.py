@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 
 from sheaf.core.cut import Cut
 from sheaf.core.dataset import Samples
-from sheaf.core.errors import SettingError
+from sheaf.core.errors import SettingError, WeightsError
 from sheaf.core.recipe import Recipe, Share, Statistic
 from sheaf.core.task import Absence, Fleet, TaskKind, Update
 from sheaf.core.tensor_file import Blob
@@ -35,6 +35,8 @@ class Edges:
         needs: the classes and the width of each edge, in the order of the fleet's names.
         quorum: the fraction of the edges that must answer a call.
         drawn: function that returns start parameters for a seed.
+        start: edge -> the cut and the parameters of the model from which its training begins in the first
+            call that trains, instead of ``theta``. An edge whose cut is another one begins from ``theta``.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Edges:
         needs: Sequence[SiteNeeds],
         quorum: float,
         drawn: Callable[[int], Params],
+        start: Mapping[str, tuple[Cut | None, Blob]] | None = None,
     ) -> None:
         self.needs = tuple(needs)
         self._calls = calls
@@ -52,6 +55,7 @@ class Edges:
         self._network = network
         self._quorum = quorum
         self._drawn = drawn
+        self._start = dict(start or {})
         self._theta: Params | None = None
         self._cuts: dict[str, Cut] = {}
         self._behind: set[str] = set()  # edges that missed the model which they should hold
@@ -111,8 +115,20 @@ class Edges:
         if own_start:
             for site in fields:
                 fields[site]["blob"] = Blob.of(self._drawn(self._calls.seed("start", site)))
+        if theta is not None:
+            self._begin_from_start(theta, fields)
         updates = self._ask("train", fields)
         return self._usable(updates, len(fields), statistic) if reply else updates
+
+    def _begin_from_start(self, theta: Params, fields: Mapping[str, dict[str, Any]]) -> None:
+        """Replace ``theta`` by the edges' own start models, where these fit."""
+        for site in fields:
+            cut, blob = self._start.get(site, (None, None))
+            if blob is not None and cut == self._cuts.get(site):
+                if why := misfit(self._take(theta, cut), blob.open()):
+                    raise WeightsError(f"the start model of {site} does not fit: {why}")
+                fields[site]["blob"] = blob
+        self._start = {}
 
     def merge(self, merge: Merge, theta: Params, updates: Sequence[Update]) -> Params:
         """Merge usable updates of the whole model by a rule (``merges/rules/``)."""
