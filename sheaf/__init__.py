@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from sheaf.experiments.compare import Summary as Summary
     from sheaf.experiments.config import Experiment as Experiment
     from sheaf.experiments.config import load_experiment as load_experiment
+    from sheaf.export.current_model import CurrentModel as CurrentModel
     from sheaf.fleets.local.fleet import LocalFleet as LocalFleet
     from sheaf.merges.merge import Merge as Merge
     from sheaf.methods._training_budget import TrainingBudget as TrainingBudget
@@ -71,6 +72,7 @@ _PUBLIC = {
     "Cloud": "runtime.cloud",
     "Comparison": "api.comparison",
     "Cost": "core.task",
+    "CurrentModel": "export.current_model",
     "Cut": "core.cut",
     "DataSettings": "data.settings",
     "Dataset": "core.dataset",

@@ -99,9 +99,9 @@ class Rig:
             file = (own or {}).get(site, SHARES_ALL)
             sites[site] = EdgeSite(site, folder / site / "own.safetensors", file, folder / site / "state")
         self.link = FakeLink(sites, tamper)
-        run = {"model": "mlp", "options": {"hidden": 8}, "held_out": 0.1, "form": DataForm()} | (setup or {})
+        run = {"model": "mlp", "options": {"hidden": 8}, "held_out": 0.1, "form": DataForm()}
+        run |= {"run": uuid.uuid4().hex} | dict(setup or {})
         self.setup = Setup(
-            run=uuid.uuid4().hex,
             seed=3,
             classes=list(CLASSES),
             shape=SHAPE,

@@ -25,6 +25,7 @@ PUBLIC = [
     "Cloud",
     "Comparison",
     "Cost",
+    "CurrentModel",
     "Cut",
     "DataSettings",
     "Dataset",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -14,6 +15,9 @@ from rich.text import Text
 
 from sheaf.cli.console import output_console, print_line
 from sheaf.cli.options import Data, Run
+
+if TYPE_CHECKING:
+    from sheaf.export.model_file import LoadedModel
 
 commands = typer.Typer(rich_markup_mode=None)
 
@@ -83,9 +87,14 @@ def predict(
 ) -> None:
     """Classify images or sounds with an exported model."""
     from sheaf.experiments.run_check import open_model
+
+    print_predictions(open_model(model, site, trust), files, as_json)
+
+
+def print_predictions(loaded: LoadedModel, files: Sequence[Path], as_json: bool) -> None:
+    """Classify files and print a table, or a JSON object per line."""
     from sheaf.export.predict import predict as classify
 
-    loaded = open_model(model, site, trust)
     predictions = classify(loaded, files)
     if as_json:
         for prediction in predictions:

@@ -41,12 +41,12 @@ def load_device_data(settings: DataSettings, classes: tuple[str, ...]) -> Datase
     path = Path(settings.name)
     if path.is_dir():
         own = read_once(settings, path, "folder of a device", partial(_read_folder, path, settings))
-        splits, names = (own.train, own.test), own.classes
+        splits, names, sound = (own.train, own.test), own.classes, own.sound
     elif path.suffix == ".safetensors":
-        splits, names = _read(path)
+        (splits, names), sound = _read(path), None
     else:
         raise DataError(f"{path} must be a folder or a .safetensors file")
-    dataset = Dataset(path.name, *splits, names, (), (), "")
+    dataset = Dataset(path.name, *splits, names, (), (), "", sound)
     for name, samples in zip(SPLITS, splits, strict=True):
         check_samples(f"{path}: the {name} split", samples, dataset)
     present = sorted(set(torch.cat([samples.labels for samples in splits]).tolist()))
@@ -64,7 +64,7 @@ def _read_folder(path: Path, settings: DataSettings, store: ArrayStore) -> Datas
     """Read and decode a folder; the dataset has no mean, standard deviation and fingerprint."""
     encoded = read_any_folder(path, settings)
     decoded = decode(settings.name, encoded, settings, store)
-    return Dataset(path.name, decoded.train, decoded.test, encoded.classes, (), (), "")
+    return Dataset(path.name, decoded.train, decoded.test, encoded.classes, (), (), "", decoded.sound)
 
 
 def save_device_data(path: Path, train: Samples, test: Samples, classes: tuple[str, ...]) -> None:

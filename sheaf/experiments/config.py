@@ -76,6 +76,8 @@ class FleetSettings:
         budgets: edge -> its limits, for ``sheaf plan``.
         device: the device on which the sites compute; ``auto`` is CUDA if available, then MPS, then the CPU.
         threads: the number of threads of torch; 0 keeps torch's default.
+        deliver: when a real device's current model is replaced by one of the run: at the ``end`` of the run,
+            or also when the device receives a model in between (``adoptions``).
         together: how the sites of one process train: ``stacked`` (many sites as one vectorised model),
             ``threads`` (one site per core) or ``never`` (one after another); ``auto`` chooses the fastest for
             the network. The results differ only by the order of floating-point sums.
@@ -87,6 +89,7 @@ class FleetSettings:
     budgets: dict[str, DeviceBudget] = field(default_factory=dict)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
+    deliver: Literal["end", "adoptions"] = "end"
     together: Literal["auto", "stacked", "threads", "never"] = "auto"
 
 

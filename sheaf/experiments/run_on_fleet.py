@@ -186,6 +186,8 @@ def _remote(
         mean=list(dataset.mean),
         std=list(dataset.std),
         held_out=data.held_out,
+        name=folder.resolve().name,
+        deliver=experiment.fleet.deliver,
         form=DataForm(
             label=data.label,
             input=data.input,

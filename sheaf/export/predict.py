@@ -48,17 +48,22 @@ def predict(model: LoadedModel, files: Sequence[Path]) -> Iterator[Prediction]:
         DataError: a file cannot be read.
         ModelFileError: the model's inputs are features, which are not in files.
     """
-    card = model.card
     for start in range(0, len(files), BATCH):
         batch = files[start : start + BATCH]
-        logits = model.logits(torch.stack([read_input(card, file) for file in batch]))
-        if card.other:
-            logits = torch.cat([logits, torch.zeros(len(batch), 1)], 1)
-        for file, row in zip(batch, logits.softmax(1).tolist(), strict=True):
-            probabilities = dict(zip(card.outputs, row, strict=False))
-            label = max(probabilities, key=lambda name: probabilities[name])
-            none_of_these = row[-1] if card.other else None
-            yield Prediction(str(file), label, probabilities[label], probabilities, none_of_these)
+        inputs = torch.stack([read_input(model.card, file) for file in batch])
+        yield from predict_inputs(model, inputs, [str(file) for file in batch])
+
+
+def predict_inputs(model: LoadedModel, inputs: Tensor, names: Sequence[str]) -> Iterator[Prediction]:
+    """Yield the prediction for each of N inputs, (N, C, H, W), with the N names."""
+    card, logits = model.card, model.logits(inputs)
+    if card.other:
+        logits = torch.cat([logits, torch.zeros(len(logits), 1)], 1)
+    for name, row in zip(names, logits.softmax(1).tolist(), strict=True):
+        probabilities = dict(zip(card.outputs, row, strict=False))
+        label = max(probabilities, key=lambda each: probabilities[each])
+        none_of_these = row[-1] if card.other else None
+        yield Prediction(name, label, probabilities[label], probabilities, none_of_these)
 
 
 def read_input(card: Card, file: Path) -> Tensor:
@@ -68,19 +73,32 @@ def read_input(card: Card, file: Path) -> Tensor:
         DataError: the file cannot be read or decoded.
         ModelFileError: the model's inputs are features, which are not in files.
     """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}") from error
+    return decode_input(card, str(file), content)
+
+
+def decode_input(card: Card, name: str, content: bytes) -> Tensor:
+    """Return the content of an image or sound file as the model's input, (C, H, W).
+
+    Args:
+        name: of the file, for messages.
+
+    Raises:
+        DataError: the content cannot be decoded.
+        ModelFileError: the model's inputs are features, which are not in files.
+    """
     channels, rows, columns = card.in_shape
     if card.inputs == "features" or (card.inputs == "image" and channels not in (1, 3)):
         raise ModelFileError(
             f"the model's inputs are {channels}x{rows}x{columns} features computed by its dataset; "
             "sheaf predict reads images and sounds only"
         )
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}") from error
     if card.sound is None:
         form = DataSettings(name="", size=(rows, columns), channels=1 if channels == 1 else 3, bits=card.bits)
-        return torch.tensor(decode_image(str(file), content, form))
-    wave, rate = decode_sound(str(file), content)
+        return torch.tensor(decode_image(name, content, form))
+    wave, rate = decode_sound(name, content)
     fitted = fit(wave, rate, card.sound.rate, card.sound.seconds)
     return log_mel(torch.from_numpy(fitted)[None], card.sound.rate)[0]

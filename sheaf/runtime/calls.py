@@ -15,7 +15,7 @@ from sheaf.core.task import Absence, Fleet, Task, TaskKind, Update
 from sheaf.runtime.costs import Ledger
 from sheaf.runtime.journal import Journal
 from sheaf.runtime.observer import NullObserver, Observer
-from sheaf.runtime.result import Refusal
+from sheaf.runtime.result import Refusal, Replacement
 
 logger = logging.getLogger("sheaf")
 
@@ -33,6 +33,7 @@ class Calls:
     Attributes:
         count: number of the latest call, 0 before the first.
         refused: absences and refused answers, in order.
+        replacements: real device -> its latest decision on a model of the run; see ``Replacement``.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Calls:
         trained: Callable[[int, list[Update]], None] | None = None,
     ) -> None:
         self.refused: list[Refusal] = []
+        self.replacements: dict[str, Replacement] = {}
         self._seed = seed
         self._journal = journal
         self._ledger = ledger
@@ -116,6 +118,9 @@ class Calls:
         if not all(_is_repeatable(task) for task in open_tasks.values()):
             self._journal.settle()
         updates = [answer for answer in answers.values() if isinstance(answer, Update)]
+        for update in updates:
+            if (replacement := update.metrics.get("replacement")) is not None:
+                self.replacements[update.site] = Replacement(**replacement)
         if counted:
             for update in updates:
                 self._ledger.book(tasks[update.site], update)

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, field, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from sheaf.core.atomic_io import write_durably
 from sheaf.core.errors import RunFolderError
@@ -131,7 +131,7 @@ class Refusal:
     """An absence or a refused answer.
 
     Attributes:
-        call: number of the call, from 1; 0: the device took no part in the run.
+        call: number of the call, from 1.
         site: the site's name.
         why: the reason, for the user.
     """
@@ -196,6 +196,26 @@ class CutsRecord:
 
 
 @settings
+class Replacement:
+    """A real device's decision whether the run's model replaces its current one; see ``[edge] guard``.
+
+    Attributes:
+        replaced: whether it does.
+        held_out: accuracy of the run's model on the device's held-out samples, the mean over their classes;
+            None: not measured.
+        before: accuracy of the model that was current, on the same samples; None: not compared.
+        samples: number of these samples.
+        why: why the current model stays, or was not compared; empty otherwise.
+    """
+
+    replaced: bool
+    held_out: Annotated[float, Field(ge=0, le=1)] | None = None
+    before: Annotated[float, Field(ge=0, le=1)] | None = None
+    samples: Annotated[int, Field(ge=0)] = 0
+    why: Annotated[str, Field(max_length=1000)] = ""
+
+
+@settings
 class Result:
     """The result of a run.
 
@@ -210,6 +230,7 @@ class Result:
         refused: absences and refused answers, in order.
         curves: training losses by call.
         cuts: the edges' sub-models; None if every edge holds the whole model.
+        replacements: real device -> its latest decision on the run's model.
         weights: site -> path of its final parameters, relative to the run's folder.
         provenance: commit, settings, versions, hardware, data fingerprint and seed.
     """
@@ -224,6 +245,7 @@ class Result:
     refused: list[Refusal]
     curves: list[Curve] = field(default_factory=list)
     cuts: CutsRecord | None = None
+    replacements: dict[str, Replacement] = field(default_factory=dict)
     weights: dict[str, str]
     provenance: dict[str, Any]
 

@@ -182,6 +182,7 @@ experiments = with_all_fields(
         ),
         device=st.sampled_from(["auto", "cpu", "cuda", "mps"]),
         threads=st.integers(0, 9),
+        deliver=st.sampled_from(["end", "adoptions"]),
         together=st.sampled_from(["auto", "stacked", "threads", "never"]),
     ),
     baselines=st.lists(st.sampled_from(["local", "central"]), max_size=2).map(tuple),

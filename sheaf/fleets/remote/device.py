@@ -24,7 +24,6 @@ from sheaf.core.available_memory import available_memory
 from sheaf.core.dataset import Dataset
 from sheaf.core.errors import DataError, FleetError, SheafError, first_line
 from sheaf.core.seeds import seed_for
-from sheaf.core.settings import parse
 from sheaf.core.task import Update
 from sheaf.core.tensor_file import Blob
 from sheaf.core.wire_format import decode_samples, encode_header
@@ -32,7 +31,7 @@ from sheaf.data.device_data import load_device_data
 from sheaf.data.settings import DataSettings
 from sheaf.fleets.remote import device_limits
 from sheaf.fleets.remote.blob_receiver import BlobReceiver
-from sheaf.fleets.remote.device_settings import EdgeFile
+from sheaf.fleets.remote.device_settings import EdgeFile, read_joined
 from sheaf.fleets.remote.hashed_file import Bytes
 from sheaf.fleets.remote.messages import (
     CHUNK,
@@ -48,6 +47,7 @@ from sheaf.fleets.remote.messages import (
     decode_task,
     validate,
 )
+from sheaf.fleets.remote.model_keeper import ModelKeeper
 from sheaf.fleets.remote.sample_record import SampleRecord
 from sheaf.models.build import ModelSettings, build_model, build_skeleton
 from sheaf.runtime.worker import Worker
@@ -108,14 +108,15 @@ class EdgeSite:
         self._operation: Operation | None = None
         self._setup: Setup | None = None
         self._worker: Worker | None = None
+        self._keeper: ModelKeeper | None = None
         if own.edge.threads:
             torch.set_num_threads(own.edge.threads)
 
     @classmethod
     def at(cls, folder: Path) -> EdgeSite:
         """Return the device that ``sheaf edge join`` has configured in ``folder``."""
-        joined = json.loads((folder / "join.json").read_text())
-        return cls(joined["edge"], Path(joined["data"]), parse(EdgeFile, joined["file"]), folder)
+        joined = read_joined(folder)
+        return cls(joined.edge, joined.data, joined.own, folder)
 
     def handle(self, kind: str, header: bytes, payload: Bytes) -> tuple[bytes, bytes]:
         """Return the reply to one message: a JSON header, with a key ``error`` on failure, and a payload."""
@@ -255,6 +256,7 @@ class EdgeSite:
             seed_for(setup.seed, "held out", self.name),
             by_owner=self._own.edge.held_out is not None,
         )
+        self._keeper = ModelKeeper(self._folder, self.name, self._own.edge, setup, dataset, held_out, samples)
         return Worker(
             self.name,
             Network(model, dataset.shape),
@@ -291,6 +293,10 @@ class EdgeSite:
             operation.state = State(state="working", done=done, steps=steps, loss=loss, examples=examples)
 
         update = self._worker.do(task, progress)
+        final = task.kind == "collect" or (task.kind == "adopt" and self._setup.deliver == "adoptions")
+        if final and (stored := update.blob or task.blob) is not None and self._keeper is not None:
+            replacement = self._keeper.keep(task.call, stored.open(), task.cut)
+            update = replace(update, metrics=update.metrics | {"replacement": replacement})
         if task.kind == "share":
             assert update.blob is not None
             self._samples.record_shared(decode_samples(update.blob), self._own.share)

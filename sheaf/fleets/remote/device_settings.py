@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from sheaf.core import toml
-from sheaf.core.errors import SettingError
+from sheaf.core.errors import FleetError, SettingError
 from sheaf.core.settings import parse, settings
 
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -32,6 +33,11 @@ class EdgeSettings:
         allow: names ``package.module:object`` of models and losses that are not shipped with sheaf and that
             the device imports when the cloud requests them. Importing executes their code; all other names
             with a colon are refused.
+        guard: a new model replaces the device's current one unless its accuracy on the held-out samples (mean
+            over the classes) is lower by more than this, in [0, 1]; one sample is always tolerated. ``off``:
+            it always does.
+        keep_models: number of models that the device keeps, the current one included, at least 1.
+        formats: formats in which the current model is also written: ``onnx``, ``pt2``.
         max_epochs: maximum number of epochs of one task, at least 1.
         max_mb: maximum size of a received tensor file, and of a model, in megabytes.
     """
@@ -44,6 +50,9 @@ class EdgeSettings:
     held_out: Annotated[float, Field(ge=0, lt=1)] | None = None
     cache: bool = True
     allow: tuple[str, ...] = ()
+    guard: Annotated[float, Field(ge=0, le=1)] | Literal["off"] = 0.02
+    keep_models: Annotated[int, Field(ge=1)] = 5
+    formats: tuple[Literal["onnx", "pt2"], ...] = ()
     max_epochs: Annotated[int, Field(ge=1)] = 1000
     max_mb: PositiveFloat = 2000.0
 
@@ -85,3 +94,32 @@ def read_edge_file(path: Path) -> EdgeFile:
     except (OSError, UnicodeDecodeError, toml.DecodeError) as error:
         raise SettingError(f"{path} cannot be read as TOML: {error}") from error
     return parse(EdgeFile, table)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The configuration of a device that has joined a fleet.
+
+    Attributes:
+        edge: its name.
+        data: its data.
+        own: its settings.
+    """
+
+    edge: str
+    data: Path
+    own: EdgeFile
+
+
+def read_joined(folder: Path) -> Joined:
+    """Return the configuration that ``sheaf edge join`` wrote in a device's folder.
+
+    Raises:
+        FleetError: it is damaged.
+    """
+    path = folder / "join.json"
+    try:
+        joined = json.loads(path.read_text(encoding="utf-8"))
+        return Joined(joined["edge"], Path(joined["data"]), parse(EdgeFile, joined["file"]))
+    except (OSError, ValueError, KeyError, TypeError, SettingError) as error:
+        raise FleetError(f"{path} is damaged ({error}); repeat sheaf edge join") from error

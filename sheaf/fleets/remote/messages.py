@@ -17,6 +17,7 @@ from sheaf.core.errors import CutError, FleetError, SettingError, UnknownNameErr
 from sheaf.core.task import Task, TaskKind, Update
 from sheaf.core.tensor_file import Blob
 from sheaf.core.wire_format import encode_header
+from sheaf.runtime.result import Replacement
 
 NonNegativeInt = Annotated[int, Field(ge=0, lt=2**63)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -74,6 +75,7 @@ class Metrics(BaseModel):
     mixture: float | None = None
     mixtures: list[float] | None = None
     accuracies: list[Fraction] | None = None
+    replacement: Replacement | None = None
 
 
 class CostHeader(BaseModel):
@@ -180,6 +182,8 @@ class Setup(BaseModel):
         mean, std: normalisation of each channel.
         held_out: fraction of its examples that a device does not train on, in [0, 1).
         form: input format.
+        name: name of the run's folder in the cloud, for lists of models.
+        deliver: when the device's current model is replaced; see ``FleetSettings``.
         version: of sheaf on the cloud; the device must have the same one.
     """
 
@@ -194,6 +198,8 @@ class Setup(BaseModel):
     std: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]]
     held_out: Annotated[float, Field(ge=0, lt=1)]
     form: DataForm
+    name: Annotated[str, Field(max_length=300)] = ""
+    deliver: Literal["end", "adoptions"] = "end"
     version: Annotated[str, Field(max_length=100)] = ""
 
 
