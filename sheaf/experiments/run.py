@@ -26,6 +26,7 @@ from sheaf.experiments import run_folder
 from sheaf.experiments.config import Experiment, load_experiment
 from sheaf.experiments.provenance import provenance
 from sheaf.experiments.setup import ExperimentSetup, prepare
+from sheaf.experiments.start_from import StartModels
 from sheaf.fleets.local.dry_run import DryFleet
 from sheaf.fleets.local.fleet import LocalFleet
 from sheaf.models.checkpoints import load_state
@@ -35,7 +36,7 @@ from sheaf.runtime.costs import Ledger
 from sheaf.runtime.edges import Edges
 from sheaf.runtime.journal import Journal, answered
 from sheaf.runtime.observer import NullObserver, Observer
-from sheaf.runtime.result import CutsRecord, Log, PartRecord, Result, Row
+from sheaf.runtime.result import CutsRecord, Log, PartRecord, Refusal, Result, Row
 from sheaf.runtime.worker import Worker
 
 logger = logging.getLogger("sheaf")
@@ -91,6 +92,7 @@ def start(
     command: dict[str, Any],
     observer: Observer,
     engine: Engine = in_process,
+    models: StartModels | None = None,
 ) -> Result:
     """Run an experiment in a folder that is new or empty.
 
@@ -103,6 +105,7 @@ def start(
         command: the arguments that resuming needs beside the experiment.
         observer: receives the progress of the run.
         engine: creates the fleet.
+        models: those that ``setup`` starts from; kept in the folder.
 
     Raises:
         SheafError: any error that the caller can fix.
@@ -117,6 +120,8 @@ def start(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with run_folder.lock(folder):
+            if models is not None:
+                models.keep(folder)
             run_folder.write_command(folder, command, setup.experiment.toml())
             return _execute(setup, folder, observer, engine)
     except FleetError:
@@ -165,13 +170,18 @@ def go_on(
         return _execute(prepare_again(), folder, observer, engine)
 
 
-def estimate_cost(setup: ExperimentSetup) -> Ledger:
-    """Return the cost of a run, by running its method on a fleet that does not train."""
+def estimate_cost(setup: ExperimentSetup, fleet: type[DryFleet] = DryFleet) -> Ledger:
+    """Return the cost of a run, by running its method on a fleet that does not train.
+
+    Args:
+        setup: the experiment.
+        fleet: the class of the edges' fleet.
+    """
     ledger = setup.ledger()
     with tempfile.TemporaryDirectory() as scratch, Journal(Path(scratch) / "journal", {}) as journal:
         edges, cloud = setup.edges(Path(scratch)), setup.cloud(Path(scratch))
         calls = Calls(setup.experiment.seed, journal, ledger)
-        sites = edges_and_cloud(setup, calls, DryFleet(edges), cloud, DryFleet([cloud]))
+        sites = edges_and_cloud(setup, calls, fleet(edges), cloud, DryFleet([cloud]))
         setup.experiment.method.run(setup.theta, *sites, Log())
     return ledger
 
@@ -193,6 +203,10 @@ def _execute(setup: ExperimentSetup, folder: Path, observer: Observer, engine: E
             logger.info(note)
             observer.note(note)
         calls = Calls(experiment.seed, journal, ledger, observer, log.trained)
+        for site, why in setup.left_out.items():
+            logger.info("%s takes no part: %s", site, why)
+            calls.refused.append(Refusal(call=0, site=site, why=why))
+            observer.absent(site, f"takes no part: {why}")
         fleet = engine(setup, folder, observer)
         worker = setup.cloud(folder / "sites")
         edges, cloud = edges_and_cloud(setup, calls, fleet, worker, LocalFleet([worker], observer.step))
@@ -276,7 +290,7 @@ def edges_and_cloud(
 ) -> tuple[Edges, Cloud]:
     """Return edges and cloud as a method receives them."""
     quorum = setup.experiment.fleet.quorum
-    edges = Edges(calls, fleet, setup.network, setup.needs, quorum, setup.draw)
+    edges = Edges(calls, fleet, setup.network, setup.needs, quorum, setup.draw, setup.start)
     return edges, Cloud(calls, cloud, cloud_fleet)
 
 
