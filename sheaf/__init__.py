@@ -125,7 +125,7 @@ limit_spinning(os.environ)  # before torch is imported
 def __getattr__(name: str) -> Any:
     # Names are imported on first use: importing torch takes seconds, and `sheaf list` needs none of it.
     if name == "__version__":
-        return importlib.import_module("importlib.metadata").version("sheaf")
+        return importlib.import_module("sheaf.core.optional_imports").installed_version()
     if name not in _PUBLIC:
         raise AttributeError(f"module 'sheaf' has no attribute {name!r}")
     return getattr(importlib.import_module(f"sheaf.{_PUBLIC[name]}"), name)

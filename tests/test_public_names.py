@@ -116,7 +116,7 @@ def test_type_checkers_see_the_same_names() -> None:
 
 
 def test_the_version_is_that_of_the_installed_package() -> None:
-    assert sheaf.__version__ == importlib.metadata.version("sheaf")
+    assert sheaf.__version__ == importlib.metadata.version("sheaf-edge")
 
 
 def test_the_package_is_marked_as_typed() -> None:

@@ -14,13 +14,12 @@ from sheaf.api.given import Changes, experiment_of
 from sheaf.api.notebook import make_observer
 from sheaf.api.run import threads_kept
 from sheaf.core.atomic_io import write_durably
-from sheaf.core.optional_imports import extra
+from sheaf.core.optional_imports import extra, needs
 from sheaf.experiments import compare as comparing
 from sheaf.experiments.compare import Summary
 from sheaf.experiments.config import Experiment
 from sheaf.experiments.run_folder import new_folder
 from sheaf.report.formatting import format_bytes, format_mean
-from sheaf.report.page import write_report
 from sheaf.runtime.observer import Observer
 
 
@@ -64,6 +63,8 @@ class Comparison(Sequence[Summary]):
 
     def report(self, out: str | Path | None = None) -> Path:
         """Write the HTML report and return its path; by default ``report.html`` in the folder."""
+        with needs("workstation"):
+            from sheaf.report.page import write_report
         return write_report([self.folder], None if out is None else Path(out))
 
     def _records(self) -> Iterator[dict[str, Any]]:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import html
 import importlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from matplotlib.figure import Figure
 from torch import nn
 
 from sheaf.api.notebook import notebook_shell
 from sheaf.core.errors import UnknownNameError
-from sheaf.core.optional_imports import extra
+from sheaf.core.optional_imports import extra, needs
 from sheaf.core.types import CLOUD
 from sheaf.experiments.export_run import export as export_model
 from sheaf.experiments.run_check import compare_with_run, weights_file
@@ -22,13 +21,13 @@ from sheaf.export.trained_model import WithNormalisation, build_trained, read_ca
 from sheaf.models.card import Card
 from sheaf.report.formatting import MAX_LISTED
 from sheaf.report.load_runs import Run as LoadedRun
-from sheaf.report.page import write_report
 from sheaf.report.run_name import run_name
-from sheaf.report.run_page import run_page
 from sheaf.report.stages import stage_label
-from sheaf.report.style import picture_style
 from sheaf.report.verdict import verdict
 from sheaf.runtime.result import Result, Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FEW = 5
 """Edges that the notebook's table lists if there are more than ``MAX_LISTED``."""
@@ -122,6 +121,9 @@ class Run:
         Raises:
             UnknownNameError: the report has no such picture.
         """
+        with needs("workstation"):
+            from sheaf.report.run_page import run_page
+            from sheaf.report.style import picture_style
         with picture_style():
             page = run_page(LoadedRun(self.folder, self.result))
         figures = {picture.name: picture.figure for part in page.sections for picture in part.pictures}
@@ -132,6 +134,8 @@ class Run:
 
     def report(self, out: str | Path | None = None) -> Path:
         """Write the HTML report and return its path; by default ``report.html`` in the folder."""
+        with needs("workstation"):
+            from sheaf.report.page import write_report
         return write_report([self.folder], None if out is None else Path(out))
 
     def __repr__(self) -> str:

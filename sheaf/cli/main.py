@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import sys
 from typing import Annotated
@@ -12,6 +11,7 @@ import typer
 from sheaf.cli import cache, catalogue, cloud, edge, experiments, results, runs
 from sheaf.cli.console import error_console, print_line
 from sheaf.core.errors import SheafError
+from sheaf.core.optional_imports import installed_version
 
 app = typer.Typer(
     help="Train one model across edge devices and the cloud.",
@@ -32,7 +32,7 @@ app.add_typer(edge.edge, name="edge")
 
 def _print_version(value: bool) -> None:
     if value:
-        print_line(f"sheaf {importlib.metadata.version('sheaf')}")
+        print_line(f"sheaf {installed_version()}")
         raise typer.Exit
 
 

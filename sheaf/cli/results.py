@@ -15,6 +15,7 @@ from rich.text import Text
 
 from sheaf.cli.console import output_console, print_line
 from sheaf.cli.options import Data, Run
+from sheaf.core.optional_imports import needs
 
 if TYPE_CHECKING:
     from sheaf.export.model_file import LoadedModel
@@ -35,7 +36,8 @@ def report(
 
     The pictures are also written as PNG and SVG, to a folder next to the HTML file.
     """
-    from sheaf.report.page import write_report
+    with needs("workstation"):
+        from sheaf.report.page import write_report
 
     print_line(f"report: {write_report(folders, out)}")
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from sheaf.core.optional_imports import require
 from sheaf.core.settings import plugin_field, settings
 
 
@@ -73,6 +74,10 @@ class Ridge:
 
     ridge: Annotated[float, Field(gt=0)] = 1e-3
     rescale: bool = True
+
+    def __post_init__(self) -> None:
+        if self.rescale:
+            require("workstation", "scipy")  # before training, as the refit comes after it
 
 
 StatisticKind = Literal["gram", "fisher"]

@@ -20,6 +20,7 @@ from sheaf.core import objects, registry
 from sheaf.core.dataset import Dataset, Samples
 from sheaf.core.errors import DataError, UnknownNameError
 from sheaf.core.notes import hold_notes, log_notes
+from sheaf.core.optional_imports import needs
 from sheaf.core.progress_bar import bar
 from sheaf.data.array_store import ArrayStore, MemoryStore
 from sheaf.data.channel_statistics import channel_statistics
@@ -32,7 +33,6 @@ from sheaf.data.readers.folder_layout import is_utf8
 from sheaf.data.readers.hub_repository import PREFIX, find_hub_files
 from sheaf.data.readers.huggingface import HubSet
 from sheaf.data.readers.label_table import SUFFIXES as TABLE_SUFFIXES
-from sheaf.data.readers.parquet import read_splits
 from sheaf.data.readers.python_objects import read_object
 from sheaf.data.settings import DataSettings
 from sheaf.data.validation import check_every_class, check_limits, check_samples, type_and_shape
@@ -230,6 +230,8 @@ def _find_source(settings: DataSettings, root: Path | None) -> Source:
 
 
 def _hub_source(settings: DataSettings) -> Source:
+    with needs("parquet"):
+        from sheaf.data.readers.parquet import read_splits
     found = find_hub_files(settings.name, settings.config, settings.splits)
     read = partial(
         read_splits,

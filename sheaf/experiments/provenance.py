@@ -13,6 +13,8 @@ from typing import Any
 import psutil
 import torch
 
+from sheaf.core.optional_imports import installed_version
+
 SOURCE = Path(__file__).parents[1]
 
 
@@ -33,7 +35,7 @@ def provenance(
         data_commits: name -> commit of each dataset of the Hugging Face Hub. Unset: none.
     """
     return {
-        "sheaf": importlib.metadata.version("sheaf"),
+        "sheaf": installed_version(),
         "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain")),
         "settings": settings,

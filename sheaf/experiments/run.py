@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import importlib.metadata
 import logging
 import shutil
 import tempfile
@@ -19,6 +18,7 @@ import torch
 from sheaf.core import objects
 from sheaf.core.cut import Cut
 from sheaf.core.errors import FleetError, RunFolderError, SheafError
+from sheaf.core.optional_imports import installed_version
 from sheaf.core.settings import plain
 from sheaf.core.task import Fleet
 from sheaf.core.types import Params
@@ -345,7 +345,7 @@ def _identity(setup: ExperimentSetup) -> dict[str, str]:
     return {
         "experiment": hashlib.sha256(setup.experiment.toml().encode()).hexdigest(),
         "data": setup.dataset.fingerprint,
-        "sheaf": importlib.metadata.version("sheaf"),
+        "sheaf": installed_version(),
         "torch": torch.__version__,
         "threads": str(torch.get_num_threads()),
     }

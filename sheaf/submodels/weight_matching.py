@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sheaf.core.errors import CutError
+from sheaf.core.optional_imports import needs
 from sheaf.core.types import Params
 from sheaf.models.checkpoints import load_state
 from sheaf.models.flops import copy_to
@@ -131,7 +132,8 @@ def _matched(
     group: Positions, reference: Params, params: dict[str, Tensor], by: Collection[str]
 ) -> dict[str, Tensor]:
     """Return ``params`` with one group in the order most similar to the reference's."""
-    from scipy.optimize import linear_sum_assignment  # slow to import, and few runs match weights
+    with needs("workstation"):
+        from scipy.optimize import linear_sum_assignment  # slow to import, and few runs match weights
 
     _, order = linear_sum_assignment(_similarity(group, reference, params, by), maximize=True)
     return params if (order[:-1] < order[1:]).all() else _permute(group, params, torch.as_tensor(order))

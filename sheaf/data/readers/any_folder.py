@@ -6,12 +6,12 @@ from collections.abc import Collection
 from pathlib import Path
 
 from sheaf.core.errors import DataError
+from sheaf.core.optional_imports import needs
 from sheaf.data.readers import images, logmel
 from sheaf.data.readers.encoded import Encoded, Kind, abbreviate
 from sheaf.data.readers.folder_layout import walk_files
 from sheaf.data.readers.folders import read_folder
 from sheaf.data.readers.label_table_folder import find_label_table, read_label_table_folder
-from sheaf.data.readers.parquet import read_parquet
 from sheaf.data.settings import DataSettings
 
 
@@ -29,6 +29,8 @@ def read_any_folder(folder: Path, settings: DataSettings) -> Encoded:
                     f"data.labels is a table of the labels of files, but {folder} contains parquet shards, "
                     "which have labels; remove it"
                 )
+            with needs("parquet"):
+                from sheaf.data.readers.parquet import read_parquet
             return read_parquet(folder, label=settings.label, input_column=settings.input)
         image_suffixes, sound_suffixes = suffixes & images.SUFFIXES, suffixes & logmel.SUFFIXES
         if image_suffixes and sound_suffixes:

@@ -16,7 +16,7 @@ from typing import Any
 from sheaf.core.errors import DataError
 from sheaf.data.readers.encoded import abbreviate
 from sheaf.data.readers.folder_layout import SPLIT_OF, is_ignored
-from sheaf.data.readers.parquet_shards import SPLIT_PREFIX
+from sheaf.data.readers.parquet_files import SPLIT_PREFIX
 
 DEFAULT = "default"
 NUMBERED = re.compile(r"(.+)-[0-9]+-of-[0-9]+(-[0-9a-f]+)?")

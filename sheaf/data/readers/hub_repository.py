@@ -24,6 +24,7 @@ from urllib.parse import quote
 from sheaf.core.atomic_io import write
 from sheaf.core.cache_folder import cache_folder
 from sheaf.core.errors import DataError, first_line
+from sheaf.core.optional_imports import needs
 from sheaf.data.readers.hub_files import choose_config, choose_splits, is_parquet
 
 logger = logging.getLogger("sheaf")
@@ -139,7 +140,8 @@ def _ask_hub(repo: str, revision: str) -> Listing:
     Raises:
         Exception: an error of the Hub's client.
     """
-    from huggingface_hub import HfApi  # imported here because it takes a second
+    with needs("workstation"):
+        from huggingface_hub import HfApi  # imported here because it takes a second
 
     info = HfApi().dataset_info(repo, revision=revision, files_metadata=True)
     files = {one.rfilename: one.size or 0 for one in info.siblings or () if is_parquet(one.rfilename)}
@@ -149,7 +151,8 @@ def _ask_hub(repo: str, revision: str) -> Listing:
 
 def _in_cache(repo: str, revision: str) -> Listing | None:
     """Return the files of a revision that other programs have downloaded into the Hub's cache."""
-    from huggingface_hub import metadata_load, snapshot_download
+    with needs("workstation"):
+        from huggingface_hub import metadata_load, snapshot_download
 
     configs: Any = None
     try:
@@ -173,7 +176,8 @@ def _download(repo: str, listing: Listing, paths: list[str]) -> dict[str, Path]:
     Raises:
         DataError: the disk is too small, or a download fails.
     """
-    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    with needs("workstation"):
+        from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
     def cached(path: str) -> bool:
         found = try_to_load_from_cache(repo, path, revision=listing.commit, repo_type="dataset")
@@ -201,7 +205,8 @@ def _download(repo: str, listing: Listing, paths: list[str]) -> dict[str, Path]:
 
 def _problem(revision: str | None, error: Exception) -> str:
     """Return why a request to the Hub failed, and the remedy."""
-    from huggingface_hub import errors
+    with needs("workstation"):
+        from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
         return "it is gated; accept its terms on the Hub and set HF_TOKEN"

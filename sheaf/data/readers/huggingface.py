@@ -9,9 +9,9 @@ from filelock import FileLock
 
 from sheaf.core.cache_folder import cache_folder
 from sheaf.core.errors import DataError, first_line
+from sheaf.core.optional_imports import needs
 from sheaf.data.readers.encoded import Encoded
-from sheaf.data.readers.parquet import read_parquet
-from sheaf.data.readers.parquet_shards import find_shards
+from sheaf.data.readers.parquet_files import find_shards
 from sheaf.data.settings import DataSettings
 
 
@@ -54,6 +54,8 @@ class HubSet:
         Raises:
             DataError: it cannot be read.
         """
+        with needs("parquet"):
+            from sheaf.data.readers.parquet import read_parquet
         encoded = read_parquet(folder, self.test, settings.label or self.label, settings.input, self.without)
         return replace(encoded, mean=self.mean, std=self.std)
 
@@ -79,7 +81,8 @@ class HubSet:
     def _download(self) -> str | None:
         """Download the dataset into the cache, whole or not at all. Returns the problem, if any."""
         # Imported here because it takes a second and most runs download nothing.
-        from huggingface_hub import snapshot_download
+        with needs("workstation"):
+            from huggingface_hub import snapshot_download
 
         name, _, inside = self.folder.partition("/")
         whole, partial = cache() / name, cache() / f"{name}.partial"

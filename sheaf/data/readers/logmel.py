@@ -11,14 +11,18 @@ import functools
 import io
 import math
 import re
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 import torch
 from torch import Tensor
 
 from sheaf.core.errors import DataError
+from sheaf.core.optional_imports import needs
+
+if TYPE_CHECKING:
+    import soundfile
 
 SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au"})
 MELS = 40
@@ -45,6 +49,8 @@ def decode_sound(location: str, content: bytes) -> tuple[Wave, int]:
         DataError: the sound cannot be read, is cut off, empty or not finite, is too long, has an unusual
             sampling rate, or exceeds -1..1 by far.
     """
+    with needs("audio"):
+        import soundfile
     try:
         with soundfile.SoundFile(_Content(content)) as file:
             wave, loudest = _read(file)
@@ -118,7 +124,8 @@ def fit(wave: Wave, rate: int, to_rate: int, seconds: float) -> Wave:
     """
     length = round(seconds * to_rate)
     if rate != to_rate:
-        from scipy.signal import resample_poly  # takes 0.4 s to import, and few datasets contain sound
+        with needs("audio"):
+            from scipy.signal import resample_poly  # takes 0.4 s to import, and few datasets contain sound
 
         common = math.gcd(rate, to_rate)
         # Resample only what is used, plus a margin in which the filter settles.

@@ -24,8 +24,9 @@ from sheaf.core.errors import DataError
 from sheaf.data.class_balance import draw_test_split
 from sheaf.data.readers.encoded import Encoded, EncodedSplit, Ints, Kind, abbreviate
 from sheaf.data.readers.parquet_columns import check_alike, class_names, encoded_column, label_column
+from sheaf.data.readers.parquet_files import shards_by_split
 from sheaf.data.readers.parquet_labels import check_range, is_unlabelled, label_values, number_names
-from sheaf.data.readers.parquet_shards import Shard, guarded, open_shard, shards_by_split
+from sheaf.data.readers.parquet_shards import Shard, guarded, open_shard
 
 logger = logging.getLogger("sheaf")
 

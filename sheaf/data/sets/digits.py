@@ -5,15 +5,17 @@ The test split is every fifth image of each class in scikit-learn's order: 355 i
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from sheaf.core.errors import DataError
+from sheaf.core.optional_imports import require
 from sheaf.data.class_balance import rank_in_class
 from sheaf.data.readers.encoded import Encoded, EncodedSplit, Ints
 from sheaf.data.settings import DataSettings
@@ -29,9 +31,9 @@ def digits(settings: DataSettings, root: Path | None) -> Encoded:
         raise DataError(
             "data.label and data.input choose columns of parquet shards, not of digits; remove them"
         )
-    raw = load_digits()
-    pixels = np.rint(raw.images * (255 / 16)).astype(np.uint8)  # scikit-learn's values are 0 to 16
-    labels = raw.target.astype(np.int64)
+    table = _table()
+    pixels = np.rint(table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)  # from 0 to 16
+    labels = table[:, -1].astype(np.int64)
 
     def split(members: Ints) -> EncodedSplit:
         def items(positions: Ints) -> Iterator[tuple[str, bytes]]:
@@ -45,3 +47,17 @@ def digits(settings: DataSettings, root: Path | None) -> Encoded:
     is_test = rank_in_class(labels) % 5 == 4
     train, test = np.flatnonzero(~is_test), np.flatnonzero(is_test)
     return Encoded("image", split(train), split(test), tuple("0123456789"))
+
+
+def _table() -> npt.NDArray[np.float64]:
+    """Read scikit-learn's file: (N, 65), 64 pixels and the label.
+
+    ``sklearn.datasets.load_digits`` reads the same, but its import, with SciPy and pandas, takes a second.
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+    """
+    require("workstation", "sklearn")
+    package = importlib.util.find_spec("sklearn")
+    (folder,) = (package and package.submodule_search_locations) or ()
+    return np.loadtxt(Path(folder, "datasets", "data", "digits.csv.gz"), delimiter=",")

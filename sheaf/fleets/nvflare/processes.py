@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 from sheaf.core.errors import FleetError
+from sheaf.core.optional_imports import install_command
 
 PROJECT = "sheaf"
 """FLARE's name of the fleet, the same in all of its files."""
@@ -52,7 +53,7 @@ def check_installed() -> None:
         FleetError: it is not; names the command that installs it.
     """
     if importlib.util.find_spec("nvflare") is None:
-        raise FleetError("a real fleet needs NVIDIA FLARE; install it with: pip install 'sheaf[fleet]'")
+        raise FleetError(f"a real fleet needs NVIDIA FLARE; install it with: {install_command('fleet')}")
 
 
 def start_cloud(workspace: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Iterator
 from typing import Any
 
 from sheaf.core.errors import FleetError
+from sheaf.core.optional_imports import installed_version
 from sheaf.core.recipe import Share
 from sheaf.core.task import Task
 from sheaf.core.wire_format import decode_samples
@@ -22,7 +22,7 @@ def check_version(header: Any) -> None:
     """
     setup = header.get("setup") if isinstance(header, dict) else None
     cloud = setup.get("version") if isinstance(setup, dict) else None
-    if isinstance(cloud, str) and cloud and cloud != (own := importlib.metadata.version("sheaf")):
+    if isinstance(cloud, str) and cloud and cloud != (own := installed_version()):
         raise FleetError(
             f"the cloud has sheaf {cloud[:40]}, this device {own}; install the same version on both"
         )
@@ -78,11 +78,11 @@ def check_task(task: Task, worker: Worker, own: EdgeFile, record: SampleRecord) 
     if task.kind == "share":
         record.check(task.share or Share(), worker.data.train, own.share)
     if task.kind == "lend" and task.blob is not None:
-        lent, own = decode_samples(task.blob).inputs, worker.data.train.inputs
-        if lent.shape[1:] != own.shape[1:] or lent.dtype != own.dtype:
+        lent, present = decode_samples(task.blob).inputs, worker.data.train.inputs
+        if lent.shape[1:] != present.shape[1:] or lent.dtype != present.dtype:
             raise FleetError(
                 f"lent samples are {tuple(lent.shape[1:])} {lent.dtype}, "
-                f"the device's are {tuple(own.shape[1:])} {own.dtype}"
+                f"the device's are {tuple(present.shape[1:])} {present.dtype}"
             )
 
 

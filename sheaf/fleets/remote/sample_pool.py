@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from sheaf.core.errors import FleetError
+from sheaf.core.optional_imports import needs
 from sheaf.core.task import Task, Update
 from sheaf.core.wire_format import decode_samples
+
+with needs("cloud"):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 
 @dataclass(frozen=True)

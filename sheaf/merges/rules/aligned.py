@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from sheaf.core.optional_imports import require
 from sheaf.core.settings import settings
 from sheaf.core.task import Update
 from sheaf.core.types import Params
@@ -21,6 +22,9 @@ class Aligned:
     different positions, and the mean of two different channels is neither. The reference is the edge with the
     most examples (of equals, the first by name).
     """
+
+    def __post_init__(self) -> None:
+        require("workstation", "scipy")  # before training, as the first merge comes after it
 
     def __call__(self, theta: Params, updates: Sequence[Update], network: Network) -> Params:
         """Average the updates, one at a time beside the reference.

@@ -124,6 +124,6 @@ def test_an_unreachable_store_is_refused_before_the_run(bad: str, quick: Experim
 
 def test_without_mlflow_the_error_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    with pytest.raises(SheafError, match=r"pip install .*'mlflow-skinny>=") as error:
+    with pytest.raises(SheafError, match=r"pip install 'sheaf-edge\[mlflow\]'") as error:
         MLflow("sqlite:///x.db", tmp_path)
     one_line(error)

@@ -76,6 +76,6 @@ def test_without_tensorboard_the_error_names_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'tensorboard>=") as error:
+    with pytest.raises(MissingExtraError, match=r"pip install 'sheaf-edge\[tensorboard\]'") as error:
         TensorBoard(tmp_path)
     one_line(error)
