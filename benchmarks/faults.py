@@ -48,6 +48,7 @@ SETTINGS = (
     "method.retrain.epochs=60",
     "method.finetune.epochs=5",
     "method.reference=false",
+    "method.share.fraction=1.0",
     "fleet.threads=1",
     "fleet.quorum=0.5",
 )

@@ -70,9 +70,9 @@ def start(
     serve(folder, print_line)
 
 
-@cloud.command(epilog="Example: sheaf cloud run ecavg-mnist --data ~/data --set method.rounds=2")
+@cloud.command(epilog="Example: sheaf cloud run fedavg-fleet --set data.name=/srv/test")
 def run(
-    experiment: Source = "ecavg-digits",
+    experiment: Source = "fedavg-fleet",
     changes: Changes = None,
     seed: Seed = None,
     data: Data = None,
@@ -94,7 +94,7 @@ def run(
     """
     changes = with_seed(changes, seed)
     from sheaf.experiments import run_on_fleet
-    from sheaf.experiments.config import load_experiment
+    from sheaf.experiments.named_share import load_for_fleet
     from sheaf.experiments.run_folder import new_folder
 
     console, command = output_console(), "sheaf cloud run"
@@ -106,7 +106,7 @@ def run(
             observer = observer_for(f"resuming {folder}", folder)
             run_on_fleet.resume(folder, data=data, wait=wait, observer=observer)
     else:
-        settings = load_experiment(experiment, changes or ())
+        settings = load_for_fleet(experiment, changes or ())
         folder = out or new_folder(settings)
         with resume_hint(folder, command):
             observer = observer_for(run_title(experiment, settings), folder)

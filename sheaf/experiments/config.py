@@ -153,7 +153,7 @@ def load_experiment(
         UnknownNameError: neither a shipped experiment nor a file.
         SettingError: the file is not TOML, or a key or value is wrong.
     """
-    table = _read(source)
+    table = read_table(source)
     if isinstance(changes, Mapping):
         pairs = [(str(key), plain(value)) for key, value in changes.items()]
     else:
@@ -205,7 +205,13 @@ def _drop_foreign_weights(table: dict[str, Any]) -> None:
         )
 
 
-def _read(source: str | Path | Experiment) -> dict[str, Any]:
+def read_table(source: str | Path | Experiment) -> dict[str, Any]:
+    """Return the table of an experiment without defaults; of an ``Experiment``, with them.
+
+    Raises:
+        UnknownNameError: neither a shipped experiment nor a file.
+        SettingError: the file is not TOML.
+    """
     if isinstance(source, Experiment):
         return cast(dict[str, Any], plain(source))
     path = SHIPPED / f"{source}.toml" if str(source) in shipped() else Path(source)

@@ -24,6 +24,7 @@ from sheaf.core.tensor_file import Blob
 from sheaf.experiments import run as runs
 from sheaf.experiments import run_folder
 from sheaf.experiments.config import Experiment, load_experiment
+from sheaf.experiments.named_share import load_for_fleet
 from sheaf.experiments.setup import ExperimentSetup, prepare
 from sheaf.fleets.nvflare.processes import check_installed
 from sheaf.fleets.remote.fleet import RemoteFleet
@@ -65,7 +66,7 @@ def run(
     Raises:
         SheafError: any error that the caller can fix.
     """
-    resolved, command, folder = runs.resolve(experiment, changes, data, out)
+    resolved, command, folder = runs.resolve(load_for_fleet(experiment, changes), (), data, out)
     check_installed()
     from sheaf.fleets.nvflare import provision
     from sheaf.fleets.nvflare.link import open_link

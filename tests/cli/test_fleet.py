@@ -43,7 +43,7 @@ def test_a_kit_that_other_users_can_read_is_refused(sheaf: Sheaf, fleet: Path, t
 
 
 def test_a_stopped_cloud_is_reported(sheaf: Sheaf, fleet: Path, tmp_path: Path) -> None:
-    said = refused(sheaf("cloud", "run", "ecavg-digits", "--out", tmp_path / "run"))
+    said = refused(sheaf("cloud", "run", "--out", tmp_path / "run"))
     assert f"start it with: sheaf cloud start {fleet.name}" in said
     assert not (tmp_path / "run").exists()
 

@@ -197,6 +197,16 @@ def test_the_cost_of_many_edges_is_their_mean_and_the_most() -> None:
     assert [line[2] for line in lines if line[0].startswith("edges, ")] == ["3.0k", "5.0k"]
 
 
+def test_the_number_of_images_sent_is_shown_where_any_leave_a_device() -> None:
+    costs = {"edge-1": SiteCost(*[1] * 7, samples_sent=0), CLOUD: SiteCost(*[1] * 7, samples_sent=0)}
+    assert "images" not in printed(cost_table(costs), 60)
+    costs["edge-1"] = SiteCost(*[1] * 7, samples_sent=1234)
+    for width in (120, 60):
+        text = printed(cost_table(costs), width)
+        assert "images" in text
+        assert "1,234" in text
+
+
 def test_an_estimate_says_would_spend_and_how_long() -> None:
     sites = {site: SiteCost(*[1] * 7) for site in ("edge-1", CLOUD)}
     text = " ".join(printed(estimate_table(Estimate(sites, dict.fromkeys(sites, 90.0), 0.0))).split())

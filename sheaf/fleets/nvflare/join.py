@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from sheaf.core.errors import DataError
+from sheaf.core.optional_imports import require
 from sheaf.core.settings import plain
 from sheaf.fleets.nvflare.kits import Kit, write_private
 from sheaf.fleets.nvflare.site_config import write_edge
@@ -25,9 +26,13 @@ def configure_device(kit: Path, data: Path, settings: Path | None, state: Path |
         FleetError: the kit cannot be used.
         SettingError: the settings are wrong.
         DataError: the data does not exist.
+        MissingExtraError: a format of ``[edge] formats`` needs a library that is not installed.
     """
     parsed = Kit.read(kit)
     own = EdgeFile() if settings is None else read_edge_file(settings)
+    if "onnx" in own.edge.formats:
+        for library in ("onnx", "onnxscript"):
+            require("export", library)
     if not data.exists():
         raise DataError(f"{data} does not exist; name a folder or a .safetensors file with --data")
     folder = (state or kit.parent / f"{parsed.edge}.state").resolve()
