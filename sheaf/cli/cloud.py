@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
 from sheaf.cli.console import (
     output_console,
     print_line,
+    reasons_printed,
     refuse_with_resume,
     resume_hint,
     run_title,
 )
-from sheaf.cli.fleet import FLEET, FleetFolder, group, provisioning
+from sheaf.cli.fleet import FLEET, Edges, FleetFolder, Wait, group, provisioning
 from sheaf.cli.observers import observer_factory, print_finished
 from sheaf.cli.options import (
     Changes,
@@ -33,7 +36,11 @@ from sheaf.cli.options import (
     TensorBoard,
     with_seed,
 )
+from sheaf.core.errors import SheafError
 from sheaf.core.optional_imports import extra
+
+if TYPE_CHECKING:
+    from sheaf.experiments.config import Experiment
 
 cloud = group("Run a fleet of real devices: commands for the cloud's machine.", "sheaf cloud start fleet")
 pool = group(
@@ -47,7 +54,9 @@ cloud.add_typer(pool, name="pool")
 def init(
     folder: Annotated[Path, typer.Argument(metavar="FLEET", help="The fleet's new folder.")],
     host: Annotated[str, typer.Option(help="Host name of this machine, as the devices resolve it.")],
-    edges: Annotated[str, typer.Option(help="Names of the devices, separated by commas.")],
+    edges: Annotated[
+        str, typer.Option(help="Names of the devices, NAME or GROUP/NAME, separated by commas.")
+    ],
     port: Annotated[int, typer.Option(help="TCP port on which the cloud listens.")] = 8002,
 ) -> None:
     """Create a fleet: keys, certificates and a kit file per device."""
@@ -55,7 +64,7 @@ def init(
     names = [name.strip() for name in edges.split(",") if name.strip()]
     provision.init(folder, host, port, names)
     for name in names:
-        print_line(f"{folder / 'kits' / name}.kit")
+        print_line(f"{folder / 'kits' / name.rpartition('/')[2]}.kit")
     print_line("next: copy each kit to its device over a secure channel, then run there: sheaf edge join KIT")
 
 
@@ -79,9 +88,16 @@ def run(
     out: Out = None,
     resume: Resume = None,
     fleet: FleetFolder = FLEET,
-    wait: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for devices to connect at the start.")
-    ] = 30.0,
+    edges: Edges = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="RUN", help="Start cloud and devices with the models of this run."),
+    ] = None,
+    wait: Wait = 30.0,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print the settings and which devices can take part; train nothing."),
+    ] = False,
     every: Every = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -90,7 +106,8 @@ def run(
 ) -> None:
     """Run an experiment on the fleet.
 
-    The run's folder has the same content as after sheaf run.
+    Before anything is trained, each device is asked whether its data, limits, memory and disk fit. Those
+    that do not fit are left out. The run's folder has the same content as after sheaf run.
     """
     changes = with_seed(changes, seed)
     from sheaf.experiments import run_on_fleet
@@ -100,18 +117,45 @@ def run(
     console, command = output_console(), "sheaf cloud run"
     observer_for = observer_factory(console, quiet, as_json, tensorboard, mlflow)
     if resume is not None:
-        refuse_with_resume({"--seed": seed is not None, "--set": changes, "--out": out})
+        given = {"--seed": seed is not None, "--set": changes, "--out": out, "--dry-run": dry_run}
+        refuse_with_resume(given | {"--edges": edges, "--from": start})
         folder = resume
         with resume_hint(folder, command):
             observer = observer_for(f"resuming {folder}", folder)
             run_on_fleet.resume(folder, data=data, wait=wait, observer=observer)
+    elif dry_run:
+        if quiet or as_json or tensorboard or mlflow:
+            raise SheafError("--dry-run excludes --quiet, --json, --tensorboard and --mlflow: remove them")
+        settings = load_for_fleet(experiment, changes or ())
+        _print_survey(console, settings, fleet, data, wait, _patterns(edges))
+        return
     else:
         settings = load_for_fleet(experiment, changes or ())
         folder = out or new_folder(settings)
-        with resume_hint(folder, command):
+        options: dict[str, Any] = {"edges": _patterns(edges), "start": start, "wait": wait}
+        with resume_hint(folder, command), reasons_printed():
             observer = observer_for(run_title(experiment, settings), folder)
-            run_on_fleet.run(settings, fleet, data=data, out=folder, wait=wait, observer=observer)
+            run_on_fleet.run(settings, fleet, data=data, out=folder, observer=observer, **options)
     print_finished(console, folder, every, quiet, as_json)
+
+
+def _patterns(edges: str | None) -> list[str]:
+    """Return the patterns of ``--edges``."""
+    return [pattern.strip() for pattern in (edges or "").split(",") if pattern.strip()]
+
+
+def _print_survey(
+    console: Console, settings: Experiment, fleet: Path, data: Path | None, wait: float, edges: list[str]
+) -> None:
+    from sheaf.experiments.run_on_fleet import survey_fleet
+    from sheaf.report.devices_table import devices_table
+
+    found = survey_fleet(settings, fleet, data=data, wait=wait, edges=edges)
+    console.print(Syntax(settings.toml(), "toml", background_color="default", word_wrap=True))
+    console.print(devices_table(found))
+    for reason in found.reasons:
+        console.print(Text(reason), soft_wrap=True)
+    found.check_quorum(settings.fleet.quorum)
 
 
 @cloud.command(epilog="Example: sheaf cloud status")
@@ -135,12 +179,14 @@ def edges_(fleet: FleetFolder = FLEET) -> None:
 
     configuration = provision.read(fleet)
     seconds = seconds_since_heartbeat(fleet)
-    table = Table("device", "last heartbeat", box=None)
-    for name in configuration.edges:
+    grouped = bool(configuration.groups or configuration.labels)
+    table = Table("device", *(("group", "labels") if grouped else ()), "last heartbeat", box=None)
+    for name in (*configuration.edges, *configuration.removed):
         heartbeat = f"{seconds[name]:.0f} s ago" if name in seconds else "none since the cloud started"
-        table.add_row(Text(name), heartbeat)
-    for name in configuration.removed:
-        table.add_row(Text(name), "removed")
+        if name in configuration.removed:
+            heartbeat = "removed"
+        group, labels = configuration.groups.get(name, ""), ", ".join(configuration.labels.get(name, ()))
+        table.add_row(Text(name), *((Text(group), Text(labels)) if grouped else ()), heartbeat)
     output_console().print(table, highlight=False)
 
 
@@ -171,10 +217,25 @@ def page(
 
 @cloud.command(epilog="Example: sheaf cloud add shop-4")
 def add(
-    name: Annotated[str, typer.Argument(help="Name of the new device.")], fleet: FleetFolder = FLEET
+    name: Annotated[str, typer.Argument(help="Name of the new device, NAME or GROUP/NAME.")],
+    fleet: FleetFolder = FLEET,
 ) -> None:
     """Add a device: create its kit. The cloud can keep running."""
     print_line(str(provisioning().add(fleet, name)))
+
+
+@cloud.command(epilog="Example: sheaf cloud label shop-4 --group berlin --add camera-v2")
+def label(
+    name: Annotated[str, typer.Argument(help="Name of the device.")],
+    group: Annotated[str | None, typer.Option(help="Its new group; empty: no group.")] = None,
+    add_: Annotated[list[str] | None, typer.Option("--add", help="A label to add.")] = None,
+    drop: Annotated[list[str] | None, typer.Option("--drop", help="A label to remove.")] = None,
+    fleet: FleetFolder = FLEET,
+) -> None:
+    """Change the group and the labels of a device, which --edges of a run selects."""
+    changed = provisioning().label(fleet, name, group, add_ or (), drop or ())
+    labels = ", ".join(changed.labels.get(name, ())) or "none"
+    print_line(f"{name}: group {changed.groups.get(name, 'none')}, labels {labels}")
 
 
 @cloud.command(epilog="Example: sheaf cloud remove shop-4")

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from sheaf.core.errors import SheafError
+from sheaf.core.errors import DevicesError, SheafError
 
 if TYPE_CHECKING:
     from sheaf.experiments.config import Experiment
@@ -125,3 +125,18 @@ def resume_hint(folder: Path, command: str = "sheaf run") -> Iterator[None]:
         path = error.filename or folder
         message = f"{path}: {error.strerror or error}; resolve this, then continue with: {hint}"
         raise SheafError(message) from error
+
+
+@contextmanager
+def reasons_printed() -> Iterator[None]:
+    """Print one line for each reason of a ``DevicesError`` that is raised inside the block.
+
+    Raises:
+        SheafError: with the summary of the ``DevicesError``.
+    """
+    try:
+        yield
+    except DevicesError as error:
+        for reason in error.reasons:
+            error_console().print(reason)
+        raise SheafError(error.summary) from error

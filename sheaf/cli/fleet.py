@@ -13,6 +13,15 @@ FleetFolder = Annotated[
 ]
 FLEET = Path("fleet")
 
+Edges = Annotated[
+    str | None,
+    typer.Option(
+        metavar="P1,P2",
+        help="Devices to ask, by patterns: shop-*, berlin/* (a group), label:camera [default: all].",
+    ),
+]
+Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for devices to connect at the start.")]
+
 
 def group(text: str, example: str) -> typer.Typer:
     """Return a group of commands with a help text and an example."""

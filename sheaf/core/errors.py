@@ -13,13 +13,14 @@ SheafError                 an error that a user can correct; the command line pr
 ├── FleetError             a real fleet is not running, a kit is unusable or a message is malformed
 ├── TrainingError          training produced values that are not finite
 └── QuorumError            too few edges sent a usable answer to a call
+    └── DevicesError       too few devices of a fleet can take part in a run
 """
 
 from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 LONGEST = 3000
 """Characters of a message, of which the middle is left out if there are more."""
@@ -92,6 +93,20 @@ class TrainingError(SheafError):
 
 class QuorumError(SheafError):
     """Too few edges sent a usable answer to a call."""
+
+
+class DevicesError(QuorumError):
+    """Too few devices of a fleet can take part in a run.
+
+    Args:
+        summary: how many can, and how many must.
+        reasons: one line for each reason of each other device.
+    """
+
+    def __init__(self, summary: str, reasons: Sequence[str]) -> None:
+        super().__init__(f"{summary} ({'; '.join(reasons)})" if reasons else summary)
+        self.summary = one_line(summary)
+        self.reasons = [one_line(reason) for reason in reasons]
 
 
 def one_line(message: str) -> str:

@@ -8,30 +8,34 @@ experiment's partition are not used.
 from __future__ import annotations
 
 import logging
+import tempfile
 import time
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sheaf.core import objects
 from sheaf.core.errors import RunFolderError
+from sheaf.core.optional_imports import installed_version
 from sheaf.core.progress_bar import bar
 from sheaf.core.settings import plain
-from sheaf.core.task import Absence, Fleet, Task
+from sheaf.core.task import Fleet, Task
 from sheaf.core.tensor_file import Blob
 from sheaf.experiments import run as runs
 from sheaf.experiments import run_folder
 from sheaf.experiments.config import Experiment, load_experiment
 from sheaf.experiments.named_share import load_for_fleet
 from sheaf.experiments.setup import ExperimentSetup, prepare
+from sheaf.experiments.start_from import StartModels
+from sheaf.experiments.survey import Survey, survey
 from sheaf.fleets.nvflare.processes import check_installed
 from sheaf.fleets.remote.fleet import RemoteFleet
-from sheaf.fleets.remote.messages import DataForm, DeviceInfo, Setup
+from sheaf.fleets.remote.messages import DataForm, Setup
 from sheaf.fleets.remote.run_record import RunRecord
 from sheaf.fleets.remote.sample_pool import Pool
-from sheaf.runtime.calls import check_quorum
 from sheaf.runtime.observer import NullObserver, Observer, Observers
 from sheaf.runtime.result import Result
 from sheaf.training.merge_statistics import blank
@@ -50,9 +54,13 @@ def run(
     data: Path | None = None,
     out: Path | None = None,
     wait: float = 30.0,
+    edges: Sequence[str] = (),
+    start: Path | None = None,
     observer: Observer | None = None,
 ) -> Result:
     """Run an experiment on the fleet in the folder ``fleet``.
+
+    Devices that cannot take part are left out before anything is trained, if the quorum holds without them.
 
     Args:
         experiment: the name of a shipped experiment, a TOML file, or an ``Experiment``.
@@ -61,30 +69,77 @@ def run(
         data: the directory in which named datasets are looked for first.
         out: the run's folder; by default ``runs/NAME-TIME``.
         wait: seconds to wait for devices at the start; the run then begins if the quorum is connected.
+        edges: patterns of the devices to ask, see ``FleetFile.choose``; all by default.
+        start: the folder of a finished run, with whose models the cloud and the devices start.
         observer: receives the progress of the run.
+
+    Raises:
+        DevicesError: too few devices can take part.
+        SheafError: any other error that the caller can fix.
+    """
+    resolved, command, folder = runs.resolve(load_for_fleet(experiment, changes), (), data, out)
+    models = None if start is None else StartModels.of_run(start)
+    resolved = resolved if models is None else models.adapt(resolved)
+    with _surveyed(resolved, fleet, data, folder, wait, edges) as (link, found, run_id):
+        found.check_quorum(resolved.fleet.quorum)
+        command |= {"fleet": str(fleet.resolve()), "run": run_id}
+        command["start"] = None if start is None else str(start.resolve())
+        command["counts"] = found.counts(len(next(iter(found.infos.values())).counts))
+        command["widths"] = found.widths()
+        command["left_out"] = {edge: "; ".join(reasons) for edge, reasons in found.misfits.items()}
+        setup = _with_roster(resolved, data, command, models)
+        record = _record(fleet, folder, resolved)
+        with record.kept():
+            observer = Observers([observer or NullObserver(), record])
+            engine = _engine(link, command, found.absent)
+            return runs.start(setup, folder, command, observer, engine, models)
+
+
+def survey_fleet(
+    experiment: Experiment,
+    fleet: Path,
+    *,
+    data: Path | None = None,
+    wait: float = 30.0,
+    edges: Sequence[str] = (),
+) -> Survey:
+    """Return which devices could take part in a run, without training; arguments as for ``run``.
 
     Raises:
         SheafError: any error that the caller can fix.
     """
-    resolved, command, folder = runs.resolve(load_for_fleet(experiment, changes), (), data, out)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        _surveyed(experiment, fleet, data, Path(scratch), wait, edges) as (_, found, _),
+    ):
+        return found
+
+
+@contextmanager
+def _surveyed(
+    experiment: Experiment,
+    fleet: Path,
+    data: Path | None,
+    folder: Path,
+    wait: float,
+    patterns: Sequence[str],
+) -> Iterator[tuple[FlareLink, Survey, str]]:
+    """Yield the link to a fleet, the survey of its devices, and the identifier of the run."""
     check_installed()
     from sheaf.fleets.nvflare import provision
     from sheaf.fleets.nvflare.link import open_link
 
-    edges = provision.read(fleet).edges
-    setup = prepare(resolved, data, {edge: [] for edge in edges})
-    command |= {"fleet": str(fleet.resolve()), "run": uuid.uuid4().hex}
-    record = _record(fleet, folder, resolved)
-    with open_link(fleet) as link, record.kept():
-        observer = Observers([observer or NullObserver(), record])
+    edges = provision.read(fleet).choose(patterns)
+    setup = prepare(experiment, data, {edge: [] for edge in edges})
+    run_id = uuid.uuid4().hex
+
+    def prepare_with(counts: dict[str, list[int]], widths: dict[str, float]) -> ExperimentSetup:
+        return _with_roster(experiment, data, {"counts": counts, "widths": widths})
+
+    with open_link(fleet) as link:
         _wait_for(link, edges, wait)
-        replies = _remote(setup, link, command["run"], folder, None, edges).devices()
-        absent = [answer for answer in replies.values() if isinstance(answer, Absence)]
-        present = {edge: answer for edge, answer in replies.items() if isinstance(answer, DeviceInfo)}
-        check_quorum(len(present), len(edges), resolved.fleet.quorum, "are there", absent)
-        command["counts"], command["widths"] = _roster(edges, present, len(setup.dataset.classes))
-        setup = _with_roster(resolved, data, command)
-        return runs.start(setup, folder, command, observer, _engine(link, command, absent))
+        remote = _remote(setup, link, run_id, folder, None, edges)
+        yield link, survey(remote, prepare_with), run_id
 
 
 def resume(
@@ -109,7 +164,8 @@ def resume(
 
     def prepare_again() -> ExperimentSetup:
         root = data or run_folder.data_root(folder)
-        return _with_roster(load_experiment(folder / "experiment.toml"), root, command)
+        models = StartModels.kept(folder) if command.get("start") else None
+        return _with_roster(load_experiment(folder / "experiment.toml"), root, command, models)
 
     if (folder / "result.json").exists():
         return runs.go_on(folder, prepare_again, observer or NullObserver())
@@ -118,7 +174,7 @@ def resume(
     with open_link(fleet) as link, record.kept():
         observer = Observers([observer or NullObserver(), record])
         _wait_for(link, command["counts"], wait)
-        return runs.go_on(folder, prepare_again, observer, _engine(link, command))
+        return runs.go_on(folder, prepare_again, observer, _engine(link, command, {}))
 
 
 def _record(fleet: Path, folder: Path, experiment: Experiment) -> RunRecord:
@@ -138,30 +194,26 @@ def _wait_for(link: FlareLink, edges: Collection[str], seconds: float) -> None:
                 time.sleep(0.5)
 
 
-def _roster(
-    edges: Iterable[str], present: dict[str, DeviceInfo], classes: int
-) -> tuple[dict[str, list[int]], dict[str, float]]:
-    """Return the class counts of each device (zeros for an absent one), and the widths below 1."""
-    counts = {edge: present[edge].counts if edge in present else [0] * classes for edge in edges}
-    return counts, {edge: info.width for edge, info in present.items() if info.width < 1}
-
-
-def _with_roster(experiment: Experiment, data: Path | None, command: dict[str, Any]) -> ExperimentSetup:
-    """Return the setup with the class counts and the widths that the devices reported."""
+def _with_roster(
+    experiment: Experiment, data: Path | None, command: Mapping[str, Any], models: StartModels | None = None
+) -> ExperimentSetup:
+    """Return the setup with the class counts and widths that the devices reported, and with start models."""
     fleet = replace(experiment.fleet, widths=experiment.fleet.widths | command["widths"])
-    return prepare(replace(experiment, fleet=fleet), data, command["counts"])
+    setup = prepare(replace(experiment, fleet=fleet), data, command["counts"])
+    setup = setup if models is None else models.begin(setup)
+    return replace(setup, left_out=command.get("left_out", {}))
 
 
-def _engine(link: FlareLink, command: dict[str, Any], absent: Iterable[Absence] = ()) -> runs.Engine:
+def _engine(link: FlareLink, command: dict[str, Any], absent: Mapping[str, str]) -> runs.Engine:
     """Return a function that creates the fleet of a run.
 
     It logs the devices that are absent at the start, because a method may send them no task.
     """
 
     def make(setup: ExperimentSetup, folder: Path, observer: Observer) -> Fleet:
-        for absence in absent:
-            logger.info("%s is absent at the start: %s", absence.site, absence.why)
-            observer.absent(absence.site, f"absent at the start: {absence.why}")
+        for site, why in absent.items():
+            logger.info("%s is absent at the start: %s", site, why)
+            observer.absent(site, f"absent at the start: {why}")
         return _remote(setup, link, command["run"], folder, observer, tuple(command["counts"]))
 
     return make
@@ -189,6 +241,7 @@ def _remote(
         held_out=data.held_out,
         name=folder.resolve().name,
         deliver=experiment.fleet.deliver,
+        version=installed_version(),
         form=DataForm(
             label=data.label,
             input=data.input,

@@ -13,7 +13,9 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +33,9 @@ from sheaf.fleets.nvflare.site_config import ADMIN, write_cloud
 FLARE = "import sys; from nvflare.cli import main; sys.exit(main())"
 """FLARE's command line, as an argument of ``python -c``."""
 
+LABEL = "label:"
+"""Beginning of a pattern that selects devices by their labels."""
+
 VALID_DAYS = 3650
 """Validity of the authority and of all certificates, in days."""
 
@@ -44,16 +49,55 @@ class FleetFile:
         port: port of the cloud, 1 to 65535.
         edges: names of the devices, in the order of summation.
         removed: names of the devices whose kits are revoked.
+        groups: device -> the group it is in, such as its site.
+        labels: device -> its labels.
     """
 
     host: Host
     port: Port = 8002
     edges: Annotated[tuple[str, ...], Field(min_length=1)]
     removed: tuple[str, ...] = ()
+    groups: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def choose(self, patterns: Sequence[str]) -> tuple[str, ...]:
+        """Return the devices that match one of the patterns, in the order of summation; all without patterns.
+
+        Args:
+            patterns: of names (``shop-*``), of groups and names (``berlin/*``), or of labels
+                (``label:camera``), with the wildcards of a shell.
+
+        Raises:
+            FleetError: a pattern matches no device.
+        """
+        chosen: set[str] = set()
+        for pattern in patterns:
+            matching = {edge for edge in self.edges if self._matches(edge, pattern)}
+            if not matching:
+                groups = sorted({f"{group}/*" for group in self.groups.values()})
+                known = ", ".join([*groups, *self.edges][:20])
+                raise FleetError(f"--edges {pattern}: no device matches; there are: {known}")
+            chosen |= matching
+        return tuple(edge for edge in self.edges if edge in chosen or not patterns)
+
+    def _matches(self, edge: str, pattern: str) -> bool:
+        if pattern.startswith(LABEL):
+            names = list(self.labels.get(edge, ()))
+            pattern = pattern.removeprefix(LABEL)
+        elif "/" in pattern:
+            names = [f"{self.groups[edge]}/{edge}"] if edge in self.groups else []
+        else:
+            names = [edge]
+        return any(fnmatchcase(name, pattern) for name in names)
 
 
 def init(folder: Path, host: str, port: int, edges: list[str]) -> FleetFile:
     """Create a fleet: keys, certificates, and a kit for each device.
+
+    Args:
+        folder: of the fleet.
+        host, port: address of the cloud.
+        edges: names of the devices, ``NAME`` or ``GROUP/NAME``.
 
     Raises:
         FleetError: the folder is not empty, or the name of a device is invalid.
@@ -61,8 +105,8 @@ def init(folder: Path, host: str, port: int, edges: list[str]) -> FleetFile:
     """
     if folder.exists() and any(folder.iterdir()):
         raise FleetError(f"{folder} is not empty; name another folder, or see: sheaf cloud edges {folder}")
-    _check_names(edges)
-    fleet = parse(FleetFile, {"host": host, "port": port, "edges": edges})
+    groups, edges = _split_groups(edges)
+    fleet = parse(FleetFile, {"host": host, "port": port, "edges": edges, "groups": groups})
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     try:
@@ -92,15 +136,19 @@ def add(folder: Path, name: str) -> Path:
 
     A removed device needs a new name: the certificate of its old name is still valid.
 
+    Args:
+        folder: of the fleet.
+        name: of the device, ``NAME`` or ``GROUP/NAME``.
+
     Raises:
         FleetError: the name is in use, was in use, or is invalid.
     """
     fleet = read(folder)
+    groups, (name,) = _split_groups([name])
     if name in fleet.edges or name in fleet.removed:
         past = "was once" if name in fleet.removed else "is already"
         raise FleetError(f"{name} {past} in the fleet; choose another name")
-    _check_names([name])
-    fleet = replace(fleet, edges=(*fleet.edges, name))
+    fleet = replace(fleet, edges=(*fleet.edges, name), groups=fleet.groups | groups)
     _provision(folder, fleet, [name])
     _write(folder, fleet)
     return folder / "kits" / f"{name}.kit"
@@ -113,14 +161,46 @@ def remove(folder: Path, name: str) -> None:
         FleetError: the fleet does not have this device, or has no other one.
     """
     fleet = read(folder)
-    if name not in fleet.edges:
-        raise FleetError(f"{name} is not in the fleet; its devices: {', '.join(fleet.edges)}")
+    _check_member(fleet, name)
     if len(fleet.edges) == 1:
         raise FleetError(f"{name} is the fleet's only device; add another one first")
     rest = tuple(edge for edge in fleet.edges if edge != name)
-    fleet = replace(fleet, edges=rest, removed=(*fleet.removed, name))
+    groups = {edge: group for edge, group in fleet.groups.items() if edge != name}
+    labels = {edge: own for edge, own in fleet.labels.items() if edge != name}
+    fleet = replace(fleet, edges=rest, removed=(*fleet.removed, name), groups=groups, labels=labels)
     _write(folder, fleet)
     (folder / "kits" / f"{name}.kit").unlink(missing_ok=True)
+
+
+def label(
+    folder: Path, name: str, group: str | None = None, add: Sequence[str] = (), drop: Sequence[str] = ()
+) -> FleetFile:
+    """Change the group and the labels of a device; the cloud can keep running.
+
+    Args:
+        folder: of the fleet.
+        name: of the device.
+        group: the new group; empty: no group; None: the same.
+        add: labels to add.
+        drop: labels to remove.
+
+    Raises:
+        FleetError: the fleet does not have this device, or a group or a label has an invalid name.
+    """
+    fleet = read(folder)
+    _check_member(fleet, name)
+    _check_names([*add, *([group] if group else [])], "a group or a label")
+    groups, labels = dict(fleet.groups), dict(fleet.labels)
+    if group is not None:
+        groups.pop(name, None)
+    if group:
+        groups[name] = group
+    own = dict.fromkeys([*labels.pop(name, ()), *add])
+    if rest := tuple(each for each in own if each not in drop):
+        labels[name] = rest
+    fleet = replace(fleet, groups=groups, labels=labels)
+    _write(folder, fleet)
+    return fleet
 
 
 def write_workspace(folder: Path, fleet: FleetFile) -> Path:
@@ -130,16 +210,35 @@ def write_workspace(folder: Path, fleet: FleetFile) -> Path:
     return workspace
 
 
-def _check_names(edges: list[str]) -> None:
+def _check_member(fleet: FleetFile, name: str) -> None:
+    if name not in fleet.edges:
+        raise FleetError(f"{name} is not in the fleet; its devices: {', '.join(fleet.edges)}")
+
+
+def _split_groups(names: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Return (device -> group, devices) of names ``NAME`` or ``GROUP/NAME``, after checking them."""
+    groups, edges = {}, []
+    for name in names:
+        group, slash, edge = name.rpartition("/")
+        edges.append(edge)
+        if slash:
+            _check_names([group], "a group")
+            groups[edge] = group
+    _check_names(edges)
     for name in edges:
-        try:
-            check_edge_name(name)
-        except PartitionError as error:
-            raise FleetError(str(error)) from error
         if name == "server":
             raise FleetError("an edge cannot be named 'server': FLARE's server has that name")
         if edges.count(name) > 1:
             raise FleetError(f"two edges are named {name!r}; each needs its own name")
+    return groups, edges
+
+
+def _check_names(names: Sequence[str], kind: str = "an edge") -> None:
+    for name in names:
+        try:
+            check_edge_name(name)
+        except PartitionError as error:
+            raise FleetError(str(error).replace("an edge", kind, 1)) from error
 
 
 def _write(folder: Path, fleet: FleetFile) -> None:
