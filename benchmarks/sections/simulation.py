@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.sections._tables import Rows, commits, table, times, with_range
@@ -17,17 +17,33 @@ def simulation(rows: Rows) -> str:
         "one_by_one": "sheaf, one by one",
         "bare_1": "bare loop, 1 thread",
         "bare_2": "bare loop, 2 threads",
+        "fedjax": "FedJAX",
+        "pfl": "pfl-research",
         "flower": "Flower",
     }
     jobs = [row for row in rows if "vs_bare" in row]
-    lines = [
+    lines = [(row["job"], *(_seconds(row["sides"].get(side)) for side in sides)) for row in jobs]
+    rivals = {"vs_flower": "Flower", "vs_fedjax": "FedJAX", "vs_pfl": "pfl-research", "vs_bare": "bare loop"}
+    factors = [(row["job"], *(_factor(row, rival) for rival in rivals)) for row in jobs]
+    limits = [
         (
             row["job"],
-            *(_seconds(row["sides"].get(side)) for side in sides),
-            times(row["vs_flower"]),
-            f"{row['vs_bare']:.2f}x",
+            f"{row['training_macs'] / 1e9:.1f}",
+            f"{row['peak_macs_per_second'] / 1e9:.1f} ({row['peak_threads']} threads)",
+            f"{100 * row['peak_fraction']:.0f} %",
         )
         for row in jobs
+        if "peak_fraction" in row
+    ]
+    profiles = [row for row in jobs if "profile" in row]
+    parts = list(profiles[0]["profile"])[:-2] if profiles else []  # without the total and the elapsed time
+    spent = [
+        (
+            row["job"],
+            f"{row['profile']['total']:.2f}",
+            *(f"{100 * row['profile'][part] / row['profile']['total']:.0f}" for part in parts),
+        )
+        for row in profiles
     ]
     accuracies = [
         (
@@ -77,18 +93,27 @@ def simulation(rows: Rows) -> str:
     ]
     return (
         "## Many edges on one machine\n\nSeconds of FedAvg over all edges: median (minimum to maximum) of "
-        "the repetitions. The last columns are speed-ups of sheaf over Flower's simulation (rounds only, "
-        "without its start-up) and over the faster bare loop. sheaf's seconds are for a whole run with its "
-        "journal and files.\n\n"
-        + table(("job", *sides.values(), "over Flower", "over bare"), lines)
-        + "\n\nFlower including its start-up: "
-        + "; ".join(
-            f"{seconds:.1f} s, {seconds / row['sides']['sheaf']['median_s']:.1f}x ({row['job']})"
-            for row in jobs
-            if row["flower_with_start_s"]
-            for seconds in [statistics.median(row["flower_with_start_s"])]
+        "the repetitions. sheaf's seconds are for a whole run with its data, journal and files. Those of the "
+        "other simulators leave out import, start-up and compilation: Flower and pfl-research count the mean "
+        "round but the first, FedJAX a run after one round that compiles.\n\n"
+        + table(("job", *sides.values()), lines)
+        + "\n\nSpeed-up of sheaf over the others and over the faster bare loop: from the medians (minimum to "
+        "maximum turn by turn):\n\n"
+        + table(("job", *rivals.values()), factors)
+        + _starts(jobs, sides)
+        + _optional(
+            "The physical limit: multiply-adds of training, the machine's measured peak (a product of two "
+            "512 x 512 float32 matrices), and the fraction of it that a whole run of sheaf reached:",
+            ("job", "multiply-adds, 1e9", "peak, 1e9/s", "reached"),
+            limits,
         )
-        + ".\n\nAccuracy of the last average:\n\n"
+        + _optional(
+            "Processor seconds of a run of sheaf, over all threads, and their parts in percent "
+            "(`python -m benchmarks.simulation profile`):",
+            ("job", "seconds", *parts),
+            spent,
+        )
+        + "\n\nAccuracy of the last average:\n\n"
         + table(("job", *sides.values()), accuracies)
         + "\n\nScaling with the number of edges: one hidden layer on MNIST, 6 rounds with all edges, 60 "
         "training images per edge and 10 per edge to evaluate the average. Milliseconds per round without "
@@ -123,7 +148,7 @@ def simulation(rows: Rows) -> str:
         "that stores nothing, alternating; *lost* is the median over the pairs:\n\n"
         + table(("job", "fraction", "minimum to maximum", "with, s", "without, s", "lost"), fractions)
         + "\n\nCommits at which the jobs were last measured: "
-        + commits((row["job"], row["commit"]) for row in rows)
+        + commits((_on_machine(row), row["commit"]) for row in rows)
         + "."
     )
 
@@ -132,6 +157,40 @@ def _seconds(side: Mapping[str, Any] | None) -> str:
     if side is None:
         return "-"
     return with_range(side["median_s"], side["seconds"])
+
+
+def _factor(row: Mapping[str, Any], rival: str) -> str:
+    """Return a speed-up with its range; rows of earlier versions have no range."""
+    if row.get(rival) is None:
+        return "-"
+    least, most = row.get("ranges", {}).get(rival, (None, None))
+    return times(row[rival]) if least is None else f"{row[rival]:.2f}x ({least:.2f} to {most:.2f})"
+
+
+def _starts(jobs: Rows, sides: Mapping[str, str]) -> str:
+    """Return a sentence on the seconds with start-up, for the simulators that measured them."""
+    found = [
+        (row, title, seconds)
+        for row in jobs
+        for side, title in sides.items()
+        for seconds in [row["sides"].get(side, {}).get("with_start_s")]
+        if seconds
+    ]
+    listed = "; ".join(
+        f"{title} {median:.1f} s, {median / row['sides']['sheaf']['median_s']:.1f}x ({row['job']})"
+        for row, title, seconds in found
+        for median in [statistics.median(seconds)]
+    )
+    return f"\n\nIncluding start-up: {listed}." if listed else ""
+
+
+def _on_machine(row: Mapping[str, Any]) -> str:
+    return f"{row['job']}, on {row['cpu']}" if "cpu" in row else str(row["job"])
+
+
+def _optional(introduction: str, heading: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
+    """Return a table with its introduction, or nothing without lines."""
+    return f"\n\n{introduction}\n\n{table(heading, lines)}" if lines else ""
 
 
 def _further(smaller: Mapping[str, Any], row: Mapping[str, Any]) -> float:

@@ -1,0 +1,69 @@
+"""The cost of the journal: its fraction of a run's time, and what a run loses by it."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any
+from unittest import mock
+
+from benchmarks.simulation.jobs import JOBS
+from benchmarks.simulation.sheaf_side import sheaf
+from sheaf.core.task import Task, Update
+from sheaf.experiments import run as runs
+from sheaf.runtime.journal import Journal
+
+PAIRS = 12
+"""Repetitions of runs with and without the journal."""
+
+
+def journaled() -> dict[str, Any]:
+    """Return the row of the first job, run with the journal and with one that records nothing."""
+    job, spent = next(iter(JOBS.values())), [0.0]
+
+    class Forgetful(Journal):
+        """Return the update without recording it."""
+
+        def record(self, task: Task, update: Update) -> Update:
+            return update
+
+    class Timed(Journal):
+        """Counts every thread's seconds, those too in which others train."""
+
+        def record(self, task: Task, update: Update) -> Update:
+            began = time.perf_counter()
+            try:
+                return super().record(task, update)
+            finally:
+                spent[0] += time.perf_counter() - began
+
+        def settle(self) -> None:
+            began = time.perf_counter()
+            try:
+                super().settle()
+            finally:
+                spent[0] += time.perf_counter() - began
+
+    fractions, seconds, without = [], [], []
+
+    def timed() -> None:
+        spent[0] = 0.0
+        with mock.patch.object(runs, "Journal", Timed):
+            seconds.append(sheaf(job, "cpu")["seconds"])
+        fractions.append(spent[0] / seconds[-1])
+
+    def forgetful() -> None:
+        with mock.patch.object(runs, "Journal", Forgetful):
+            without.append(sheaf(job, "cpu")["seconds"])
+
+    for turn in range(PAIRS):
+        for side in (timed, forgetful) if turn % 2 else (forgetful, timed):
+            side()
+    return {
+        "job": "the journal's share of the first job",
+        "share": statistics.median(fractions),
+        "shares": fractions,
+        "cost": statistics.median(own / other - 1 for own, other in zip(seconds, without, strict=True)),
+        "seconds": seconds,
+        "seconds_without": without,
+    }
