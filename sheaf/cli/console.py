@@ -42,6 +42,7 @@ def print_line(text: str) -> None:
 
 def print_result(console: Console, folder: Path, every: bool = False) -> None:
     """Print the verdict on a finished run and its tables; ``every`` also lists each of many edges."""
+    from sheaf.report.replacements import replacement_lines
     from sheaf.report.terminal_tables import accuracy_table, cost_table, verdict_lines
     from sheaf.runtime.result import Result
 
@@ -52,6 +53,8 @@ def print_result(console: Console, folder: Path, every: bool = False) -> None:
     for refusal in result.refused:
         when = f"refused in call {refusal.call}" if refusal.call else "left out of the run"
         console.print(Text(f"{when}: {refusal.site}: {refusal.why}"))
+    for line in replacement_lines(result.replacements, every):
+        console.print(Text(line))
     console.print(Text(f"folder: {folder}"), soft_wrap=True)
 
 
