@@ -126,6 +126,24 @@ class DigitsCNN(nn.Sequential):
         )
 
 
+class DroppingCNN(nn.Sequential):
+    """Batch norm over images and over features, and dropout, for digits of 8 x 8: ``"toys:DroppingCNN"``."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(
+            nn.Conv2d(1, 6, 3, bias=False),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.Dropout(0.2),
+            nn.Flatten(),
+            nn.Linear(216, 12, bias=False),
+            nn.BatchNorm1d(12),
+            nn.ReLU(),
+            nn.Dropout(0.3),
+            nn.Linear(12, num_classes),
+        )
+
+
 class Uncuttable(nn.Module):
     """Channels are regrouped in a way that no table of coupled channels can tell."""
 

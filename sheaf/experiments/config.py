@@ -81,6 +81,11 @@ class FleetSettings:
         together: how the sites of one process train: ``stacked`` (many sites as one vectorised model),
             ``threads`` (one site per core) or ``never`` (one after another); ``auto`` chooses the fastest for
             the network. The results differ only by the order of floating-point sums.
+        processes: the number of processes that train edges, at least 1: this one and others, which it starts
+            on this machine or which ``torchrun`` started; each trains one group of edges at a time, and all
+            map the same decoded examples. The results are those of one process, where a site that uses
+            several threads uses ``threads``, by default the machine's cores divided by ``processes``.
+            Ignored on a real fleet.
     """
 
     quorum: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -91,6 +96,22 @@ class FleetSettings:
     threads: Annotated[int, Field(ge=0)] = 0
     deliver: Literal["end", "adoptions"] = "end"
     together: Literal["auto", "stacked", "threads", "never"] = "auto"
+    processes: Annotated[int, Field(ge=1)] = 1
+
+
+@settings
+class CloudSettings:
+    """The keys under ``[cloud]``.
+
+    Attributes:
+        processes: the number of processes that train the cloud's model together, at least 1, each on its rows
+            of every mini-batch (``torch.nn.parallel.DistributedDataParallel``): this one and others, which it
+            starts on this machine or which ``torchrun`` started. Batch norm and dropout on a CPU are those of
+            the whole mini-batch, so the result is that of one process, except for the order of floating-point
+            sums.
+    """
+
+    processes: Annotated[int, Field(ge=1)] = 1
 
 
 @settings
@@ -100,7 +121,7 @@ class Experiment:
     Attributes:
         title: a description of one line.
         seed: the seed from which the seeds of all random draws are derived, at least 0.
-        data, partition, model, method, fleet: the tables of the same names.
+        data, partition, model, method, fleet, cloud: the tables of the same names.
         baselines: ``local``, ``central`` or both: methods that the run also trains, after its own, under the
             same budget, for the verdict. Their costs are not counted. Ignored on a real fleet.
         compare: method -> its settings in ``sheaf compare``, which otherwise derives them from the budget of
@@ -114,6 +135,7 @@ class Experiment:
     model: ModelSettings
     method: Method
     fleet: FleetSettings = FleetSettings()
+    cloud: CloudSettings = CloudSettings()
     baselines: tuple[Literal["local", "central"], ...] = ()
     compare: dict[str, dict[str, Any]] = field(default_factory=dict)
 

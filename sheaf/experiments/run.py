@@ -8,7 +8,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,16 @@ from sheaf.core.optional_imports import installed_version
 from sheaf.core.settings import plain
 from sheaf.core.task import Fleet
 from sheaf.core.types import Params
-from sheaf.experiments import run_folder
+from sheaf.experiments import processes, run_folder
 from sheaf.experiments.config import Experiment, load_experiment
 from sheaf.experiments.provenance import provenance
 from sheaf.experiments.setup import ExperimentSetup, prepare
 from sheaf.experiments.start_from import StartModels
 from sheaf.fleets.local.dry_run import DryFleet
 from sheaf.fleets.local.fleet import LocalFleet
+from sheaf.fleets.processes.cloud_training import CloudProcesses
+from sheaf.fleets.processes.edge_training import EdgeProcesses
+from sheaf.fleets.processes.group import Processes
 from sheaf.models.checkpoints import load_state
 from sheaf.runtime.calls import Calls
 from sheaf.runtime.cloud import Cloud
@@ -37,7 +40,7 @@ from sheaf.runtime.edges import Edges
 from sheaf.runtime.journal import Journal, answered
 from sheaf.runtime.observer import NullObserver, Observer
 from sheaf.runtime.result import CutsRecord, Log, PartRecord, Refusal, Result, Row
-from sheaf.runtime.worker import Worker
+from sheaf.runtime.worker import Train, Worker, train_here
 
 logger = logging.getLogger("sheaf")
 
@@ -50,7 +53,16 @@ Engine = Callable[[ExperimentSetup, Path, Observer], Fleet]
 
 def in_process(setup: ExperimentSetup, folder: Path, observer: Observer) -> Fleet:
     """Return a fleet of workers in this process."""
-    return LocalFleet(setup.edges(folder / "sites"), observer.step, setup.experiment.fleet.together)
+    return _local_fleet(setup, folder, observer, None)
+
+
+def _local_fleet(
+    setup: ExperimentSetup, folder: Path, observer: Observer, others: Processes | None
+) -> LocalFleet:
+    of_edges = None
+    if others is not None and others.sizes.fleet > 1:
+        of_edges = EdgeProcesses(others, setup.dataset)
+    return LocalFleet(setup.edges(folder / "sites"), observer.step, setup.experiment.fleet.together, of_edges)
 
 
 def run(
@@ -110,6 +122,7 @@ def start(
     Raises:
         SheafError: any error that the caller can fix.
     """
+    processes.serve_launched(setup, processes.sizes_of(setup.experiment, engine is not in_process))
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunFolderError(
             f"{folder} is not empty; name another folder, or go on with: sheaf run --resume {folder}"
@@ -163,6 +176,11 @@ def go_on(
     """
     if not (folder / "experiment.toml").exists():
         raise RunFolderError(f"{folder} holds no run (no experiment.toml); start one with: sheaf run")
+    if processes.launched_beside():
+        if not (folder / "result.json").exists():
+            setup = prepare_again()
+            processes.serve_launched(setup, processes.sizes_of(setup.experiment, engine is not in_process))
+        raise SystemExit(0)
     with run_folder.lock(folder):
         if (folder / "result.json").exists():
             run_folder.tidy(folder)
@@ -186,15 +204,28 @@ def estimate_cost(setup: ExperimentSetup, fleet: type[DryFleet] = DryFleet) -> L
     return ledger
 
 
-def _execute(setup: ExperimentSetup, folder: Path, observer: Observer, engine: Engine) -> Result:
+def _execute(
+    setup: ExperimentSetup,
+    folder: Path,
+    observer: Observer,
+    engine: Engine,
+    others: Processes | None = None,
+) -> Result:
+    """Run an experiment in its folder.
+
+    Args:
+        others: the run's other processes, if they run already.
+    """
     experiment = setup.experiment
     method = plain(experiment.method)["name"]
     configure_torch(setup)
     ledger = setup.ledger()
     log = Log(observer.row)
+    sizes = processes.sizes_of(experiment, engine is not in_process)
     with (
         _freeze_gc(),
         run_folder.log_to_file(folder),
+        nullcontext(others) if others else processes.start(setup, sizes) as others,
         Journal(folder / "journal", _identity(setup)) as journal,
         observer,
     ):
@@ -207,8 +238,14 @@ def _execute(setup: ExperimentSetup, folder: Path, observer: Observer, engine: E
             logger.info("%s takes no part: %s", site, why)
             calls.refused.append(Refusal(call=0, site=site, why=why))
             observer.absent(site, f"takes no part: {why}")
-        fleet = engine(setup, folder, observer)
-        worker = setup.cloud(folder / "sites")
+        if engine is in_process:
+            fleet: Fleet = _local_fleet(setup, folder, observer, others)
+        else:
+            fleet = engine(setup, folder, observer)
+        train: Train = train_here
+        if others is not None and others.sizes.cloud > 1:
+            train = CloudProcesses(others)
+        worker = setup.cloud(folder / "sites", train)
         edges, cloud = edges_and_cloud(setup, calls, fleet, worker, LocalFleet([worker], observer.step))
         start = setup.theta
         theta = experiment.method.run(start, edges, cloud, log)
@@ -216,7 +253,7 @@ def _execute(setup: ExperimentSetup, folder: Path, observer: Observer, engine: E
         if experiment.baselines and engine is not in_process:
             observer.note("baselines are not trained on a fleet: each device would train as much again")
         elif experiment.baselines:
-            for row in _run_baselines(setup, start, folder, observer):
+            for row in _run_baselines(setup, start, folder, observer, others):
                 log.add(row)
     result = Result(
         method=method,
@@ -244,7 +281,9 @@ def _execute(setup: ExperimentSetup, folder: Path, observer: Observer, engine: E
     return result
 
 
-def _run_baselines(setup: ExperimentSetup, start: Params, folder: Path, observer: Observer) -> Iterator[Row]:
+def _run_baselines(
+    setup: ExperimentSetup, start: Params, folder: Path, observer: Observer, others: Processes | None
+) -> Iterator[Row]:
     """Run each baseline in ``folder/baselines/NAME`` and yield its final models' measurements as references.
 
     The results are those of ``sheaf run`` with that method, bit for bit.
@@ -261,7 +300,11 @@ def _run_baselines(setup: ExperimentSetup, start: Params, folder: Path, observer
             own.mkdir(parents=True, exist_ok=True)
             run_folder.write_command(own, run_folder.read_command(folder), experiment.toml())
             result = _execute(
-                replace(setup, experiment=experiment, notes=()), own, _Prefixed(observer, name), in_process
+                replace(setup, experiment=experiment, notes=()),
+                own,
+                _Prefixed(observer, name),
+                in_process,
+                others,
             )
         for row in result.rows:
             if row.stage in BASELINE_STAGES:

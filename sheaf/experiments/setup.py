@@ -26,7 +26,7 @@ from sheaf.fleets.local.scheduling import examine_ways
 from sheaf.models.build import build_model
 from sheaf.runtime.costs import Ledger
 from sheaf.runtime.result import WholeModel
-from sheaf.runtime.worker import Worker
+from sheaf.runtime.worker import Train, Worker, train_here
 from sheaf.submodels.scheme import SiteNeeds
 from sheaf.training.network import Network
 from sheaf.training.preparation import pick_device
@@ -49,6 +49,7 @@ class ExperimentSetup:
         start: edge -> the cut and the parameters of the model that it starts from; empty: all start from
             ``theta``.
         left_out: device -> why it takes no part in the run.
+        root: the directory in which named datasets were looked for first.
     """
 
     experiment: Experiment
@@ -59,6 +60,7 @@ class ExperimentSetup:
     notes: tuple[str, ...]
     start: Mapping[str, tuple[Cut | None, Blob]] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
+    root: Path | None = None
 
     @property
     def theta(self) -> Params:
@@ -129,8 +131,8 @@ class ExperimentSetup:
             for site, (train, held_out) in self.edge_samples.items()
         ]
 
-    def cloud(self, folder: Path) -> Worker:
-        """Return the worker of the cloud; its pool is empty until edges send samples."""
+    def cloud(self, folder: Path, train: Train = train_here) -> Worker:
+        """Return the worker of the cloud, which trains by ``train``; its pool is empty at first."""
         nothing = self.dataset.train.select(torch.arange(0))
         return Worker(
             CLOUD,
@@ -139,6 +141,7 @@ class ExperimentSetup:
             nothing,
             folder,
             self.device,
+            train=train,
         )
 
 
@@ -171,6 +174,7 @@ def prepare(
         Network(model, dataset.shape),
         pick_device(experiment.fleet.device),
         (),
+        root=data,
     )
     sizes = [each.batch_size for each in vars(experiment.method).values() if isinstance(each, Recipe)]
     if counts is None and sizes:  # otherwise devices train by themselves

@@ -18,7 +18,14 @@ from sheaf.core.errors import SettingError, UnknownNameError
 from sheaf.core.recipe import Recipe, Ridge, Share
 from sheaf.core.settings import make_plugin, parse, plain, settings
 from sheaf.data.settings import DataSettings
-from sheaf.experiments.config import DeviceBudget, Experiment, FleetSettings, load_experiment, shipped
+from sheaf.experiments.config import (
+    CloudSettings,
+    DeviceBudget,
+    Experiment,
+    FleetSettings,
+    load_experiment,
+    shipped,
+)
 from sheaf.merges.merge import Merge
 from sheaf.models.build import ModelSettings
 
@@ -184,7 +191,9 @@ experiments = with_all_fields(
         threads=st.integers(0, 9),
         deliver=st.sampled_from(["end", "adoptions"]),
         together=st.sampled_from(["auto", "stacked", "threads", "never"]),
+        processes=st.integers(1, 9),
     ),
+    cloud=with_all_fields(CloudSettings, processes=st.integers(1, 9)),
     baselines=st.lists(st.sampled_from(["local", "central"]), max_size=2).map(tuple),
     compare=st.dictionaries(
         st.sampled_from(list(registry.describe("methods"))),

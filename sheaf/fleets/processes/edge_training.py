@@ -227,11 +227,11 @@ class EdgeTrainer:
 def _reporter() -> Callable[..., None]:
     sent: dict[int, float] = {}
 
-    def report(job: int, *step: Any) -> None:
+    def report(job: int, step: int, steps: int, *rest: Any) -> None:
         now = time.monotonic()
-        if now - sent.get(job, 0.0) > PROGRESS_SECONDS:
+        if step == steps or now - sent.get(job, 0.0) > PROGRESS_SECONDS:
             sent[job] = now
-            send(0, Message("steps", {"step": [job, *step]}))
+            send(0, Message("steps", {"step": [job, step, steps, *rest]}))
 
     return report
 

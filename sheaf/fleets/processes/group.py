@@ -190,7 +190,7 @@ def start(
     if sizes.all == 1:
         yield None
         return
-    store, children = _store(sizes.all), {}
+    store, children, hook = _store(sizes.all), {}, sys.excepthook
     try:
         if launched() is None:
             for rank in range(1, sizes.all):
@@ -206,6 +206,7 @@ def start(
             child.wait()
         if dist.is_initialized():
             dist.destroy_process_group()
+        sys.excepthook = hook  # init_process_group replaces it
 
 
 def serve(
