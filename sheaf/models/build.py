@@ -22,6 +22,7 @@ from sheaf.core.settings import settings
 from sheaf.models.check import Shape, check_logits, describe, size_of
 from sheaf.models.check_cache import fingerprint
 from sheaf.models.checkpoints import IMAGENET, load_weights
+from sheaf.models.flops import copy_to, is_small
 from sheaf.models.freezing import freeze
 from sheaf.models.names import model_names, variants
 from sheaf.models.user_model import check_model
@@ -94,7 +95,9 @@ def build_skeleton(settings: ModelSettings, num_classes: int, in_shape: Shape) -
         return model.to("meta")
     with torch.device("meta"):
         model = _make(settings, num_classes, in_shape)
-    check_logits(model, settings.name, num_classes, torch.zeros(2, *in_shape, device="meta"))
+    device = torch.device("cpu" if is_small(model, in_shape) else "meta")
+    inputs = torch.zeros(2, *in_shape, device=device)
+    check_logits(copy_to(device, model), settings.name, num_classes, inputs)
     return model
 
 

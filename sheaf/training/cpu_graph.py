@@ -165,6 +165,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.repeatable = True
         self._bytes = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False: torch would import its compiler to exclude the next method from it, in 1.3 s."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run and record one operation."""
         if func.namespace == "profiler":  # an optimizer labels its steps for the profiler

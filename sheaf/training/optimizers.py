@@ -1,8 +1,14 @@
-"""Optimizers and learning-rate schedules of a recipe."""
+"""Optimizers and learning-rate schedules of a recipe.
+
+Decorators of torch's optimizers import its compiler, ``torch._dynamo``, as slow as importing torch.
+They matter to compiled steps only, so the optimizers here are subclasses with the undecorated methods.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,14 +18,25 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 from sheaf.core.recipe import Recipe
 
 
+def _undecorated(kind: type[Optimizer]) -> type[Any]:
+    """Return a subclass of an optimizer whose methods do not import ``torch._dynamo``."""
+    methods = {name: inspect.unwrap(getattr(kind, name)) for name in ("add_param_group", "zero_grad", "step")}
+    return type(kind.__name__, (kind,), methods | {"step": torch.no_grad()(methods["step"])})
+
+
+_KINDS: dict[str, Callable[..., Optimizer]] = {
+    "sgd": _undecorated(torch.optim.SGD),
+    "adam": _undecorated(torch.optim.Adam),
+    "adamw": _undecorated(torch.optim.AdamW),
+}
+
+
 def make_optimizer(parameters: Sequence[Tensor], recipe: Recipe) -> Optimizer:
     """Return the recipe's optimizer over these tensors, as one fused kernel a step."""
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, fused=True
-        )
-    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return kind(parameters, recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+    momentum = {"momentum": recipe.momentum} if recipe.optimizer == "sgd" else {}
+    return _KINDS[recipe.optimizer](
+        parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True, **momentum
+    )
 
 
 def make_scheduler(optimizer: Optimizer, recipe: Recipe, steps: int) -> LRScheduler | None:

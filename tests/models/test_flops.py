@@ -3,6 +3,8 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 
 from sheaf.models import flops
 from sheaf.models.flops import macs_per_example, train_macs_per_example
@@ -95,6 +97,43 @@ def test_models_that_cannot_run_on_meta(count, times):
     model, before = Scaled(), torch.random.get_rng_state()
     assert count(model, SHAPE) == times * 192 * 4
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.flatten(2)[..., :8]
+        return self.attention(x, x, x)[0].mean(1)
+
+
+class Checkpointed(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return checkpoint(super().forward, x.flatten(1), use_reentrant=False)
+
+
+class WithoutGradient(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            scale = super().forward(x.flatten(1)).mean()
+        return torch.einsum("bi,oi->bo", x.flatten(1), self.weight) * float(scale > 0)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [Attention(), Checkpointed(192, 5), WithoutGradient(192, 5)],
+    ids=lambda model: type(model).__name__,
+)
+def test_other_layers_cost_what_torch_counts(model: nn.Module) -> None:
+    with FlopCounterMode(display=False) as counter:
+        output = model(torch.zeros(2, *SHAPE))
+        forward = counter.get_total_flops()
+        output.sum().backward()
+    assert forward > 0
+    assert macs_per_example(model, SHAPE) == forward // 4
+    assert train_macs_per_example(model, SHAPE) == counter.get_total_flops() // 4
 
 
 @pytest.mark.parametrize("side", [8, 128])

@@ -59,5 +59,6 @@ def _table() -> npt.NDArray[np.float64]:
     """
     require("workstation", "sklearn")
     package = importlib.util.find_spec("sklearn")
-    (folder,) = (package and package.submodule_search_locations) or ()
-    return np.loadtxt(Path(folder, "datasets", "data", "digits.csv.gz"), delimiter=",")
+    assert package is not None
+    assert package.origin is not None
+    return np.loadtxt(Path(package.origin).parent / "datasets/data/digits.csv.gz", delimiter=",")
