@@ -18,7 +18,7 @@ from sheaf.core.errors import UnknownNameError
 from sheaf.core.recipe import Recipe, Ridge, Share
 from sheaf.core.settings_help import SettingHelp, describe_settings, describe_type, nested_settings
 from sheaf.data.settings import DataSettings
-from sheaf.experiments.config import DeviceBudget, Experiment, FleetSettings
+from sheaf.experiments.config import CloudSettings, DeviceBudget, Experiment, FleetSettings
 from sheaf.experiments.shipped import SHIPPED
 from sheaf.fleets.remote.device_settings import EdgeSettings, ShareSettings
 from sheaf.models.build import ModelSettings
@@ -28,6 +28,7 @@ PARTS: dict[str, tuple[str, tuple[type, ...]]] = {
     "data": ("Keys under `[data]`.", (DataSettings,)),
     "model": ("Keys under `[model]`.", (ModelSettings,)),
     "fleet": ("Keys under `[fleet]`, and under `[fleet.budgets.EDGE]`.", (FleetSettings, DeviceBudget)),
+    "cloud": ("Keys under `[cloud]`.", (CloudSettings,)),
     "Recipe, Share, Ridge": ("Tables that settings of methods contain.", (Recipe, Share, Ridge)),
     "edge.toml": ("The device's own settings: `[edge]` and `[share]`.", (EdgeSettings, ShareSettings)),
 }
