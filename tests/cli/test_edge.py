@@ -34,7 +34,7 @@ OWN = EdgeFile(edge=EdgeSettings(guard="off"), share=ShareSettings(max_fraction=
 
 def run(folder: Path, name: str, answer: int) -> None:
     """Run once: share ten samples, and end with a model that answers the same class to all inputs."""
-    rig = Rig(folder, {"left": OWN}, setup={"name": name})
+    rig = Rig(folder, {"left": OWN}, deadline=300.0, setup={"name": name})
     params = {key: torch.zeros_like(value) for key, value in theta().items()}
     (bias,) = (key for key, value in params.items() if value.shape == (3,))
     params[bias][answer] = 4.0

@@ -17,6 +17,8 @@ from sheaf.experiments import run_on_fleet as deployed
 from sheaf.experiments.config import load_experiment
 from sheaf.experiments.export_run import export
 from sheaf.experiments.setup import prepare
+from sheaf.export.model_file import load_model
+from sheaf.fleets.remote.device_models import read_kept
 from sheaf.fleets.remote.sample_pool import Pool
 from sheaf.runtime.result import Result
 
@@ -56,6 +58,15 @@ def test_the_real_fleet_ends_with_the_weights_of_the_one_in_process(fleet: Path,
     assert_same_run(tmp_path / "here", tmp_path / "there")
     exported = export(tmp_path / "there", "edge-1", "safetensors", tmp_path / "model.safetensors")
     assert exported.measured.startswith("compared with the run's own logits on 16 random examples: ")
+    replacements = Result.read(tmp_path / "there").replacements
+    for edge in ("edge-1", "edge-2"):
+        kept = read_kept(fleet.parent / edge / "state" / "model.safetensors")
+        decision = replacements[edge]
+        assert (kept.name, kept.replaced, kept.held_out) == ("there", True, decision.held_out)
+        row = Result.read(tmp_path / "here").final(edge)
+        assert row is not None
+        assert decision.held_out == pytest.approx(row.held_out)
+        assert load_model(fleet.parent / edge / "state" / "model.safetensors").card.outputs
 
 
 def test_a_run_that_is_killed_goes_on_from_its_journal(

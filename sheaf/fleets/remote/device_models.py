@@ -124,15 +124,16 @@ class DeviceModels:
         return next((each for each in self.listed() if each.current), None)
 
     def stored(self, run: str, call: int) -> KeptModel | None:
-        """Return the record of a call's model, and complete an interrupted replacement; None: not stored."""
-        found = next((each for each in self.listed() if (each.kept.run, each.kept.call) == (run, call)), None)
-        if found is None:
-            return None
+        """Return the record of a call's model; None if it is not stored."""
+        kept = (each.kept for each in self.listed())
+        return next((each for each in kept if (each.run, each.call) == (run, call)), None)
+
+    def recover(self) -> None:
+        """Complete a replacement that a crash has interrupted: the newest model then is not current."""
         with self.lock():
-            newest = self.listed()[0].kept.number == found.kept.number
-            if found.kept.replaced and newest and not found.current and not found.abandoned:
-                self._make_current(found.kept.number)
-        return found.kept
+            newest = next(iter(self.listed()), None)
+            if newest is not None and newest.kept.replaced and not newest.current and not newest.abandoned:
+                self._make_current(newest.kept.number)
 
     def next_number(self) -> int:
         """Return the number of the next model."""

@@ -71,6 +71,7 @@ class ModelKeeper:
             A ``Replacement`` as a JSON object, for the cloud.
         """
         try:
+            self._models.recover()
             kept = self._models.stored(self._setup.run, call) or self._same(params)
             kept = kept or self._add(call, params, cut)
         except (SheafError, OSError, ValueError, RuntimeError, MemoryError) as error:

@@ -42,7 +42,7 @@ class Device:
 
     def run(self, *tasks: Task, **setup: Any) -> dict[str, Any]:
         """Do the tasks of a run and its ``collect``; return the device's decision."""
-        rig = Rig(self.folder, {"left": self.own}, setup=HALF | setup)
+        rig = Rig(self.folder, {"left": self.own}, deadline=300.0, setup=HALF | setup)
         save_device_data(self.folder / "left" / "own.safetensors", separable(), separable(6), CLASSES)
         for task in (*tasks, Task("collect", 9, 5)):
             (update,) = rig.fleet.run({"left": task})
@@ -115,6 +115,9 @@ def test_a_repeated_call_stores_its_model_once_and_completes_a_replacement(tmp_p
     device.models.current_file.unlink()  # the power failed before the replacement
     assert device.run(adopt(ZERO), **run) == first
     assert device.current() == 1
+    device.models.current_file.unlink()
+    device.models.recover()
+    assert device.current() == 1, "also if the cloud does not repeat the call"
     device.run(adopt({name: value + 1 for name, value in ZERO.items()}), run="1" * 32)
     device.models.roll_back()
     device.run(adopt({name: value + 1 for name, value in ZERO.items()}), run="1" * 32)
