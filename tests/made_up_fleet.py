@@ -10,8 +10,10 @@ from typing import Any
 import tomli_w
 
 from sheaf.fleets.remote.status import (
-    DeviceModel,
-    DeviceModels,
+    CurrentModel,
+    DeviceRecord,
+    DeviceRecords,
+    MeasuredModel,
     Measurement,
     Presence,
     RunStatus,
@@ -66,14 +68,13 @@ def write_run(fleet: Path, sites: Mapping[str, Mapping[str, Any]], **fields: Any
     return run
 
 
-def write_models(fleet: Path, devices: Sequence[str]) -> None:
-    """Write a measured model for each device."""
-    model = DeviceModel(
-        run="ecavg-digits-mlp-20261127-010203",
-        stage="after retraining",
-        at=time.time() - 86400,
-        accuracy=0.98,
-        held_out=0.9778,
+def write_models(fleet: Path, devices: Sequence[str], kept_out: str = "") -> None:
+    """Write a current model for each device, and a measurement of the latest run's."""
+    day_ago, run = time.time() - 86400, "ecavg-digits-mlp-20261127-010203"
+    record = DeviceRecord(
+        measured=MeasuredModel(run=run, stage="after retraining", at=day_ago, accuracy=0.98),
+        current=CurrentModel(run=run, at=day_ago, held_out=0.9778),
+        kept_out=kept_out,
     )
-    models = DeviceModels(devices=dict.fromkeys(devices, model))
-    write_status(fleet, DeviceModels, models.model_dump_json().encode())
+    records = DeviceRecords(devices=dict.fromkeys(devices, record))
+    write_status(fleet, DeviceRecords, records.model_dump_json().encode())

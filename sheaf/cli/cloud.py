@@ -37,7 +37,7 @@ from sheaf.cli.options import (
     with_seed,
 )
 from sheaf.core.errors import SheafError
-from sheaf.core.optional_imports import extra
+from sheaf.core.optional_imports import require
 
 if TYPE_CHECKING:
     from sheaf.experiments.config import Experiment
@@ -202,7 +202,7 @@ def page(
     It contains the page's token, which the file page.token in the fleet's folder stores.
     """
     for module in ("aiohttp", "jinja2", "matplotlib"):
-        extra("cloud", module)
+        require("cloud", module)
     from sheaf.fleets.nvflare import provision
     from sheaf.report.fleet_page.server import is_loopback, serve
     from sheaf.report.fleet_page.token import read_token

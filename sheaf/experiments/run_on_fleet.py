@@ -92,7 +92,9 @@ def run(
         with record.kept():
             observer = Observers([observer or NullObserver(), record])
             engine = _engine(link, command, found.absent)
-            return runs.start(setup, folder, command, observer, engine, models)
+            result = runs.start(setup, folder, command, observer, engine, models)
+            record.finished(result)
+            return result
 
 
 def survey_fleet(
@@ -174,7 +176,9 @@ def resume(
     with open_link(fleet) as link, record.kept():
         observer = Observers([observer or NullObserver(), record])
         _wait_for(link, command["counts"], wait)
-        return runs.go_on(folder, prepare_again, observer, _engine(link, command, {}))
+        result = runs.go_on(folder, prepare_again, observer, _engine(link, command, {}))
+        record.finished(result)
+        return result
 
 
 def _record(fleet: Path, folder: Path, experiment: Experiment) -> RunRecord:

@@ -1,6 +1,6 @@
 """The record of a run on a fleet, in the fleet's folder, for programs that show it.
 
-See ``RunStatus`` (``status/run.json``) and ``DeviceModels`` (``status/devices.json``).
+See ``RunStatus`` (``status/run.json``) and ``DeviceRecords`` (``status/devices.json``).
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from sheaf.core.errors import first_line
 from sheaf.core.types import CLOUD
 from sheaf.fleets.remote.status import (
     CallLoss,
-    DeviceModel,
-    DeviceModels,
+    CurrentModel,
+    DeviceRecord,
+    DeviceRecords,
+    MeasuredModel,
     Measurement,
     RunStatus,
     SiteStatus,
@@ -32,7 +34,7 @@ from sheaf.fleets.remote.status import (
     write_status,
 )
 from sheaf.runtime.observer import NullObserver
-from sheaf.runtime.result import Row
+from sheaf.runtime.result import Result, Row
 
 logger = logging.getLogger("sheaf")
 
@@ -59,7 +61,7 @@ class RunRecord(NullObserver):
         now = time.time()
         self._fleet = fleet
         self._status = RunStatus(run=str(run.resolve()), title=title, began=now, written=now)
-        self._models = read_status(fleet, DeviceModels) or DeviceModels()
+        self._models = read_status(fleet, DeviceRecords) or DeviceRecords()
         self._lock = threading.Lock()
         self._changed = threading.Event()
         self._models_changed = False
@@ -125,7 +127,7 @@ class RunRecord(NullObserver):
         self._skip(site, "refused", why)
 
     def row(self, row: Row) -> None:
-        """Record a measurement, and the device's latest model."""
+        """Record a measurement, in the record of its device too."""
         with self._lock:
             measured = self._status.measured
             stage = (row.stage, row.round, row.reference)
@@ -141,15 +143,27 @@ class RunRecord(NullObserver):
                 mean += (row.accuracy - mean) / latest.count
                 latest.edges = min(low, row.accuracy), mean, max(high, row.accuracy)
             if row.site != CLOUD and not row.reference:
-                self._models.devices[row.site] = DeviceModel(
-                    run=Path(self._status.run).name,
-                    stage=row.stage,
-                    at=time.time(),
-                    accuracy=row.accuracy,
-                    held_out=row.held_out,
-                )
+                name, now = Path(self._status.run).name, time.time()
+                measured_model = MeasuredModel(run=name, stage=row.stage, at=now, accuracy=row.accuracy)
+                self._device(row.site).measured = measured_model
                 self._models_changed = True
         self._changed.set()
+
+    def finished(self, result: Result) -> None:
+        """Record the devices' decisions whether the run's model replaces their current one."""
+        name, now = Path(self._status.run).name, time.time()
+        with self._lock:
+            for site, decision in result.replacements.items():
+                device = self._device(site)
+                device.kept_out = "" if decision.replaced else decision.why
+                if decision.replaced:
+                    device.current = CurrentModel(run=name, at=now, held_out=decision.held_out)
+                elif device.current is not None and decision.before is not None:
+                    device.current.held_out = decision.before
+            self._models_changed = True
+
+    def _device(self, site: str) -> DeviceRecord:
+        return self._models.devices.setdefault(site, DeviceRecord())
 
     def _enter(self, site: str, state: State, why: str = "") -> SiteStatus:
         entry = self._status.sites.setdefault(site, SiteStatus())
@@ -193,10 +207,10 @@ class RunRecord(NullObserver):
             self._status.written = time.time()
             contents: dict[type[BaseModel], bytes] = {RunStatus: self._status.model_dump_json().encode()}
             if self._models_changed:
-                contents[DeviceModels] = self._models.model_dump_json().encode()
+                contents[DeviceRecords] = self._models.model_dump_json().encode()
                 self._models_changed = False
         try:
             for kind, content in contents.items():
-                write_status(self._fleet, kind, content, synced or kind is DeviceModels)
+                write_status(self._fleet, kind, content, synced or kind is DeviceRecords)
         except OSError as error:  # the run goes on: a full disk ends it elsewhere
             logger.warning("the status of the fleet cannot be written: %s", error)

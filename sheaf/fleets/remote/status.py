@@ -143,34 +143,60 @@ class RunStatus(BaseModel):
     notes: list[str] = Field(default_factory=list)
 
 
-class DeviceModel(BaseModel):
-    """The latest measured model of one device.
+class MeasuredModel(BaseModel):
+    """The latest model of a device that was measured on test examples.
 
     Attributes:
         run: name of the run's folder.
         stage: the stage of the run at which it was measured.
         at: when it was measured.
         accuracy: on the test examples of the device's own classes.
-        held_out: on the device's held-out examples; None if it has none.
     """
 
     run: str
     stage: str
     at: float
     accuracy: float
+
+
+class CurrentModel(BaseModel):
+    """The model that a device uses. A rollback on the device is not known here before its next run.
+
+    Attributes:
+        run: name of the folder of the run that it comes from.
+        at: when that run ended.
+        held_out: accuracy on the device's held-out samples, the latest measurement; None if it has none.
+    """
+
+    run: str
+    at: float
     held_out: float | None = None
 
 
-class DeviceModels(BaseModel):
-    """The latest measured model of each device (``devices.json``, by the process of a run)."""
+class DeviceRecord(BaseModel):
+    """The models of one device.
 
-    devices: dict[str, DeviceModel] = Field(default_factory=dict)
+    Attributes:
+        measured: None before its first measurement.
+        current: None before the end of its first run.
+        kept_out: why the model of its latest run did not replace the current one; empty if it did.
+    """
+
+    measured: MeasuredModel | None = None
+    current: CurrentModel | None = None
+    kept_out: str = ""
+
+
+class DeviceRecords(BaseModel):
+    """The models of each device (``devices.json``, by the process of a run)."""
+
+    devices: dict[str, DeviceRecord] = Field(default_factory=dict)
 
 
 FILES: dict[type[BaseModel], str] = {
     Presence: "presence.json",
     RunStatus: "run.json",
-    DeviceModels: "devices.json",
+    DeviceRecords: "devices.json",
 }
 
 _File = TypeVar("_File", bound=BaseModel)

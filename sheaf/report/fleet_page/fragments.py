@@ -82,7 +82,7 @@ class FleetPage:
             id = f"device-{number}"
             old = self._rows.get(id)
             if old is None or old[0] != (device, ended):
-                old = (device, ended), macros.device(number, device, LABELS[device.state], ended)
+                old = (device, ended), macros.device(number, device, LABELS, ended)
             rows[id] = old
         self._rows = rows
         return {id: str(html).strip() for id, html in fragments.items()} | {

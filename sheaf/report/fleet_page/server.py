@@ -113,12 +113,11 @@ async def _serve(app: web.Application, host: str, port: int, token: str, say: Ca
                 f"the page cannot listen at {host}:{port} ({error.strerror or error}); "
                 "name another address with --host and --port"
             ) from error
-        address = runner.addresses[0]
-        name = f"[{host}]" if ":" in host else host
-        say(f"http://{name}:{address[1]}/?token={token}")
         stopped = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        name = f"[{host}]" if ":" in host else host
+        say(f"http://{name}:{runner.addresses[0][1]}/?token={token}")
         await stopped.wait()
     finally:
         await runner.cleanup()

@@ -17,8 +17,8 @@ from sheaf.fleets.nvflare import provision
 from sheaf.fleets.nvflare.provision import FleetFile
 from sheaf.fleets.remote.status import (
     CONNECTED,
-    DeviceModel,
-    DeviceModels,
+    DeviceRecord,
+    DeviceRecords,
     Presence,
     RunStatus,
     SiteStatus,
@@ -44,14 +44,14 @@ class Device:
             ``skipped``; ``idle`` if it has no part in one.
         heard: time of its last heartbeat; None if it has never connected, or if it is connected.
         task: its state in the current or latest run; None if it has no part in it.
-        model: its latest measured model; None if there is none.
+        record: its models.
     """
 
     name: str
     state: str
     heard: float | None
     task: SiteStatus | None
-    model: DeviceModel | None
+    record: DeviceRecord
 
 
 @dataclass(frozen=True)
@@ -116,14 +116,14 @@ class Reader:
         """
         configuration = self._cached(self._fleet / "fleet.toml", lambda: provision.read(self._fleet))
         presence, run = self._status(Presence), self._status(RunStatus)
-        models = self._status(DeviceModels)
+        models = self._status(DeviceRecords)
         snapshot = Snapshot(now, configuration, presence, run, [])
         known = {} if models is None else models.devices
         for name in configuration.edges:
-            snapshot.devices.append(_device(snapshot, name, known.get(name)))
+            snapshot.devices.append(_device(snapshot, name, known.get(name, DeviceRecord())))
         for name in configuration.removed:
             heard = None if presence is None else presence.heard.get(name)
-            snapshot.devices.append(Device(name, "removed", heard, None, known.get(name)))
+            snapshot.devices.append(Device(name, "removed", heard, None, known.get(name, DeviceRecord())))
         return snapshot
 
     def _status(self, kind: type[_File]) -> _File | None:
@@ -145,7 +145,7 @@ class Reader:
         return content
 
 
-def _device(snapshot: Snapshot, name: str, model: DeviceModel | None) -> Device:
+def _device(snapshot: Snapshot, name: str, record: DeviceRecord) -> Device:
     presence, run = snapshot.presence, snapshot.run
     heard = None if presence is None else presence.heard.get(name)
     task = None if run is None else run.sites.get(name)
@@ -159,4 +159,4 @@ def _device(snapshot: Snapshot, name: str, model: DeviceModel | None) -> Device:
         heard, state = None, "idle"
         if task is not None and snapshot.run_state == "running":
             state = "skipped" if task.state in ("absent", "refused") else task.state
-    return Device(name, state, heard, task, model)
+    return Device(name, state, heard, task, record)

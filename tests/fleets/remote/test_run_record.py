@@ -10,8 +10,14 @@ import pytest
 from sheaf.core.errors import FleetError
 from sheaf.fleets.remote import run_record
 from sheaf.fleets.remote.run_record import RunRecord
-from sheaf.fleets.remote.status import DeviceModels, RunStatus, read_status, status_file
-from sheaf.runtime.result import Row
+from sheaf.fleets.remote.status import (
+    DeviceRecord,
+    DeviceRecords,
+    RunStatus,
+    read_status,
+    status_file,
+)
+from sheaf.runtime.result import Replacement, Result, Row, WholeModel
 
 ROW = Row(
     site="cloud", stage="after update", round=1, reference=False, accuracy=0.5, precision=0.5, recall=0.5,
@@ -67,18 +73,49 @@ def test_measurements_and_the_devices_models(record: RunRecord, tmp_path: Path) 
     first, reference = read(tmp_path).measured
     assert (first.cloud, first.edges, first.count) == (0.5, (0.25, 0.5, 0.75), 2)
     assert (reference.reference, reference.count) == (True, 1)
-    models = read_status(tmp_path, DeviceModels)
-    assert models is not None
-    assert {site: (model.run, model.accuracy) for site, model in models.devices.items()} == {
-        "shop-1": ("one", 0.25),
-        "shop-2": ("one", 0.75),
-    }
+    assert accuracies(tmp_path) == {"shop-1": ("one", 0.25), "shop-2": ("one", 0.75)}
     later = RunRecord(tmp_path, tmp_path / "runs" / "two", "the next run")
     with later.kept():
         later.row(replace(ROW, site="shop-1", accuracy=0.3))
-    models = read_status(tmp_path, DeviceModels)
-    assert models is not None
-    assert {site: model.run for site, model in models.devices.items()} == {"shop-1": "two", "shop-2": "one"}
+    assert accuracies(tmp_path) == {"shop-1": ("two", 0.3), "shop-2": ("one", 0.75)}
+
+
+def records(fleet: Path) -> dict[str, DeviceRecord]:
+    status = read_status(fleet, DeviceRecords)
+    assert status is not None
+    return status.devices
+
+
+def accuracies(fleet: Path) -> dict[str, tuple[str, float]]:
+    measured = {site: record.measured for site, record in records(fleet).items()}
+    return {site: (model.run, model.accuracy) for site, model in measured.items() if model is not None}
+
+
+def test_the_devices_current_models(record: RunRecord, tmp_path: Path) -> None:
+    taken = {site: Replacement(replaced=True, held_out=0.9, samples=10) for site in ("shop-1", "shop-2")}
+    with record.kept():
+        record.finished(finished(taken))
+    later = RunRecord(tmp_path, tmp_path / "runs" / "two", "the next run")
+    with later.kept():
+        worse = Replacement(replaced=False, held_out=0.5, before=0.8, samples=10, why="0.5 is below 0.8")
+        later.finished(finished({"shop-1": worse, "shop-3": Replacement(replaced=False, why="disk is full")}))
+    found = records(tmp_path)
+    for site, held_out in (("shop-1", 0.8), ("shop-2", 0.9)):
+        current = found[site].current
+        assert current is not None
+        assert (current.run, current.held_out) == ("one", held_out)
+    assert found["shop-3"].current is None
+    assert [found[site].kept_out for site in ("shop-1", "shop-2", "shop-3")] == [
+        *("0.5 is below 0.8", "", "disk is full")
+    ]
+
+
+def finished(replacements: dict[str, Replacement]) -> Result:
+    whole = WholeModel(macs_per_example=1, train_macs_per_example=3, parameters=1)
+    return Result(
+        method="ecavg", classes=[], split={}, rows=[], whole=whole, cost={}, refused=[], weights={},
+        provenance={}, replacements=replacements,
+    )  # fmt: skip
 
 
 def test_the_error_of_a_failed_run_is_recorded(record: RunRecord, tmp_path: Path) -> None:

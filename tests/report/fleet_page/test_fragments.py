@@ -9,6 +9,7 @@ import pytest
 from made_up_fleet import HOSTILE, MEASURED, write_fleet, write_models, write_presence, write_run
 
 from sheaf.fleets.remote.status import CallLoss, Measurement, Skip
+from sheaf.report.fleet_page import fragments
 from sheaf.report.fleet_page.fragments import FleetPage, changes
 
 
@@ -65,7 +66,8 @@ def test_the_state_of_the_run(fields: dict[str, object], sentence: str, fleet: P
     assert (f"sheaf cloud run --resume {run.run}" in fragment) == failed
 
 
-def test_the_curves_are_drawn_when_they_have_changed(fleet: Path) -> None:
+def test_the_curves_are_drawn_when_they_have_changed(fleet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fragments, "CURVES_PERIOD", 3600.0)
     page = FleetPage(fleet)
     assert "No measurement yet." in page.fragments()["curves"]
     write_run(fleet, {}, measured=MEASURED, losses=[CallLoss(call=1, at_cloud=True, losses=(0.5, 0.5, 0.5))])

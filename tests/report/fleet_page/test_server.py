@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
+import signal
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -143,6 +146,18 @@ def test_too_many_open_pages_are_refused(fleet: Path, monkeypatch: pytest.Monkey
         first.close()
 
     ask(fleet, use)
+
+
+def test_a_signal_stops_the_server(fleet: Path) -> None:
+    lines: list[str] = []
+
+    def stop(line: str) -> None:
+        lines.append(line)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    server.serve(fleet, "127.0.0.1", 0, TOKEN, stop)
+    (line,) = lines
+    assert re.fullmatch(rf"http://127\.0\.0\.1:\d+/\?token={TOKEN}", line)
 
 
 def test_a_port_in_use_is_refused(fleet: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_run_that_has_ended(fleet: Path) -> None:
     write_run(fleet, {"a": {"state": "done"}}, ended=time.time(), skipped=[skip])
     snapshot = seen(fleet)
     assert (snapshot.run_state, snapshot.devices[0].state) == ("ended", "idle")
-    assert snapshot.devices[0].model is not None
+    assert snapshot.devices[0].record.current is not None
     write_run(fleet, {}, ended=time.time(), error="too few devices")
     assert seen(fleet).run_state == "failed"
 
