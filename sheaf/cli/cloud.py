@@ -36,6 +36,7 @@ from sheaf.cli.options import (
     TensorBoard,
     with_seed,
 )
+from sheaf.cli.service import serve
 from sheaf.core.errors import SheafError
 from sheaf.core.optional_imports import require
 
@@ -48,6 +49,7 @@ pool = group(
     "sheaf cloud pool ls runs/ecavg-digits-mlp-20260101-120000",
 )
 cloud.add_typer(pool, name="pool")
+cloud.command(epilog="Example: sheaf cloud serve fedavg-fleet --every 24h --when 'new samples >= 500'")(serve)
 
 
 @cloud.command(epilog="Example: sheaf cloud init fleet --host cloud.example.org --edges shop-1,shop-2")

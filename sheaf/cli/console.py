@@ -6,6 +6,7 @@ import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,9 @@ def print_result(console: Console, folder: Path, every: bool = False) -> None:
     result = Result.read(folder)
     console.print(verdict_lines(result))
     console.print(accuracy_table(result, every))
+    if result.on_cloud:
+        title = "Final models of the devices, on the cloud's test data"
+        console.print(accuracy_table(replace(result, rows=result.on_cloud), every, title))
     console.print(cost_table(result.cost, every=every))
     for refusal in result.refused:
         when = f"refused in call {refusal.call}" if refusal.call else "left out of the run"

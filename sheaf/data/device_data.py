@@ -49,6 +49,10 @@ def load_device_data(settings: DataSettings, classes: tuple[str, ...]) -> Datase
     dataset = Dataset(path.name, *splits, names, (), (), "", sound)
     for name, samples in zip(SPLITS, splits, strict=True):
         check_samples(f"{path}: the {name} split", samples, dataset)
+    if not len(splits[0]):
+        raise DataError(
+            f"{path} has no training examples; put them into one folder per class, or add a train folder"
+        )
     present = sorted(set(torch.cat([samples.labels for samples in splits]).tolist()))
     if unknown := [names[label] for label in present if names[label] not in classes]:
         raise DataError(

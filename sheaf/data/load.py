@@ -141,6 +141,8 @@ def _from_encoded(encoded: Encoded, settings: DataSettings, store: ArrayStore | 
         bits=decoded.bits,
     )
     for split, samples in (("train", dataset.train), ("test", dataset.test)):
+        if split == "train" and not len(encoded.train.labels):
+            continue
         try:
             check_every_class(f"{settings.name}: the {split} split", samples, dataset)
         except DataError as error:
@@ -304,12 +306,14 @@ def _limited(samples: Samples, limit: int | None) -> Samples:
 def _with_statistics(dataset: Dataset, settings: DataSettings) -> Dataset:
     """Add the fingerprint, the mean and the standard deviation.
 
-    The two are those of the settings, else the published ones, else computed.
+    The two are those of the settings, else the published ones, else computed on the training examples, or on
+    the test examples if there are no others.
     """
     dataset = _normalised(dataset, settings)
     mean, std = dataset.mean, dataset.std
     if not mean or not std:
-        computed = channel_statistics(dataset.train.inputs)
+        split = dataset.train if len(dataset.train) else dataset.test
+        computed = channel_statistics(split.inputs)
         mean, std = mean or computed[0], std or computed[1]
     return replace(dataset, mean=mean, std=std, fingerprint=_fingerprint(dataset))
 

@@ -51,8 +51,9 @@ class DataSettings:
             otherwise those of the training examples.
         std: the standard deviation, above 0, likewise.
         test_share: the fraction of the files that form the test split of a folder without ``train/`` and
-            ``test/``, above 0 and below 1. A file's name alone decides, so adding files moves no other file,
-            except where a class of two or more files would have no training or no test file.
+            ``test/``, above 0 and at most 1. A file's name alone decides, so adding files moves no other,
+            except where a class of two or more files would have no training or no test file. 1 makes all
+            files test files, for the cloud of a real fleet, which does not train on its own files.
         held_out: the fraction of each edge's training examples that it holds out and bases its decisions on,
             from 0 to below 1.
     """
@@ -74,5 +75,5 @@ class DataSettings:
     limit_test: Positive | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
-    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    test_share: Annotated[float, Field(gt=0, le=1)] = 0.2
     held_out: Annotated[float, Field(ge=0, lt=1)] = 0.1

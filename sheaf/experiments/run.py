@@ -20,7 +20,8 @@ from sheaf.core.cut import Cut
 from sheaf.core.errors import FleetError, RunFolderError, SheafError
 from sheaf.core.optional_imports import installed_version
 from sheaf.core.settings import plain
-from sheaf.core.task import Fleet
+from sheaf.core.task import Fleet, Task
+from sheaf.core.tensor_file import Blob
 from sheaf.core.types import Params
 from sheaf.experiments import processes, run_folder
 from sheaf.experiments.config import Experiment, load_experiment
@@ -250,6 +251,7 @@ def _execute(
         start = setup.theta
         theta = experiment.method.run(start, edges, cloud, log)
         weights = run_folder.save_models(setup, folder, edges, theta, log.measured)
+        on_cloud = [] if engine is in_process else _measure_on_cloud(setup, folder, weights, worker, edges)
         if experiment.baselines and engine is not in_process:
             observer.note("baselines are not trained on a fleet: each device would train as much again")
         elif experiment.baselines:
@@ -267,6 +269,7 @@ def _execute(
         cuts=_cuts(setup, edges),
         replacements=calls.replacements,
         weights=weights,
+        on_cloud=on_cloud,
         provenance=provenance(
             plain(experiment),
             experiment.seed,
@@ -279,6 +282,21 @@ def _execute(
     result.write(folder)
     run_folder.tidy(folder)
     return result
+
+
+def _measure_on_cloud(
+    setup: ExperimentSetup, folder: Path, weights: dict[str, str], worker: Worker, edges: Edges
+) -> list[Row]:
+    """Measure the edges' final models on the cloud's test data, which the edges do not have."""
+    measured = []
+    for site, counts in setup.split.items():
+        if site in weights:
+            model = Blob.at(folder / weights[site])
+            task = Task("evaluate", 1, 0, model, cut=edges.cut_of(site))
+            measured.append(replace(worker.do(task), site=site, counts=tuple(counts)))
+    log = Log()
+    log("final", measured)
+    return log.rows
 
 
 def _run_baselines(

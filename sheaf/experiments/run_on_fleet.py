@@ -24,6 +24,7 @@ from sheaf.core.progress_bar import bar
 from sheaf.core.settings import plain
 from sheaf.core.task import Fleet, Task
 from sheaf.core.tensor_file import Blob
+from sheaf.data.settings import DataSettings
 from sheaf.experiments import run as runs
 from sheaf.experiments import run_folder
 from sheaf.experiments.config import Experiment, load_experiment
@@ -254,7 +255,7 @@ def _remote(
             bits=dataset.bits,
             rate=data.rate,
             seconds=data.seconds,
-            test_share=data.test_share,
+            test_share=data.test_share if data.test_share < 1 else DataSettings.test_share,
         ),
     )
     whole = Blob.of(setup.theta).size

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from sheaf.core import objects
+from sheaf.core import objects, registry
 from sheaf.core.cut import Cut
 from sheaf.core.dataset import Dataset, Samples
 from sheaf.core.errors import DataError, PartitionError, SettingError, UnknownNameError
@@ -21,6 +21,7 @@ from sheaf.core.tensor_file import Blob
 from sheaf.core.types import CLOUD, Params
 from sheaf.data.held_out import hold_out
 from sheaf.data.load import load_dataset
+from sheaf.data.settings import DataSettings
 from sheaf.experiments.config import Experiment
 from sheaf.fleets.local.scheduling import examine_ways
 from sheaf.models.build import build_model
@@ -162,6 +163,13 @@ def prepare(
     with _collect_logs() as notes:
         dataset = load_dataset(experiment.data, data)
         seed = seed_for(experiment.seed, "model")
+        if counts is None and not len(dataset.train):
+            raise DataError(
+                f"{dataset.name} has no training examples, which only the cloud of a real fleet can do "
+                "without: add a train folder, or set data.test_share below 1"
+            )
+        if counts is not None:
+            _note_test_data(experiment.data, dataset)
         model = build_model(experiment.model, len(dataset.classes), dataset.shape, seed)
     edge_samples = split(experiment, dataset) if counts is None else _samples_elsewhere(counts, dataset)
     for site in experiment.fleet.widths:
@@ -187,6 +195,27 @@ def prepare(
             scheme(setup.network.structure, known, 0)
         notes += of_cut
     return replace(setup, notes=tuple(notes))
+
+
+def _note_test_data(settings: DataSettings, dataset: Dataset) -> None:
+    """Log which examples of a folder the cloud of a fleet uses, and which statistics."""
+    if settings.name in registry.describe("data"):
+        return
+    if len(dataset.train):
+        logger.info(
+            "%s: %d of %d examples, the test split, are the cloud's test data, and the others are not used; "
+            "data.test_share = 1 uses all examples of a folder without train and test",
+            settings.name,
+            len(dataset.test),
+            len(dataset.test) + len(dataset.train),
+        )
+    elif settings.mean is None or settings.std is None:
+        logger.info(
+            "%s: the mean and the standard deviation are those of the %d test examples; "
+            "data.mean and data.std set others",
+            settings.name,
+            len(dataset.test),
+        )
 
 
 def _samples_elsewhere(

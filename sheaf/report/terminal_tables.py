@@ -50,12 +50,13 @@ def verdict_lines(result: Result) -> Group:
     return Group(Text("Verdict", style="bold"), grid, Text())
 
 
-def accuracy_table(result: Result, every: bool = False) -> Group:
+def accuracy_table(result: Result, every: bool = False, title: str = "Accuracy of each model") -> Group:
     """Return the papers' table: accuracy, precision, recall and F1 of each device at each stage.
 
     Args:
         result: the run's result.
         every: a row for each edge and round, however many there are.
+        title: of the table.
     """
     stages = list(_stages(result.rows))
     last = max((number for _, number, _ in stages), default=1)
@@ -87,7 +88,7 @@ def accuracy_table(result: Result, every: bool = False) -> Group:
         notes.append("spread: standard deviation over the edges; other columns: mean; --all prints each edge")
     if skipped:
         notes.append(f"rounds 2 to {last - 1:,} are not shown; --all prints them")
-    return _titled("Accuracy of each model", table, *notes)
+    return _titled(title, table, *notes)
 
 
 _SCORES = (

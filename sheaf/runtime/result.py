@@ -232,6 +232,7 @@ class Result:
         cuts: the edges' sub-models; None if every edge holds the whole model.
         replacements: real device -> its latest decision on the run's model.
         weights: site -> path of its final parameters, relative to the run's folder.
+        on_cloud: on a real fleet, the edges' final models on the cloud's test data of all classes.
         provenance: commit, settings, versions, hardware, data fingerprint and seed.
     """
 
@@ -247,6 +248,7 @@ class Result:
     cuts: CutsRecord | None = None
     replacements: dict[str, Replacement] = field(default_factory=dict)
     weights: dict[str, str]
+    on_cloud: list[Row] = field(default_factory=list)
     provenance: dict[str, Any]
 
     def final(self, site: str) -> Row | None:

@@ -127,7 +127,8 @@ def _reserve_images(name: str, encoded: Encoded, settings: DataSettings, store: 
         The number of images that may be decoded at a time.
     """
     total = len(encoded.train.labels) + len(encoded.test.labels)
-    for location, content in encoded.train.items(np.arange(min(PROBED, len(encoded.train.labels)))):
+    first = encoded.train if len(encoded.train.labels) else encoded.test
+    for location, content in first.items(np.arange(min(PROBED, len(first.labels)))):
         try:
             shape = decode_image(location, content, settings).shape
         except DataError:
@@ -230,6 +231,8 @@ def _read_images(
         return Samples(pixels, torch.from_numpy(split.labels[positions]), torch.arange(len(positions)))
 
     train, test = stack("train", encoded.train), stack("test", encoded.test)
+    if shape and not len(encoded.train.labels):  # for the cloud of a fleet: none, of the shape of the others
+        train = Samples.of(store.column("train.inputs", 0, shape, np.uint8).finish(), train.labels)
     _check_broken(name, broken, encoded, settings)
     if different and shape:
         raise DataError(

@@ -58,7 +58,7 @@ class Encoded:
 
 
 def check_classes(name: str, encoded: Encoded) -> None:
-    """Check that each split has an example of every class.
+    """Check that each split has an example of every class. There may be no training split.
 
     Raises:
         DataError: a class has none.
@@ -66,7 +66,7 @@ def check_classes(name: str, encoded: Encoded) -> None:
     for split, labels in (("train", encoded.train.labels), ("test", encoded.test.labels)):
         counts = np.bincount(labels, minlength=len(encoded.classes))
         empty = [encoded.classes[label] for label in np.flatnonzero(counts == 0)]
-        if empty:
+        if empty and (len(labels) or split == "test"):
             raise DataError(
                 f"{name}: the {split} split has no {encoded.kind} of class {abbreviate(empty)}; "
                 "add one to the split, or two files to a class that data.test_share splits"

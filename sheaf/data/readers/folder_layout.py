@@ -135,8 +135,10 @@ def class_folders(folder: Path) -> dict[str, Path]:
     return found
 
 
-def find_splits(folder: Path) -> tuple[Path, Path] | None:
+def find_splits(folder: Path) -> tuple[Path | None, Path] | None:
     """Return the training and the test folder, or None if ``folder`` contains the class folders itself.
+
+    The training folder is None if there is none: the cloud of a real fleet needs no training files.
 
     Capitals do not matter. A validation folder is the test folder if no other is, and is left out otherwise.
     Folders of these names that contain no folders are classes, if other classes are beside them.
@@ -173,14 +175,13 @@ def find_splits(folder: Path) -> tuple[Path, Path] | None:
     if test not in with_classes and validation in with_classes:
         test, validation = validation, None
         logger.info("%s is the test split: there is no test folder with classes", test)
-    if train is None:
-        raise DataError(f"{folder} contains {abbreviate(folders)} but no train folder; add it")
     if test is None:
+        assert train is not None
         raise DataError(
             f"{folder} contains {train.name} but no test folder; add test, "
             f"or set data.name = {str(train)!r} to split that folder by data.test_share"
         )
-    if flat := [path for path in (train, test) if path not in with_classes]:
+    if flat := [path for path in (train, test) if path and path not in with_classes]:
         raise DataError(f"{flat[0]} contains no class folders; move its files into one folder per class")
     if validation is not None:
         logger.info("%s is left out: train and test are the splits of the dataset", validation)

@@ -39,20 +39,24 @@ def read_folder(folder: Path, kind: Kind, suffixes: Collection[str], test_fracti
         folder: contains the class folders, or a training and a test folder which contain them.
         kind: of the files.
         suffixes: of the files, in lower case.
-        test_fraction: of the files that form the test split if there is no test folder, in (0, 1).
+        test_fraction: of the files that form the test split if there is no test folder, in (0, 1].
 
     Raises:
         DataError: a file does not belong into the dataset, or a split or a class is missing.
     """
     if splits := find_splits(folder):
-        for split in splits:
+        train_folder, test_folder = splits
+        for split in filter(None, splits):
             check_depth(split, is_split=True)
-        train_folders, test_folders = map(class_folders, splits)
-        classes = tuple(train_folders)
+        test_folders = class_folders(test_folder)
+        train_folders = class_folders(train_folder) if train_folder else {}
+        classes = tuple(train_folders or test_folders)
         if unknown := sorted(set(test_folders) - set(classes)):
-            raise DataError(f"{splits[1]} has classes that {splits[0]} does not have: {abbreviate(unknown)}")
-        train = _files(splits[0], train_folders, kind, suffixes)
-        test = _files(splits[1], test_folders, kind, suffixes)
+            raise DataError(
+                f"{test_folder} has classes that {train_folder} does not have: {abbreviate(unknown)}"
+            )
+        train = _files(train_folder, train_folders, kind, suffixes) if train_folder else []
+        test = _files(test_folder, test_folders, kind, suffixes)
     else:
         check_depth(folder)
         folders = class_folders(folder)

@@ -45,7 +45,7 @@ def encode_hashed_split(
         files: N paths.
         labels: (N,) their classes.
         classes: the K class names.
-        fraction: of the files that form the test split, in (0, 1).
+        fraction: of the files that form the test split, in (0, 1]; 1: there is no training split.
 
     Raises:
         DataError: a split is empty.
@@ -54,7 +54,7 @@ def encode_hashed_split(
     def encode(rest: Ints) -> Encoded:
         own = [files[position] for position in rest.tolist()]
         is_test = _in_test_split([path.name for path in own], labels[rest], fraction)
-        if not is_test.any() or is_test.all():
+        if fraction < 1 and (not is_test.any() or is_test.all()):
             raise DataError(
                 f"{folder}: data.test_share = {fraction} leaves the {'train' if is_test.any() else 'test'} "
                 "split empty, because no class has two files; add files or set another data.test_share"
@@ -82,7 +82,7 @@ def _in_test_split(names: Sequence[str], labels: Ints, fraction: float) -> npt.N
     """Return which files are test files, (N,): those whose hash is below ``fraction``.
 
     In a class without a test file, the file of the lowest hash becomes one, and in a class without a
-    training file, that of the highest; a class of one file stays as it is.
+    training file, that of the highest; a class of one file stays as it is. A fraction of 1 takes all files.
     """
     hashes = np.array([_hash(name) for name in names])
     is_test = hashes < fraction
@@ -91,7 +91,7 @@ def _in_test_split(names: Sequence[str], labels: Ints, fraction: float) -> npt.N
         by_hash = own[np.argsort(hashes[own], kind="stable")]
         if len(own) > 1 and not is_test[own].any():
             is_test[by_hash[0]] = True
-        elif len(own) > 1 and is_test[own].all():
+        elif fraction < 1 and len(own) > 1 and is_test[own].all():
             is_test[by_hash[-1]] = False
     return is_test
 
