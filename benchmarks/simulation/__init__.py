@@ -20,7 +20,7 @@ threads spin for each other, which took minutes instead of seconds.
 ``vs_…`` is the speed-up of sheaf over a side, from medians; ``ranges`` gives it turn by turn. ``others`` is
 the number of cores that other programs used during a run (a simulator's own processes included).
 ``peak_fraction`` is the fraction of the machine's measured peak that training reached: see ``peak``.
-``profile`` says where sheaf's processor time goes: see ``profile``.
+``profile`` says where sheaf's processor time goes: see ``profiling``.
 
 With ``--device cuda`` sheaf and the bare loop compute on the GPU, which also stores the loop's images, and
 the rows go to ``simulation-cuda.json``.

@@ -16,7 +16,7 @@ from benchmarks.simulation.growth import grow, grown
 from benchmarks.simulation.jobs import JOBS, SEED, SIMULATORS
 from benchmarks.simulation.journaling import journaled
 from benchmarks.simulation.merging import merged
-from benchmarks.simulation.profile import profiled
+from benchmarks.simulation.profiling import profiled
 from benchmarks.simulation.simulators import PACKAGES, create
 from sheaf.experiments.provenance import provenance
 from sheaf.experiments.setup import prepare

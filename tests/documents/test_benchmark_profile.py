@@ -15,7 +15,7 @@ def _benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_part_names_functions_of_sheaf() -> None:
-    from benchmarks.simulation.profile import PARTS, SIDE_BY_SIDE, resolve
+    from benchmarks.simulation.profiling import PARTS, SIDE_BY_SIDE, resolve
 
     for name in [*(name for names in PARTS.values() for name in names), SIDE_BY_SIDE]:
         owner, attribute = resolve(name)
@@ -23,7 +23,7 @@ def test_every_part_names_functions_of_sheaf() -> None:
 
 
 def test_a_part_counts_its_own_time_without_that_of_parts_inside() -> None:
-    from benchmarks.simulation.profile import ProcessorTime
+    from benchmarks.simulation.profiling import ProcessorTime
 
     spent = ProcessorTime()
 
