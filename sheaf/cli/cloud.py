@@ -197,6 +197,9 @@ def page(
     fleet: FleetFolder = FLEET,
     host: Annotated[str, typer.Option(help="Address at which the page listens.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0 for a free one.")] = 8003,
+    service: Annotated[
+        Path | None, typer.Option(help="Folder of sheaf cloud serve [default: service in the fleet's].")
+    ] = None,
 ) -> None:
     """Serve a web page that shows the fleet; it runs until it is stopped.
 
@@ -214,7 +217,7 @@ def page(
         print_line(
             "note: the connection is not encrypted; see docs/deploy.md for a tunnel or a proxy with TLS"
         )
-    serve(fleet, host, port, read_token(fleet), print_line)
+    serve(fleet, host, port, read_token(fleet), print_line, service)
 
 
 @cloud.command(epilog="Example: sheaf cloud add shop-4")

@@ -24,8 +24,10 @@ from sheaf.fleets.remote.status import (
     CurrentModel,
     DeviceRecord,
     DeviceRecords,
+    FinishedRun,
     MeasuredModel,
     Measurement,
+    RunHistory,
     RunStatus,
     SiteStatus,
     Skip,
@@ -45,7 +47,7 @@ LONGEST = 5.0
 """Maximum time between two writings, in seconds. A record that is much older is of a killed process."""
 
 MOST = 1000
-"""Maximum number of measurements, trainings, skipped calls and notes in the record: the latest."""
+"""Maximum number of measurements, trainings, skipped calls, notes and earlier runs: the latest."""
 
 
 class RunRecord(NullObserver):
@@ -65,6 +67,8 @@ class RunRecord(NullObserver):
         self._lock = threading.Lock()
         self._changed = threading.Event()
         self._models_changed = False
+        self._answered: set[str] = set()  # devices
+        self._kept_out = 0
         self._ended = threading.Event()
 
     @contextmanager
@@ -84,7 +88,7 @@ class RunRecord(NullObserver):
             thread.join()
             self._end_call()
             self._status.ended = time.time()
-            self._write(synced=True)
+            self._write(synced=True, history=self._history())
 
     def note(self, text: str) -> None:
         """Record the note."""
@@ -116,6 +120,8 @@ class RunRecord(NullObserver):
         with self._lock:
             entry = self._enter(site, "done")
             entry.done = entry.steps
+            if site != CLOUD:
+                self._answered.add(site)
         self._changed.set()
 
     def absent(self, site: str, why: str) -> None:
@@ -153,7 +159,9 @@ class RunRecord(NullObserver):
         """Record the devices' decisions whether the run's model replaces their current one."""
         name, now = Path(self._status.run).name, time.time()
         with self._lock:
-            for site, decision in result.replacements.items():
+            decisions = result.replacements
+            self._kept_out = sum(not decision.replaced for decision in decisions.values())
+            for site, decision in decisions.items():
                 device = self._device(site)
                 device.kept_out = "" if decision.replaced else decision.why
                 if decision.replaced:
@@ -195,6 +203,26 @@ class RunRecord(NullObserver):
             status.losses.append(CallLoss(call=status.call, at_cloud=CLOUD in trained, losses=losses))
             del status.losses[:-MOST]
 
+    def _history(self) -> RunHistory:
+        """Return the history of the fleet with this run; a resumed run replaces its failed attempt."""
+        status = self._status
+        own = [each for each in status.measured if not each.reference]
+        finished = FinishedRun(
+            run=status.run,
+            title=status.title,
+            began=status.began,
+            ended=status.ended or time.time(),
+            error=status.error,
+            devices=len(self._answered),
+            skipped=len({skip.site for skip in status.skipped}),
+            kept_out=self._kept_out,
+            cloud=next((each.cloud for each in reversed(own) if each.cloud is not None), None),
+            edges=next((each.edges for each in reversed(own) if each.edges is not None), None),
+        )
+        before = read_status(self._fleet, RunHistory) or RunHistory()
+        earlier = [each for each in before.runs if each.run != status.run]
+        return RunHistory(runs=[*earlier, finished][-MOST:])
+
     def _keep(self) -> None:
         while not self._ended.is_set():
             self._changed.wait(LONGEST)
@@ -202,13 +230,15 @@ class RunRecord(NullObserver):
             self._write()
             self._ended.wait(INTERVAL)
 
-    def _write(self, synced: bool = False) -> None:
+    def _write(self, synced: bool = False, history: RunHistory | None = None) -> None:
         with self._lock:
             self._status.written = time.time()
             contents: dict[type[BaseModel], bytes] = {RunStatus: self._status.model_dump_json().encode()}
             if self._models_changed:
                 contents[DeviceRecords] = self._models.model_dump_json().encode()
                 self._models_changed = False
+        if history is not None:
+            contents[RunHistory] = history.model_dump_json().encode()
         try:
             for kind, content in contents.items():
                 write_status(self._fleet, kind, content, synced or kind is DeviceRecords)

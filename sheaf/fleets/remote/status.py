@@ -193,10 +193,44 @@ class DeviceRecords(BaseModel):
     devices: dict[str, DeviceRecord] = Field(default_factory=dict)
 
 
+class FinishedRun(BaseModel):
+    """One run of the past.
+
+    Attributes:
+        run: the run's folder.
+        title: method, data and model.
+        began, ended: when its process started and ended; of a resumed run, the last process.
+        error: why it failed; empty if it did not.
+        devices: number of devices that answered a call.
+        skipped: number of devices that were skipped in a call.
+        kept_out: number of devices that keep their current model rather than the run's.
+        cloud: accuracy of the cloud's last measured model; None if none was measured.
+        edges: lowest, mean and highest accuracy of the edges' last measured models; None likewise.
+    """
+
+    run: str
+    title: str
+    began: float
+    ended: float
+    error: str = ""
+    devices: int = 0
+    skipped: int = 0
+    kept_out: int = 0
+    cloud: float | None = None
+    edges: tuple[float, float, float] | None = None
+
+
+class RunHistory(BaseModel):
+    """The latest runs on the fleet, in order (``history.json``, by the process of a run)."""
+
+    runs: list[FinishedRun] = Field(default_factory=list)
+
+
 FILES: dict[type[BaseModel], str] = {
     Presence: "presence.json",
     RunStatus: "run.json",
     DeviceRecords: "devices.json",
+    RunHistory: "history.json",
 }
 
 _File = TypeVar("_File", bound=BaseModel)

@@ -39,6 +39,9 @@ FINISHED = ("done", "absent", "refused")
 MOST_SKIPPED = 20
 """Maximum number of skipped calls on the page: the latest."""
 
+MOST_RUNS = 50
+"""Maximum number of earlier runs on the page: the latest."""
+
 CURVES_PERIOD = 5.0
 """Minimum time between two drawings of the curves, in seconds."""
 
@@ -48,19 +51,21 @@ class FleetPage:
 
     Args:
         fleet: the fleet's folder.
+        service: the folder of the fleet in service; by default ``service`` in the fleet's.
 
     Raises:
         FleetError: the folder has no fleet.
     """
 
-    def __init__(self, fleet: Path) -> None:
-        self._reader = Reader(fleet)
+    def __init__(self, fleet: Path, service: Path | None = None) -> None:
+        self._reader = Reader(fleet, service or fleet / "service")
         self._rows: dict[str, tuple[object, str]] = {}  # id -> what it shows, and its HTML
         self._drawn: tuple[object, list[Markup], float] = (None, [], 0.0)
         environment = jinja2.Environment(
             autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
         environment.filters |= {"iso": _iso, "utc": _utc, "percent": format_percent, "stage": stage_label}
+        environment.filters["name"] = lambda path: Path(path).name
         self._page = environment.from_string(_read("page.html.jinja"))
         self._macros: Any = environment.from_string(_read("fragments.html.jinja")).module
         self._host = self._reader.snapshot(time.time()).fleet.host
@@ -75,6 +80,8 @@ class FleetPage:
             "run-now": macros.run(snapshot, view),
             "skipped": macros.skipped(snapshot.run, MOST_SKIPPED),
             "states": macros.states(snapshot, LABELS),
+            "rounds": macros.rounds(snapshot.rounds),
+            "history": macros.history(snapshot.history, MOST_RUNS),
             "curves": macros.curves(self._curves(snapshot.run, snapshot.now)),
         }
         rows: dict[str, tuple[object, str]] = {}

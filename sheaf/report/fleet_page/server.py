@@ -46,17 +46,18 @@ HEADERS = {
 }
 
 
-def application(fleet: Path, token: str) -> web.Application:
+def application(fleet: Path, token: str, service: Path | None = None) -> web.Application:
     """Return the web application.
 
     Args:
         fleet: the fleet's folder.
         token: the secret that a browser must have, as a cookie; ``/?token=…`` sets it.
+        service: the folder of the fleet in service; by default ``service`` in the fleet's.
 
     Raises:
         FleetError: the folder has no fleet.
     """
-    page = _Shared(FleetPage(fleet))
+    page = _Shared(FleetPage(fleet, service))
 
     async def show(request: web.Request) -> web.StreamResponse:
         html = await page.html()
@@ -87,19 +88,20 @@ def application(fleet: Path, token: str) -> web.Application:
     return app
 
 
-def serve(fleet: Path, host: str, port: int, token: str, say: Callable[[str], None]) -> None:
+def serve(
+    fleet: Path, host: str, port: int, token: str, say: Callable[[str], None], service: Path | None = None
+) -> None:
     """Serve the page until SIGINT or SIGTERM.
 
     Args:
-        fleet: the fleet's folder.
+        fleet, token, service: see ``application``.
         host, port: the address; port 0 is a free one.
-        token: the secret, see ``application``.
         say: prints a line.
 
     Raises:
         FleetError: the folder has no fleet, or the address cannot be used.
     """
-    asyncio.run(_serve(application(fleet, token), host, port, token, say))
+    asyncio.run(_serve(application(fleet, token, service), host, port, token, say))
 
 
 async def _serve(app: web.Application, host: str, port: int, token: str, say: Callable[[str], None]) -> None:

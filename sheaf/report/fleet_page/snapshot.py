@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,13 +13,17 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from sheaf.core.errors import SheafError
+from sheaf.experiments import service_history
+from sheaf.experiments.service_history import HistoryLine
 from sheaf.fleets.nvflare import provision
 from sheaf.fleets.nvflare.provision import FleetFile
 from sheaf.fleets.remote.status import (
     CONNECTED,
     DeviceRecord,
     DeviceRecords,
+    FinishedRun,
     Presence,
+    RunHistory,
     RunStatus,
     SiteStatus,
     read_status,
@@ -28,6 +32,9 @@ from sheaf.fleets.remote.status import (
 
 OVERDUE = 15.0
 """Age of a file in seconds from which its writer, which replaces it every few seconds, counts as ended."""
+
+MOST_ROUNDS = 50
+"""Maximum number of rounds in a snapshot: the latest."""
 
 _Content = TypeVar("_Content")
 _File = TypeVar("_File", bound=BaseModel)
@@ -63,6 +70,8 @@ class Snapshot:
         fleet: its configuration.
         presence: the heartbeats; None if no server has recorded any.
         run: the current or latest run; None if there was none.
+        history: the runs of the past, in order.
+        rounds: the latest rounds of the fleet in service, in order.
         devices: in the order of the configuration, removed ones last.
     """
 
@@ -70,6 +79,8 @@ class Snapshot:
     fleet: FleetFile
     presence: Presence | None
     run: RunStatus | None
+    history: list[FinishedRun]
+    rounds: list[HistoryLine]
     devices: list[Device]
 
     @property
@@ -102,10 +113,12 @@ class Reader:
 
     Args:
         fleet: the fleet's folder.
+        service: the folder of the fleet in service.
     """
 
-    def __init__(self, fleet: Path) -> None:
+    def __init__(self, fleet: Path, service: Path) -> None:
         self._fleet = fleet
+        self._service = service
         self._read: dict[Path, tuple[tuple[int, ...], Any]] = {}  # file -> its identity, and its content
 
     def snapshot(self, now: float) -> Snapshot:
@@ -116,8 +129,10 @@ class Reader:
         """
         configuration = self._cached(self._fleet / "fleet.toml", lambda: provision.read(self._fleet))
         presence, run = self._status(Presence), self._status(RunStatus)
-        models = self._status(DeviceRecords)
-        snapshot = Snapshot(now, configuration, presence, run, [])
+        models, history = self._status(DeviceRecords), self._status(RunHistory)
+        runs = [] if history is None else history.runs
+        rounds = self._cached(self._service / service_history.FILE, self._rounds)
+        snapshot = Snapshot(now, configuration, presence, run, runs, rounds, [])
         known = {} if models is None else models.devices
         for name in configuration.edges:
             snapshot.devices.append(_device(snapshot, name, known.get(name, DeviceRecord())))
@@ -125,6 +140,9 @@ class Reader:
             heard = None if presence is None else presence.heard.get(name)
             snapshot.devices.append(Device(name, "removed", heard, None, known.get(name, DeviceRecord())))
         return snapshot
+
+    def _rounds(self) -> list[HistoryLine]:
+        return list(deque(service_history.read(self._service), MOST_ROUNDS))
 
     def _status(self, kind: type[_File]) -> _File | None:
         return self._cached(status_file(self._fleet, kind), lambda: read_status(self._fleet, kind))

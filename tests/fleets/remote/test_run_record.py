@@ -13,6 +13,7 @@ from sheaf.fleets.remote.run_record import RunRecord
 from sheaf.fleets.remote.status import (
     DeviceRecord,
     DeviceRecords,
+    RunHistory,
     RunStatus,
     read_status,
     status_file,
@@ -99,6 +100,9 @@ def test_the_devices_current_models(record: RunRecord, tmp_path: Path) -> None:
     with later.kept():
         worse = Replacement(replaced=False, held_out=0.5, before=0.8, samples=10, why="0.5 is below 0.8")
         later.finished(finished({"shop-1": worse, "shop-3": Replacement(replaced=False, why="disk is full")}))
+    history = read_status(tmp_path, RunHistory)
+    assert history is not None
+    assert [(Path(run.run).name, run.kept_out) for run in history.runs] == [("one", 0), ("two", 2)]
     found = records(tmp_path)
     for site, held_out in (("shop-1", 0.8), ("shop-2", 0.9)):
         current = found[site].current
@@ -122,6 +126,14 @@ def test_the_error_of_a_failed_run_is_recorded(record: RunRecord, tmp_path: Path
     with pytest.raises(FleetError), record.kept():
         raise FleetError("too few devices")
     assert read(tmp_path).error == "too few devices"
+    again = RunRecord(tmp_path, tmp_path / "runs" / "one", "resumed")
+    with again.kept():
+        again.answered("shop-1")
+        again.row(ROW)
+    history = read_status(tmp_path, RunHistory)
+    assert history is not None
+    (run,) = history.runs
+    assert (run.title, run.error, run.devices, run.cloud, run.edges) == ("resumed", "", 1, 0.5, None)
 
 
 def test_the_record_is_written_while_nothing_happens(

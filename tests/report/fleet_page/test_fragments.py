@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from made_up_fleet import HOSTILE, MEASURED, write_fleet, write_models, write_presence, write_run
 
-from sheaf.fleets.remote.status import CallLoss, Measurement, Skip
+from sheaf.experiments import service_history
+from sheaf.experiments.service_history import HistoryLine
+from sheaf.fleets.remote.status import CallLoss, FinishedRun, Measurement, RunHistory, Skip, write_status
 from sheaf.report.fleet_page import fragments
 from sheaf.report.fleet_page.fragments import FleetPage, changes
 
@@ -81,6 +83,34 @@ def test_the_curves_are_drawn_when_they_have_changed(fleet: Path, monkeypatch: p
     assert page.fragments()["curves"].count("<svg ") == 1
 
 
+def test_the_history_shows_the_latest_runs_first(fleet: Path) -> None:
+    runs = [
+        FinishedRun(run=f"/{number}", title="", began=1, ended=2, cloud=0.5, edges=(0.1, 0.25, 0.3))
+        for number in range(60)
+    ]
+    runs.append(FinishedRun(run="/srv/runs/last", title="", began=1, ended=2, error="too few devices"))
+    write_status(fleet, RunHistory, RunHistory(runs=runs).model_dump_json().encode())
+    history = FleetPage(fleet).fragments()["history"]
+    assert history.index("too few devices") < history.index(">59<") < history.index(">58<")
+    assert "The latest 50 of 61 runs." in history
+    assert "50.0\u00a0%" in history
+    assert "25.0\u00a0%" in history
+
+
+def test_the_rounds_of_a_fleet_in_service(fleet: Path) -> None:
+    page = FleetPage(fleet)
+    assert "round" not in page.fragments()["rounds"].replace('id="rounds"', "")
+    (fleet / "service").mkdir()
+    line = HistoryLine(round=1, began=1, ended=2, outcome="accepted", accuracy=0.5, devices=["shop-1"])
+    service_history.append(fleet / "service", line)
+    worse = HistoryLine(round=2, began=3, ended=4, outcome="rejected", why=HOSTILE, accuracy=0.25, before=0.5)
+    service_history.append(fleet / "service", worse)
+    rounds = page.fragments()["rounds"]
+    assert rounds.index("rejected") < rounds.index("accepted")
+    assert "25.0\u00a0%" in rounds
+    assert HOSTILE not in rounds
+
+
 def test_a_thousand_devices_are_fast(tmp_path: Path) -> None:
     devices = [f"shop-{number}" for number in range(1000)]
     fleet = write_fleet(tmp_path / "fleet", devices)
@@ -94,5 +124,5 @@ def test_a_thousand_devices_are_fast(tmp_path: Path) -> None:
     began = time.process_time()
     second = page.fragments()
     assert time.process_time() - began < 0.5
-    assert len(first) == len(second) == 1005
+    assert len(first) == len(second) == 1007
     assert len(page.html(second)) < 2_000_000

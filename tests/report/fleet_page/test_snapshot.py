@@ -21,7 +21,7 @@ def fleet(tmp_path: Path) -> Path:
 
 
 def seen(fleet: Path) -> Snapshot:
-    return Reader(fleet).snapshot(time.time())
+    return Reader(fleet, fleet / "service").snapshot(time.time())
 
 
 def states(fleet: Path) -> dict[str, str]:
@@ -77,11 +77,11 @@ def test_a_run_that_has_ended(fleet: Path) -> None:
 
 def test_a_folder_without_a_fleet_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FleetError, match="holds no fleet"):
-        Reader(tmp_path).snapshot(0)
+        Reader(tmp_path, tmp_path).snapshot(0)
 
 
 def test_fleet_toml_may_be_absent_while_it_is_replaced(fleet: Path) -> None:
-    reader = Reader(fleet)
+    reader = Reader(fleet, fleet / "service")
     reader.snapshot(0)
     text = (fleet / "fleet.toml").read_text()
     (fleet / "fleet.toml").unlink()
