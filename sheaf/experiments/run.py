@@ -62,7 +62,7 @@ def _local_fleet(
 ) -> LocalFleet:
     of_edges = None
     if others is not None and others.sizes.fleet > 1:
-        of_edges = EdgeProcesses(others, setup.dataset)
+        of_edges = EdgeProcesses(others, setup.dataset, observer.note)
     return LocalFleet(setup.edges(folder / "sites"), observer.step, setup.experiment.fleet.together, of_edges)
 
 

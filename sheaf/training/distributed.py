@@ -76,7 +76,7 @@ class DistributedSite(OneSite):
         total = loss.detach().clone()
         dist.all_reduce(total, group=self._group)
         gradients = [parameter.grad for parameter in self._trained]
-        return total, *gradients  # type: ignore[return-value]
+        return total, *gradients
 
 
 @contextmanager

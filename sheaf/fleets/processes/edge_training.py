@@ -109,11 +109,16 @@ class EdgeProcesses:
     Args:
         processes: the processes of the run.
         dataset: the data set that all of them hold.
+        note: receives a line for the user when a process has ended.
     """
 
-    def __init__(self, processes: Processes, dataset: Dataset) -> None:
+    def __init__(
+        self, processes: Processes, dataset: Dataset, note: Callable[[str], None] = logger.info
+    ) -> None:
         self._processes = processes
         self._dataset = dataset
+        self._note = note
+        self._killed = False
         self._free: SimpleQueue[int] = SimpleQueue()
         self.count = processes.sizes.fleet
         for rank in set(range(self.count)) - processes.lost:
@@ -161,13 +166,16 @@ class EdgeProcesses:
                     progress=progress,
                 )
             except ProcessLost as error:
-                logger.warning("%s; its edges train in the other processes", error)
+                if self._killed:
+                    raise
+                self._note(f"{error}; its edges train in the other processes")
             finally:
                 if rank not in self._processes.lost:
                     self._free.put(rank)
 
     def kill(self) -> None:
         """Kill the other processes, so that no call of ``train`` blocks on one."""
+        self._killed = True
         self._processes.kill()
 
 

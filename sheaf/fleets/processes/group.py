@@ -190,6 +190,11 @@ def start(
     if sizes.all == 1:
         yield None
         return
+    if dist.is_initialized():
+        raise FleetError(
+            "this process is in a torch.distributed group already; call destroy_process_group, or set "
+            "fleet.processes = 1 and cloud.processes = 1"
+        )
     store, children, hook = _store(sizes.all), {}, sys.excepthook
     try:
         if launched() is None:
