@@ -82,7 +82,7 @@ class Stage:
         found = [
             below
             for below in psutil.Process(process.pid).children(recursive=True)
-            if any(name in " ".join(below.cmdline()) for name in ("worker_process", "runner_process"))
+            if any(name in " ".join(below.cmdline()) for name in ("job_process", "runner_process"))
         ]
         return max(found, key=lambda below: below.create_time())
 

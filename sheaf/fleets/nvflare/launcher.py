@@ -11,6 +11,8 @@ from typing import Any
 from nvflare.apis.job_launcher_spec import JobHandleSpec, JobReturnCode
 from nvflare.app_common.job_launcher.client_process_launcher import ClientProcessJobLauncher
 
+from sheaf.fleets.nvflare import job_process
+
 
 class Handle(JobHandleSpec):  # type: ignore[misc]  # nvflare is untyped
     """The handle of a job's process that reports death by a signal as UNKNOWN.
@@ -41,8 +43,13 @@ class Handle(JobHandleSpec):  # type: ignore[misc]  # nvflare is untyped
 
 
 class CrashTolerantLauncher(ClientProcessJobLauncher):  # type: ignore[misc]
-    """FLARE's own launcher, except for the handle."""
+    """FLARE's own launcher, except for the handle and the module of the process."""
 
     def launch_job(self, job_meta: dict[str, Any], fl_ctx: Any) -> Any:
         """Start the process of a job and return its handle."""
         return Handle(super().launch_job(job_meta, fl_ctx))
+
+    def get_command(self, job_meta: dict[str, Any], fl_ctx: Any) -> str:
+        """Return FLARE's command, with ``job_process`` in the place of FLARE's module."""
+        command: str = super().get_command(job_meta, fl_ctx)
+        return command.replace(f"-m {job_process.WORKER} ", f"-m {job_process.__name__} ")
