@@ -30,11 +30,11 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 """A text as a device may send it."""
 
 
-def write_fleet(folder: Path, edges: Sequence[str], removed: Sequence[str] = ()) -> Path:
+def write_fleet(folder: Path, edges: Sequence[str], removed: Sequence[str] = (), **more: Any) -> Path:
     """Write ``fleet.toml`` and return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     values = {"host": "cloud.example.org", "port": 8002, "edges": list(edges), "removed": list(removed)}
-    (folder / "fleet.toml").write_text(tomli_w.dumps(values))
+    (folder / "fleet.toml").write_text(tomli_w.dumps(values | more))
     return folder
 
 

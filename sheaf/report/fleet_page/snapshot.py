@@ -46,6 +46,7 @@ class Device:
 
     Attributes:
         name: its name.
+        kind: its group and its labels, for people; empty if it has none.
         state: ``gone``, ``new`` (never connected), ``unknown`` (the cloud is not running) or ``removed``. Of
             a connected device, its state in the current run: ``training``, ``waiting``, ``done`` or
             ``skipped``; ``idle`` if it has no part in one.
@@ -55,6 +56,7 @@ class Device:
     """
 
     name: str
+    kind: str
     state: str
     heard: float | None
     task: SiteStatus | None
@@ -138,7 +140,7 @@ class Reader:
             snapshot.devices.append(_device(snapshot, name, known.get(name, DeviceRecord())))
         for name in configuration.removed:
             heard = None if presence is None else presence.heard.get(name)
-            snapshot.devices.append(Device(name, "removed", heard, None, known.get(name, DeviceRecord())))
+            snapshot.devices.append(Device(name, "", "removed", heard, None, known.get(name, DeviceRecord())))
         return snapshot
 
     def _rounds(self) -> list[HistoryLine]:
@@ -177,4 +179,5 @@ def _device(snapshot: Snapshot, name: str, record: DeviceRecord) -> Device:
         heard, state = None, "idle"
         if task is not None and snapshot.run_state == "running":
             state = "skipped" if task.state in ("absent", "refused") else task.state
-    return Device(name, state, heard, task, record)
+    group, labels = snapshot.fleet.groups.get(name, ""), snapshot.fleet.labels.get(name, ())
+    return Device(name, ", ".join(filter(None, (group, *labels))), state, heard, task, record)
