@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import psutil
 import pytest
 import torch
 from striped_digits import PREPARE, K, bits, convolutional, linear, made, same, samples, trained
 from torch import nn
 from torch.nn import functional as F
 
+from sheaf.core.dataset import Samples
 from sheaf.core.recipe import Recipe
 from sheaf.core.seeds import generator
 from sheaf.models.forward_effects import Effects, mark
@@ -17,6 +19,7 @@ from sheaf.training import evaluation
 from sheaf.training.evaluation import balanced_accuracy, evaluate, forward
 from sheaf.training.metrics import confusion_matrix
 from sheaf.training.one_site import train_model
+from sheaf.training.peak_memory import PeakMemory
 
 
 @pytest.mark.parametrize("n", [1, 511, 512, 513, 1030])
@@ -87,6 +90,28 @@ def test_forward_gives_the_logits_in_order() -> None:
         expected = model.eval()(PREPARE(data.inputs[data.positions]))
     assert (logits.shape, logits.dtype, logits.requires_grad) == ((1100, K), torch.float32, False)
     torch.testing.assert_close(logits, expected)
+
+
+@pytest.mark.parametrize(("side", "sizes"), [(64, [256, 44]), (224, [27] * 11 + [3]), (2500, [1] * 2)])
+def test_mini_batches_of_large_inputs_are_small(side: int, sizes: list[int]) -> None:
+    inputs = torch.zeros(sum(sizes), 3, side, side, dtype=torch.uint8)
+    data = Samples.of(inputs, torch.zeros(sum(sizes), dtype=torch.int64))
+    found = []
+
+    class Spy(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found.append(len(x))
+            return x.mean((2, 3))
+
+    forward(Spy(), data.select(torch.arange(1)), PREPARE)  # allocates what every evaluation needs
+    assert found.pop() == 1
+    with PeakMemory(torch.device("cpu")) as peak:
+        before = psutil.Process().memory_info().rss
+        logits = forward(Spy(), data, PREPARE)
+    assert len(logits) == sum(sizes)
+    assert found == sizes
+    if side == 224:  # a mini-batch as bytes and as float32 values, and gaps of the heap
+        assert peak.bytes - before < 3 * evaluation.EVALUATION_BYTES, "all images are 181 MB in float32"
 
 
 def test_a_model_that_stores_features_is_not_run_on_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
