@@ -162,7 +162,7 @@ def test_the_server_of_the_document_reloads_the_model_without_a_dropped_request(
         threads = [threading.Thread(target=requests, args=(address,)) for _ in range(2)]
         for thread in threads:
             thread.start()
-        for number in (1, 2) * 8:
+        for number in (1, 2) * 15:
             models.roll_back(number)
             seen = len(labels)
             while len(labels) < seen + 4 and not failures:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 from device_rig import CLASSES, SHAPE, Rig, theta
 
+from sheaf.core.cut import Cut
 from sheaf.core.dataset import Samples
 from sheaf.core.errors import FleetError, ModelFileError
 from sheaf.core.recipe import Recipe
@@ -18,10 +21,15 @@ from sheaf.core.tensor_file import Blob
 from sheaf.data.device_data import save_device_data
 from sheaf.export.model_file import load_model
 from sheaf.export.trained_model import read_card
-from sheaf.fleets.remote.device_models import DeviceModels, read_kept
+from sheaf.fleets.remote.device_models import DeviceModels, KeptModel, now, read_kept
 from sheaf.fleets.remote.device_settings import EdgeFile, EdgeSettings
+from sheaf.models.build import ModelSettings, build_model
+from sheaf.models.card import Card
+from sheaf.training.network import Network
 
 HALF = {"held_out": 0.5, "name": "first"}
+MLP = ModelSettings(name="mlp", options={"hidden": 8})
+COLLECT = Task("collect", 9, 5)
 ZERO = {name: torch.zeros_like(value) for name, value in theta().items()}
 
 
@@ -40,11 +48,11 @@ class Device:
         self.own = EdgeFile(edge=EdgeSettings(**settings))
         self.models = DeviceModels(folder / "left" / "state")
 
-    def run(self, *tasks: Task, **setup: Any) -> dict[str, Any]:
+    def run(self, *tasks: Task, collect: Task | None = None, **setup: Any) -> dict[str, Any]:
         """Do the tasks of a run and its ``collect``; return the device's decision."""
         rig = Rig(self.folder, {"left": self.own}, deadline=300.0, setup=HALF | setup)
         save_device_data(self.folder / "left" / "own.safetensors", separable(), separable(6), CLASSES)
-        for task in (*tasks, Task("collect", 9, 5)):
+        for task in (*tasks, collect or COLLECT):
             (update,) = rig.fleet.run({"left": task})
             assert isinstance(update, Update), update
         decision: dict[str, Any] = update.metrics["replacement"]
@@ -173,6 +181,65 @@ def test_a_disk_that_cannot_be_written_leaves_the_current_model(tmp_path: Path) 
     decision = device.run(adopt(ZERO))
     assert not decision["replaced"]
     assert decision["why"].startswith("the model is not stored: ")
+
+
+def test_a_power_failure_at_any_write_leaves_the_old_or_the_new_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class PowerFailure(BaseException):
+        pass
+
+    models, failed = DeviceModels(tmp_path), 0
+    card = Card(classes=CLASSES, in_shape=SHAPE, mean=(0.5,), std=(0.25,), inputs="image", model=MLP)
+    fsync = os.fsync
+    for number in range(1, 12):
+        left = number - 1
+
+        def failing(handle: int) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise PowerFailure
+            fsync(handle)
+
+        params = {name: value + number for name, value in ZERO.items()}
+        kept = KeptModel(
+            number=number,
+            saved=now(),
+            run=f"{number:032x}",
+            call=1,
+            name=f"run-{number}",
+            draw=1,
+            held_out=None,
+            before=None,
+            samples=0,
+            replaced=True,
+        )
+        monkeypatch.setattr(os, "fsync", failing)
+        try:
+            models.draft(params, card)
+            models.add(params, card, kept)
+        except PowerFailure:
+            failed += 1
+        monkeypatch.setattr(os, "fsync", fsync)
+        models.recover()
+        current = read_kept(models.current_file).number
+        assert current == max(each.kept.number for each in models.listed())
+        assert Blob.at(models.current_file).open()["fc1.bias"][0] == current, "the file is complete"
+    assert 3 <= failed < 11, "some of the last replacements are complete"
+
+
+def test_a_sub_model_is_kept_with_its_own_classes(tmp_path: Path) -> None:
+    device = Device(tmp_path)
+    network = Network(build_model(MLP, 3, SHAPE, 1), SHAPE)
+    cut = Cut(classes=(0, 2), other=True)
+    params = network.submodel(cut).take(theta())
+    for task_cut, blob in ((cut, params), (None, ZERO)):
+        device.run(replace(adopt(blob), cut=task_cut), collect=replace(COLLECT, cut=task_cut))
+    part, whole = (load_model(each.file).card for each in reversed(device.models.listed()))
+    assert (part.outputs, part.other) == (("a", "c"), True)
+    assert (whole.outputs, whole.other) == (CLASSES, False)
+    assert device.models.listed()[0].kept.before is not None, "compared by class name"
 
 
 def test_a_damaged_file_is_skipped(tmp_path: Path) -> None:
