@@ -19,6 +19,7 @@ from benchmarks.sections.faults import faults
 from benchmarks.sections.fleet import fleet
 from benchmarks.sections.model_check import model_check
 from benchmarks.sections.overhead import overhead
+from benchmarks.sections.processes import processes
 from benchmarks.sections.simulation import simulation
 from benchmarks.sections.start import start
 from benchmarks.sections.tracing import tracing
@@ -47,6 +48,7 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     "overhead": overhead,
     "busy": busy,
     "simulation": simulation,
+    "processes": processes,
     "fleet": fleet,
     "faults": faults,
 }

@@ -196,6 +196,8 @@ def start(
             "fleet.processes = 1 and cloud.processes = 1"
         )
     store, children, hook = _store(sizes.all), {}, sys.excepthook
+    if store.add("runs", 1) > 1:
+        raise FleetError("torchrun executes one run; start each run of a comparison by its own torchrun")
     try:
         if launched() is None:
             for rank in range(1, sizes.all):
