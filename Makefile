@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test fuzz lint browser
+.PHONY: run test fuzz lint browser wheel arm
 .DEFAULT_GOAL := run
 
 $(VENV)/ready: pyproject.toml
@@ -30,6 +30,19 @@ browser:
 	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get -qq update && \
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium chromium-driver; \
 	  } >/dev/null 2>&1; } || true
+
+# The distribution, to install on other machines: dist/sheaf_edge-VERSION-py3-none-any.whl
+wheel: $(VENV)/ready
+	rm -f dist/sheaf_edge-*.whl
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+# Devices on aarch64: all dependencies have wheels, and a fleet of emulated devices trains as this machine does.
+# Needs Debian's qemu-user-static and debootstrap, 2 GB of disk, and half an hour. Not part of `make test`.
+arm: wheel
+	$(BIN)/python -m pip install --quiet uv
+	PATH="$(abspath $(BIN)):$$PATH" tools/arm/resolve.sh
+	PATH="$(abspath $(BIN)):$$PATH" tools/arm/prepare.sh .arm dist/sheaf_edge-*.whl
+	$(BIN)/python tools/arm/emulate.py .arm
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -57,8 +57,13 @@ def rehearse(
 
 
 @contextmanager
-def stage(setup: ExperimentSetup, folder: Path) -> Iterator[Path]:
+def stage(setup: ExperimentSetup, folder: Path, python: str = sys.executable) -> Iterator[Path]:
     """Start a cloud and its devices, yield the fleet's folder, and stop them.
+
+    Args:
+        setup: the experiment with its data.
+        folder: for the files of the cloud and the devices.
+        python: the devices' interpreter, for example one of another environment with sheaf.
 
     Raises:
         FleetError: a process ended inside the block.
@@ -69,7 +74,7 @@ def stage(setup: ExperimentSetup, folder: Path) -> Iterator[Path]:
         processes.append(start_cloud(fleet))
         wait_for_cloud(fleet)
         for edge in write_edges(setup, folder):
-            processes.append(start_edge(fleet, folder, edge))
+            processes.append(start_edge(fleet, folder, edge, python))
         yield fleet
         for process in processes:
             if process.poll() is not None:
@@ -107,7 +112,7 @@ def start_cloud(fleet: Path) -> subprocess.Popen[bytes]:
     return _sheaf("cloud", "start", str(fleet), log=fleet / "start.log")
 
 
-def wait_for_cloud(fleet: Path, seconds: float = 60.0) -> None:
+def wait_for_cloud(fleet: Path, seconds: float = 300.0) -> None:
     """Block until the fleet's cloud accepts connections.
 
     Raises:
@@ -124,13 +129,14 @@ def wait_for_cloud(fleet: Path, seconds: float = 60.0) -> None:
         time.sleep(0.2)
 
 
-def start_edge(fleet: Path, folder: Path, edge: str) -> subprocess.Popen[bytes]:
+def start_edge(fleet: Path, folder: Path, edge: str, python: str = sys.executable) -> subprocess.Popen[bytes]:
     """Start ``sheaf edge join`` in a new process, with the files of ``write_edges``."""
     place = folder / edge
     return _sheaf(
         *("edge", "join", str(fleet / "kits" / f"{edge}.kit"), "--state", str(place / "state")),
         *("--data", str(place / "data.safetensors"), "--settings", str(place / "edge.toml")),
         log=place / "join.log",
+        python=python,
     )
 
 
@@ -141,10 +147,10 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _sheaf(*arguments: str, log: Path) -> subprocess.Popen[bytes]:
+def _sheaf(*arguments: str, log: Path, python: str = sys.executable) -> subprocess.Popen[bytes]:
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-c", "from sheaf.cli.main import main; main()", *arguments],
+            [python, "-c", "from sheaf.cli.main import main; main()", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
