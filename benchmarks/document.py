@@ -17,6 +17,7 @@ from benchmarks.sections.drop import drop
 from benchmarks.sections.ecavg import ecavg
 from benchmarks.sections.faults import faults
 from benchmarks.sections.fleet import fleet
+from benchmarks.sections.footprint import footprint
 from benchmarks.sections.model_check import model_check
 from benchmarks.sections.overhead import overhead
 from benchmarks.sections.processes import processes
@@ -50,6 +51,7 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     "simulation": simulation,
     "processes": processes,
     "fleet": fleet,
+    "footprint": footprint,
     "faults": faults,
 }
 
