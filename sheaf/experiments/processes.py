@@ -46,6 +46,11 @@ def check_processes(setup: ExperimentSetup, sizes: Sizes) -> None:
     group.check_sizes(sizes)
     if sizes.all == 1:
         return
+    if not dist.is_available():
+        raise SettingError(
+            "fleet.processes and cloud.processes above 1 need torch.distributed, which this build of torch "
+            "lacks; set them to 1"
+        )
     key = "fleet.processes" if sizes.fleet > 1 else "cloud.processes"
     experiment = setup.experiment
     if objects.records([experiment.data.name, experiment.model.name]) and group.launched() is None:

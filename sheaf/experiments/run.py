@@ -245,7 +245,7 @@ def _execute(
             fleet = engine(setup, folder, observer)
         train: Train = train_here
         if others is not None and others.sizes.cloud > 1:
-            train = CloudProcesses(others)
+            train = CloudProcesses(others, folder)
         worker = setup.cloud(folder / "sites", train)
         edges, cloud = edges_and_cloud(setup, calls, fleet, worker, LocalFleet([worker], observer.step))
         start = setup.theta

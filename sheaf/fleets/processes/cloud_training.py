@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
@@ -24,10 +26,12 @@ class CloudProcesses:
 
     Args:
         processes: the processes of the run.
+        folder: of the run, for messages.
     """
 
-    def __init__(self, processes: Processes) -> None:
+    def __init__(self, processes: Processes, folder: Path) -> None:
         self._processes = processes
+        self._folder = folder
         self._sent: Tensor | None = None  # the inputs that the other processes hold
 
     def __call__(
@@ -58,8 +62,8 @@ class CloudProcesses:
             if not _is_of_connection(error):
                 raise
             raise FleetError(
-                "a process that trains the cloud's model has ended; resume the run, with cloud.processes as "
-                "before, or start it again with fewer"
+                "a process that trains the cloud's model has ended; continue with: sheaf run --resume "
+                f"{self._folder}, or start the run again with a smaller cloud.processes"
             ) from error
         return trained
 
@@ -93,5 +97,5 @@ class CloudTrainer:
 
 def _is_of_connection(error: Exception) -> bool:
     """Return whether an error is that of a lost process, not of the training."""
-    text = str(error)
-    return isinstance(error, FleetError | dist.DistError) or "onnection" in text or "Timed out" in text
+    causes = ("connection", "broken pipe", "timed out", "gloo", "nccl")
+    return isinstance(error, FleetError | dist.DistError) or any(c in str(error).lower() for c in causes)

@@ -14,14 +14,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import distributed as dist
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from sheaf.core.errors import FleetError, SettingError, first_line
 from sheaf.fleets.processes.messages import Message, receive, send
+
+if TYPE_CHECKING:
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # some builds of torch lack it
 
 START_SECONDS = 600.0
 """The time within which all processes must have read their data."""
@@ -248,6 +250,8 @@ def report_failure(error: BaseException) -> None:
 
 
 def _own_store() -> tuple[TCPStore, int]:
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
     own = launched()
     assert own is not None
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
@@ -274,6 +278,8 @@ def choose_gpu(device: torch.device) -> None:
 
 def _store(size: int) -> TCPStore:
     """Return the store over which the processes meet."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
     if launched() is not None:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         agents = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"

@@ -100,7 +100,7 @@ def test_the_cloud_of_two_processes_trains_as_one(
     job = Job(theta, setup.dataset.train.select(torch.arange(61)), 5)
     prepared = _prepare(setup)
     steps: list[tuple[object, ...]] = []
-    together = CloudProcesses(two)(
+    together = CloudProcesses(two, Path("run"))(
         setup.network.model, job, recipe, prepared, lambda *step: steps.append(step)
     )
     alone = train_here(setup.network.model, job, recipe, prepared, None)
@@ -134,5 +134,5 @@ def test_a_killed_process_leaves_its_edges_to_the_other_and_ends_the_cloud(
     assert notes == ["process 1 of the run has ended; its edges train in the other processes"]
     job = Job(theta, setup.dataset.train, 5)
     with pytest.raises(FleetError) as error:
-        CloudProcesses(two)(setup.network.model, job, RECIPE, _prepare(setup), None)
-    assert "resume" in one_line(error)
+        CloudProcesses(two, tmp_path)(setup.network.model, job, RECIPE, _prepare(setup), None)
+    assert f"continue with: sheaf run --resume {tmp_path}" in one_line(error)
