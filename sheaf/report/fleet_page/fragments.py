@@ -33,9 +33,6 @@ LABELS = {
 }
 """State of a device -> its label, in the order of the page."""
 
-FINISHED = ("done", "absent", "refused")
-"""States of a site that is finished with its call."""
-
 MOST_SKIPPED = 20
 """Maximum number of skipped calls on the page: the latest."""
 
@@ -129,21 +126,25 @@ def view_of(snapshot: Snapshot) -> dict[str, Any]:
             "finding": "No run has used this fleet yet; start one with: sheaf cloud run EXPERIMENT"
         }
     called = {site: entry for site, entry in run.sites.items() if entry.call == run.call}
-    finished = sum(entry.state in FINISHED for entry in called.values())
+    done = sum(entry.state == "done" for entry in called.values())
+    absent = sum(entry.state in ("absent", "refused") for entry in called.values())
+    skipped = f", {absent:,} skipped" if absent else ""
     if state == "running" and run.kind:
         sites = next(iter(called)) if len(called) == 1 else format_number_of(len(called), "site")
         activity = f"{ACTIVITY.get(run.kind, run.kind)} {sites}"
-        view["finding"] = f"{activity[0].upper()}{activity[1:]}: {finished:,} of {len(called):,} done."
+        view["finding"] = f"{activity[0].upper()}{activity[1:]}: {done:,} of {len(called):,} done{skipped}."
         if steps := sum(entry.steps for entry in called.values()):
-            done = sum(entry.done for entry in called.values())
-            view["progress"] = (done, steps)
-            view["progress_text"] = f"{100 * done // steps}\u00a0% of the steps of sites that have reported"
+            trained = sum(entry.done for entry in called.values())
+            view["progress"] = (trained, steps)
+            view["progress_text"] = (
+                f"{100 * trained // steps}\u00a0% of the steps of sites that have reported"
+            )
     elif state == "running":
         view["finding"] = "The run is starting."
     elif state == "ended":
-        skipped = len({skip.site for skip in run.skipped})
+        left_out = len({skip.site for skip in run.skipped})
         view["finding"] = "The latest run has ended" + (
-            f"; {format_number_of(skipped, 'device')} skipped a call." if skipped else "."
+            f"; {format_number_of(left_out, 'device')} missed a call." if left_out else "."
         )
     else:
         view["finding"] = (

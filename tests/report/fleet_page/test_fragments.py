@@ -33,6 +33,9 @@ def test_only_what_has_changed_is_sent(fleet: Path) -> None:
     assert set(changed) == {"summary", "run-now", "states", "device-1"}
     assert "step 3 of 10, loss 0.25" in changed["device-1"]
     assert "Training shop-2: 0 of 1 done." in changed["run-now"]
+    write_run(fleet, {"shop-1": {"state": "absent", "why": "slow"}, "shop-2": {"state": "done"}})
+    assert "Training 2 sites: 1 of 2 done, 1 skipped." in page.fragments()["run-now"]
+    first = page.fragments()
     write_fleet(fleet, ["shop-1", "shop-2"], groups={"shop-1": "berlin"}, labels={"shop-1": ["camera"]})
     changed = changes(first, page.fragments())
     assert changed is not None
