@@ -251,6 +251,7 @@ def open_link(folder: Path) -> Iterator[FlareLink]:
     try:
         with _locked(folder):
             session = new_session(folder)
+            _delete_ended_jobs(session)
             listener = Listener(str(sockets / "run"), "AF_UNIX", authkey=secret)
             link = FlareLink(folder, session, listener, secret)
             try:
@@ -261,6 +262,14 @@ def open_link(folder: Path) -> Iterator[FlareLink]:
                 (folder / "bridge.json").unlink(missing_ok=True)
     finally:
         shutil.rmtree(sockets, ignore_errors=True)
+
+
+def _delete_ended_jobs(session: Session) -> None:
+    """Delete the records of earlier jobs, which the server keeps until it starts again."""
+    with contextlib.suppress(Exception):  # FLARE raises many types; the next run tries again
+        for job in session.list_jobs():
+            if str(job["status"]).startswith(("FINISHED", "FAILED")):
+                session.delete_job(job["job_id"])
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from sheaf.core.errors import FleetError
 from sheaf.fleets.nvflare import provision
+from sheaf.fleets.nvflare.housekeeping import Housekeeping
 from sheaf.fleets.nvflare.processes import FLEET, start_cloud, stop
 
 
@@ -36,11 +37,13 @@ def serve(folder: Path, say: Callable[[str], None]) -> None:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, on_signal)
             process = start_cloud(workspace, {FLEET: str(folder.resolve())})
+            keeper = Housekeeping(workspace)
             try:
                 say(f"listening at {fleet.host}:{fleet.port} for {', '.join(fleet.edges)}; Ctrl-C stops")
                 while not stopped:
                     if (code := process.poll()) is not None:
                         raise FleetError(f"FLARE's server ended with code {code}; see {workspace}/output.txt")
+                    keeper.tick()
                     time.sleep(0.2)
             finally:
                 stop(process)

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from sheaf.fleets.nvflare.housekeeping import Housekeeping
 from sheaf.fleets.nvflare.processes import REJECTIONS, start_edge, stop
 
 MIN_PAUSE = 2.0
@@ -34,6 +35,7 @@ def wait(folder: Path, edge: str) -> int:
     flare, pause = folder / "flare", MIN_PAUSE
     process: subprocess.Popen[bytes] | None = None
     logs = _Tail(flare / "log.txt", flare / "output.txt")
+    keeper = Housekeeping(flare)
     printed: set[str] = set()
     next_start, started = 0.0, 0.0
     print(f"{edge}: waiting for work; Ctrl-C stops", flush=True)
@@ -52,6 +54,7 @@ def wait(folder: Path, edge: str) -> int:
                     if pattern.search(line) and message not in printed:
                         printed.add(message)
                         print(f"{edge}: {message}", flush=True)
+            keeper.tick()
             time.sleep(0.5)
     finally:
         if process is not None:
