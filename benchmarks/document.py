@@ -17,6 +17,7 @@ from benchmarks.sections.drop import drop
 from benchmarks.sections.ecavg import ecavg
 from benchmarks.sections.faults import faults
 from benchmarks.sections.fleet import fleet
+from benchmarks.sections.fleet_rounds import fleet_rounds
 from benchmarks.sections.footprint import footprint
 from benchmarks.sections.model_check import model_check
 from benchmarks.sections.overhead import overhead
@@ -52,6 +53,7 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     "processes": processes,
     "fleet": fleet,
     "footprint": footprint,
+    "fleet_rounds": fleet_rounds,
     "faults": faults,
 }
 
