@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test fuzz lint browser wheel arm
+.PHONY: run test deployment fuzz lint browser wheel arm
 .DEFAULT_GOAL := run
 
 $(VENV)/ready: pyproject.toml
@@ -19,6 +19,10 @@ run: $(VENV)/ready
 # Three processes for two cores, as fleets and browsers often idle; byte code is cached for the many processes.
 test: $(VENV)/ready browser
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 3 --dist worksteal
+
+# docs/deploy.md to the letter, on hosts of their own: network namespaces, which need root. Prints a transcript.
+deployment: $(VENV)/ready
+	SHEAF_DEPLOYMENT=1 $(BIN)/python -m pytest tests/end_to_end/test_deployment.py -q -s
 
 # Files, settings and messages with random errors: each kind for a minute, in a process of its own.
 fuzz: $(VENV)/ready

@@ -52,8 +52,8 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     "simulation": simulation,
     "processes": processes,
     "fleet": fleet,
-    "footprint": footprint,
     "fleet_rounds": fleet_rounds,
+    "footprint": footprint,
     "faults": faults,
 }
 
