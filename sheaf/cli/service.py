@@ -109,17 +109,19 @@ def serve(
         wait=wait,
         **options,
     )
-    signal.signal(signal.SIGTERM, _stop)
+    terminated = False
+
+    def stop(number: int, frame: object) -> None:
+        nonlocal terminated
+        terminated = True
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
     try:
         with reasons_printed():
             service.serve(rounds)
     except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+        raise typer.Exit(0 if terminated else 130) from None
     except OSError as error:
         place = error.filename or service.folder
         raise SheafError(f"{place}: {error.strerror or error}; resolve this, then start again") from error
-
-
-def _stop(number: int, frame: object) -> None:
-    """End the service on SIGTERM with exit code 0: its run stays resumable."""
-    raise typer.Exit(0)

@@ -217,7 +217,10 @@ def skipped_section(result: Result) -> Section | None:
         curve.call: stage_label(curve.stage) + (f" ({curve.round})" if curve.round > 1 else "")
         for curve in result.curves
     }
-    rows = [(r.site, str(r.call), stage.get(r.call) or "-", r.why) for r in result.refused[:MAX_SKIPPED]]
+    rows = [
+        (r.site, str(r.call or "start"), stage.get(r.call) or "-", r.why)
+        for r in result.refused[:MAX_SKIPPED]
+    ]
     sites = list(dict.fromkeys(refusal.site for refusal in result.refused))
     return Section(
         "refused",
