@@ -147,6 +147,16 @@ def simulation(rows: Rows) -> str:
         "other sites train meanwhile. *with* and *without* are seconds of runs with a journal and with one "
         "that stores nothing, alternating; *lost* is the median over the pairs:\n\n"
         + table(("job", "fraction", "minimum to maximum", "with, s", "without, s", "lost"), fractions)
+        + _optional(
+            "A recorded step of a stack that updates each site right after its gradient, and one that "
+            "updates all sites at the end: microseconds of processor time for each site, median (quartiles):",
+            ("sites", "by site", "at the end", "gain"),
+            [
+                (depth, _quartiles(each, "by_site"), _quartiles(each, "at_end"), f"{each['vs_at_end']:.2f}x")
+                for row in rows
+                for depth, each in row.get("depths", {}).items()
+            ],
+        )
         + "\n\nCommits at which the jobs were last measured: "
         + commits((_on_machine(row), row["commit"]) for row in rows)
         + "."
@@ -165,6 +175,11 @@ def _factor(row: Mapping[str, Any], rival: str) -> str:
         return "-"
     least, most = row.get("ranges", {}).get(rival, (None, None))
     return times(row[rival]) if least is None else f"{row[rival]:.2f}x ({least:.2f} to {most:.2f})"
+
+
+def _quartiles(row: Mapping[str, Any], order: str) -> str:
+    low, median, high = row["quartiles_us"][order]
+    return f"{median:.0f} ({low:.0f} to {high:.0f})"
 
 
 def _starts(jobs: Rows, sides: Mapping[str, str]) -> str:

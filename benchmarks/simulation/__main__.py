@@ -18,8 +18,12 @@ from benchmarks.simulation.journaling import journaled
 from benchmarks.simulation.merging import merged
 from benchmarks.simulation.profiling import profiled
 from benchmarks.simulation.simulators import PACKAGES, create
+from benchmarks.simulation.step_order import ordered
 from sheaf.experiments.provenance import provenance
 from sheaf.experiments.setup import prepare
+
+ALONE = {"merge": merged, "journal": journaled, "order": ordered}
+"""Measurements beside the jobs, of the CPU."""
 
 app = typer.Typer(add_completion=False)
 
@@ -42,7 +46,7 @@ def run(
     environments: Annotated[Path | None, typer.Option(help="The folder that setup filled.")] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="A job's name or number from 1, growth, merge or journal; all by default."),
+        typer.Option(help="A job's name or number from 1, growth, merge, journal or order; all by default."),
     ] = None,
     device: Device = "cpu",
 ) -> None:
@@ -56,11 +60,11 @@ def run(
         rows = {row["job"]: cpu | row for row in before["rows"]}
     origin = provenance({}, SEED, {}, torch.device(device))
     common = {"commit": origin["commit"], "cpu": origin["hardware"]["cpu"]}
-    for name in only or [*JOBS, "growth", *(("merge", "journal") if device == "cpu" else ())]:
+    for name in only or [*JOBS, "growth", *(ALONE if device == "cpu" else ())]:
         if name == "growth":
             measured = grown(device)
-        elif name in ("merge", "journal"):
-            measured = [merged() if name == "merge" else journaled()]
+        elif name in ALONE:
+            measured = [ALONE[name]()]
         else:
             job = _job(name)
             measured = [compared(job, environments, device) | {"profile": profiled(JOBS[job], device)}]

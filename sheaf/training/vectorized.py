@@ -3,7 +3,7 @@
 A small network spends its time on starting operations, not on computing them. Sites that train the same
 network by the same recipe can share each operation: their parameters are stacked, (S, *shape) for S sites,
 and ``torch.func.vmap`` runs the network over all of them. On a CPU the step is recorded besides
-(``cpu_graph``). ``benchmarks/simulation.py`` shows the gain of both.
+(``cpu_graph``). ``benchmarks/simulation`` shows the gain of both.
 """
 
 from __future__ import annotations

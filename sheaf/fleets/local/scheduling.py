@@ -7,7 +7,7 @@
 On a CPU a stack wins where a step computes so little that starting operations takes longer, and only without
 convolutions: grouped ones are slower than the same ones by themselves. Small convolutions win on threads, as
 one of them has too little work for several cores. On a GPU small networks of either kind are stacked, and one
-stack trains after another. ``benchmarks/simulation.py`` measures the CPU's ways.
+stack trains after another. ``benchmarks/simulation`` measures the CPU's ways.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MAX_DEPTH_ON_GPU = 64
 """A GPU starts an operation for many sites in the time that one takes."""
 
 STACK_BYTES = 7_000_000
-"""Size of a stack's trained parameters with gradients and moments, unless it has ``MIN_DEPTH`` sites.
+"""Size of a stack's memory that a step reads from end to end, unless it has ``MIN_DEPTH`` sites.
 
 Two stacks of this size, one on each core, stay in a shared cache of 32 MB with their inputs.
 """
@@ -123,11 +123,15 @@ def _records(network: Network, task: Task) -> bool:
 
 
 def _bytes_of_site(worker: Worker, task: Task) -> int:
-    """Return the size of a site's trained parameters, gradients and moments."""
+    """Return the size of a site's trained parameters and moments, and of gradients except those of SGD.
+
+    SGD applies the gradient of a site while it is in the core's cache (``training/update_by_site``).
+    """
     recipe = recipe_of(task)
     moments = 2 if recipe.optimizer != "sgd" else int(recipe.momentum > 0)
+    gradients = 0 if recipe.optimizer == "sgd" and recipe.schedule == "constant" else 1
     parameters = sum(value.nbytes for value in worker.network.of(task.cut).parameters())
-    return parameters * (2 + moments)
+    return parameters * (1 + gradients + moments)
 
 
 def _stacks(names: tuple[str, ...], fit: int) -> list[tuple[str, ...]]:
