@@ -24,23 +24,23 @@ def journaled() -> dict[str, Any]:
     class Forgetful(Journal):
         """Return the update without recording it."""
 
-        def record(self, task: Task, update: Update) -> Update:
+        def record(self, task: Task, update: Update, flaw: str | None = None) -> Update:
             return update
 
     class Timed(Journal):
         """Counts every thread's seconds, those too in which others train."""
 
-        def record(self, task: Task, update: Update) -> Update:
+        def record(self, task: Task, update: Update, flaw: str | None = None) -> Update:
             began = time.perf_counter()
             try:
-                return super().record(task, update)
+                return super().record(task, update, flaw)
             finally:
                 spent[0] += time.perf_counter() - began
 
-        def settle(self) -> None:
+        def settle(self, delete: bool = True) -> None:
             began = time.perf_counter()
             try:
-                super().settle()
+                super().settle(delete)
             finally:
                 spent[0] += time.perf_counter() - began
 

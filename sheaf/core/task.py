@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -74,6 +74,16 @@ class Task:
     baseline: int = 0
     outliers: float = 0.0
     statistic: Statistic | None = None
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether an edge's answer depends only on the task and the edge's own data.
+
+        Other answers depend on the model or the samples that the site stores, which the next call may change.
+        """
+        brings_model = self.kind in ("train", "adopt", "evaluate") and self.blob is not None
+        uses_lent_samples = self.cut is not None and self.cut.other
+        return brings_model and not uses_lent_samples
 
     def header(self) -> dict[str, Any]:
         """Return everything except the parameters as a JSON object."""
@@ -232,4 +242,22 @@ class Fleet(Protocol):
             call: all tasks of the call, if a resumed run has already answers to some of them. ``tasks`` by
                 default.
         """
+        ...
+
+
+@runtime_checkable
+class ReplayedFleet(Fleet, Protocol):
+    """A fleet whose sites lose their state with this process: a resumed run replays their calls."""
+
+    def replay(self, tasks: Mapping[str, Task], trained: Callable[[str], Blob]) -> None:
+        """Let the sites hold what they held after these tasks, which the journal has the answers to.
+
+        Args:
+            tasks: site -> its task.
+            trained: site -> the model that its train task gave, trained again when it is opened.
+        """
+        ...
+
+    def train_again(self, tasks: Mapping[str, Task]) -> dict[str, Blob]:
+        """Return the models that the train tasks of one call gave. The sites hold what they held."""
         ...

@@ -6,10 +6,11 @@ the byte counts of a simulation are those of a real fleet.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
+
+import xxhash
 
 from sheaf.core.dataset import Samples
 from sheaf.core.task import Task, Update
@@ -19,20 +20,31 @@ LARGEST_HEADER = 512
 """Upper bound in bytes for the names and shapes of encoded samples."""
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=True)
+
+
 def encode_header(header: Mapping[str, Any]) -> bytes:
     """Encode a header as canonical JSON: sorted keys, no spaces."""
-    return json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=True).encode()
+    return _ENCODER.encode(header).encode()
+
+
+def encoded_header(message: Task | Update) -> bytes:
+    """Return the encoded header of a task or update, encoded once for every object."""
+    encoded: bytes | None = vars(message).get("_encoded_header")
+    if encoded is None:
+        encoded = vars(message)["_encoded_header"] = encode_header(message.header())
+    return encoded
 
 
 def message_bytes(message: Task | Update) -> int:
-    """Return the size of an encoded task or update in bytes."""
-    return len(encode_header(message.header())) + (message.blob.size if message.blob else 0)
+    """Return the size of an encoded task or update in bytes. Encodes no tensors."""
+    return len(encoded_header(message)) + (message.blob.size if message.blob else 0)
 
 
 def task_digest(task: Task) -> str:
-    """Return the SHA-256 of a task, including its parameters."""
-    digest = hashlib.sha256(encode_header(task.header()))
-    digest.update((task.blob.sha256 if task.blob else "").encode())
+    """Return a hash of a task, including its parameters."""
+    digest = xxhash.xxh3_128(encoded_header(task))
+    digest.update((task.blob.key if task.blob else "").encode())
     return digest.hexdigest()
 
 

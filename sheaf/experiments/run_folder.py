@@ -21,6 +21,7 @@ from sheaf.core.atomic_io import sync, write_durably
 from sheaf.core.cut import Cut
 from sheaf.core.errors import RunFolderError
 from sheaf.core.settings import plain
+from sheaf.core.stored_params import blob_of
 from sheaf.core.task import Update
 from sheaf.core.tensor_file import Blob
 from sheaf.core.types import CLOUD, Params
@@ -150,7 +151,7 @@ def save_models(
     models = {update.site: update.blob.sha256 for update in updates if update.blob is not None}
     if theta is not None:
         save(CLOUD, theta, None)
-        models[CLOUD] = Blob.of(theta).sha256
+        models[CLOUD] = blob_of(theta).sha256
     sync(folder / "weights")
     final = {site: record for site, record in measured.items() if record.model == models.get(site)}
     write_measured(folder, final, setup.dataset.test)

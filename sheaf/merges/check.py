@@ -18,11 +18,11 @@ def misfit(theta: Params, params: Params) -> str | None:
     """
     if missing := [name for name in theta if name not in params]:
         return f"{missing[0]} is missing"
-    if foreign := [name for name in params if name not in theta]:
+    if foreign := sorted(name for name in params if name not in theta):
         return f"{foreign[0]} is not a parameter of the model"
     with cores_for(theta):
-        for name, value in params.items():
-            expected = theta[name]
+        for name in sorted(params):  # the same message for a device's file and for tensors in memory
+            value, expected = params[name], theta[name]
             if value.shape != expected.shape:
                 return f"{name} has shape {tuple(value.shape)} instead of {tuple(expected.shape)}"
             if value.dtype != expected.dtype:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sheaf.core.recipe import Recipe
 from sheaf.core.types import Params
-from sheaf.merges.average import average
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges
 from sheaf.runtime.result import Log
@@ -22,7 +21,7 @@ def average_submodels(
     for n in range(1, rounds + 1):
         cuts = fleet.cut(cut, n - 1)
         updates = fleet.train(theta, local, cuts=cuts)
-        theta = average(theta, fleet.contributions(updates, by_examples=True))
+        theta = fleet.average(theta, updates, by_examples=True)
         log("average", cloud.evaluate(theta), n)
     fleet.adopt(theta, cuts)
     log("after update", fleet.evaluate(), rounds)

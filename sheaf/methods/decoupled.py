@@ -17,7 +17,6 @@ from pydantic import Field
 from sheaf.core.recipe import Recipe, Ridge, Share
 from sheaf.core.settings import settings
 from sheaf.core.types import Params
-from sheaf.merges.average import average
 from sheaf.methods._cloud_steps import Off, fit
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
@@ -82,7 +81,7 @@ class Decoupled:
         harvest = fleet.train(theta, self.train, cuts=cuts, outliers=outliers)
         log("apart", fleet.evaluate())
         for n in range(1, self.rounds + 1):
-            theta = average(theta, fleet.contributions(harvest, by_examples=False), unheld="zero")
+            theta = fleet.average(theta, harvest, by_examples=False, unheld="zero")
             log("bound", cloud.evaluate(theta), n)
             theta = fit(theta, cloud, log, n, restat=self.restat, refit=self.refit)
             if self.finetune != "none":

@@ -5,17 +5,21 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
 from sheaf.core.errors import QuorumError
 from sheaf.core.seeds import generator, seed_for
-from sheaf.core.task import Absence, Fleet, Task, TaskKind, Update
+from sheaf.core.stored_params import StoredParams
+from sheaf.core.task import Absence, Fleet, ReplayedFleet, Task, TaskKind, Update
+from sheaf.core.types import Params
 from sheaf.runtime.costs import Ledger
 from sheaf.runtime.journal import Journal
 from sheaf.runtime.observer import NullObserver, Observer
 from sheaf.runtime.result import Refusal, Replacement
+from sheaf.runtime.retraining import Retraining
 
 logger = logging.getLogger("sheaf")
 
@@ -33,6 +37,7 @@ class Calls:
     Attributes:
         count: number of the latest call, 0 before the first.
         refused: absences and refused answers, in order.
+        flaws: site -> why its answer to the latest call cannot be used.
         replacements: real device -> its latest decision on a model of the run; see ``Replacement``.
     """
 
@@ -51,7 +56,9 @@ class Calls:
         self._ledger = ledger
         self._observer = observer or NullObserver()
         self._trained = trained
+        self._merges = 0  # since the latest call
         self.count = 0
+        self.flaws: dict[str, str] = {}
 
     def ask(
         self,
@@ -60,6 +67,7 @@ class Calls:
         fields: Mapping[str, Mapping[str, Any]],
         counted: bool = True,
         quorum: float = 1.0,
+        check: Callable[[Update], str | None] | None = None,
     ) -> list[Update]:
         """Send a task to each site in ``fields`` and return the answers in the order of the fleet's names.
 
@@ -71,12 +79,26 @@ class Calls:
             fields: site -> the fields of its ``Task`` besides kind, call and seed.
             counted: book the costs. False for a call that serves only a comparison or the record.
             quorum: the fraction of the sites that must answer.
+            check: returns why an answer cannot be used, for ``flaws``; called when it arrives.
 
         Raises:
             QuorumError: too few sites answered. Absences of this call are not journaled, so a resumed run
                 asks these sites again.
         """
+        with self._journal.internally():
+            return self._ask(fleet, kind, fields, counted, quorum, check or (lambda update: None))
+
+    def _ask(
+        self,
+        fleet: Fleet,
+        kind: TaskKind,
+        fields: Mapping[str, Mapping[str, Any]],
+        counted: bool,
+        quorum: float,
+        check: Callable[[Update], str | None],
+    ) -> list[Update]:
         self.count += 1
+        self._merges = 0
         tasks = {
             site: Task(
                 kind=kind,
@@ -87,8 +109,15 @@ class Calls:
             for site in fleet.names()
             if site in fields
         }
-        answers = {site: self._journal.result(site, task) for site, task in tasks.items()}
+        again = Retraining(fleet, tasks)
+        answers = {
+            site: self._journal.result(site, task, partial(again.model, site)) for site, task in tasks.items()
+        }
         journaled = {site for site, answer in answers.items() if answer is not None}
+        replayed = [site for site, answer in answers.items() if isinstance(answer, Update)]
+        flaws = {site: self._journal.flaw(site, self.count) for site in replayed}
+        if replayed and isinstance(fleet, ReplayedFleet):
+            fleet.replay({site: tasks[site] for site in replayed}, again.blob)
         logger.info("call %d: %s, %d sites", self.count, kind, len(tasks))
         open_tasks = {site: task for site, task in tasks.items() if site not in journaled}
         if open_tasks:
@@ -104,19 +133,25 @@ class Calls:
                 answers[answer.site] = Absence(answer.site, why)
                 self._observer.absent(answer.site, why)
             else:
-                answers[answer.site] = self._journal.record(tasks[answer.site], answer)
+                flaw = flaws[answer.site] = check(answer)
+                answers[answer.site] = self._journal.record(tasks[answer.site], answer, flaw)
                 self._observer.answered(answer.site)
         absent = [answer for answer in answers.values() if isinstance(answer, Absence)]
         for site in (site for site, answer in answers.items() if answer is None):
             absent.append(Absence(site, "it gave no answer"))
             self._observer.absent(site, absent[-1].why)
-        check_quorum(len(tasks) - len(absent), len(tasks), quorum, f"answered a {kind} call", absent)
+        try:
+            check_quorum(len(tasks) - len(absent), len(tasks), quorum, f"answered a {kind} call", absent)
+        except QuorumError:
+            self._journal.keep(answer for answer in answers.values() if isinstance(answer, Update))
+            raise
         for absence in absent:
             if absence.site not in journaled:
                 self._journal.record_absence(tasks[absence.site], absence)
             self._note(absence.site, absence.why)
-        if not all(_is_repeatable(task) for task in open_tasks.values()):
+        if not all(task.is_repeatable for task in open_tasks.values()):
             self._journal.settle()
+        self.flaws = {site: flaw for site, flaw in flaws.items() if flaw is not None}
         updates = [answer for answer in answers.values() if isinstance(answer, Update)]
         for update in updates:
             if (replacement := update.metrics.get("replacement")) is not None:
@@ -127,6 +162,21 @@ class Calls:
         if self._trained is not None and (trained := [u for u in updates if u.metrics.get("losses")]):
             self._trained(self.count, trained)
         return updates
+
+    def merged(self, of: str, merge: Callable[[], Params]) -> StoredParams:
+        """Return the result of a merge, which is computed once: a resumed run reads it from the journal.
+
+        Args:
+            of: describes the merge and its updates.
+            merge: computes the result.
+        """
+        number, self._merges = self._merges, self._merges + 1
+        found = self._journal.merged(self.count, number, of)
+        if found is None:
+            with self._journal.internally():
+                params = merge()
+            found = self._journal.record_merged(self.count, number, of, params)
+        return found
 
     def draws(self, purpose: str) -> torch.Generator:
         """Return a generator for draws before the next call. A resumed run draws the same."""
@@ -144,16 +194,6 @@ class Calls:
     def _note(self, site: str, why: str) -> None:
         logger.info("call %d: %s is refused: %s", self.count, site, why)
         self.refused.append(Refusal(call=self.count, site=site, why=why))
-
-
-def _is_repeatable(task: Task) -> bool:
-    """Return whether an answer depends only on the task and the site's own data.
-
-    Other answers depend on the model or the samples that the site stores, which the next call may change.
-    """
-    brings_model = task.kind in ("train", "adopt", "evaluate") and task.blob is not None
-    uses_lent_samples = task.cut is not None and task.cut.other
-    return brings_model and not uses_lent_samples
 
 
 def check_quorum(count: int, total: int, quorum: float, action: str, absences: Sequence[Absence]) -> None:

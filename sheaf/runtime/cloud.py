@@ -8,8 +8,8 @@ from typing import Any
 from sheaf.core.dataset import Samples
 from sheaf.core.errors import DataError, TrainingError
 from sheaf.core.recipe import Recipe, Ridge
+from sheaf.core.stored_params import StoredParams, blob_of
 from sheaf.core.task import Fleet, TaskKind, Update
-from sheaf.core.tensor_file import Blob
 from sheaf.core.types import CLOUD, Params
 from sheaf.core.wire_format import decode_samples
 from sheaf.merges.check import misfit
@@ -77,12 +77,15 @@ class Cloud:
 
     def evaluate(self, theta: Params) -> list[Update]:
         """Measure ``theta`` on the test data of all classes. The cost is not booked."""
-        return self._calls.ask(self._fleet, "evaluate", {CLOUD: {"blob": Blob.of(theta)}}, counted=False)
+        return self._calls.ask(self._fleet, "evaluate", {CLOUD: {"blob": blob_of(theta)}}, counted=False)
 
     def _call(self, kind: TaskKind, theta: Params, counted: bool = True, **settings: Any) -> Params:
-        fields = {CLOUD: {"blob": Blob.of(theta), **settings}}
-        (update,) = self._calls.ask(self._fleet, kind, fields, counted)
-        params = update.params
-        if why := misfit(theta, params):
+        fields = {CLOUD: {"blob": blob_of(theta), **settings}}
+        (update,) = self._calls.ask(
+            self._fleet, kind, fields, counted, check=lambda update: misfit(theta, update.params)
+        )
+        if why := self._calls.flaws.get(CLOUD):
             raise TrainingError(f"the cloud's {kind} failed: {why}; try a smaller learning rate")
-        return params
+        blob = update.blob
+        assert blob is not None
+        return StoredParams(lambda: blob)

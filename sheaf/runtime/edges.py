@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
+import xxhash
 from safetensors import SafetensorError
 
 from sheaf.core.cut import Cut
 from sheaf.core.dataset import Samples
 from sheaf.core.errors import SettingError, WeightsError
+from sheaf.core.lazy_blob import LazyBlob, TensorBlob, origin_of
 from sheaf.core.recipe import Recipe, Share, Statistic
+from sheaf.core.stored_params import blob_of
 from sheaf.core.task import Absence, Fleet, TaskKind, Update
-from sheaf.core.tensor_file import Blob
+from sheaf.core.tensor_file import Blob, encoded_size
 from sheaf.core.types import Params
 from sheaf.core.wire_format import encode_samples
-from sheaf.merges.average import Contribution
+from sheaf.merges.average import Contribution, average
 from sheaf.merges.check import misfit
 from sheaf.merges.merge import Merge
 from sheaf.runtime.calls import Calls, check_quorum
@@ -117,8 +120,8 @@ class Edges:
                 fields[site]["blob"] = Blob.of(self._drawn(self._calls.seed("start", site)))
         if theta is not None:
             self._begin_from_start(theta, fields)
-        updates = self._ask("train", fields)
-        return self._usable(updates, len(fields), statistic) if reply else updates
+        updates = self._ask("train", fields, check=self._check(statistic) if reply else None)
+        return self._usable(updates, len(fields)) if reply else updates
 
     def _begin_from_start(self, theta: Params, fields: Mapping[str, dict[str, Any]]) -> None:
         """Replace ``theta`` by the edges' own start models, where these fit."""
@@ -131,8 +134,32 @@ class Edges:
         self._start = {}
 
     def merge(self, merge: Merge, theta: Params, updates: Sequence[Update]) -> Params:
-        """Merge usable updates of the whole model by a rule (``merges/rules/``)."""
-        return merge(theta, updates, self._network)
+        """Merge usable updates of the whole model by a rule (``merges/rules/``).
+
+        The result is recorded: a resumed run does not merge again, and the updates' files can be deleted.
+        """
+        name = getattr(merge, "__qualname__", type(merge).__qualname__)
+        of = _describe(name, updates)
+        return self._calls.merged(of, lambda: merge(theta, updates, self._network))
+
+    def average(
+        self,
+        theta: Params,
+        updates: Sequence[Update],
+        *,
+        by_examples: bool,
+        unheld: Literal["keep", "zero"] = "keep",
+    ) -> Params:
+        """Average usable updates of sub-models, recorded as in ``merge``; see ``merges.average``.
+
+        Args:
+            theta: the model that is merged into.
+            updates: of the latest ``train`` or ``choose``.
+            by_examples: weigh an update by its training examples, not by 1.
+            unheld: parameters that no edge holds keep their value in ``theta``, or become 0.
+        """
+        parts = self.contributions(updates, by_examples=by_examples)
+        return self._calls.merged(_describe("average", updates), lambda: average(theta, parts, unheld))
 
     def sample(self, among: Sequence[str], fraction: float) -> list[str]:
         """Draw a fraction of these edges, at least one, in their order. The draw differs after each call."""
@@ -199,8 +226,8 @@ class Edges:
         """
         settings: dict[str, Any] = {"since": since, "mixtures": tuple(mixtures), "baseline": baseline}
         fields = self._fields(None, **settings, statistic=statistic, reply=reply)
-        updates = self._ask("choose", fields)
-        return self._usable(updates, len(fields), statistic) if reply else updates
+        updates = self._ask("choose", fields, check=self._check(statistic) if reply else None)
+        return self._usable(updates, len(fields)) if reply else updates
 
     def lend(self, pool: Samples) -> None:
         """Send each edge the pooled samples whose classes it does not have."""
@@ -230,10 +257,14 @@ class Edges:
             yield Contribution(update.params, weight, None if cut is None else self._network.submodel(cut))
 
     def _ask(
-        self, kind: TaskKind, fields: Mapping[str, Mapping[str, Any]], counted: bool = True
+        self,
+        kind: TaskKind,
+        fields: Mapping[str, Mapping[str, Any]],
+        counted: bool = True,
+        check: Callable[[Update], str | None] | None = None,
     ) -> list[Update]:
         """Call the edges, and record which of them missed a new model."""
-        updates = self._calls.ask(self._fleet, kind, fields, counted, self._quorum)
+        updates = self._calls.ask(self._fleet, kind, fields, counted, self._quorum, check)
         if kind in ("train", "adopt", "choose"):
             given = {site for site in fields if fields[site]["blob"] is not None}
             self._behind = (self._behind | given) - {update.site for update in updates}
@@ -244,11 +275,12 @@ class Edges:
     ) -> dict[str, dict[str, Any]]:
         """Return the task fields of each edge: its cut, its sub-model of ``theta`` and ``settings``.
 
-        Edges with equal cuts get the same blob, encoded once. If ``theta`` is None, only an edge that missed
+        Edges with equal cuts get the same blob. If ``theta`` is None, only an edge that missed
         the model which it should hold gets a blob. An edge that was absent when the cuts were made gets no
         task.
         """
         blobs: dict[tuple[Cut | None, bool], Blob | None] = {}
+        whole: dict[int, Blob] = {}  # id of the parameters -> their encoding
         fields = {}
         for site in only or self._fleet.names():
             if self._cuts and site not in self._cuts:
@@ -257,18 +289,34 @@ class Edges:
             if theta is None and site in self._behind:
                 given = self._theta
             if (cut, given is None) not in blobs:
-                blobs[cut, given is None] = None if given is None else Blob.of(self._take(given, cut))
+                blobs[cut, given is None] = None
+                if given is not None:
+                    if id(given) not in whole:
+                        whole[id(given)] = blob_of(given)
+                    of_given = whole[id(given)]
+                    blobs[cut, False] = of_given if cut is None else self._cut_blob(given, of_given, cut)
             fields[site] = {"blob": blobs[cut, given is None], "cut": cut, **settings}
         return fields
+
+    def _cut_blob(self, theta: Params, whole: Blob, cut: Cut) -> Blob:
+        """Return a sub-model of ``theta``, encoded in ``whole``. It is taken when something reads it."""
+        submodel = self._network.submodel(cut)
+        key = f"{whole.key} {cut!r}"
+        size = encoded_size(submodel.take({name: value.to("meta") for name, value in self._shapes.items()}))
+        return LazyBlob(lambda: TensorBlob(submodel.take(theta)), size, key, origin=origin_of(whole))
+
+    @property
+    def _shapes(self) -> Params:
+        return self._network.model.state_dict()
 
     def _take(self, theta: Params, cut: Cut | None) -> Params:
         return theta if cut is None else self._network.submodel(cut).take(theta)
 
-    def _usable(self, updates: Sequence[Update], total: int, statistic: Statistic | None) -> list[Update]:
+    def _usable(self, updates: Sequence[Update], total: int) -> list[Update]:
         """Return the updates that can be merged, refuse the others, and check the quorum of ``total``."""
         usable, refused = [], []
         for update in updates:
-            if why := self._flaw(update, statistic):
+            if why := self._calls.flaws.get(update.site):
                 self._calls.refuse(update.site, why)
                 self._behind.add(update.site)
                 refused.append(Absence(update.site, why))
@@ -277,15 +325,29 @@ class Edges:
         check_quorum(len(usable), total, self._quorum, "sent a usable update", refused)
         return usable
 
-    def _flaw(self, update: Update, statistic: Statistic | None) -> str | None:
-        """Return why an update cannot be merged, or None if it can."""
-        assert self._theta is not None, "edges send a model only after they got one"
-        cut = self._cuts.get(update.site)
-        try:
-            why = misfit(self._take(self._theta, cut), update.params)
-            if why is None and statistic is not None:
-                why = misfit(blank(self._network.of(cut), statistic.kind), update.statistics)
-                why = why and f"its {statistic.kind} statistic: {why}"
-        except (SafetensorError, ValueError) as error:
-            return f"its parameters cannot be read: {error}"
-        return why
+    def _check(self, statistic: Statistic | None) -> Callable[[Update], str | None]:
+        """Return a function that returns why an update cannot be merged, or None if it can."""
+        expected: dict[Cut | None, Params] = {}  # of the latest cut
+
+        def flaw(update: Update) -> str | None:
+            assert self._theta is not None, "edges send a model only after they got one"
+            cut = self._cuts.get(update.site)
+            if cut not in expected:
+                expected.clear()
+                expected[cut] = self._take(self._theta, cut)
+            try:
+                why = misfit(expected[cut], update.params)
+                if why is None and statistic is not None:
+                    why = misfit(blank(self._network.of(cut), statistic.kind), update.statistics)
+                    why = why and f"its {statistic.kind} statistic: {why}"
+            except (SafetensorError, ValueError) as error:
+                return f"its parameters cannot be read: {error}"
+            return why
+
+        return flaw
+
+
+def _describe(merge: str, updates: Sequence[Update]) -> str:
+    """Return a description of a merge, with a hash of the names of its sites."""
+    names = "\n".join(update.site for update in updates)
+    return f"{len(updates)} updates by {merge} ({xxhash.xxh3_64_hexdigest(names.encode())[:8]})"

@@ -1,33 +1,44 @@
-"""The journal of a run: a write-ahead log of the sites' answers, from which a run resumes.
+"""The journal of a run: a write-ahead log of answers and merges, from which a run resumes.
 
-``journal.jsonl`` has one line for each answer. The answer's tensors are in a safetensors file in the same
-folder, which is durable before the line is written.
+``journal.jsonl`` has one line for each answer and each merge. Tensors are in safetensors files in the same
+folder, which are durable before the line is written. An update of an edge in this process has no file if
+training it again is cheaper (``worker_group``): a resumed run trains it again if something opens it.
 
-Fsync takes longer than training a small network. Therefore the answers of one second are synced together on
+Fsync takes longer than training a small network. Therefore the lines of one second are synced together on
 another thread, and a crash loses at most these. A resumed run asks for them again. Answers that cannot be
 repeated are made durable before the method continues (``settle``).
 
-A resumed run executes its method from the start and takes the recorded answers from here. If a crash left the
-last line incomplete, it is dropped. Any other inconsistency is damage and an error.
+A resumed run executes its method from the start and takes recorded answers and merges from here. Their
+tensors are read when something opens them. Files that no object can open any more are deleted once all lines
+that were recorded until then are durable; docs/concepts.md has the argument. If a crash left the last line
+incomplete, it is dropped. Any other inconsistency is damage and an error.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
-import zlib
+import weakref
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from sheaf.core.atomic_io import sync
+from sheaf.core import atomic_io
+from sheaf.core.atomic_io import sync, sync_soon
 from sheaf.core.errors import RunFolderError
+from sheaf.core.lazy_blob import LazyBlob, TensorBlob
+from sheaf.core.stored_params import StoredParams
 from sheaf.core.task import Absence, Task, Update
-from sheaf.core.tensor_file import Blob
-from sheaf.core.wire_format import encode_header, task_digest
+from sheaf.core.tensor_file import Blob, with_hashes
+from sheaf.core.types import Params
+from sheaf.core.wire_format import encode_header, encoded_header, task_digest
+from sheaf.runtime.journal_log import line_of, read_line, read_lines
+from sheaf.runtime.leases import Leases, TensorLease
 
 TOGETHER = 1.0
 """Seconds between a recorded answer and the fsync that makes it durable, together with later ones."""
@@ -48,30 +59,42 @@ class Journal:
         self._folder = folder
         self._file = folder / "journal.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
-        entries = self._read()
-        if entries:
-            self._check_identity(entries[0], identity)
-        self._entries = {(entry["call"], entry["site"]): entry for entry in entries[1:]}
+        self._leases = Leases()
+        self._positions: dict[tuple[int, str | int], int] = {}  # (call, site or number of a merge) -> line
+        self._kept: dict[tuple[int, str], dict[str, Any]] = {}  # tensors that got a file after their line
+        self._recent: dict[tuple[int, str | int], dict[str, Any]] = {}  # entries of the latest call
+        first = self._read(identity)
         self._shared_files: dict[tuple[int, int], Path] = {}  # (call, inode) -> link in this folder
         self._log = self._file.open("ab")
         self._pending: list[bytes] = []  # lines
         self._syncing: set[Future[None]] = set()  # fsyncs of the tensors of the pending lines
+        self._unwritten: list[weakref.ref[TensorLease]] = []  # merges of the pending lines
         self._lock = threading.Lock()
         self._writing = threading.Lock()  # taken for a whole write, during which other threads may record
         self._timer: threading.Timer | None = None
         self._failed: OSError | None = None
-        if not entries:
-            self._append(identity)
+        if first:
+            self._append(encode_header(identity))
             self.settle()
 
-    def result(self, site: str, task: Task) -> Update | Absence | None:
+    def internally(self) -> AbstractContextManager[None]:
+        """Open tensors inside the block for a call or a merge, whose result is recorded; see ``Leases``."""
+        return self._leases.internally()
+
+    def result(
+        self, site: str, task: Task, again: Callable[[], Blob] | None = None
+    ) -> Update | Absence | None:
         """Return the recorded answer of ``site`` to ``task``, its absence, or None if neither is recorded.
 
+        Args:
+            site: the site's name.
+            task: its task.
+            again: returns the model by training again, for an answer whose tensors have no file.
+
         Raises:
-            RunFolderError: the journal has the answer to another task of that call, or its tensors are
-                damaged.
+            RunFolderError: the journal has the answer to another task of that call.
         """
-        entry = self._entries.get((task.call, site))
+        entry = self._entry(task.call, site)
         if entry is None:
             return None
         if entry["task"] != task_digest(task):
@@ -81,24 +104,46 @@ class Journal:
             )
         if "absent" in entry:
             return Absence(site, entry["absent"])
-        return Update.of(entry["update"], self._checked_blob(entry))
+        file, blob = self._kept.get((task.call, site), entry["blob"]), None
+        if file is not None and "file" in file:
+            blob = self._stored(file, site)
+        elif file is not None:
+            assert again is not None
+            blob = LazyBlob(again, file["size"], lease=self._volatile(task.call, site))
+        return Update.of(entry["update"], blob)
 
-    def record(self, task: Task, update: Update) -> Update:
-        """Record an answer, durable within ``TOGETHER`` seconds, and return it with its tensors on disk."""
-        blob, file = update.blob, None
-        if blob is not None:
-            blob, path = self._store(task.call, update.site, blob)
-            file = {"sha256": blob.sha256, "size": blob.size, "file": path.name}
+    def flaw(self, site: str, call: int) -> str | None:
+        """Return why the recorded answer of the latest call cannot be used, or None if it can."""
+        flaw: str | None = self._recent[call, site].get("flaw")
+        return flaw
+
+    def record(self, task: Task, update: Update, flaw: str | None = None) -> Update:
+        """Record an answer, durable within ``TOGETHER`` seconds, and return it.
+
+        Its tensors are on disk, but for a train task's ``TensorBlob``.
+        """
+        blob, syncing = update.blob, None
+        file: dict[str, Any] | None = None
+        if isinstance(blob, TensorBlob) and update.kind == "train":
+            file = {"size": blob.size}
+            blob = blob.leased(self._volatile(task.call, update.site))
+        elif blob is not None:
+            blob, path, syncing = self._store(task.call, update.site, blob)
+            file = {"xxh3": blob.key, "size": blob.size, "file": path.name}
         entry: dict[str, Any] = {
+            "blob": file,
             "call": task.call,
             "site": update.site,
             "task": task_digest(task),
-            "update": update.header(),
-            "blob": file,
         }
-        self._append(entry, None if update.blob is None else update.blob.syncing)
-        self._entries[task.call, update.site] = entry
-        return Update.of(entry["update"], blob)
+        if flaw is not None:
+            entry["flaw"] = flaw
+        header = encoded_header(update)
+        self._append(encode_header(entry)[:-1] + b',"update":' + header + b"}", syncing)
+        self._remember((task.call, update.site), entry | {"update": update.header()})
+        recorded = replace(update, blob=blob)
+        vars(recorded).update(vars(update) | {"blob": blob})  # with its encoded header
+        return recorded
 
     def record_absence(self, task: Task, absence: Absence) -> None:
         """Record that a call continued without a site, so that a resumed run does the same."""
@@ -108,20 +153,64 @@ class Journal:
             "task": task_digest(task),
             "absent": absence.why,
         }
-        self._append(entry)
-        self._entries[task.call, absence.site] = entry
+        self._append(encode_header(entry))
+        self._remember((task.call, absence.site), entry)
+
+    def keep(self, updates: Iterable[Update]) -> None:
+        """Keep the files of recorded answers until the run ends."""
+        for update in updates:
+            if update.blob is not None and isinstance(update.blob.lease, TensorLease):
+                update.blob.lease.pin()
+
+    def merged(self, call: int, number: int, of: str) -> StoredParams | None:
+        """Return the recorded result of the merge with this number after a call; None if it has none.
+
+        Args:
+            call: the latest call.
+            number: of the merge after this call, from 0.
+            of: describes the merge and its updates.
+
+        Raises:
+            RunFolderError: the journal has the result of another merge.
+        """
+        entry = self._entry(call, number)
+        if entry is None:
+            return None
+        if entry["of"] != of:
+            raise RunFolderError(
+                f"{self._file}: after call {call} the run merged {entry['of']}, now it would merge {of}, "
+                "because the program has changed; start the run again in another folder"
+            )
+        blob = self._stored(entry["blob"], None)
+        return StoredParams(lambda: blob)
+
+    def record_merged(self, call: int, number: int, of: str, params: Params) -> StoredParams:
+        """Record the result of a merge. Its file is written with its line, if something still needs it."""
+        content = Blob.of(params)
+        path = self._folder / f"{call:06d}.merge-{number}.safetensors"
+        lease = self._leases.of(path)
+        lease.unwritten = content
+        file = {"xxh3": content.key, "size": content.size, "file": path.name}
+        entry = {"call": call, "merge": number, "of": of, "blob": file}
+        self._append(encode_header(entry), unwritten=lease)
+        self._remember((call, number), entry)
+        blob = self._stored(file, None)
+        return StoredParams(lambda: blob, params)
 
     def __enter__(self) -> Journal:
         return self
 
     def __exit__(self, *error: object) -> None:
         try:
-            self.settle()
+            self.settle(delete=not any(error))  # a resumed run needs what a failing one released
         finally:
             self._log.close()
 
-    def settle(self) -> None:
-        """Make all recorded answers durable: first the tensors, then the lines.
+    def settle(self, delete: bool = True) -> None:
+        """Make all recorded answers durable: first the tensors, then the lines. Then delete obsolete files.
+
+        Args:
+            delete: False keeps the obsolete files.
 
         Raises:
             OSError: writing failed now or earlier. The lines are not written a second time.
@@ -133,54 +222,71 @@ class Journal:
                 if self._timer is not None:
                     self._timer.cancel()
                     self._timer = None
-                pending, self._pending = self._pending, []
+                # What was released until now is needed by no line that is not in this batch.
+                released = self._leases.take_released()
+                unwritten = [lease for ref in self._unwritten if (lease := ref()) is not None]
+                pending, self._pending, self._unwritten = self._pending, [], []
                 syncing, self._syncing = self._syncing, set()
-            if not pending:
-                return
             try:
-                for future in syncing:
-                    future.result()
-                sync(self._folder)
-                self._log.writelines(pending)
-                self._log.flush()
-                os.fsync(self._log.fileno())
+                if pending:
+                    self._write(pending, syncing, unwritten)
+                for path in released if delete else ():
+                    path.unlink(missing_ok=True)
             except OSError as error:
                 self._failed = error
                 raise
+
+    def _write(
+        self, lines: list[bytes], syncing: Iterable[Future[None]], unwritten: Iterable[TensorLease]
+    ) -> None:
+        for lease in unwritten:
+            if lease.unwritten is not None and lease.path is not None:
+                lease.unwritten.write(lease.path, named=False)
+                self._leases.written(lease)
+        for future in syncing:
+            future.result()
+        sync(self._folder)
+        self._log.writelines(lines)
+        self._log.flush()
+        os.fsync(self._log.fileno())
 
     def _settle_on_timer(self) -> None:
         with contextlib.suppress(OSError):  # the next ``record`` raises it
             self.settle()
 
-    def _append(self, entry: dict[str, Any], syncing: Future[None] | None = None) -> None:
-        body = encode_header(entry)
+    def _append(
+        self,
+        entry: bytes,
+        syncing: Future[None] | None = None,
+        unwritten: TensorLease | None = None,
+    ) -> None:
+        line = line_of(entry)
         with self._lock:
             if self._failed is not None:
                 raise self._failed
-            self._pending.append(b"%08x %s\n" % (zlib.crc32(body), body))
+            self._pending.append(line)
             if syncing is not None:
                 self._syncing.add(syncing)
+            if unwritten is not None:
+                self._unwritten.append(weakref.ref(unwritten))
             if self._timer is None:
                 self._timer = threading.Timer(TOGETHER, self._settle_on_timer)
                 self._timer.daemon = True
                 self._timer.start()
 
-    def _read(self) -> list[dict[str, Any]]:
-        if not self._file.exists():
-            return []
-        content = self._file.read_bytes()
-        entries, valid = [], 0  # bytes of complete lines
-        for number, line in enumerate(content.splitlines(keepends=True), start=1):
-            body = line[9:].rstrip(b"\n")
-            if line.endswith(b"\n") and line[:9] == b"%08x " % zlib.crc32(body):
-                entries.append(json.loads(body))
-                valid += len(line)
-            elif valid + len(line) < len(content) or line.endswith(b"\n"):
-                raise RunFolderError(
-                    f"{self._file}: line {number} is damaged; the run cannot be resumed, start it again"
-                )
-        os.truncate(self._file, valid)
-        return entries
+    def _read(self, identity: dict[str, str]) -> bool:
+        """Read the positions of all entries; return whether the log is new."""
+        first = True
+        for position, entry in read_lines(self._file):
+            if first:
+                self._check_identity(entry, identity)
+            elif "kept" in entry:
+                self._kept[entry["call"], entry["site"]] = entry["kept"]
+            else:
+                name: str | int = entry["site"] if "site" in entry else entry["merge"]
+                self._positions[entry["call"], name] = position
+            first = False
+        return first
 
     def _check_identity(self, recorded: dict[str, str], identity: dict[str, str]) -> None:
         for key, value in identity.items():
@@ -190,27 +296,79 @@ class Journal:
                     f"{value}); resume it with that one, or start a run in another folder"
                 )
 
-    def _checked_blob(self, entry: dict[str, Any]) -> Blob | None:
-        if entry["blob"] is None:
-            return None
-        path = self._folder / entry["blob"]["file"]
-        blob = Blob.at(path, entry["site"]) if path.exists() else None
-        if blob is None or blob.sha256 != entry["blob"]["sha256"]:
-            raise RunFolderError(f"{path}: missing or damaged; the run cannot be resumed, start it again")
-        return blob
+    def _entry(self, call: int, name: str | int) -> dict[str, Any] | None:
+        """Return the entry of a site's answer or of a merge."""
+        if (call, name) not in self._recent and (call, name) in self._positions:
+            self._remember((call, name), read_line(self._file, self._positions[call, name]))
+        return self._recent.get((call, name))
 
-    def _store(self, call: int, site: str, blob: Blob) -> tuple[Blob, Path]:
-        """Store a blob in this folder and return it with its file. Blobs of one file share one link to it."""
+    def _remember(self, key: tuple[int, str | int], entry: dict[str, Any]) -> None:
+        """Hold an entry in memory; those of other calls are dropped, as calls are asked in order."""
+        if self._recent and next(iter(self._recent))[0] != key[0]:
+            self._recent.clear()
+            self._shared_files.clear()
+        self._recent[key] = entry
+
+    def _stored(self, file: dict[str, Any], name: str | None) -> LazyBlob:
+        """Return the blob in a file of this folder, checked when it is opened; see ``Blob.at``."""
+        path = self._folder / file["file"]
+        lease = self._leases.of(path)
+        reference = weakref.ref(lease)
+
+        @cache
+        def in_file() -> Blob:
+            blob = Blob.at(path, name) if path.exists() else None
+            if blob is None or blob.key != file["xxh3"]:
+                raise RunFolderError(f"{path}: missing or damaged; the run cannot be resumed, start it again")
+            return blob
+
+        def find() -> Blob:
+            lease = reference()
+            unwritten = None if lease is None else lease.unwritten
+            return unwritten or in_file()
+
+        return LazyBlob(find, file["size"], file["xxh3"], lease)
+
+    def _volatile(self, call: int, site: str) -> TensorLease:
+        return self._leases.volatile(partial(self._keep, call, site))
+
+    def _keep(self, call: int, site: str, blob: Blob) -> Blob:
+        """Store tensors without a file, which the method has opened, unless the journal is closed."""
+        if self._log.closed:
+            return blob
+        with self.internally():
+            stored, path, syncing = self._store(call, site, blob)
+        self._leases.of(path).pin()
+        file = {"xxh3": stored.key, "size": stored.size, "file": path.name}
+        self._append(encode_header({"call": call, "site": site, "kept": file}), syncing)
+        return stored
+
+    def _store(self, call: int, site: str, blob: Blob) -> tuple[Blob, Path, Future[None] | None]:
+        """Store a blob in this folder, and return it with its file and the fsync of its bytes.
+
+        Blobs of one file share one link to it. A blob that is in this folder already stays where it is.
+        """
+        if isinstance(blob.lease, TensorLease) and blob.lease.path is not None:
+            return blob, blob.lease.path, None
+        if isinstance(blob, LazyBlob):
+            return self._store(call, site, blob.found())
         path = self._folder / f"{call:06d}-{site}.safetensors"
-        if blob.offset is None or blob.lies_at is None:
-            return blob.write(path, named=False), path
-        key = call, blob.lies_at.stat().st_ino
-        if (link := self._shared_files.get(key)) is not None:
-            return replace(blob, source=link, lies_at=link), link
-        blob = blob.write(path, named=False)
-        if blob.offset is not None:
+        if blob.lies_at is None and not isinstance(source := blob.source, Path):
+            content = with_hashes(Blob(source, blob.digest, len(source)), blob)
+            atomic_io.write(path, source, synced=False)
+            stored = Blob(path, blob.digest, len(source), path, lease=self._leases.of(path))
+            vars(stored)["key"] = content.key
+            return with_hashes(stored, content), path, sync_soon(path)
+        key = 0, 0
+        if blob.offset is not None and blob.lies_at is not None:
+            key = call, blob.lies_at.stat().st_ino
+            if (link := self._shared_files.get(key)) is not None:
+                linked = replace(blob, source=link, lies_at=link, lease=self._leases.of(link))
+                return with_hashes(linked, blob), link, blob.syncing
+        stored = blob.write(path, named=False)
+        if stored.offset is not None:
             self._shared_files[key] = path
-        return blob, path
+        return with_hashes(replace(stored, lease=self._leases.of(path)), stored), path, blob.syncing
 
 
 def answered(folder: Path) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sheaf.core.tensor_file import Blob
+from sheaf.core.lazy_blob import LazyBlob, TensorBlob
+from sheaf.core.tensor_file import Blob, with_hashes
 
 
 class ModelStore:
@@ -41,16 +43,41 @@ class ModelStore:
         """
         earlier = [number for number in self._held if number < call]
         old = [number for number in self._held if number != call and number not in earlier[-1:]]
-        over = self._path(old[0]) if old else None
+        over = next((path for number in old if (path := self._path(number)).exists()), None)
         written = blob.write(self._path(call), named, over)
-        for number in old:
+        self._set(call, written, old)
+        if isinstance(blob, (TensorBlob, LazyBlob)) or isinstance(blob.source, Path):
+            return written
+        return with_hashes(replace(blob, lies_at=written.lies_at), blob)
+
+    def hold(self, call: int, blob: Blob, replayed: bool = False) -> None:
+        """Make ``blob`` the current model from ``call`` on, without a file of its own.
+
+        For a site in the process of the cloud: when a run is resumed, the calls are replayed.
+
+        Args:
+            call: the number of the call that gave it.
+            blob: the model.
+            replayed: keep what is stored of this call and of later ones, from before a crash.
+        """
+        earlier = [number for number in self._held if number < call]
+        later = [] if replayed else [number for number in self._held if number > call]
+        if replayed and call in self._held:
+            self._set(call, self._held[call], earlier[:-1])
+        else:
+            self._set(call, blob, earlier[:-1] + later)
+
+    def held(self, call: int) -> Blob | None:
+        """Return the model held when ``call`` began, if it is open; None otherwise."""
+        earlier = [number for number in self._held if number < call]
+        return self._held[max(earlier)] if earlier else None
+
+    def _set(self, call: int, blob: Blob | None, obsolete: Sequence[int]) -> None:
+        for number in obsolete:
             self._path(number).unlink(missing_ok=True)
             del self._held[number]
-        self._held[call] = written
+        self._held[call] = blob
         self._held = dict(sorted(self._held.items()))
-        if isinstance(blob.source, Path):
-            return written
-        return replace(blob, lies_at=written.lies_at)
 
     def remember(self, call: int, blob: Blob | None = None) -> None:
         """Set aside ``blob``, or a copy of the model held when ``call`` began; keep the two newest copies.

@@ -143,7 +143,7 @@ class Worker:
         """Return the training of a train task.
 
         Args:
-            opened: SHA-256 -> parameters: decodes the parameters that several sites start from once.
+            opened: key of a blob -> parameters: decodes the parameters that several sites start from once.
 
         Raises:
             DataError: there is nothing to train on.
@@ -151,9 +151,9 @@ class Worker:
         samples = self._training_data.of(self.data, task)
         self._training_data.check_batch_norm(samples, task.cut)
         blob = self._blob_of(task)
-        if blob.sha256 not in opened:
-            opened[blob.sha256] = blob.open()
-        return Job(opened[blob.sha256], samples, task.seed)
+        if blob.key not in opened:
+            opened[blob.key] = blob.open()
+        return Job(opened[blob.key], samples, task.seed)
 
     def training_examples(self, task: Task) -> int:
         """Return the number of examples that a train task trains on."""

@@ -1,61 +1,64 @@
-"""One kind of task on several workers of one process: they adopt or train together."""
+"""Training of several workers of one process together."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
-from sheaf.core.atomic_io import sync, sync_soon
+from sheaf.core.atomic_io import sync_soon
+from sheaf.core.lazy_blob import TensorBlob, origin_of, spill
 from sheaf.core.recipe import Recipe
 from sheaf.core.task import Progress, Task, Update
-from sheaf.core.tensor_file import Blob, write_together
+from sheaf.core.tensor_file import Blob, encoded_size, with_hashes, write_together
 from sheaf.core.thread_pool import thread_pool
-from sheaf.core.types import Params
+from sheaf.core.types import CLOUD, Params
 from sheaf.runtime.worker import Outcome, Worker, recipe_of
 from sheaf.training import loop
 from sheaf.training.batches import Job
 from sheaf.training.loop import Trained
-from sheaf.training.peak_memory import PeakMemory
 from sheaf.training.preparation import Preparation
 
 WRITERS = 16
 """Threads that write the files of sites."""
 
+WORTH_A_FILE = 30.0
+"""Models that took this many times longer to train than they take to write are written to files."""
+
+WRITE_SECONDS, WRITE_BYTES = 0.01, 200e6
+"""The time of writing a model: seconds for each file, and bytes a second."""
+
+IN_MEMORY = 2**27
+"""Models of one call are kept in memory up to this size together, and in unnamed files beyond it."""
+
 TrainJobs = Callable[[Sequence[Job], Recipe, Preparation, loop.Progress], tuple[list[Trained], int]]
-"""Trains jobs as ``loop.train`` does, and returns the results and the peak memory in bytes."""
+"""Trains jobs as ``loop.train`` does, and returns the results and the peak memory in bytes.
 
-
-def adopt_together(workers: Sequence[Worker], tasks: Mapping[str, Task]) -> Iterator[Update]:
-    """Execute the workers' adopt tasks. A model of several workers is written once."""
-    began = time.perf_counter()
-    with PeakMemory(workers[0].prepare.device) as peak:
-        written: dict[str, Blob] = {}
-        for worker in workers:
-            task = tasks[worker.name]
-            assert task.blob is not None
-            blob = written.get(task.blob.sha256, task.blob)
-            written.setdefault(blob.sha256, worker.store.keep(task.call, blob, named=False))
-        for folder in {worker.folder for worker in workers}:
-            sync(folder)
-    seconds = (time.perf_counter() - began) / len(workers)
-    for worker in workers:
-        yield worker.update(tasks[worker.name], Outcome(), seconds, peak.bytes)
+Nothing else modifies the tensors of the results.
+"""
 
 
 def train_together(
-    workers: Sequence[Worker], tasks: Mapping[str, Task], train: TrainJobs, progress: Progress
+    workers: Sequence[Worker],
+    tasks: Mapping[str, Task],
+    train: TrainJobs,
+    progress: Progress,
+    again: bool = False,
 ) -> Future[list[Update]]:
     """Execute the workers' train tasks, which are alike but for parameters, data and seed.
 
-    Returns when the training is done. The models are written while the next group trains: the future's
-    updates are in the order of the workers, and ``Blob.syncing`` says when their files are durable. Not for
-    tasks with a statistic.
+    Returns when the training is done. A model that is cheaper to train again than to write stays in memory
+    (``TensorBlob``). Other models are written while the next group trains: the future's updates are in the
+    order of the workers, and ``Blob.syncing`` says when their files are durable. Not for tasks whose reply
+    has a statistic.
 
     Args:
+        workers: the sites.
+        tasks: the tasks of the whole call.
         train: trains the jobs of as many sites.
         progress: called after training steps.
+        again: train for the models only: the sites hold what they held, and the updates carry the models.
 
     Raises:
         DataError: a worker has nothing to train on.
@@ -67,16 +70,43 @@ def train_together(
     trained, peak = train(jobs, recipe, prepare, lambda job, *step: progress(workers[job].name, *step))
     seconds = (time.perf_counter() - began) / len(workers)
 
-    def store() -> list[Update]:
-        blobs = _store_together(workers, tasks, trained)
-        updates = []
-        for worker, blob, result in zip(workers, blobs, trained, strict=True):
-            task = tasks[worker.name]
-            outcome = Outcome(blob, {"losses": result.losses}, worker.cost_of(task))
-            updates.append(worker.update(task, outcome, seconds, peak))
-        return updates
+    def updates(blobs: Sequence[Blob]) -> list[Update]:
+        return [
+            worker.update(
+                replace(tasks[worker.name], reply=True) if again else tasks[worker.name],
+                Outcome(blob, {"losses": result.losses}, worker.cost_of(tasks[worker.name])),
+                seconds,
+                peak,
+            )
+            for worker, blob, result in zip(workers, blobs, trained, strict=True)
+        ]
 
-    return thread_pool("writer", WRITERS).submit(store)
+    size = encoded_size(trained[0].params)
+    quick = seconds < WORTH_A_FILE * (WRITE_SECONDS + size / WRITE_BYTES)
+    repeatable = all(tasks[worker.name].is_repeatable and worker.name != CLOUD for worker in workers)
+    if not again and not (repeatable and quick):
+        return thread_pool("writer", WRITERS).submit(
+            lambda: updates(_store_together(workers, tasks, trained))
+        )
+    blobs = _in_memory(workers, tasks, trained, size)
+    if not again:
+        for worker, blob in zip(workers, blobs, strict=True):
+            worker.store.hold(tasks[worker.name].call, blob)
+    finished: Future[list[Update]] = Future()
+    finished.set_result(updates(blobs))
+    return finished
+
+
+def _in_memory(
+    workers: Sequence[Worker], tasks: Mapping[str, Task], trained: Sequence[Trained], size: int
+) -> list[Blob]:
+    """Return each worker's model without a file of its own."""
+    states: dict[str, Params] = {
+        worker.name: result.params for worker, result in zip(workers, trained, strict=True)
+    }
+    if size * len(tasks) > IN_MEMORY:
+        states |= spill(workers[0].folder / f"{workers[0].name}.spilled", states)
+    return [TensorBlob(params, size, origin=origin_of(tasks[name].blob)) for name, params in states.items()]
 
 
 def _store_together(
@@ -96,4 +126,4 @@ def _store_together(
     path.unlink()
     if not all(tasks[worker.name].reply for worker in workers):
         syncing.result()
-    return [replace(blob, syncing=syncing) for blob in stored]
+    return [with_hashes(replace(blob, syncing=syncing), blob) for blob in stored]

@@ -166,13 +166,14 @@ def test_damage_in_a_file_of_several_changes_the_hash(data: st.DataObject) -> No
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "several"
         whole = write_together(path, states)["a"]
+        digest = whole.sha256
         content = bytearray(path.read_bytes())
         at = data.draw(st.integers(0, whole.offset + whole.size - 1))  # type: ignore[operator]
         content[at] ^= data.draw(st.integers(1, 255))
         cut = data.draw(st.integers(at + 1, len(content)))
         path.write_bytes(content[:cut])
         found = Blob.at(path, "a")
-        assert found.sha256 != whole.sha256 or found.open()["w"].tolist() == [0, 1, 2, 3]
+        assert found.sha256 != digest or found.open()["w"].tolist() == [0, 1, 2, 3]
 
 
 def test_metadata_is_sorted(tmp_path: Path) -> None:

@@ -256,12 +256,12 @@ class Crash(NullObserver):
             raise CrashError
 
 
-def sync_at(answer: int) -> Callable[[Journal, Task, Update], Update]:
+def sync_at(answer: int) -> Callable[..., Update]:
     """Return ``Journal.record`` that also syncs the pending lines at that answer."""
     record, count = Journal.record, itertools.count(1)
 
-    def recorded(journal: Journal, task: Task, update: Update) -> Update:
-        kept = record(journal, task, update)
+    def recorded(journal: Journal, task: Task, update: Update, flaw: str | None = None) -> Update:
+        kept = record(journal, task, update, flaw)
         if next(count) == answer:
             journal.settle()
         return kept

@@ -90,11 +90,15 @@ def test_a_resumed_run_takes_answers_from_the_journal(tmp_path: Path) -> None:
         assert sorted(second.observer.told[1:]) == sorted((site,) for site in SITES)
 
 
-def test_a_resumed_run_calls_only_the_sites_without_an_answer(tmp_path: Path) -> None:
-    with Rig(tmp_path) as first:
-        bits = merged_bits(first)
+def test_a_resumed_run_calls_only_the_sites_without_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sheaf.runtime.journal.TOGETHER", 1000.0)
+    first = Rig(tmp_path)
+    bits = merged_bits(first)
+    first.__exit__(KeyboardInterrupt)
     lines = (tmp_path / "journal" / "journal.jsonl").read_bytes().splitlines(keepends=True)
-    (tmp_path / "journal" / "journal.jsonl").write_bytes(b"".join(lines[:-2]))
+    (tmp_path / "journal" / "journal.jsonl").write_bytes(b"".join(lines[:-3]))  # two answers and a merge
     with Rig(tmp_path) as second:
         assert merged_bits(second) == bits
         assert len(second.fleet.asked) == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from functools import partial
@@ -14,12 +14,15 @@ from typing import Any
 import torch
 
 from sheaf.core.task import Progress, Task, Update
+from sheaf.core.tensor_file import Blob
 from sheaf.core.thread_pool import thread_pool
+from sheaf.core.types import CLOUD
 from sheaf.fleets.local.scheduling import Mode, SiteGroup, group_sites
 from sheaf.fleets.local.stack_pool import StackPool
 from sheaf.fleets.processes.edge_training import EdgeProcesses
-from sheaf.runtime.worker import Worker, recipe_of
-from sheaf.runtime.worker_group import WRITERS, adopt_together, train_together
+from sheaf.runtime.retraining import RetrainedBlob
+from sheaf.runtime.worker import Outcome, Worker, recipe_of
+from sheaf.runtime.worker_group import WRITERS, train_together
 from sheaf.training import loop
 from sheaf.training.loop import Trained, TrainingState
 from sheaf.training.one_site import OneSite
@@ -69,28 +72,79 @@ class LocalFleet:
         journal already trains again, and its update is dropped.
         """
         call = call or tasks
-        groups, alone = group_sites(self._workers, call, self._together)
+        self._train_missing(tasks)
+        groups, alone = self._group(call)
         groups = [group for group in groups if any(name in tasks for name in group.names)]
-        if self._processes is not None:
-            divided = [name for name in alone if _is_divisible(call[name])]
-            groups += [SiteGroup((name,), stacked=False, alone=True) for name in divided if name in tasks]
-            alone = [name for name in alone if name not in set(divided)]
         alone = [name for name in alone if name in tasks]
-        kinds = {tasks[name].kind for name in alone}
-        if kinds == {"adopt"}:
-            yield from adopt_together([self._workers[name] for name in alone], tasks)
-        elif kinds <= {*DISK_ONLY}:
+        if {tasks[name].kind for name in alone} <= {*DISK_ONLY}:
             writers = thread_pool("writer", WRITERS)
             yield from writers.map(lambda name: self._workers[name].do(tasks[name]), alone)
         else:
             for name in alone:
-                yield self._workers[name].do(tasks[name], self._progress)
+                yield self._do(self._workers[name], call)
         if groups:
             for update in self._train(groups, call):
                 if update.site in tasks:
                     yield update
 
-    def _train(self, groups: Sequence[SiteGroup], tasks: Mapping[str, Task]) -> Iterator[Update]:
+    def replay(self, tasks: Mapping[str, Task], trained: Callable[[str], Blob]) -> None:
+        """Let the sites hold what they held after these tasks; see ``Fleet``."""
+        for name, task in tasks.items():
+            if task.kind == "train" and task.is_repeatable and name != CLOUD:
+                self._workers[name].store.hold(task.call, trained(name), replayed=True)
+            elif task.kind == "adopt" and task.blob is not None:
+                self._workers[name].store.hold(task.call, task.blob, replayed=True)
+
+    def train_again(self, tasks: Mapping[str, Task]) -> dict[str, Blob]:
+        """Return the models of train tasks; see ``Fleet``."""
+        groups, alone = self._group(tasks)
+        repeatable = {name for name, task in tasks.items() if task.is_repeatable}
+        groups = [group for group in groups if repeatable.issuperset(group.names)]
+        models = [self._do(self._workers[name], tasks, again=True) for name in alone if name in repeatable]
+        models += self._train(groups, tasks, again=True) if groups else []
+        return {update.site: update.blob for update in models if update.blob is not None}
+
+    def _group(self, call: Mapping[str, Task]) -> tuple[list[SiteGroup], list[str]]:
+        """Return the groups that train side by side, and the sites that execute their tasks one by one."""
+        groups, alone = group_sites(self._workers, call, self._together)
+        if self._processes is not None:
+            divided = [name for name in alone if _is_divisible(call[name])]
+            groups += [SiteGroup((name,), stacked=False, alone=True) for name in divided]
+            alone = [name for name in alone if name not in set(divided)]
+        return groups, alone
+
+    def _train_missing(self, tasks: Mapping[str, Task]) -> None:
+        """Train the models again that these tasks need and that were lost with the memory of a stopped run.
+
+        On this thread: training on the threads that train would block them.
+        """
+        for name, task in tasks.items():
+            held = self._workers[name].store.held(task.call) if task.blob is None else None
+            if isinstance(held, RetrainedBlob):
+                held.found()
+
+    def _do(self, worker: Worker, tasks: Mapping[str, Task], again: bool = False) -> Update:
+        """Execute one task by itself."""
+        task = tasks[worker.name]
+        if task.kind == "adopt" and task.blob is not None:  # held by reference: a resumed run replays it
+            worker.store.hold(task.call, task.blob)
+            return worker.update(task, Outcome(), 0.0, 0)
+        with_statistic = task.statistic is not None and task.reply
+        if task.kind != "train" or not task.is_repeatable or with_statistic or worker.name == CLOUD:
+            return worker.do(task, self._progress)
+
+        def train(*job: Any) -> tuple[list[Trained], int]:
+            with PeakMemory(worker.prepare.device) as peak:
+                (trained,) = loop.train(OneSite(worker.network.of(task.cut), recipe_of(task)), *job)
+            own = {name: value.clone() for name, value in trained.params.items()}  # not the network's memory
+            return [trained._replace(params=own)], peak.bytes
+
+        (update,) = train_together([worker], tasks, train, self._progress or ignore, again).result()
+        return update
+
+    def _train(
+        self, groups: Sequence[SiteGroup], tasks: Mapping[str, Task], again: bool = False
+    ) -> Iterator[Update]:
         """Train a group on each core, or one at a time on a GPU, and yield the updates in their order.
 
         With several processes, each of them trains one group at a time.
@@ -110,7 +164,7 @@ class LocalFleet:
                 while waiting and len(running) <= lanes:  # one more than there are lanes, so that none idles
                     group = waiting.popleft()
                     lane = thread_pool("lane", lanes)
-                    running.append(lane.submit(self._train_group, group, tasks, stopped))
+                    running.append(lane.submit(self._train_group, group, tasks, stopped, again))
                 yield from running[0].result().result()
                 running.popleft()
         finally:
@@ -123,7 +177,7 @@ class LocalFleet:
             torch.set_num_threads(threads)
 
     def _train_group(
-        self, group: SiteGroup, tasks: Mapping[str, Task], stopped: threading.Event
+        self, group: SiteGroup, tasks: Mapping[str, Task], stopped: threading.Event, again: bool
     ) -> Future[list[Update]]:
         def progress(site: str, *step: Any) -> None:
             if stopped.is_set():
@@ -141,7 +195,7 @@ class LocalFleet:
         train = train_here
         if self._processes is not None:
             train = partial(self._processes.train, train_here, group, task.cut)
-        return train_together(workers, tasks, train, progress)
+        return train_together(workers, tasks, train, progress, again)
 
     @contextmanager
     def _state(self, group: SiteGroup, worker: Worker, task: Task) -> Iterator[TrainingState]:
@@ -153,6 +207,10 @@ class LocalFleet:
         key = worker.network, task.cut, recipe
         with self._stacks.stack(key, len(group.names), worker.prepare.device) as stack:
             yield stack
+
+
+def ignore(*step: object) -> None:
+    """Report no progress."""
 
 
 def _is_divisible(task: Task) -> bool:

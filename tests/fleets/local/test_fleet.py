@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import random
 import time
@@ -146,6 +147,12 @@ def tasks(make=linear, kind="train") -> dict[str, Task]:
 
 def answers(fleet: LocalFleet, asked: dict[str, Task], call: dict[str, Task] | None = None):
     return {update.site: update for update in fleet.run(asked, call)}
+
+
+@pytest.fixture(autouse=True)
+def without_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine too, training again is cheaper than writing."""
+    monkeypatch.setattr("sheaf.runtime.worker_group.WORTH_A_FILE", math.inf)
 
 
 @pytest.fixture
@@ -337,17 +344,18 @@ def test_a_run_stopped_within_a_stack_ends_with_the_same_bits(
     changes = ["data.limit=400", "data.limit_test=50", "partition=iid", "partition.edges=8", "method=fedavg"]
     experiment = load_experiment("ecavg-digits", [*changes, "method.rounds=2"])
     whole = runs.run(experiment, out=tmp_path / "whole")
+    monkeypatch.setattr("sheaf.runtime.worker_group.WORTH_A_FILE", 0.0)  # models are written
     record, count = Journal.record, itertools.count(1)
     unsynced: list[Unsynced] = []
     synced: set[int] = set()
 
-    def unplugged(journal: Journal, task: Task, update: Update) -> Update:
+    def unplugged(journal: Journal, task: Task, update: Update, flaw: str | None) -> Update:
         number = next(count)
         if number > answered:
             raise KeyboardInterrupt
         if number == answered // 2:
             journal.settle()
-        return record(journal, task, update)
+        return record(journal, task, update, flaw)
 
     def syncing(*paths: Path) -> Unsynced:
         unsynced.append(Unsynced(synced, *paths))
