@@ -47,7 +47,8 @@ class Meter(NullObserver):
         """Measure, if the row is the cloud's of a round."""
         if row.site != CLOUD:
             return
-        cloud, devices = [], []
+        cloud: list[list[psutil.Process]] = []
+        devices: list[list[psutil.Process]] = []
         for process in psutil.Process().children():
             own = [process, *process.children(recursive=True)]
             (devices if "sheaf.fleets.nvflare.wait" in process.cmdline() else cloud).append(own)

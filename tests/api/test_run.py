@@ -105,7 +105,8 @@ def test_measurements_as_a_data_frame(run: sheaf.Run) -> None:
 
 def test_a_data_frame_needs_pandas(run: sheaf.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(SheafError, match="pandas is not installed; install it with: pip install 'sheaf-edge.pandas.'"):
+    command = r"pip install 'sheaf-edge\[pandas\]'"
+    with pytest.raises(SheafError, match=f"pandas is not installed; install it with: {command}"):
         run.to_pandas()
 
 
