@@ -36,8 +36,8 @@ def global_draws_from(seed: int, device: torch.device | None = None) -> Iterator
     that of MPS.
     """
     cuda = device is not None and device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if cuda else []), _python_draws_from(seed):
-        torch.default_generator.manual_seed(seed)
+    with torch.random.fork_rng(devices=[device] if cuda else []), _python_draws():
+        seed_global_draws(seed)
         if cuda:
             torch.cuda.manual_seed(seed)
         elif device is not None and device.type == "mps":
@@ -45,12 +45,17 @@ def global_draws_from(seed: int, device: torch.device | None = None) -> Iterator
         yield
 
 
-@contextlib.contextmanager
-def _python_draws_from(seed: int) -> Iterator[None]:
-    """Seed the global generators of Python and numpy inside the block; users' models may draw from them."""
-    of_python, of_numpy = random.getstate(), np.random.get_state()
+def seed_global_draws(seed: int) -> None:
+    """Seed the global CPU generators of torch, Python and numpy; users' models may draw from each."""
+    torch.default_generator.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
+
+
+@contextlib.contextmanager
+def _python_draws() -> Iterator[None]:
+    """Restore the global generators of Python and numpy after the block."""
+    of_python, of_numpy = random.getstate(), np.random.get_state()
     try:
         yield
     finally:

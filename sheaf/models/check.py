@@ -92,7 +92,8 @@ def check_logits(
             f"{describe(error)}"
         ) from error
     finally:
-        model.train(was_training)
+        if was_training is not training:
+            model.train(was_training)
     wanted = (len(inputs), num_classes)
     if isinstance(output, Tensor) and output.shape == wanted and output.is_floating_point():
         return output

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sheaf.core.errors import SettingError, SheafError, WeightsError
-from sheaf.core.seeds import generator, global_draws_from
+from sheaf.core.seeds import generator, global_draws_from, seed_global_draws
 from sheaf.models.check import Shape, check_logits, check_state, check_step, describe
 from sheaf.models.check_cache import result_of
 from sheaf.models.checkpoints import load_state
@@ -37,6 +37,9 @@ ANOTHER_SEED = 2**40 + 1
 
 INTERRUPTIONS = 3
 """Layers after which another copy runs, to see whether two threads could run a model at once."""
+
+COPIES = 8
+"""Pairs of copies that are compared to find draws; two draws may be equal by chance, as those of a coin."""
 
 
 def check_model(
@@ -159,10 +162,10 @@ class _Trial:
         self._batches, self._build, self._channels_last = batches, build, channels_last
         self.runs = False
         self._draws = False  # from Python's or numpy's generator
-        self._trained, self._fresh = self._copy(), self._copy()
+        self._trained = self._copy()
 
     def run(self, as_built: dict[tuple[str, str], object]) -> _Passed:
-        """Return the result of the check.
+        """Return the result of the check. The global generators keep their states.
 
         Args:
             as_built: the attributes of the model.
@@ -170,38 +173,53 @@ class _Trial:
         Raises:
             SettingError: a run fails, or does not compute what another one does.
         """
+        with global_draws_from(0):
+            return self._run(as_built)
+
+    def _run(self, as_built: dict[tuple[str, str], object]) -> _Passed:
         first, second = self._batches
-        trained, fresh, built = self._trained, self._fresh, self._built_again()
+        trained, built = self._trained, self._built_again()
         logits = self._evaluate(trained, first, seed=1)
         self._evaluate(trained, first[:1])
         self.runs = True
-        if not _close(logits, self._evaluate(trained, first, seed=2)):
-            raise self._error(
-                "does not repeat its logits in evaluation: F.dropout and the like need training=self.training"
-            )
-        if not _close(logits, self._evaluate(built, first, seed=1)):
+        if not _close(logits, self._evaluate(built, first, seed=2)):
+            if not _close(logits, self._evaluate(trained, first, seed=2)):
+                raise self._error(
+                    "does not repeat its logits in evaluation: F.dropout and the like need "
+                    "training=self.training"
+                )
             raise self._hidden(differing(as_built, attributes(built)), "when it is built")
 
         before = buffers(trained)
-        logits = self._step(trained, first)
+        self._step(trained, first)
         assigned = [key for key, buffer in buffers(trained).items() if buffer is not before.get(key)]
         between = attributes(trained)
-        if not self._same(trained, logits, built, self._step(built, first)):
-            again = self._copy()
-            if not self._same(trained, logits, again, self._step(again, first)):
-                raise self._error(
+        self._load(built, trained)
+        if not _close(self._evaluate(trained, second), self._evaluate(built, second)):
+            raise self._not_repeated(as_built)
+        logits = self._step(trained, second)
+        if not self._same(trained, logits, built, self._step(built, second)):
+            raise self._not_repeated(as_built)
+        after = attributes(trained)
+        if not _close(self._in_training(trained, first), self._in_training(built, first)):
+            raise self._not_repeated(as_built)  # draws were equal by chance, such as those of a coin
+        return self._passed(between, after, assigned, built, trained)
+
+    def _not_repeated(self, as_built: dict[tuple[str, str], object]) -> SettingError:
+        """Return the error for a model from which another one of the same state differs in training."""
+        first, built = self._batches[0], self._built_again()
+        of_built = differing(as_built, attributes(built))
+        for _ in range(COPIES):
+            one, other = self._copy(), self._copy()
+            logits = self._step(one, first)
+            if not self._same(one, logits, other, self._step(other, first)):
+                return self._error(
                     "does not repeat a training step from the same state and seed: it draws from a generator "
                     "of its own; use the global generator of torch, Python or numpy, which sheaf seeds"
                 )
-            raise self._hidden(differing(as_built, attributes(self._built_again())), "when it is built")
-
-        self._load(fresh, trained)
-        if not _close(self._evaluate(trained, second), self._evaluate(fresh, second)):
-            raise self._hidden(differing(as_built, attributes(trained)), "in training")
-        logits = self._step(trained, second)
-        if not self._same(trained, logits, fresh, self._step(fresh, second)):
-            raise self._hidden(differing(as_built, attributes(trained)), "in training")
-        return self._passed(between, attributes(trained), assigned, built, trained)
+        if not self._same(one, logits, built, self._step(built, first)):
+            return self._hidden(of_built, "when it is built")
+        return self._hidden(differing(as_built, attributes(self._trained)), "in training")
 
     def _passed(
         self,
@@ -243,7 +261,8 @@ class _Trial:
             nonlocal inside
             if not inside:
                 inside = True
-                self._evaluate(inner, other)
+                with global_draws_from(1):
+                    self._evaluate(inner, other)
                 inside = False
 
         hooks = [
@@ -275,16 +294,21 @@ class _Trial:
             raise self._error(f"has another state_dict each time it is built: {error}") from error
 
     def _evaluate(self, model: nn.Module, x: Tensor, seed: int = 1) -> Tensor:
-        with global_draws_from(seed):
-            return check_logits(model, self._name, self._num_classes, x)
+        seed_global_draws(seed)
+        return check_logits(model, self._name, self._num_classes, x)
+
+    def _in_training(self, model: nn.Module, x: Tensor) -> Tensor:
+        seed_global_draws(1)
+        return check_logits(model, self._name, self._num_classes, x, training=True).detach()
 
     def _step(self, model: nn.Module, x: Tensor) -> Tensor:
         """Take a training step and return its logits."""
-        with global_draws_from(1):
-            before = _python_generators()
-            logits = check_step(model, self._name, self._num_classes, x)
-            self._draws |= before != _python_generators()
-            return logits
+        seed_global_draws(1)
+        undrawn = random.random(), np.random.random_sample()
+        seed_global_draws(1)
+        logits = check_step(model, self._name, self._num_classes, x)
+        self._draws |= undrawn != (random.random(), np.random.random_sample())
+        return logits
 
     def _same(self, one: nn.Module, logits: Tensor, other: nn.Module, of_other: Tensor) -> bool:
         """Return whether two models computed the same logits in a step, and the same buffers."""
@@ -311,12 +335,6 @@ class _Trial:
 
 def _is_lazy(model: nn.Module) -> bool:
     return any(torch.nn.parameter.is_lazy(parameter) for parameter in model.parameters())
-
-
-def _python_generators() -> tuple[object, ...]:
-    """Return the states of the global generators of Python and numpy."""
-    of_numpy = np.random.get_state(legacy=False)
-    return random.getstate(), of_numpy["state"]["key"].tobytes(), of_numpy["state"]["pos"]
 
 
 def _built(build: Build) -> nn.Module:
@@ -353,6 +371,8 @@ def _not_copied(name: str) -> str:
 def _close(one: Tensor, other: Tensor) -> bool:
     if one.shape != other.shape:
         return False
+    if torch.equal(one, other):
+        return True
     one, other = one.double(), other.double()
     largest = one.abs().nan_to_num(0.0, 0.0).max() if one.numel() else torch.zeros(())
     return torch.allclose(one, other, rtol=EQUAL, atol=EQUAL * float(largest) + 1e-12, equal_nan=True)
