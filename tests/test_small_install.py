@@ -1,10 +1,12 @@
 """A device needs the base dependencies only: all the other libraries may be absent."""
 
 import subprocess
+from importlib.metadata import requires
 from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
 from PIL import Image
 
 from sheaf.core import optional_imports
@@ -29,8 +31,9 @@ for name in list(sys.modules):
     if name.partition(".")[0] in {ABSENT!r}:
         del sys.modules[name]
 sys.meta_path.insert(0, Absent)
+sys.modules["torch._dynamo"] = None  # torch's compiler, whose import would double the time of a start
 
-import nvflare.private.fed.app.client.client_train
+import nvflare.fuel.f3.drivers.grpc_driver, nvflare.private.fed.app.client.client_train
 import nvflare.private.fed.app.client.worker_process
 import sheaf.cli.main, sheaf.fleets.nvflare.device_app, sheaf.fleets.nvflare.join
 import sheaf
@@ -79,6 +82,20 @@ def test_a_device_needs_few_libraries(fork_server: Path, tmp_path: Path) -> None
         f"matplotlib {command}[workstation]'",
         f"scipy {command}[workstation]'",
     ]
+
+
+def test_the_extra_of_a_device_completes_flare() -> None:
+    """Each requirement of FLARE is installed on a device, or its absence is tested above."""
+    own = names("sheaf-edge", "") | names("sheaf-edge", "device")
+    absent = {"flask-jwt-extended", "flask-sqlalchemy", *ABSENT}  # the two import flask
+    assert names("nvflare", "") <= own | absent
+
+
+def names(distribution: str, extra: str) -> set[str]:
+    """Return the distributions that one requires, without extras or for one extra."""
+    required = [Requirement(line) for line in requires(distribution) or ()]
+    wanted = [each for each in required if not each.marker or each.marker.evaluate({"extra": extra})]
+    return {each.name.lower() for each in wanted}
 
 
 def test_a_library_that_cannot_be_imported_is_an_error_of_one_line() -> None:
