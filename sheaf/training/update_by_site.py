@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from sheaf.training.cpu_graph import Operation
+Operation = Any
+"""``cpu_graph.Operation``, which imports this module: an operator, its arguments and its results."""
 
 LEAST_BYTES = 2**20
 """Size of a gradient of all sites up to which it stays in the cache anyway."""
