@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import scipy.signal  # noqa: F401 (else the first resampling imports it, within the limits of one input)
 import soundfile
 from fuzz.engine import Harness, mutated
 
