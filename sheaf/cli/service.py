@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import shlex
 import signal
 import sys
@@ -23,6 +24,7 @@ After=network-online.target sheaf-cloud.service
 Wants=network-online.target
 
 [Service]
+User={user}
 WorkingDirectory={folder}
 ExecStart={command}
 Restart=always
@@ -94,7 +96,11 @@ def serve(
     provisioning().read(fleet).choose(options["edges"])
     if systemd:
         words = [str(Path(sys.argv[0]).resolve()), *(word for word in sys.argv[1:] if word != "--systemd")]
-        print_line(UNIT.format(folder=Path.cwd(), command=shlex.join(words).replace("%", "%%")))
+        print_line(
+            UNIT.format(
+                user=getpass.getuser(), folder=Path.cwd(), command=shlex.join(words).replace("%", "%%")
+            )
+        )
         return
     say = (lambda line: None) if quiet or as_json else print_line
     service = Service(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def test_the_unit_repeats_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert done.exit_code == 0, done.output
     program = "/opt/sheaf/bin/sheaf cloud serve fedavg-fleet --every 12h"
     assert f"\nExecStart={program} --when 'new samples >= 500'\nRestart=always\n" in done.output
-    assert f"WorkingDirectory={tmp_path}\n" in done.output
+    assert f"User={getpass.getuser()}\nWorkingDirectory={tmp_path}\n" in done.output
     assert not (tmp_path / "fleet" / "service").exists()
 
 
