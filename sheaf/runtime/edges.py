@@ -334,7 +334,7 @@ class Edges:
             cut = self._cuts.get(update.site)
             if cut not in expected:
                 expected.clear()
-                expected[cut] = self._take(self._theta, cut)
+                expected[cut] = dict(self._take(self._theta, cut))
             try:
                 why = misfit(expected[cut], update.params)
                 if why is None and statistic is not None:
