@@ -1,8 +1,8 @@
 """Measure what a device needs: the disk of an installation, and the memory while a small network trains.
 
-An installation is the files of all distributions of an environment, without pip. Memory is the proportional
-set size of all processes of one device of a rehearsed fleet (``sheaf edge join``, FLARE's process and the
-job's) at its peak, sampled every 50 ms. The baselines are processes of the same environment that import torch
+An installation is the files of all distributions of an environment, without pip. Memory is the sum of
+the resident memory of all processes of one device of a rehearsed fleet (``sheaf edge join``, FLARE's process
+and the job's) at its peak, sampled every 50 ms. Pages that the processes share count in each. The baselines are processes of the same environment that import torch
 only, and that also train the same network by plain torch.
 
 Run: python -m benchmarks.footprint --before PYTHON --after PYTHON --small PYTHON, with the interpreters of
@@ -61,7 +61,7 @@ if sys.argv[1] == "train":
         loss = torch.nn.functional.cross_entropy(model(torch.rand(32, 1, 8, 8)), torch.randint(10, (32,)))
         loss.backward()
         optimizer.step()
-print(psutil.Process().memory_full_info().pss)
+print(psutil.Process().memory_info().rss)
 """
 
 
@@ -96,7 +96,7 @@ class PeakOfDevices(threading.Thread):
                 try:
                     if "sheaf.fleets.nvflare.wait" in device.cmdline():
                         tree = [device, *device.children(recursive=True)]
-                        memory = sum(each.memory_full_info().pss for each in tree)
+                        memory = sum(each.memory_info().rss for each in tree)
                         self.peak = max(self.peak, memory)
                         if len(tree) > 1:  # FLARE's process exists
                             self.idle = min(self.idle, memory)
