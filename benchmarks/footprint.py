@@ -1,9 +1,9 @@
 """Measure what a device needs: the disk of an installation, and the memory while a small network trains.
 
-An installation is the files of all distributions of an environment, without pip. Memory is the sum of
-the resident memory of all processes of one device of a rehearsed fleet (``sheaf edge join``, FLARE's process
-and the job's) at its peak, sampled every 50 ms. Pages that the processes share count in each. The baselines are processes of the same environment that import torch
-only, and that also train the same network by plain torch.
+An installation is the files of all distributions of an environment, without pip. Memory is the sum of the
+resident memory of all processes of one device of a rehearsed fleet (``sheaf edge join``, FLARE's process and
+the job's) at its peak, sampled every 50 ms; pages that they share count in each. The baselines are processes
+of the same environment that import torch only, and that also train such a network by plain torch.
 
 Run: python -m benchmarks.footprint --before PYTHON --after PYTHON --small PYTHON, with the interpreters of
 environments that were installed by the commands in ``INSTALLED``

@@ -29,8 +29,8 @@ def footprint(rows: Rows) -> str:
         "## The footprint of a device\n\nThe files of each library after the installation of "
         f"{commands}.\n\n"
         + table(("library", *(row["installation"] for row in rows)), lines)
-        + "\n\nMemory of the device (*small*) in a rehearsed fleet, as the sum of the resident memory of all its "
-        f"processes: {format_bytes(device['idle'])} while it is connected and no run needs it, "
+        + "\n\nMemory of the device (*small*) in a rehearsed fleet, as the sum of the resident memory of all "
+        f"its processes: {format_bytes(device['idle'])} while it is connected and no run needs it, "
         f"{format_bytes(device['device'])} at the peak of a run that trains a small convolutional network. "
         f"A process that only imports torch has {format_bytes(device['import'])}; one that trains such a "
         f"network by plain torch has {format_bytes(device['train'])}."

@@ -22,11 +22,15 @@ from sheaf.experiments import rehearse, run_on_fleet
 from sheaf.experiments import run as runs
 from sheaf.experiments.config import load_experiment
 from sheaf.experiments.setup import prepare
+from sheaf.fleets.remote import transfer
 from sheaf.runtime.result import Result
 
 EPOCHS = [f"method.{phase}.epochs=2" for phase in ("pretrain", "finetune", "retrain")]
 CHANGES = ["partition.edges=2", "fleet.threads=1", *EPOCHS]
 TOLERANCE = 1e-4
+REPLY = 300.0
+"""Seconds in which an emulated device replies to a message; the first one makes it import torch."""
+
 WAIT = 1800.0
 """Seconds that emulated devices may take to connect: an import of a library takes a minute."""
 
@@ -38,6 +42,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["mlp", "kws_cnn"])
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
+    transfer.MESSAGE_TIMEOUT, transfer.DEAD_AFTER = REPLY, 2 * REPLY
     failed = False
     for model in arguments.models:
         out = folder / f"{model}-{time.strftime('%Y%m%d-%H%M%S')}"
