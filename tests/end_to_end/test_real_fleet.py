@@ -7,8 +7,10 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
+from browser import chromium, set_width
 from support import QUICK
 
 from sheaf.experiments import rehearse as rehearsal
@@ -18,6 +20,7 @@ from sheaf.experiments.config import load_experiment
 from sheaf.experiments.export_run import export
 from sheaf.experiments.setup import prepare
 from sheaf.export.model_file import load_model
+from sheaf.fleets.remote import run_record
 from sheaf.fleets.remote.device_models import read_kept
 from sheaf.fleets.remote.sample_pool import Pool
 from sheaf.runtime.result import Result
@@ -95,6 +98,43 @@ def test_a_run_that_is_killed_goes_on_from_its_journal(
     assert_same_run(tmp_path / "here", there)
     exported = export(there, "edge-1", "safetensors", tmp_path / "model.safetensors")
     assert exported.measured.startswith("compared with the run's own logits on ")
+
+
+@pytest.fixture
+def page(fleet: Path, fork_server: Path) -> Iterator[str]:
+    """The address of the fleet's page, which a process of its own serves."""
+    command = [fork_server / "sheaf", "cloud", "page", "--fleet", fleet, "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.kill()
+
+
+def test_the_page_follows_a_run(
+    fleet: Path, page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_record, "INTERVAL", 0.1)
+    experiment = load_experiment("ecavg-digits", (*ONE_THREAD, "method.pretrain.epochs=400"))
+    run = Thread(target=deployed.run, args=(experiment, fleet), kwargs={"out": tmp_path / "run"})
+    with chromium(tmp_path / "browser") as browser:
+        browser.get(page)
+        assert "token" not in browser.current_url
+
+        def main() -> str:
+            return str(browser.execute_script("return document.querySelector('main').innerText"))
+
+        wait_until(lambda: "2 of 2 connected" in main())
+        run.start()
+        try:
+            wait_until(lambda: "Training 2 sites: " in main())
+            set_width(browser, 400)
+            assert browser.execute_script("return document.documentElement.scrollWidth") <= 400
+        finally:
+            run.join()
+        wait_until(lambda: "The latest run has ended." in main())
+        wait_until(lambda: all(text in main() for text in ("took part", "run, ", "after retraining")))
+        assert browser.execute_script("return document.querySelectorAll('#curves svg').length") == 2
+        assert browser.get_log("browser") == []
 
 
 def wait_until(done: Callable[[], bool], seconds: float = 120.0) -> None:
