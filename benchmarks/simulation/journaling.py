@@ -9,7 +9,9 @@ from unittest import mock
 
 from benchmarks.simulation.jobs import JOBS
 from benchmarks.simulation.sheaf_side import sheaf
+from sheaf.core.stored_params import StoredParams
 from sheaf.core.task import Task, Update
+from sheaf.core.types import Params
 from sheaf.experiments import run as runs
 from sheaf.runtime.journal import Journal
 
@@ -34,6 +36,13 @@ def journaled() -> dict[str, Any]:
             began = time.perf_counter()
             try:
                 return super().record(task, update, flaw)
+            finally:
+                spent[0] += time.perf_counter() - began
+
+        def record_merged(self, call: int, number: int, of: str, params: Params) -> StoredParams:
+            began = time.perf_counter()
+            try:
+                return super().record_merged(call, number, of, params)
             finally:
                 spent[0] += time.perf_counter() - began
 

@@ -35,6 +35,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "evaluation": ("sheaf.runtime.worker:evaluate",),
     "journal": (
         "sheaf.runtime.journal:Journal.record",
+        "sheaf.runtime.journal:Journal.record_merged",
         "sheaf.runtime.journal:Journal.settle",
         "sheaf.runtime.journal:Journal.result",
     ),
