@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from torch import Tensor
+
 from sheaf.core.dataset import Samples
 from sheaf.core.errors import DataError, TrainingError
 from sheaf.core.recipe import Recipe, Ridge
@@ -81,11 +83,15 @@ class Cloud:
 
     def _call(self, kind: TaskKind, theta: Params, counted: bool = True, **settings: Any) -> Params:
         fields = {CLOUD: {"blob": blob_of(theta), **settings}}
-        (update,) = self._calls.ask(
-            self._fleet, kind, fields, counted, check=lambda update: misfit(theta, update.params)
-        )
+        opened: dict[str, Tensor] = {}  # empty if the journal has the answer
+
+        def check(update: Update) -> str | None:
+            opened.update(update.params)
+            return misfit(theta, opened)
+
+        (update,) = self._calls.ask(self._fleet, kind, fields, counted, check=check)
         if why := self._calls.flaws.get(CLOUD):
             raise TrainingError(f"the cloud's {kind} failed: {why}; try a smaller learning rate")
         blob = update.blob
         assert blob is not None
-        return StoredParams(lambda: blob)
+        return StoredParams(lambda: blob, opened or None)
