@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import prod
 from typing import Any
 
@@ -106,15 +106,26 @@ def _count_on(device: torch.device, model: nn.Module, in_shape: tuple[int, ...],
             if training and output.requires_grad:
                 output.sum().backward()  # type: ignore[no-untyped-call]
 
-    try:
-        with _Counter(standard.flop_registry) as counter:
-            run()
-        flops: int = counter.flops
-    except NotImplementedError:  # such as a control-flow operator
-        with standard:
-            run()
-        flops = standard.get_total_flops()
+    with _without_onednn():
+        try:
+            with _Counter(standard.flop_registry) as counter:
+                run()
+            flops: int = counter.flops
+        except NotImplementedError:  # such as a control-flow operator
+            with standard:
+                run()
+            flops = standard.get_total_flops()
     return flops // 2 // batch
+
+
+@contextlib.contextmanager
+def _without_onednn() -> Iterator[None]:
+    """Let torch not use oneDNN inside the block: its LSTM is one operation, which has no formula."""
+    (enabled, *_) = torch.backends.mkldnn.set_flags(False)  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.set_flags(enabled)  # type: ignore[no-untyped-call]
 
 
 def copy_to(device: torch.device, model: nn.Module) -> nn.Module:

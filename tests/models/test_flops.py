@@ -136,6 +136,15 @@ def test_other_layers_cost_what_torch_counts(model: nn.Module) -> None:
     assert train_macs_per_example(model, SHAPE) == counter.get_total_flops() // 4
 
 
+class Recurrent(nn.LSTM):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.flatten(2))[0][:, -1]
+
+
+def test_a_recurrent_layer_costs_its_matrix_products_at_each_step() -> None:
+    assert macs_per_example(Recurrent(64, 5, batch_first=True), SHAPE) == 3 * 4 * 5 * (64 + 5)
+
+
 @pytest.mark.parametrize("side", [8, 128])
 def test_only_a_small_network_on_small_inputs_runs_on_the_cpu(side: int, counted_by: str) -> None:
     devices = []
