@@ -131,7 +131,7 @@ class Refusal:
     """An absence or a refused answer.
 
     Attributes:
-        call: number of the call, from 1.
+        call: number of the call, from 1; 0: the device took no part in the run.
         site: the site's name.
         why: the reason, for the user.
     """
