@@ -6,7 +6,7 @@ process, and gradients flow through them. ``torch.nn.SyncBatchNorm`` does the sa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -63,8 +63,8 @@ def _update_statistics(layer: _BatchNorm, mean: Tensor, variance: Tensor) -> Non
 
 
 def _sum(value: Tensor, group: dist.ProcessGroup) -> Tensor:
-    total: Tensor = _Sum.apply(value, group)  # type: ignore[no-untyped-call]
-    return total
+    apply: Callable[..., Tensor] = _Sum.apply  # typed in some releases of torch only
+    return apply(value, group)
 
 
 class _Sum(torch.autograd.Function):
