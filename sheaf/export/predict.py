@@ -73,6 +73,7 @@ def read_input(card: Card, file: Path) -> Tensor:
         DataError: the file cannot be read or decoded.
         ModelFileError: the model's inputs are features, which are not in files.
     """
+    _check_takes_files(card)
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -90,15 +91,20 @@ def decode_input(card: Card, name: str, content: bytes) -> Tensor:
         DataError: the content cannot be decoded.
         ModelFileError: the model's inputs are features, which are not in files.
     """
+    _check_takes_files(card)
     channels, rows, columns = card.in_shape
-    if card.inputs == "features" or (card.inputs == "image" and channels not in (1, 3)):
-        raise ModelFileError(
-            f"the model's inputs are {channels}x{rows}x{columns} features computed by its dataset; "
-            "sheaf predict reads images and sounds only"
-        )
     if card.sound is None:
         form = DataSettings(name="", size=(rows, columns), channels=1 if channels == 1 else 3, bits=card.bits)
         return torch.tensor(decode_image(name, content, form))
     wave, rate = decode_sound(name, content)
     fitted = fit(wave, rate, card.sound.rate, card.sound.seconds)
     return log_mel(torch.from_numpy(fitted)[None], card.sound.rate)[0]
+
+
+def _check_takes_files(card: Card) -> None:
+    channels, rows, columns = card.in_shape
+    if card.inputs == "features" or (card.inputs == "image" and channels not in (1, 3)):
+        raise ModelFileError(
+            f"the model's inputs are {channels}x{rows}x{columns} features computed by its dataset; "
+            "sheaf predict reads images and sounds only"
+        )

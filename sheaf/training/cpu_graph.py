@@ -106,7 +106,13 @@ def _log_once(message: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Operation:
-    """One operation with its arguments and results."""
+    """One recorded operation.
+
+    Attributes:
+        operator: of torch's dispatcher.
+        args, kwargs: its arguments, tensors among them.
+        results: a tensor, or a structure of tensors.
+    """
 
     operator: OpOverload
     args: tuple[Any, ...]
