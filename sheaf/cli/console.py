@@ -43,6 +43,7 @@ def print_line(text: str) -> None:
 
 def print_result(console: Console, folder: Path, every: bool = False) -> None:
     """Print the verdict on a finished run and its tables; ``every`` also lists each of many edges."""
+    from sheaf.report.refusals import refusal_lines
     from sheaf.report.replacements import replacement_lines
     from sheaf.report.terminal_tables import accuracy_table, cost_table, verdict_lines
     from sheaf.runtime.result import Result
@@ -54,10 +55,7 @@ def print_result(console: Console, folder: Path, every: bool = False) -> None:
         title = "Final models of the devices, on the cloud's test data"
         console.print(accuracy_table(replace(result, rows=result.on_cloud), every, title))
     console.print(cost_table(result.cost, every=every))
-    for refusal in result.refused:
-        when = f"refused in call {refusal.call}" if refusal.call else "left out of the run"
-        console.print(Text(f"{when}: {refusal.site}: {refusal.why}"))
-    for line in replacement_lines(result.replacements, every):
+    for line in [*refusal_lines(result.refused), *replacement_lines(result.replacements, every)]:
         console.print(Text(line))
     console.print(Text(f"folder: {folder}"), soft_wrap=True)
 

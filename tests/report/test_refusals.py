@@ -1,0 +1,22 @@
+"""A device that is absent for a whole run has one line, not one for each call."""
+
+from __future__ import annotations
+
+from sheaf.report.refusals import refusal_lines
+from sheaf.runtime.result import Refusal
+
+
+def test_one_line_for_each_device_and_reason() -> None:
+    absent = [Refusal(call, "shop-3", "not connected") for call in (1, 3, 5)]
+    refusals = [
+        Refusal(0, "shop-1", "its memory"),
+        absent[0],
+        Refusal(1, "shop-2", "not finite"),
+        *absent[1:],
+    ]
+    assert refusal_lines(refusals) == [
+        "left out of the run: shop-1: its memory",
+        "refused in 3 calls: shop-3: not connected",
+        "refused in call 1: shop-2: not finite",
+    ]
+    assert refusal_lines([]) == []
