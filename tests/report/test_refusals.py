@@ -7,11 +7,11 @@ from sheaf.runtime.result import Refusal
 
 
 def test_one_line_for_each_device_and_reason() -> None:
-    absent = [Refusal(call, "shop-3", "not connected") for call in (1, 3, 5)]
+    absent = [Refusal(call=call, site="shop-3", why="not connected") for call in (1, 3, 5)]
     refusals = [
-        Refusal(0, "shop-1", "its memory"),
+        Refusal(call=0, site="shop-1", why="its memory"),
         absent[0],
-        Refusal(1, "shop-2", "not finite"),
+        Refusal(call=1, site="shop-2", why="not finite"),
         *absent[1:],
     ]
     assert refusal_lines(refusals) == [
