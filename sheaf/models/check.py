@@ -63,9 +63,9 @@ def check_step(model: nn.Module, name: str, num_classes: int, inputs: Tensor) ->
                 for parameter in trained:
                     if parameter.grad is not None:
                         parameter.sub_(parameter.grad, alpha=STEP)
+                        parameter.grad = None
     except Exception as error:
         raise SettingError(f"model {name!r} cannot be trained: {describe(error)}") from error
-    model.zero_grad()
     return logits.detach()
 
 
@@ -83,8 +83,10 @@ def check_logits(
     mode = " in training" if training else ""
     was_training = model.training
     try:
+        if was_training is not training:
+            model.train(training)
         with torch.set_grad_enabled(training):
-            output = model.train(training)(inputs)
+            output = model(inputs)
     except Exception as error:
         batch = f" in a batch of {len(inputs)}" if len(inputs) == 1 else ""
         raise SettingError(

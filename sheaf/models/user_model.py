@@ -162,6 +162,7 @@ class _Trial:
         self._batches, self._build, self._channels_last = batches, build, channels_last
         self.runs = False
         self._draws = False  # from Python's or numpy's generator
+        self._undrawn = 0.0, 0.0  # their next draws after a step that draws nothing
         self._trained = self._copy()
 
     def run(self, as_built: dict[tuple[str, str], object]) -> _Passed:
@@ -179,6 +180,8 @@ class _Trial:
     def _run(self, as_built: dict[tuple[str, str], object]) -> _Passed:
         first, second = self._batches
         trained, built = self._trained, self._built_again()
+        seed_global_draws(1)
+        self._undrawn = random.random(), np.random.random_sample()
         logits = self._evaluate(trained, first, seed=1)
         self._evaluate(trained, first[:1])
         self.runs = True
@@ -261,8 +264,7 @@ class _Trial:
             nonlocal inside
             if not inside:
                 inside = True
-                with global_draws_from(1):
-                    self._evaluate(inner, other)
+                self._evaluate(inner, other)
                 inside = False
 
         hooks = [
@@ -274,7 +276,7 @@ class _Trial:
         return not _close(undisturbed, disturbed)
 
     def _copy(self) -> nn.Module:
-        return to_layout(copied(self._model, self._name), self._channels_last)
+        return to_layout(copied(self._model, self._name), self._channels_last).eval()
 
     def _built_again(self) -> nn.Module:
         """Build the model once more, with other draws, and load the state."""
@@ -285,7 +287,7 @@ class _Trial:
         if _is_lazy(built):
             check_logits(built, self._name, self._num_classes, self._batches[0])
         self._load(built, self._model)
-        return to_layout(built, self._channels_last)
+        return to_layout(built, self._channels_last).eval()
 
     def _load(self, model: nn.Module, source: nn.Module) -> None:
         try:
@@ -293,8 +295,10 @@ class _Trial:
         except WeightsError as error:
             raise self._error(f"has another state_dict each time it is built: {error}") from error
 
-    def _evaluate(self, model: nn.Module, x: Tensor, seed: int = 1) -> Tensor:
-        seed_global_draws(seed)
+    def _evaluate(self, model: nn.Module, x: Tensor, seed: int | None = None) -> Tensor:
+        """Return the logits in evaluation, which two seeds have shown to be independent of draws."""
+        if seed is not None:
+            seed_global_draws(seed)
         return check_logits(model, self._name, self._num_classes, x)
 
     def _in_training(self, model: nn.Module, x: Tensor) -> Tensor:
@@ -304,10 +308,8 @@ class _Trial:
     def _step(self, model: nn.Module, x: Tensor) -> Tensor:
         """Take a training step and return its logits."""
         seed_global_draws(1)
-        undrawn = random.random(), np.random.random_sample()
-        seed_global_draws(1)
         logits = check_step(model, self._name, self._num_classes, x)
-        self._draws |= undrawn != (random.random(), np.random.random_sample())
+        self._draws |= self._undrawn != (random.random(), np.random.random_sample())
         return logits
 
     def _same(self, one: nn.Module, logits: Tensor, other: nn.Module, of_other: Tensor) -> bool:
