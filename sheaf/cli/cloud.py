@@ -19,8 +19,8 @@ from sheaf.cli.console import (
     resume_hint,
     run_title,
 )
-from sheaf.cli.fleet import FLEET, Edges, FleetFolder, Wait, group, provisioning
-from sheaf.cli.observers import observer_factory, print_finished
+from sheaf.cli.fleet import FLEET, Edges, FleetFolder, StartFrom, Wait, group, provisioning
+from sheaf.cli.observers import observer_factory, print_finished, refuse_with_dry_run
 from sheaf.cli.options import (
     Changes,
     Data,
@@ -30,24 +30,20 @@ from sheaf.cli.options import (
     Out,
     Quiet,
     Resume,
-    Run,
     Seed,
     Source,
     TensorBoard,
+    split_names,
     with_seed,
 )
+from sheaf.cli.pool import pool
 from sheaf.cli.service import serve
-from sheaf.core.errors import SheafError
 from sheaf.core.optional_imports import require
 
 if TYPE_CHECKING:
     from sheaf.experiments.config import Experiment
 
 cloud = group("Run a fleet of real devices: commands for the cloud's machine.", "sheaf cloud start fleet")
-pool = group(
-    "List and delete the samples that devices sent in a run.",
-    "sheaf cloud pool ls runs/ecavg-digits-mlp-20260101-120000",
-)
 cloud.add_typer(pool, name="pool")
 cloud.command(epilog="Example: sheaf cloud serve fedavg-fleet --every 24h --when 'new samples >= 500'")(serve)
 
@@ -63,7 +59,7 @@ def init(
 ) -> None:
     """Create a fleet: keys, certificates and a kit file per device."""
     provision = provisioning()
-    names = [name.strip() for name in edges.split(",") if name.strip()]
+    names = split_names(edges)
     provision.init(folder, host, port, names)
     for name in names:
         print_line(f"{folder / 'kits' / name.rpartition('/')[2]}.kit")
@@ -91,10 +87,7 @@ def run(
     resume: Resume = None,
     fleet: FleetFolder = FLEET,
     edges: Edges = None,
-    start: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="RUN", help="Start cloud and devices with the models of this run."),
-    ] = None,
+    start: StartFrom = None,
     wait: Wait = 30.0,
     dry_run: Annotated[
         bool,
@@ -126,24 +119,18 @@ def run(
             observer = observer_for(f"resuming {folder}", folder)
             run_on_fleet.resume(folder, data=data, wait=wait, observer=observer)
     elif dry_run:
-        if quiet or as_json or tensorboard or mlflow:
-            raise SheafError("--dry-run excludes --quiet, --json, --tensorboard and --mlflow: remove them")
+        refuse_with_dry_run(quiet, as_json, tensorboard, mlflow)
         settings = load_for_fleet(experiment, changes or ())
-        _print_survey(console, settings, fleet, data, wait, _patterns(edges))
+        _print_survey(console, settings, fleet, data, wait, split_names(edges))
         return
     else:
         settings = load_for_fleet(experiment, changes or ())
         folder = out or new_folder(settings)
-        options: dict[str, Any] = {"edges": _patterns(edges), "start": start, "wait": wait}
+        options: dict[str, Any] = {"edges": split_names(edges), "start": start, "wait": wait}
         with resume_hint(folder, command), reasons_printed():
             observer = observer_for(run_title(experiment, settings), folder)
             run_on_fleet.run(settings, fleet, data=data, out=folder, observer=observer, **options)
     print_finished(console, folder, every, quiet, as_json)
-
-
-def _patterns(edges: str | None) -> list[str]:
-    """Return the patterns of ``--edges``."""
-    return [pattern.strip() for pattern in (edges or "").split(",") if pattern.strip()]
 
 
 def _print_survey(
@@ -295,26 +282,3 @@ def rehearse(
     with resume_hint(folder):
         rehearsal.rehearse(settings, folder, data, observer_for(f"{experiment}, rehearsed", folder))
     print_finished(console, folder, every, quiet, as_json)
-
-
-@pool.command("ls", epilog="Example: sheaf cloud pool ls runs/ecavg-digits-mlp-20260101-120000")
-def pool_ls(run: Run) -> None:
-    """List the files of samples that each device sent."""
-    from sheaf.fleets.remote.sample_pool import Pool
-
-    table = Table("device", "call", "samples", "file", box=None)
-    for pooled in Pool(run / "pool").files():
-        table.add_row(Text(pooled.edge), str(pooled.call), str(pooled.samples), Text(pooled.path.name))
-    output_console().print(table, highlight=False)
-
-
-@pool.command("rm", epilog="Example: sheaf cloud pool rm runs/ecavg-digits-mlp-20260101-120000 --edge shop-1")
-def pool_rm(
-    run: Run,
-    device: Annotated[str, typer.Option("--edge", help="The device whose samples to delete.")],
-) -> None:
-    """Delete the samples of a device."""
-    from sheaf.fleets.remote.sample_pool import remove_from_run
-
-    count = remove_from_run(run, device)
-    print_line(f"{count} samples of {device} are deleted")

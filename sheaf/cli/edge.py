@@ -174,7 +174,7 @@ def state_folder(state: Path | None) -> Path:
     """Return the device's folder: the given one, or the only one in the current folder.
 
     Raises:
-        FleetError: there is none, or there are several.
+        FleetError: the folder is missing, or several are possible.
     """
     found = [state] if state is not None else sorted(Path().glob("*.state"))
     found = [folder for folder in found if (folder / "join.json").is_file()]

@@ -22,7 +22,7 @@ from sheaf.cli.console import (
     resume_hint,
     run_title,
 )
-from sheaf.cli.observers import observer_factory, print_finished, print_json_event
+from sheaf.cli.observers import observer_factory, print_finished, print_json_event, refuse_with_dry_run
 from sheaf.cli.options import (
     Changes,
     Data,
@@ -35,6 +35,7 @@ from sheaf.cli.options import (
     Seed,
     Source,
     TensorBoard,
+    split_names,
     with_seed,
 )
 from sheaf.core.errors import SheafError
@@ -77,8 +78,7 @@ def run(
         with resume_hint(folder):
             runs.resume(folder, data=data, observer=observer_for(f"resuming {folder}", folder))
     elif dry_run:
-        if quiet or as_json or tensorboard or mlflow:
-            raise SheafError("--dry-run excludes --quiet, --json, --tensorboard and --mlflow: remove them")
+        refuse_with_dry_run(quiet, as_json, tensorboard, mlflow)
         _print_dry_run(console, load_experiment(experiment, changes or ()), data, every)
         return
     else:
@@ -140,7 +140,7 @@ def compare(
     console = output_console()
     settings = load_experiment(experiment, changes or ())
     folder = out or new_folder(settings, comparison=True)
-    names = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
+    names = list(dict.fromkeys(split_names(methods)))
     if not names:
         raise SheafError("--methods names no method; write for example: --methods ecavg,fedavg")
     variants = None if sweep is None else _sweep_variants(experiment, changes or (), sweep)

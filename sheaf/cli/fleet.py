@@ -20,6 +20,10 @@ Edges = Annotated[
         help="Devices to ask, by patterns: shop-*, berlin/* (a group), label:camera [default: all].",
     ),
 ]
+StartFrom = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="RUN", help="Start cloud and devices with the models of this run."),
+]
 Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for devices to connect at the start.")]
 
 

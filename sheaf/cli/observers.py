@@ -44,6 +44,16 @@ def observer_factory(
     return observer_for
 
 
+def refuse_with_dry_run(quiet: bool, as_json: bool, tensorboard: bool, mlflow: str | None) -> None:
+    """Check that no option on a run's output is set.
+
+    Raises:
+        SheafError: one is.
+    """
+    if quiet or as_json or tensorboard or mlflow:
+        raise SheafError("--dry-run excludes --quiet, --json, --tensorboard and --mlflow: remove them")
+
+
 def print_json_event(event: str, folder: Path, **fields: object) -> None:
     """Print an event of ``--json``."""
     from sheaf.report.trackers.json_lines import JsonLines

@@ -52,6 +52,11 @@ Mlflow = Annotated[
 ]
 
 
+def split_names(text: str | None) -> list[str]:
+    """Return the names in an option, separated by commas, without spaces around them."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
 def with_seed(changes: list[str] | None, seed: int | None) -> list[str]:
     """Return the changes of ``--set``, and that of ``--seed``."""
     return [*(changes or ()), *([] if seed is None else [f"seed={seed}"])]

@@ -12,9 +12,20 @@ from typing import Annotated, Any
 import typer
 
 from sheaf.cli.console import output_console, print_line, reasons_printed
-from sheaf.cli.fleet import FLEET, Edges, FleetFolder, Wait, provisioning
+from sheaf.cli.fleet import FLEET, Edges, FleetFolder, StartFrom, Wait, provisioning
 from sheaf.cli.observers import observer_factory
-from sheaf.cli.options import Changes, Data, Json, Mlflow, Quiet, Seed, Source, TensorBoard, with_seed
+from sheaf.cli.options import (
+    Changes,
+    Data,
+    Json,
+    Mlflow,
+    Quiet,
+    Seed,
+    Source,
+    TensorBoard,
+    split_names,
+    with_seed,
+)
 from sheaf.core.errors import SheafError
 
 UNIT = """\
@@ -64,10 +75,7 @@ def serve(
     ] = None,
     fleet: FleetFolder = FLEET,
     edges: Edges = None,
-    start: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="RUN", help="Start the first round with this run's models."),
-    ] = None,
+    start: StartFrom = None,
     wait: Wait = 30.0,
     systemd: Annotated[
         bool, typer.Option("--systemd", help="Print a systemd unit that runs this command, and stop.")
@@ -81,7 +89,7 @@ def serve(
 
     A model that is worse on the cloud's test data is rejected. A killed service continues where it was.
     """
-    provisioning()
+    provision = provisioning()
     from sheaf.experiments.named_share import load_for_fleet
     from sheaf.experiments.service import Service
     from sheaf.experiments.service_condition import Condition, parse_bytes, parse_seconds
@@ -91,9 +99,9 @@ def serve(
         "every": parse_seconds("--every", every),
         "condition": Condition() if when is None else Condition.of(when),
         "max_bytes": parse_bytes("--max-size", max_size),
-        "edges": [pattern.strip() for pattern in (edges or "").split(",") if pattern.strip()],
+        "edges": split_names(edges),
     }
-    provisioning().read(fleet).choose(options["edges"])
+    provision.read(fleet).choose(options["edges"])
     if systemd:
         words = [str(Path(sys.argv[0]).resolve()), *(word for word in sys.argv[1:] if word != "--systemd")]
         print_line(
