@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
@@ -14,18 +14,13 @@ class StoredParams(Mapping[str, Tensor]):
     """The parameters in a blob, decoded at the first access: a read-only mapping, otherwise like a dict.
 
     Args:
-        blob: returns the blob, with its lease.
+        blob: the encoded parameters, with their lease.
         tensors: the same parameters decoded, if they are in memory already.
     """
 
-    def __init__(self, blob: Callable[[], Blob], tensors: Mapping[str, Tensor] | None = None) -> None:
-        self._blob = blob
+    def __init__(self, blob: Blob, tensors: Mapping[str, Tensor] | None = None) -> None:
+        self.blob = blob
         self._tensors = tensors
-
-    @property
-    def blob(self) -> Blob:
-        """The encoded parameters."""
-        return self._blob()
 
     def __getitem__(self, name: str) -> Tensor:
         return self._read()[name]

@@ -94,4 +94,4 @@ class Cloud:
             raise TrainingError(f"the cloud's {kind} failed: {why}; try a smaller learning rate")
         blob = update.blob
         assert blob is not None
-        return StoredParams(lambda: blob, opened or None)
+        return StoredParams(blob, opened or None)

@@ -181,8 +181,7 @@ class Journal:
                 f"{self._file}: after call {call} the run merged {entry['of']}, now it would merge {of}, "
                 "because the program has changed; start the run again in another folder"
             )
-        blob = self._stored(entry["blob"], None)
-        return StoredParams(lambda: blob)
+        return StoredParams(self._stored(entry["blob"], None))
 
     def record_merged(self, call: int, number: int, of: str, params: Params) -> StoredParams:
         """Record the result of a merge. Its file is written with its line, if something still needs it."""
@@ -194,8 +193,7 @@ class Journal:
         entry = {"call": call, "merge": number, "of": of, "blob": file}
         self._append(encode_header(entry), unwritten=lease)
         self._remember((call, number), entry)
-        blob = self._stored(file, None)
-        return StoredParams(lambda: blob, params)
+        return StoredParams(self._stored(file, None), params)
 
     def __enter__(self) -> Journal:
         return self

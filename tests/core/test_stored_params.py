@@ -17,7 +17,7 @@ def test_it_is_read_at_the_first_access_and_then_like_a_dict() -> None:
         return Blob.of(tensors)
 
     blob = LazyBlob(find, 10, "key")
-    params = StoredParams(lambda: blob)
+    params = StoredParams(blob)
     assert blob_of(params) is blob
     assert reads == []
     assert sorted(params) == sorted(params.keys()) == ["a", "b"]
