@@ -279,23 +279,20 @@ class Edges:
         the model which it should hold gets a blob. An edge that was absent when the cuts were made gets no
         task.
         """
-        blobs: dict[tuple[Cut | None, bool], Blob | None] = {}
-        whole: dict[int, Blob] = {}  # id of the parameters -> their encoding
+        given = self._theta if theta is None else theta
+        whole: Blob | None = None  # the encoding of ``given``
+        blobs: dict[Cut | None, Blob] = {}
         fields = {}
         for site in only or self._fleet.names():
             if self._cuts and site not in self._cuts:
                 continue
-            cut, given = self._cuts.get(site), theta
-            if theta is None and site in self._behind:
-                given = self._theta
-            if (cut, given is None) not in blobs:
-                blobs[cut, given is None] = None
-                if given is not None:
-                    if id(given) not in whole:
-                        whole[id(given)] = blob_of(given)
-                    of_given = whole[id(given)]
-                    blobs[cut, False] = of_given if cut is None else self._cut_blob(given, of_given, cut)
-            fields[site] = {"blob": blobs[cut, given is None], "cut": cut, **settings}
+            cut, blob = self._cuts.get(site), None
+            if given is not None and (theta is not None or site in self._behind):
+                if cut not in blobs:
+                    whole = whole or blob_of(given)
+                    blobs[cut] = whole if cut is None else self._cut_blob(given, whole, cut)
+                blob = blobs[cut]
+            fields[site] = {"blob": blob, "cut": cut, **settings}
         return fields
 
     def _cut_blob(self, theta: Params, whole: Blob, cut: Cut) -> Blob:
