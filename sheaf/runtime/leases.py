@@ -25,7 +25,6 @@ class TensorLease:
         self._leases = leases
         self._keep = keep
         self._kept: Blob | None = None
-        self._pinned = False
 
     def read(self, blob: Blob) -> Blob:
         """Keep the tensors until the run ends if the method itself reads them; see ``Leases``."""
@@ -41,8 +40,7 @@ class TensorLease:
 
     def pin(self) -> None:
         """Keep the file until the run ends."""
-        if self.path is not None and not self._pinned:
-            self._pinned = True
+        if self.path is not None:
             self._leases.pin(self, self.path)
 
 

@@ -30,9 +30,9 @@ class ModelStore:
         self._remembered = self._list("remembered")
 
     def before(self, call: int) -> Blob | None:
-        """Return the model held when ``call`` began; None if there was none."""
-        earlier = [number for number in self._held if number < call]
-        return self._open(self._held, max(earlier)) if earlier else None
+        """Return the model held when ``call`` began, or None."""
+        earlier = self._earlier(call)
+        return self._open(self._held, earlier[-1]) if earlier else None
 
     def keep(self, call: int, blob: Blob, named: bool = True) -> Blob:
         """Make ``blob`` the current model from ``call`` on, durably, and return it with its place on disk.
@@ -41,8 +41,8 @@ class ModelStore:
             call: the number of the call that gave it.
             named: see ``Blob.write``.
         """
-        earlier = [number for number in self._held if number < call]
-        old = [number for number in self._held if number != call and number not in earlier[-1:]]
+        last = self._earlier(call)[-1:]
+        old = [number for number in self._held if number != call and number not in last]
         over = next((path for number in old if (path := self._path(number)).exists()), None)
         written = blob.write(self._path(call), named, over)
         self._set(call, written, old)
@@ -60,7 +60,7 @@ class ModelStore:
             blob: the model.
             replayed: keep what is stored of this call and of later ones, from before a crash.
         """
-        earlier = [number for number in self._held if number < call]
+        earlier = self._earlier(call)
         later = [] if replayed else [number for number in self._held if number > call]
         if replayed and call in self._held:
             self._set(call, self._held[call], earlier[:-1])
@@ -69,8 +69,12 @@ class ModelStore:
 
     def held(self, call: int) -> Blob | None:
         """Return the model held when ``call`` began, if it is open; None otherwise."""
-        earlier = [number for number in self._held if number < call]
-        return self._held[max(earlier)] if earlier else None
+        earlier = self._earlier(call)
+        return self._held[earlier[-1]] if earlier else None
+
+    def _earlier(self, call: int) -> list[int]:
+        """Return the calls before ``call`` whose models are held, in order."""
+        return [number for number in self._held if number < call]
 
     def _set(self, call: int, blob: Blob | None, obsolete: Sequence[int]) -> None:
         for number in obsolete:
@@ -94,7 +98,7 @@ class ModelStore:
             del self._remembered[number]
 
     def remembered(self, call: int) -> Blob | None:
-        """Return the copy that was set aside in ``call``; None if there is none."""
+        """Return the copy that was set aside in ``call``, or None."""
         return self._open(self._remembered, call) if call in self._remembered else None
 
     def _open(self, blobs: dict[int, Blob | None], call: int) -> Blob:
