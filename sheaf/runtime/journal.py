@@ -120,7 +120,7 @@ class Journal:
     def record(self, task: Task, update: Update, flaw: str | None = None) -> Update:
         """Record an answer, durable within ``TOGETHER`` seconds, and return it.
 
-        Its tensors are on disk, but for a train task's ``TensorBlob``.
+        Its tensors are in a file of the journal, except a train task's ``TensorBlob``.
         """
         blob, syncing = update.blob, None
         file: dict[str, Any] | None = None
@@ -163,7 +163,7 @@ class Journal:
                 update.blob.lease.pin()
 
     def merged(self, call: int, number: int, of: str) -> StoredParams | None:
-        """Return the recorded result of the merge with this number after a call; None if it has none.
+        """Return the recorded result of the merge with this number after a call, or None.
 
         Args:
             call: the latest call.

@@ -252,7 +252,7 @@ class Result:
     provenance: dict[str, Any]
 
     def final(self, site: str) -> Row | None:
-        """Return the last measurement of a site's own model, without references; None if there is none."""
+        """Return the last measurement of a site's own model, without references, or None."""
         return next((row for row in reversed(self.rows) if row.site == site and not row.reference), None)
 
     def write(self, folder: Path) -> None:

@@ -59,7 +59,7 @@ class Outcome:
     """The result of a task.
 
     Attributes:
-        blob: parameters or samples of the reply; None for none.
+        blob: parameters or samples of the reply, or None.
         metrics: of the reply; see ``Update``.
         cost: of the task, without seconds and memory.
     """
@@ -120,7 +120,7 @@ class Worker:
     def do(self, task: Task, progress: Progress | None = None) -> Update:
         """Execute one task. The update depends only on the task, the data and the stored models.
 
-        ``worker_group`` executes one kind of task on several workers at once.
+        ``worker_group`` executes train tasks of several workers together.
 
         Args:
             progress: called after training steps.
