@@ -39,6 +39,11 @@ Nothing else modifies the tensors of the results.
 """
 
 
+def is_retrainable(site: str, task: Task) -> bool:
+    """Return whether a resumed run can train a site's model again; the cloud's models have files instead."""
+    return task.kind == "train" and task.is_repeatable and site != CLOUD
+
+
 def train_together(
     workers: Sequence[Worker],
     tasks: Mapping[str, Task],
@@ -83,8 +88,8 @@ def train_together(
 
     size = encoded_size(trained[0].params)
     quick = seconds < WORTH_A_FILE * (WRITE_SECONDS + size / WRITE_BYTES)
-    repeatable = all(tasks[worker.name].is_repeatable and worker.name != CLOUD for worker in workers)
-    if not again and not (repeatable and quick):
+    retrainable = all(is_retrainable(worker.name, tasks[worker.name]) for worker in workers)
+    if not again and not (retrainable and quick):
         return thread_pool("writer", WRITERS).submit(
             lambda: updates(_store_together(workers, tasks, trained))
         )

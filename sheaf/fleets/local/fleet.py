@@ -16,13 +16,12 @@ import torch
 from sheaf.core.task import Progress, Task, Update
 from sheaf.core.tensor_file import Blob
 from sheaf.core.thread_pool import thread_pool
-from sheaf.core.types import CLOUD
 from sheaf.fleets.local.scheduling import Mode, SiteGroup, group_sites
 from sheaf.fleets.local.stack_pool import StackPool
 from sheaf.fleets.processes.edge_training import EdgeProcesses
 from sheaf.runtime.retraining import RetrainedBlob
 from sheaf.runtime.worker import Outcome, Worker, recipe_of
-from sheaf.runtime.worker_group import WRITERS, train_together
+from sheaf.runtime.worker_group import WRITERS, is_retrainable, train_together
 from sheaf.training import loop
 from sheaf.training.loop import Trained, TrainingState
 from sheaf.training.one_site import OneSite
@@ -90,7 +89,7 @@ class LocalFleet:
     def replay(self, tasks: Mapping[str, Task], trained: Callable[[str], Blob]) -> None:
         """Let the sites hold what they held after these tasks; see ``Fleet``."""
         for name, task in tasks.items():
-            if task.kind == "train" and task.is_repeatable and name != CLOUD:
+            if is_retrainable(name, task):
                 self._workers[name].store.hold(task.call, trained(name), replayed=True)
             elif task.kind == "adopt" and task.blob is not None:
                 self._workers[name].store.hold(task.call, task.blob, replayed=True)
@@ -116,7 +115,7 @@ class LocalFleet:
     def _train_missing(self, tasks: Mapping[str, Task]) -> None:
         """Train the models again that these tasks need and that were lost with the memory of a stopped run.
 
-        On this thread: training on the threads that train would block them.
+        On this thread: a training thread that opened such a model would block on its own pool.
         """
         for name, task in tasks.items():
             held = self._workers[name].store.held(task.call) if task.blob is None else None
@@ -129,8 +128,7 @@ class LocalFleet:
         if task.kind == "adopt" and task.blob is not None:  # held by reference: a resumed run replays it
             worker.store.hold(task.call, task.blob)
             return worker.update(task, Outcome(), 0.0, 0)
-        with_statistic = task.statistic is not None and task.reply
-        if task.kind != "train" or not task.is_repeatable or with_statistic or worker.name == CLOUD:
+        if not (is_retrainable(worker.name, task) and _is_divisible(task)):
             return worker.do(task, self._progress)
 
         def train(*job: Any) -> tuple[list[Trained], int]:
@@ -214,5 +212,5 @@ def ignore(*step: object) -> None:
 
 
 def _is_divisible(task: Task) -> bool:
-    """Return whether another process can execute the task: training without a statistic for the merge."""
+    """Return whether the task is only training, which another process can do: without a statistic."""
     return task.kind == "train" and not (task.statistic and task.reply)
