@@ -13,7 +13,7 @@ from sheaf.core.errors import FleetError
 from sheaf.core.recipe import Recipe
 from sheaf.core.settings import parse, plain
 from sheaf.fleets.processes.group import Processes, torch_threads
-from sheaf.fleets.processes.messages import Message
+from sheaf.fleets.processes.messages import Message, prefixed, with_prefix
 from sheaf.training import loop
 from sheaf.training.batches import Job
 from sheaf.training.distributed import DistributedSite
@@ -44,7 +44,7 @@ class CloudProcesses:
         """
         group = self._processes.step_group
         assert group is not None
-        tensors = {f"start {name}": value for name, value in job.start.items()}
+        tensors = prefixed("start", job.start)
         tensors |= {"positions": job.samples.positions, "targets": job.samples.targets}
         if self._sent is not job.samples.inputs:
             tensors["inputs"] = job.samples.inputs
@@ -58,7 +58,7 @@ class CloudProcesses:
                 (trained,) = loop.train(
                     DistributedSite(model, recipe, group), [job], recipe, prepare, progress
                 )
-        except (FleetError, dist.DistError, RuntimeError) as error:
+        except (FleetError, RuntimeError) as error:
             if not _is_of_connection(error):
                 raise
             raise FleetError(
@@ -87,9 +87,7 @@ class CloudTrainer:
         torch.set_num_threads(header["threads"])
         self._inputs = tensors.get("inputs", self._inputs)
         samples = Samples(self._inputs, tensors["targets"], tensors["positions"])
-        start = {
-            name.removeprefix("start "): value for name, value in tensors.items() if name.startswith("start ")
-        }
+        start = with_prefix("start", tensors)
         recipe = parse(Recipe, header["recipe"])
         state = DistributedSite(self._model, recipe, group)
         loop.train(state, [Job(start, samples, header["seed"])], recipe, self._prepare)

@@ -26,7 +26,7 @@ from sheaf.core.settings import parse, plain
 from sheaf.fleets.local.scheduling import SiteGroup
 from sheaf.fleets.local.stack_pool import StackPool
 from sheaf.fleets.processes.group import Processes, ProcessLost, torch_threads
-from sheaf.fleets.processes.messages import Message, send
+from sheaf.fleets.processes.messages import Message, prefixed, send, with_prefix
 from sheaf.training import loop
 from sheaf.training.batches import Job
 from sheaf.training.loop import Progress, Trained, TrainingState
@@ -76,8 +76,8 @@ def train_elsewhere(
     for number, job in enumerate(jobs):
         if id(job.start) not in starts:
             starts[id(job.start)] = len(starts)
-            tensors |= _numbered("start", starts[id(job.start)], job.start)
-        tensors |= _numbered("samples", number, _to_tensors(job.samples, dataset))
+            tensors |= prefixed(f"start {starts[id(job.start)]}", job.start)
+        tensors |= prefixed(f"samples {number}", _to_tensors(job.samples, dataset))
         described.append({"start": starts[id(job.start)], "seed": job.seed})
     header = {
         "jobs": described,
@@ -97,7 +97,7 @@ def train_elsewhere(
         kind: type[Exception] = getattr(errors, message.header["type"], RuntimeError)
         raise kind(message.header["message"])
     trained = [
-        Trained(_of_number("params", number, message.tensors), losses)
+        Trained(with_prefix(f"params {number}", message.tensors), losses)
         for number, losses in enumerate(message.header["losses"])
     ]
     return trained, message.header["peak_memory_bytes"]
@@ -204,8 +204,8 @@ class EdgeTrainer:
         jobs = []
         for number, job in enumerate(header["jobs"]):
             if job["start"] not in starts:
-                starts[job["start"]] = _of_number("start", job["start"], message.tensors)
-            samples = _to_samples(_of_number("samples", number, message.tensors), self._dataset)
+                starts[job["start"]] = with_prefix(f"start {job['start']}", message.tensors)
+            samples = _to_samples(with_prefix(f"samples {number}", message.tensors), self._dataset)
             jobs.append(Job(starts[job["start"]], samples, job["seed"]))
         state_of = self._state(cut, recipe, len(jobs), stacked=header["stacked"])
         try:
@@ -217,7 +217,7 @@ class EdgeTrainer:
             return
         tensors: dict[str, Tensor] = {}
         for number, each in enumerate(trained):
-            tensors |= _numbered("params", number, each.params)
+            tensors |= prefixed(f"params {number}", each.params)
         losses = [each.losses for each in trained]
         send(0, Message("trained", {"losses": losses, "peak_memory_bytes": peak.bytes}, tensors))
 
@@ -257,12 +257,3 @@ def _to_samples(tensors: Mapping[str, Tensor], dataset: Dataset) -> Samples:
     targets = torch.zeros(len(inputs), dtype=torch.int64)
     targets[tensors["positions"]] = tensors["labels"]
     return Samples(inputs, targets, tensors["positions"])
-
-
-def _numbered(kind: str, number: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{kind} {number} {name}": value for name, value in tensors.items()}
-
-
-def _of_number(kind: str, number: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    start = f"{kind} {number} "
-    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}

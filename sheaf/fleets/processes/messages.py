@@ -72,5 +72,16 @@ def receive(rank: int) -> Message:
     return Message(header.pop("kind"), header, tensors)
 
 
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors with a prefix and a space before their names, for a message of several groups."""
+    return {f"{prefix} {name}": value for name, value in tensors.items()}
+
+
+def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors that ``prefixed`` named by this prefix, under their own names."""
+    start = f"{prefix} "
+    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+
+
 def _dtype_name(value: Tensor) -> str:
     return str(value.dtype).removeprefix("torch.")
