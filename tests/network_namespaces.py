@@ -7,6 +7,7 @@ root and ``ip``.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -29,7 +30,7 @@ class Host:
 
     def command(self, line: str) -> list[str]:
         """Return the arguments of a process that runs a line of a shell on this host."""
-        inside = f"mount --bind {self.folder}/srv /srv && exec bash -c {_quoted(line)}"
+        inside = f"mount --bind {self.folder}/srv /srv && exec bash -c {shlex.quote(line)}"
         return ["ip", "netns", "exec", self.name, "bash", "-c", inside]
 
     def start(self, line: str, log: Path) -> subprocess.Popen[bytes]:
@@ -105,7 +106,3 @@ def hosts(folder: Path, server: str, *clients: str) -> Iterator[Mapping[str, Hos
 
 def _ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True)
-
-
-def _quoted(line: str) -> str:
-    return "'" + line.replace("'", "'\\''") + "'"

@@ -21,7 +21,7 @@ from benchmarks.simulation.sheaf_side import sheaf
 from benchmarks.simulation.simulators import simulate
 
 Measured = dict[str, Any]
-"""What a side returns from one run: its seconds and accuracy, and more."""
+"""Result of one run of a side: ``seconds``, ``accuracy`` and further measurements."""
 
 
 def with_others(side: Callable[[], Measured]) -> Measured:

@@ -57,7 +57,7 @@ def main() -> None:
     )
 
     def rounds(count: int) -> tuple[float, float]:
-        """Return the seconds of so many rounds, and the accuracy of the last average."""
+        """Return the seconds of ``count`` rounds, and the accuracy of the last average."""
         started, state, accuracy = time.perf_counter(), algorithm.init(initial), 0.0
         for _ in range(count):
             state, _ = algorithm.apply(state, clients)

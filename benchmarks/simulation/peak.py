@@ -15,7 +15,7 @@ PRODUCTS, TRIES = 20, 10
 
 
 def peak_macs_per_second(threads: int, device: str) -> float:
-    """Return the multiply-adds per second of the fastest series of products on so many threads."""
+    """Return the multiply-adds per second of the fastest series of products on this number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     a, b = torch.randn(2, SIZE, SIZE, device=device)

@@ -1,8 +1,7 @@
 """pfl-research's side of ``benchmarks.simulation``: its simulated backend, one process on each core.
 
-The datasets keep their mini-batches in one
-order, as pfl-research's ``Dataset`` does: no images are copied or shuffled. No user is evaluated, except in
-the first round, which the seconds leave out.
+The datasets keep their mini-batches in one order, as pfl-research's ``Dataset`` does: no images are copied or
+shuffled. No user is evaluated, except in the first round, which the seconds leave out.
 
 Usage: JOB=FOLDER REPLY=reply.json python -c 'import pfl_side; pfl_side.main()'
 """

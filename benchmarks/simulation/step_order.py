@@ -28,7 +28,6 @@ DEPTHS = (8, 16)
 STEPS = 300
 """Steps of each stack after the recording."""
 
-
 ORDERS = ("by_site", "at_end")
 
 

@@ -71,7 +71,7 @@ class Snapshot:
         now: the moment, in seconds since 1970.
         fleet: its configuration.
         presence: the heartbeats; None if no server has recorded any.
-        run: the current or latest run; None if there was none.
+        run: the current or latest run, or None.
         history: the runs of the past, in order.
         rounds: the latest rounds of the fleet in service, in order.
         devices: in the order of the configuration, removed ones last.

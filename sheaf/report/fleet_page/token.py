@@ -14,7 +14,7 @@ SHORTEST = 16
 
 
 def read_token(fleet: Path) -> str:
-    """Return the token in the fleet's folder; create it if there is none.
+    """Return the token in the fleet's folder; create it if it is missing.
 
     Raises:
         FleetError: the file has no token.
