@@ -4,7 +4,7 @@
 #   docker build -f deploy/cloud.Dockerfile -t sheaf-cloud .
 #   docker run --rm -v fleet:/srv/sheaf sheaf-cloud cloud init fleet --host cloud.example.org --edges shop-1,shop-2
 #   docker run -d --name cloud --restart unless-stopped -p 8002:8002 -v fleet:/srv/sheaf sheaf-cloud
-#   docker exec cloud sheaf cloud run ecavg-digits
+#   docker exec cloud sheaf cloud run ecavg-digits --set method.share.fraction=0.05
 #
 # To train on a GPU, remove --index-url, and add --gpus all to docker run.
 
