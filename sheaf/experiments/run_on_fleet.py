@@ -203,8 +203,10 @@ def _with_roster(
     experiment: Experiment, data: Path | None, command: Mapping[str, Any], models: StartModels | None = None
 ) -> ExperimentSetup:
     """Return the setup with the class counts and widths that the devices reported, and with start models."""
-    fleet = replace(experiment.fleet, widths=experiment.fleet.widths | command["widths"])
-    setup = prepare(replace(experiment, fleet=fleet), data, command["counts"])
+    counts = command["counts"]
+    widths = experiment.fleet.widths | command["widths"]
+    fleet = replace(experiment.fleet, widths={edge: widths[edge] for edge in widths if edge in counts})
+    setup = prepare(replace(experiment, fleet=fleet), data, counts)
     setup = setup if models is None else models.begin(setup)
     return replace(setup, left_out=command.get("left_out", {}))
 

@@ -70,7 +70,7 @@ class Survey:
 
     def widths(self) -> dict[str, float]:
         """Return the widths below 1 of the devices that take part."""
-        return {edge: info.width for edge, info in self.infos.items() if info.width < 1}
+        return {edge: self.infos[edge].width for edge in self.fitting if self.infos[edge].width < 1}
 
 
 def survey(
@@ -103,8 +103,7 @@ def survey(
     if not known:
         return found
     counts = {edge: infos[edge].counts for edge in known}
-    widths = {edge: width for edge, width in found.widths().items() if edge in known}
-    found.demands.update(demands_of(prepare(counts, widths), known))
+    found.demands.update(demands_of(prepare(counts, found.widths()), known))
     refusals = remote.check({edge: demands.tasks for edge, demands in found.demands.items()})
     for edge, refused in refusals.items():
         if isinstance(refused, Absence):

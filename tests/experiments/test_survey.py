@@ -12,6 +12,7 @@ from support import one_line
 
 from sheaf.core.dataset import Dataset
 from sheaf.core.errors import DevicesError
+from sheaf.experiments import run_on_fleet
 from sheaf.experiments.config import load_experiment
 from sheaf.experiments.setup import ExperimentSetup, _samples_elsewhere
 from sheaf.experiments.survey import Survey, survey
@@ -77,3 +78,13 @@ def test_a_device_that_refuses_the_set_up_is_left_out(tmp_path: Path) -> None:
     found = surveyed(Rig(tmp_path, {"left": EdgeFile(edge=EdgeSettings(max_mb=1e-4))}))
     assert found.misfits["left"][0].startswith("model of ")
     assert list(found.counts(3)) == ["right"]
+
+
+def test_the_width_of_a_device_that_is_left_out_is_ignored(tmp_path: Path) -> None:
+    own = {"left": EdgeFile(edge=EdgeSettings(max_epochs=3, width=0.5)), "right": SHARES_ALL}
+    found = surveyed(Rig(tmp_path, own))
+    assert list(found.misfits) == ["left"]
+    assert found.widths() == {}
+    experiment = replace(EXPERIMENT, fleet=replace(EXPERIMENT.fleet, widths={"left": 0.5, "right": 0.5}))
+    command = {"counts": {"right": [1] * 10}, "widths": {}}
+    assert run_on_fleet._with_roster(experiment, None, command).experiment.fleet.widths == {"right": 0.5}
