@@ -38,11 +38,11 @@ RETRY = 60.0
 """Seconds until a run that lost too many devices, or the fleet's server, is resumed."""
 
 RETRIES = 30
-"""How often such a run is resumed before it counts as failed."""
+"""Maximum number of times that such a run is resumed before it counts as failed."""
 
 
 class State(BaseModel):
-    """What a restarted service needs (``state.json``).
+    """The state of a service (``state.json``), from which it restarts.
 
     Attributes:
         round: number of the latest round, from 1; 0 before the first.
@@ -136,7 +136,7 @@ class Service:
                 if run.exists():
                     shutil.rmtree(run)
                 if (why := self._unmet(state)) is not None:
-                    return empty.model_copy(update={"why": why}), state
+                    return empty.model_copy(update={"why": why, "ended": time.time()}), state
             result = self._run_or_resume(state, run)
         except DevicesError as error:
             return empty.model_copy(update={"why": str(error), "ended": time.time()}), state
@@ -193,13 +193,17 @@ class Service:
         weights = result.weights.get(CLOUD)
         if weights is not None:
             accuracy = cloud_accuracy(self.experiment, self.data, run / weights)
-            current = self.folder / MODEL
-            before = cloud_accuracy(self.experiment, self.data, current) if current.exists() else None
+            # Not from MODEL, which a killed service may have replaced already.
+            if state.accepted is not None:
+                accepted_run = self.folder / "runs" / state.accepted
+                current = Result.read(accepted_run).weights.get(CLOUD)
+                if current is not None:
+                    before = cloud_accuracy(self.experiment, self.data, accepted_run / current)
             if before is not None and accuracy is not None and accuracy < before - self.tolerance:
                 outcome = "rejected"
                 why = f"accuracy {accuracy:.4f} is below {before:.4f} - {self.tolerance:g}"
             else:
-                write_durably(current, (run / weights).read_bytes())
+                write_durably(self.folder / MODEL, (run / weights).read_bytes())
         line = HistoryLine(
             round=state.round,
             began=state.began,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from support import QUICK
@@ -119,6 +120,20 @@ def test_a_killed_service_continues(make: Callable[..., Service], rounds: Rounds
     (made.folder / "state.json").write_text(state.replace('"running":false', '"running":true'))
     make().serve(rounds=1)
     assert [line.round for line in history(made)] == [1], "a round has one line"
+
+
+def test_a_service_killed_before_its_line_of_history_compares_with_the_same_model(
+    make: Callable[..., Service], rounds: Rounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds.learning_rates = [1e-4, 1e-3]
+    make().serve(rounds=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(service_history, "append", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            make().serve(rounds=1)
+    make().serve(rounds=1)
+    first, second = history(make())
+    assert second.before == first.accuracy != second.accuracy
 
 
 def test_lost_devices_interrupt_a_round_and_too_few_skip_it(
