@@ -1,7 +1,9 @@
-"""The record of a run: who trains, who was skipped and why, and the measurements."""
+"""The record of a run: the state of each site, skipped calls with reasons, and the measurements."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from sheaf.fleets.remote.status import (
     DeviceRecords,
     RunHistory,
     RunStatus,
+    SiteStatus,
     read_status,
     status_file,
 )
@@ -37,7 +40,19 @@ def read(fleet: Path) -> RunStatus:
     return status
 
 
-def test_a_call_with_a_slow_and_an_absent_device(record: RunRecord, tmp_path: Path) -> None:
+def written(fleet: Path, expected: Callable[[RunStatus], bool]) -> RunStatus:
+    """Wait for a record that is as expected, and return it."""
+    deadline = time.monotonic() + 30
+    while not expected(status := read(fleet)):
+        assert time.monotonic() < deadline, status
+        time.sleep(0.01)
+    return status
+
+
+def test_a_call_with_a_slow_and_an_absent_device(
+    record: RunRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_record, "INTERVAL", 0.01)
     with record.kept():
         assert read(tmp_path).ended is None
         record.absent("shop-3", "absent at the start: not connected")
@@ -46,8 +61,7 @@ def test_a_call_with_a_slow_and_an_absent_device(record: RunRecord, tmp_path: Pa
         record.step("shop-2", 1, 10, float("nan"), 8)
         record.absent("shop-2", "no reply for 15 s")
         record.answered("shop-1")
-        record._write()
-        status = read(tmp_path)
+        status = written(tmp_path, lambda status: status.sites.get("shop-1", SiteStatus()).state == "done")
         assert {site: (entry.state, entry.done, entry.steps) for site, entry in status.sites.items()} == {
             "shop-3": ("absent", 0, 0),
             "shop-1": ("done", 10, 10),
