@@ -28,7 +28,7 @@ MODELS = 4
 
 @dataclass
 class Demands:
-    """What an experiment demands of one device.
+    """The demands of an experiment on one device.
 
     Attributes:
         tasks: the different tasks.
@@ -42,7 +42,7 @@ class Demands:
 
 
 def demands_of(setup: ExperimentSetup, devices: Collection[str]) -> dict[str, Demands]:
-    """Return what an experiment demands of each of these devices, by running its method without training.
+    """Return the demands of an experiment on each of these devices, by running its method without training.
 
     Args:
         setup: with the class counts of the devices.

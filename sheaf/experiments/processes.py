@@ -69,7 +69,7 @@ def check_processes(setup: ExperimentSetup, sizes: Sizes) -> None:
 
 @contextmanager
 def start(setup: ExperimentSetup, sizes: Sizes) -> Iterator[Processes | None]:
-    """Start the other processes of a run, and end them with the context; None if there are none.
+    """Start the other processes of a run, and end them with the context; yield None for one process.
 
     Raises:
         SettingError: several processes would not give the results of one.

@@ -41,7 +41,7 @@ class Condition:
         """Parse a condition.
 
         Raises:
-            SettingError: it is none.
+            SettingError: the text is not a condition.
         """
         terms = []
         for part in re.split(r"\band\b", text):
@@ -65,7 +65,7 @@ def parse_seconds(option: str, text: str) -> float:
     """Return the seconds of a duration such as ``24h`` or ``1h30m``.
 
     Raises:
-        SettingError: it is no duration above 0.
+        SettingError: the text is not a duration above 0.
     """
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
     seconds = sum(float(number) * SECONDS[unit] for number, unit in parts)
@@ -78,7 +78,7 @@ def parse_bytes(option: str, text: str) -> int:
     """Return the bytes of a size such as ``2GB``.
 
     Raises:
-        SettingError: it is no size above 0.
+        SettingError: the text is not a size above 0.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]B)", text)
     if match is None or not float(match[1]):

@@ -86,7 +86,7 @@ def read(folder: Path) -> Iterator[HistoryLine]:
 
 
 def last_line(folder: Path) -> HistoryLine | None:
-    """Return the newest line; None if there is none."""
+    """Return the newest line, or None before the first."""
     newest = None
     for newest in read(folder):  # noqa: B007  # files of a few megabytes
         pass

@@ -138,7 +138,7 @@ def class_folders(folder: Path) -> dict[str, Path]:
 def find_splits(folder: Path) -> tuple[Path | None, Path] | None:
     """Return the training and the test folder, or None if ``folder`` contains the class folders itself.
 
-    The training folder is None if there is none: the cloud of a real fleet needs no training files.
+    A test folder alone is enough, as for the cloud of a real fleet: the training folder is then None.
 
     Capitals do not matter. A validation folder is the test folder if no other is, and is left out otherwise.
     Folders of these names that contain no folders are classes, if other classes are beside them.

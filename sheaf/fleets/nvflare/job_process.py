@@ -1,7 +1,7 @@
-"""The process of a job on a device: FLARE's, with an end when the device's process ends.
+"""The process of a job on a device: FLARE's own, which here ends when the device's process ends.
 
 FLARE puts it in a session of its own. If the device's process is killed while this one starts, FLARE's code
-sends its status to the absent parent for ever and occupies a core.
+sends its status to the absent parent in an endless loop.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ WORKER = "nvflare.private.fed.app.client.worker_process"
 """FLARE's module of the process, and the name by which its command contains it."""
 
 PERIOD = 2.0
-"""Time between two looks at the parent, in seconds."""
+"""Time between two checks of the parent, in seconds."""
 
 
 def end_with_parent(period: float = PERIOD) -> None:

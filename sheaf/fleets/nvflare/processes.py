@@ -91,7 +91,7 @@ def _end_with_parent() -> None:
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process and its process group, which includes the processes of jobs."""
+    """End a process and its process group. A device's job is in a group of its own: see ``job_process``."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)

@@ -120,7 +120,7 @@ class DeviceModels:
         return listed
 
     def current(self) -> Listed | None:
-        """Return the current model; None if there is none."""
+        """Return the current model, or None before the first."""
         return next((each for each in self.listed() if each.current), None)
 
     def stored(self, run: str, call: int) -> KeptModel | None:

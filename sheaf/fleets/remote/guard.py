@@ -53,7 +53,7 @@ def compare(
 
     Args:
         new: the new model.
-        current: the current model; the error if it cannot be read; None if there is none.
+        current: the current model, or the error if it cannot be read, or None before the first.
         held_out: the device's held-out samples; labels are indices into ``classes``.
         fair: those of them on which neither model was trained.
         classes: the class names.

@@ -1,4 +1,4 @@
-"""What a device does with the final model of a run: measure it, guard the current one, and store it."""
+"""Measure the final model of a run on a device, compare it with the current one, and store it."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class ModelKeeper:
         return kept
 
     def _load(self, present: Listed | None) -> LoadedModel | SheafError | None:
-        """Return the current model, or the error that it raises; None if there is none."""
+        """Return the current model, or the error that it raises, or None before the first."""
         if present is None:
             return None
         try:

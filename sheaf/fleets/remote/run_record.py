@@ -44,7 +44,7 @@ INTERVAL = 1.0
 """Minimum time between two writings of the record, in seconds."""
 
 LONGEST = 5.0
-"""Maximum time between two writings, in seconds. A record that is much older is of a killed process."""
+"""Maximum wait for a change, in seconds. A record that is much older is of a killed process."""
 
 MOST = 1000
 """Maximum number of measurements, trainings, skipped calls, notes and earlier runs: the latest."""

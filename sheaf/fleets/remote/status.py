@@ -114,7 +114,7 @@ class RunStatus(BaseModel):
         run: the run's folder.
         title: method, data and model.
         began: when the process started.
-        written: when the file was written, at least every ``run_record.LONGEST`` seconds until the end.
+        written: when the file was written; until the end, every LONGEST + INTERVAL of ``run_record``.
         ended: when the run ended; None while it runs.
         error: why it failed; empty if it did not.
         call: number of the latest call with open tasks, from 1; 0 before the first.
