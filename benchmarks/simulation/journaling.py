@@ -11,6 +11,7 @@ from benchmarks.simulation.jobs import JOBS
 from benchmarks.simulation.sheaf_side import sheaf
 from sheaf.core.stored_params import StoredParams
 from sheaf.core.task import Task, Update
+from sheaf.core.tensor_file import Blob
 from sheaf.core.types import Params
 from sheaf.experiments import run as runs
 from sheaf.runtime.journal import Journal
@@ -24,10 +25,13 @@ def journaled() -> dict[str, Any]:
     job, spent = next(iter(JOBS.values())), [0.0]
 
     class Forgetful(Journal):
-        """Return the update without recording it."""
+        """Records neither answers nor merges."""
 
         def record(self, task: Task, update: Update, flaw: str | None = None) -> Update:
             return update
+
+        def record_merged(self, call: int, number: int, of: str, params: Params) -> StoredParams:
+            return StoredParams(Blob.of(params), params)
 
     class Timed(Journal):
         """Counts every thread's seconds, those too in which others train."""
