@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from support import one_line
@@ -57,3 +59,30 @@ def test_a_plain_folder_is_split_with_a_note_or_all_of_it_is_test_data(tmp_path:
     assert f"{len(split.dataset.test)} of 20 examples, the test split, are the cloud's test data" in note
     assert "data.test_share = 1 uses all" in note
     assert len(cloud(folder, "data.test_share=1").dataset.test) == 20
+
+
+def test_a_test_shard_is_enough(tmp_path: Path) -> None:
+    files = sorted(images(tmp_path / "images", "cat", "dog").glob("*/*.png"))
+    rows = {
+        "image": [{"bytes": path.read_bytes()} for path in files],
+        "label": [p.parent.name for p in files],
+    }
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    pq.write_table(pa.table(rows), folder / "test-00000-of-00001.parquet")
+    setup = cloud(folder)
+    assert (len(setup.dataset.train), len(setup.dataset.test)) == (0, 20)
+    assert setup.dataset.classes == ("cat", "dog")
+    with pytest.raises(DataError, match="has no training examples, which only the cloud"):
+        prepare(load_experiment("ecavg-digits", (f"data.name={folder}",)))
+
+
+@pytest.mark.parametrize("split_by", ["folder", "column"])
+def test_a_table_of_test_files_is_enough(tmp_path: Path, split_by: str) -> None:
+    folder = images(tmp_path / "d", "test" if split_by == "folder" else "images")
+    header, end = ("file,label", "") if split_by == "folder" else ("file,label,split", ",test")
+    rows = [f"{number}.png,{'cat' if number % 2 else 'dog'}{end}" for number in range(10)]
+    (folder / "labels.csv").write_text("\n".join([header, *rows]))
+    setup = cloud(folder)
+    assert (len(setup.dataset.train), len(setup.dataset.test)) == (0, 10)
+    assert setup.dataset.classes == ("cat", "dog")

@@ -197,21 +197,22 @@ def _splits(
 ) -> npt.NDArray[np.str_] | None:
     """Return the split of each row, by the table or by folders named like splits; None if neither has any.
 
-    A validation split is the test split if there is no other, and is left out otherwise.
+    A validation split is the test split if there is no other, and is left out otherwise. There may be no
+    training split.
 
     Raises:
-        DataError: a split is missing.
+        DataError: there is no test split.
     """
     splits = [row.split for row in rows]
     if None in splits:
         splits = [SPLIT_OF.get(path.relative_to(folder).parts[0].lower()) for path in paths]
-        if None in splits or len(set(splits)) == 1:
+        if None in splits or set(splits) in ({"train"}, {"validation"}):
             return None
     if "test" not in splits and "validation" in splits:
         logger.info("%s: the validation split is the test split", table)
         splits = ["test" if split == "validation" else split for split in splits]
     elif "validation" in splits:
         logger.info("%s: the validation split is left out", table)
-    if missing := {"train", "test"} - set(splits):
-        raise DataError(f"{table} has no row of the {missing.pop()} split; add rows, or remove the column")
+    if "test" not in splits:
+        raise DataError(f"{table} has no row of the test split; add rows, or remove the column")
     return np.array(splits)

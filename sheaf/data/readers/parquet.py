@@ -65,7 +65,7 @@ def read_splits(
     without: Sequence[str] = (),
     test_fraction: float | None = None,
 ) -> Encoded:
-    """Read the dataset whose shards are ``splits``.
+    """Read the dataset whose shards are ``splits``. Without training shards, there is no training split.
 
     Args:
         folder: of the shards, for messages.
@@ -84,12 +84,11 @@ def read_splits(
     if test is None:
         test = "validation" if "validation" in splits and "test" not in splits else "test"
     is_drawn = test_fraction is not None and splits.keys() == {"train"}
-    for split in ("train",) if is_drawn else ("train", test):
-        if split not in splits:
-            raise DataError(f"{folder} has no {split}-*.parquet, only {abbreviate(sorted(splits))}")
-    train_shards = [open_shard(path) for path in splits["train"]]
+    if not is_drawn and test not in splits:
+        raise DataError(f"{folder} has no {test}-*.parquet, only {abbreviate(sorted(splits))}")
+    train_shards = [open_shard(path) for path in splits.get("train", ())]
     test_shards = [open_shard(path) for path in splits.get(test, ())]
-    first = train_shards[0]
+    first = (train_shards or test_shards)[0]
     column = input_column or encoded_column(first)
     label = label or label_column(first)
     if choice and is_unlabelled(test_shards, label):
@@ -99,8 +98,8 @@ def read_splits(
         logger.info("%s: the validation split is left out", folder)
     for shard in [*train_shards, *test_shards]:
         check_alike(shard, first, column, label)
-    for shards in (train_shards, test_shards)[: 1 if is_drawn else 2]:
-        if not any(shard.file.metadata.num_rows for shard in shards):
+    for shards in (train_shards, test_shards):
+        if shards and not any(shard.file.metadata.num_rows for shard in shards):
             raise DataError(f"{shards[0].path} has no rows; download it again, or name another dataset")
     values = label_values([*train_shards, *test_shards], label)
     count = sum(shard.file.metadata.num_rows for shard in train_shards)
@@ -108,7 +107,7 @@ def read_splits(
         names, values = np.unique(values, return_inverse=True)
         classes = tuple(names.tolist())
     else:
-        classes = class_names(first, label) or number_names(first, label, values[:count])
+        classes = class_names(first, label) or number_names(first, label, values[: count or None])
         check_range(values[:count], train_shards, label, classes)
         check_range(values[count:], test_shards, label, classes)
     train_split = EncodedSplit(values[:count], _items(train_shards, column))
