@@ -18,6 +18,7 @@ from sheaf.report.run_name import run_name
 from sheaf.report.training_sections import (
     cost_section,
     curves_section,
+    replacements_section,
     settings_section,
     skipped_section,
     split_section,
@@ -40,6 +41,7 @@ def run_page(run: Run) -> Page:
         curves_section(result),
         cost_section(result),
         skipped_section(result),
+        replacements_section(result),
         settings_section(run),
     )
     return Page(

@@ -233,6 +233,30 @@ def skipped_section(result: Result) -> Section | None:
     )
 
 
+def replacements_section(result: Result) -> Section | None:
+    """Return the section on whether the run's model became each real device's current one."""
+    if not result.replacements:
+        return None
+    explained_first = sorted(result.replacements.items(), key=lambda item: not item[1].why)
+    rows = [
+        (site, "replaced" if each.replaced else "kept", each.why or "-",
+         *("-" if accuracy is None else f"{accuracy:.4f}" for accuracy in (each.before, each.held_out)),
+         f"{each.samples:,}")
+        for site, each in explained_first[:MAX_LISTED]
+    ]  # fmt: skip
+    headings = ("device", "current model", "reason", "before", "run's model", "held-out examples")
+    replaced, total = sum(each.replaced for each in result.replacements.values()), len(result.replacements)
+    return Section(
+        "replacements",
+        "The devices' current models",
+        f"The run's model is current on {replaced:,} of {format_number_of(total, 'device')}.",
+        tables=[Table("Decisions, with accuracies on held-out examples", headings, rows, text_columns=3)],
+        notes=[f"The table contains the first {MAX_LISTED}."]
+        if len(result.replacements) > MAX_LISTED
+        else [],
+    )
+
+
 def settings_section(run: Run) -> Section:
     """Return the section on settings and provenance: the information that reproduces the run."""
     result = run.result

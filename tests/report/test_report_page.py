@@ -20,7 +20,7 @@ from sheaf.core.types import CLOUD
 from sheaf.report.history import edge_histories
 from sheaf.report.page import write_report
 from sheaf.report.terminal_tables import accuracy_table
-from sheaf.runtime.result import CutsRecord, PartRecord, Result
+from sheaf.runtime.result import CutsRecord, PartRecord, Replacement, Result
 
 LIMIT = 3_000_000
 """Bytes of a page."""
@@ -43,6 +43,21 @@ def test_one_run(runs: Path, tmp_path: Path) -> None:
     assert "method.pretrain.epochs" in text
     places = [text.index(f'id="{name}"') for name in ONE]
     assert places == sorted(places), "the verdict first, then the gain"
+
+
+def test_devices_that_keep_their_model_are_listed_first(runs: Path, tmp_path: Path) -> None:
+    worse = Replacement(replaced=False, held_out=0.5, before=0.9, samples=40, why="held-out accuracy 0.5000")
+    better = Replacement(replaced=True, held_out=0.95, before=0.9, samples=40)
+    decisions = {"shop-1": better, "shop-2": worse}
+    run = rewritten(runs / "ecavg", tmp_path / "run", lambda result: replace(result, replacements=decisions))
+    text = unescape(write_report([run], tmp_path / "page.html").read_text())
+    section = text[text.index('id="replacements"') :]
+    assert "The run's model is current on 1 of 2 devices." in section
+    assert section.index("shop-2") < section.index("shop-1")
+    assert "held-out accuracy 0.5000" in section
+    assert 'id="replacements"' not in unescape(
+        write_report([runs / "ecavg"], tmp_path / "other.html").read_text()
+    )
 
 
 def test_a_fleets_run_shows_no_accuracy_on_all_classes(runs: Path, tmp_path: Path) -> None:
