@@ -36,7 +36,7 @@ from sheaf.fleets.nvflare.job import Job
 from sheaf.fleets.nvflare.kits import write_private
 from sheaf.fleets.nvflare.processes import HEARTBEAT
 from sheaf.fleets.nvflare.session import new_session
-from sheaf.fleets.nvflare.site_config import write_job
+from sheaf.fleets.nvflare.site_config import PROCESS_START_TIMEOUT, write_job
 from sheaf.fleets.nvflare.socket_pipe import Pipe
 from sheaf.fleets.remote.hashed_file import Bytes
 from sheaf.fleets.remote.link import LinkDownError, LinkError
@@ -46,7 +46,7 @@ logger = logging.getLogger("sheaf")
 HEARTBEAT_TIMEOUT = 3 * HEARTBEAT + 2
 """Time without a heartbeat after which a device is not connected, in seconds."""
 
-JOB_START_TIMEOUT = 60.0
+JOB_START_TIMEOUT = PROCESS_START_TIMEOUT + 30.0
 """Time that a job may take to start, in seconds."""
 
 SERVER_TIMEOUT = 20.0

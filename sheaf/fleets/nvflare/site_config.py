@@ -26,6 +26,9 @@ EDGE = "sheaf.fleets.nvflare.device_app.Edge"
 CONTROLLER = "nvflare.collab.runtime.controller.CollabController"
 EXECUTOR = "nvflare.collab.runtime.executor.CollabExecutor"
 
+PROCESS_START_TIMEOUT = 120
+"""Seconds in which a job's processes on the devices must start; a Raspberry Pi takes long to import torch."""
+
 AUTHORIZATION = {
     "format_version": "1.0",
     "permissions": {
@@ -190,9 +193,10 @@ def write_job(folder: Path, name: str, sites: Sequence[str]) -> None:
         "resource_spec": {},
         "deploy_map": {"app": ["server", *sites]},
     }
+    args = {"server_obj_id": "cloud", "sync_task_timeout": PROCESS_START_TIMEOUT}
     server = {
         "format_version": 2,
-        "workflows": [{"id": "relay", "path": CONTROLLER, "args": {"server_obj_id": "cloud"}}],
+        "workflows": [{"id": "relay", "path": CONTROLLER, "args": args}],
         "components": [_component("cloud", RELAY)],
         "task_data_filters": [],
         "task_result_filters": [],
