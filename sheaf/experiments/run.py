@@ -7,7 +7,7 @@ import hashlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -251,7 +251,11 @@ def _execute(
         start = setup.theta
         theta = experiment.method.run(start, edges, cloud, log)
         weights = run_folder.save_models(setup, folder, edges, theta, log.measured)
-        on_cloud = [] if engine is in_process else _measure_on_cloud(setup, folder, weights, worker, edges)
+        # A real device that was absent at the start has no counts in the set-up.
+        split = {
+            site: own if any(own) else list(calls.counts.get(site, own)) for site, own in setup.split.items()
+        }
+        on_cloud = [] if engine is in_process else _measure_on_cloud(split, folder, weights, worker, edges)
         if experiment.baselines and engine is not in_process:
             observer.note("baselines are not trained on a fleet: each device would train as much again")
         elif experiment.baselines:
@@ -260,7 +264,7 @@ def _execute(
     result = Result(
         method=method,
         classes=list(setup.dataset.classes),
-        split=setup.split,
+        split=split,
         rows=log.rows,
         whole=setup.whole,
         cost=ledger.sites,
@@ -285,11 +289,11 @@ def _execute(
 
 
 def _measure_on_cloud(
-    setup: ExperimentSetup, folder: Path, weights: dict[str, str], worker: Worker, edges: Edges
+    split: Mapping[str, list[int]], folder: Path, weights: dict[str, str], worker: Worker, edges: Edges
 ) -> list[Row]:
     """Measure the edges' final models on the cloud's test data, which the edges do not have."""
     measured = []
-    for site, counts in setup.split.items():
+    for site, counts in split.items():
         if site in weights:
             model = Blob.at(folder / weights[site])
             task = Task("evaluate", 1, 0, model, cut=edges.cut_of(site))

@@ -38,6 +38,7 @@ class Calls:
         count: number of the latest call, 0 before the first.
         refused: absences and refused answers, in order.
         flaws: site -> why its answer to the latest call cannot be used.
+        counts: site -> the numbers of its training examples of each class, by its latest answer.
         replacements: real device -> its latest decision on a model of the run; see ``Replacement``.
     """
 
@@ -50,6 +51,7 @@ class Calls:
         trained: Callable[[int, list[Update]], None] | None = None,
     ) -> None:
         self.refused: list[Refusal] = []
+        self.counts: dict[str, tuple[int, ...]] = {}
         self.replacements: dict[str, Replacement] = {}
         self._seed = seed
         self._journal = journal
@@ -154,6 +156,7 @@ class Calls:
         self.flaws = {site: flaw for site, flaw in flaws.items() if flaw is not None}
         updates = [answer for answer in answers.values() if isinstance(answer, Update)]
         for update in updates:
+            self.counts[update.site] = update.counts
             if (replacement := update.metrics.get("replacement")) is not None:
                 self.replacements[update.site] = Replacement(**replacement)
         if counted:

@@ -17,8 +17,10 @@ from sheaf.core.errors import PartitionError, RunFolderError
 from sheaf.experiments import run as runs
 from sheaf.experiments import run_folder
 from sheaf.experiments.config import Experiment, load_experiment
+from sheaf.experiments.setup import ExperimentSetup, prepare
+from sheaf.fleets.local.fleet import LocalFleet
 from sheaf.methods.fedavg import FedAvg
-from sheaf.runtime.observer import NullObserver
+from sheaf.runtime.observer import NullObserver, Observer
 from sheaf.runtime.worker import Worker
 
 
@@ -163,3 +165,20 @@ def test_a_folder_has_one_run_at_a_time(tmp_path: Path) -> None:
     refused = pytest.raises(RunFolderError, match="in use by another run")
     with run_folder.lock(tmp_path), refused, run_folder.lock(tmp_path):
         pass
+
+
+def test_a_device_that_joins_after_the_start_is_measured_on_its_classes(
+    quick: Experiment, tmp_path: Path
+) -> None:
+    complete = prepare(quick)
+    first = next(iter(complete.split))
+    counts = {site: own if site == first else [0] * len(own) for site, own in complete.split.items()}
+
+    def engine(setup: ExperimentSetup, folder: Path, observer: Observer) -> LocalFleet:
+        return LocalFleet(complete.edges(folder / "sites"))
+
+    result = runs.start(
+        prepare(quick, None, counts), tmp_path / "run", {"data": None}, NullObserver(), engine
+    )
+    assert result.split == complete.split
+    assert {row.site for row in result.on_cloud} == set(complete.split)
