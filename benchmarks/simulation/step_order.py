@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmarks.simulation.jobs import JOBS, SEED
 from sheaf.core.dataset import Samples
 from sheaf.models.zoo.mlp import mlp
-from sheaf.training import cpu_graph
+from sheaf.training import replay
 from sheaf.training.batches import Job
 from sheaf.training.preparation import Preparation
 from sheaf.training.vectorized import Stack
@@ -73,7 +73,7 @@ def _recorded(depth: int, order: str, x: Tensor, labels: Tensor, begun: ExitStac
     stack = Stack(model, depth, recipe, device)
     begun.enter_context(stack.begin(jobs, Preparation((0.1,), (0.3,), device), 1))
     change = (
-        mock.patch.object(cpu_graph, "update_by_site", lambda operations, kept: operations)
+        mock.patch.object(replay, "update_by_site", lambda operations, kept: operations)
         if order == "at_end"
         else nullcontext()
     )

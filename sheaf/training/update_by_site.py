@@ -10,13 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-Operation = Any
-"""``cpu_graph.Operation``, which imports this module: an operator, its arguments and its results."""
+from sheaf.training.operation import Operation, address
 
 LEAST_BYTES = 2**20
 """Size of a gradient of all sites up to which it stays in the cache anyway."""
@@ -56,7 +54,7 @@ def _product_of(
     gradient: Tensor, operations: Sequence[Operation], kept: Sequence[Tensor]
 ) -> Operation | None:
     """Return the product that computes a large gradient, if only the optimizer reads it afterwards."""
-    if gradient.nbytes <= LEAST_BYTES or any(_share_memory(gradient, each) for each in kept):
+    if gradient.nbytes <= LEAST_BYTES or any(address(gradient) == address(each) for each in kept):
         return None
     users = [each for each in operations if not each.is_view and each.touches(gradient)]
     if [each.operator for each in users] != [PRODUCT, SGD]:
@@ -66,10 +64,6 @@ def _product_of(
     changed = any(each.writes_into_arguments and any(map(each.touches, product.args)) for each in later)
     same_layout = (product.results.shape, product.results.stride()) == (gradient.shape, gradient.stride())
     return product if same_layout and not changed else None
-
-
-def _share_memory(one: Tensor, other: Tensor) -> bool:
-    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
 def _filled(lists: tuple[list[Tensor], ...]) -> tuple[list[Tensor], ...]:

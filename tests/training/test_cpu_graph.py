@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
+import sheaf.training
 from sheaf.training import cpu_graph
-from sheaf.training.cpu_graph import CpuGraphFunction, _Replay
+from sheaf.training.cpu_graph import CpuGraphFunction
+from sheaf.training.replay import Replay
 
 
 def replays(repeated: CpuGraphFunction) -> bool:
-    return all(isinstance(known, _Replay) for known in repeated._by_shapes.values())
+    return all(isinstance(known, Replay) for known in repeated._by_shapes.values())
 
 
 def stepper(model: nn.Module, sites: int = 0):
@@ -149,8 +151,10 @@ def test_a_missing_import_leaves_the_function_as_it_is(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch._ops", None)  # importing from it fails
-    other = importlib.util.module_from_spec(importlib.util.find_spec("sheaf.training.cpu_graph"))
-    other.__spec__.loader.exec_module(other)
+    for name in ("operation", "update_by_site", "replay", "cpu_graph"):
+        monkeypatch.delattr(sheaf.training, name)
+        monkeypatch.delitem(sys.modules, f"sheaf.training.{name}")
+    other = importlib.import_module("sheaf.training.cpu_graph")
     function = other.CpuGraphFunction(stepper(linear(), 0))
     with caplog.at_level("INFO", "sheaf"):
         assert len(function(torch.ones(5, 1, 8, 8), torch.zeros(5, dtype=torch.int64))) > 1

@@ -1,0 +1,248 @@
+"""Replay of recorded operations in the memory that they ran in.
+
+Stands on private parts of torch; see ``cpu_graph``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from sheaf.training.operation import Operation, address, tensors_in
+from sheaf.training.update_by_site import update_by_site
+
+if TYPE_CHECKING:
+    from torch._ops import OpOverload
+
+NO_TENSORS: list[Tensor] = []
+"""An empty list of tensors: TorchScript cannot infer the type of an empty list."""
+
+FACTORY = {"dtype", "layout", "device", "pin_memory"}
+"""Arguments that describe a new tensor; an ``out`` variant lacks them."""
+
+
+class _Unoptimized:
+    """Turns off TorchScript's optimizer, whose two profiling runs take longer than ten replays.
+
+    The setting is the process's: it is off while any thread is inside, and then what it was.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = True
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = torch._C._get_graph_executor_optimize()
+                torch._C._set_graph_executor_optimize(False)
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                torch._C._set_graph_executor_optimize(self._before)
+
+
+UNOPTIMIZED = _Unoptimized()
+
+
+class Replay:
+    """The recorded operations that have to run again, as one TorchScript function.
+
+    It runs without taking Python's global lock in between, on which threads would block longer than they
+    compute.
+
+    Args:
+        operations: all that were recorded.
+        inputs: the tensors that a replay copies its inputs into.
+        result: the tensors that the operations wrote the result into.
+
+    Raises:
+        RuntimeError, TypeError, KeyError, AttributeError: TorchScript cannot run an operation.
+    """
+
+    def __init__(
+        self, operations: Sequence[Operation], inputs: tuple[Tensor, ...], result: tuple[Tensor, ...]
+    ) -> None:
+        operations = update_by_site(operations, (*inputs, *result))
+        self._operations = operations  # keeps their results alive
+        self._inputs = inputs
+        self._result = result
+        self._graph = _Graph(_fixed_addresses(operations, (*inputs, *result)))
+        for operation in operations:
+            if not operation.is_view and not operation.is_constant:
+                self._graph.add(operation)
+        self._run = self._graph.function()
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the result for these inputs; the next call overwrites it."""
+        for own, given in zip(self._inputs, inputs, strict=True):
+            own.copy_(given)
+        with torch.no_grad(), UNOPTIMIZED:
+            self._run(*self._graph.tensors)
+        return self._result
+
+
+def _fixed_addresses(operations: Sequence[Operation], fixed: Sequence[Tensor]) -> set[int]:
+    """Return the addresses of the fixed tensors, and of memory that more than one tensor views."""
+    viewers: dict[int, set[int]] = {}
+    for operation in operations:
+        for tensor in tensors_in((operation.args, operation.kwargs, operation.results)):
+            viewers.setdefault(address(tensor), set()).add(id(tensor))
+    return {address(each) for each in fixed} | {at for at, tensors in viewers.items() if len(tensors) > 1}
+
+
+class _Graph:
+    """A TorchScript graph of operations on tensors that stay at their address.
+
+    Args:
+        fixed: addresses that results must be written to; other results may lie anywhere.
+    """
+
+    def __init__(self, fixed: set[int]) -> None:
+        self._fixed = fixed
+        self.tensors: list[Tensor] = []
+        self._graph = torch._C.Graph()
+        self._pending: list[tuple[OpOverload, list[Any], list[Tensor | None]]] = []
+        self._values: dict[int, Any] = {}
+        self._lists: list[Any] = []
+
+    def add(self, operation: Operation) -> None:
+        """Add an operation that writes into the tensors that it made when it was recorded."""
+        operator, out = operation.operator, {}
+        results: list[Tensor | None] = []
+        if not operation.writes_into_arguments:
+            made = operation.results
+            results = list(made) if isinstance(made, tuple | list) else [made]
+            variant, names = _out_variant(operator)
+            if variant is not None and len(names) == len(results) and all(r is not None for r in results):
+                operator, out, results = variant, dict(zip(names, results, strict=True)), []
+        keywords = operation.kwargs | out
+        arguments = [
+            operation.args[at]
+            if at < len(operation.args)
+            else keywords.get(argument.name, argument.default_value)
+            for at, argument in enumerate(operator._schema.arguments)
+        ]
+        for at, argument in enumerate(operator._schema.arguments):
+            if arguments[at] in ((), []) and str(argument.type) == "List[Tensor]":
+                arguments[at] = NO_TENSORS
+        self._pending.append((operator, arguments, results))
+
+    def function(self) -> Callable[..., Any]:
+        """Return the graph as a function of ``tensors``.
+
+        Raises:
+            RuntimeError, TypeError, KeyError, AttributeError: TorchScript cannot run an operation.
+        """
+        for _, arguments, results in self._pending:  # a graph's inputs come before its nodes
+            for tensor in tensors_in((arguments, results)):
+                if id(tensor) not in self._values:
+                    self._values[id(tensor)] = self._graph.addInput()
+                    self.tensors.append(tensor)
+        for operator, arguments, results in self._pending:
+            outputs = self._node(
+                operator._schema.name,
+                [self._value(each) for each in arguments],
+                operator._schema.returns,
+                any(each.is_out for each in operator._schema.arguments),
+            )
+            for recorded, new in zip(results, outputs, strict=False):  # it has no ``out`` variant
+                if recorded is not None and address(recorded) not in self._fixed:
+                    self._values[id(recorded)] = new
+                elif recorded is not None:
+                    copied = [self._value(recorded), new, self._value(False)]
+                    self._node("aten::copy_", copied, torch.ops.aten.copy_.default._schema.returns)
+        # Without an output, operations that only write to tensors in lists would be removed as dead code.
+        node = self._graph.create("prim::ListConstruct", self._lists, 1)
+        self._graph.insertNode(node).output().setType(torch._C.ListType(_list_of_tensors()))
+        self._graph.registerOutput(node.output())
+        return torch._C._create_function_from_graph("recorded", self._graph)
+
+    def _node(
+        self, name: str, inputs: Sequence[Any], returns: Sequence[Any], into_given: bool = False
+    ) -> list[Any]:
+        """Append a node and return its outputs.
+
+        TorchScript chooses the overload by the arguments: it takes ``max`` of a tensor, with a tensor for its
+        result, for the element-wise maximum of two tensors.
+
+        Args:
+            into_given: whether the overload must write into one of its arguments.
+
+        Raises:
+            RuntimeError: TorchScript has no such overload, or chooses another one.
+        """
+        node = self._graph.insertNode(self._graph.create(name, list(inputs), len(returns)))
+        outputs = list(node.outputs())
+        for output, returned in zip(outputs, returns, strict=True):
+            output.setType(returned.type)
+        if node.schema() == "(no schema)":
+            raise RuntimeError(f"TorchScript has no {name} for these arguments")
+        if into_given and "!)" not in node.schema():
+            raise RuntimeError(f"TorchScript takes {node.schema()} for {name} with an out argument")
+        return outputs
+
+    def _value(self, given: Any) -> Any:
+        if isinstance(given, Tensor):
+            return self._values[id(given)]
+        has_tensors = isinstance(given, tuple | list) and any(isinstance(each, Tensor) for each in given)
+        if has_tensors or given is NO_TENSORS:
+            node = self._graph.create("prim::ListConstruct", [self._value(each) for each in given], 1)
+            self._graph.insertNode(node).output().setType(_list_of_tensors())
+            self._lists.append(node.output())
+            return node.output()
+        if isinstance(given, torch.dtype | torch.memory_format | torch.layout):
+            given = ENUM_VALUES[given]
+        constant = list(given) if isinstance(given, tuple) else given
+        return self._graph.insertConstant(constant)  # type: ignore[attr-defined]  # the stub lacks it
+
+
+ENUM_VALUES: dict[Any, int] = {
+    torch.uint8: 0,
+    torch.int32: 3,
+    torch.int64: 4,
+    torch.float16: 5,
+    torch.float32: 6,
+    torch.float64: 7,
+    torch.bool: 11,
+    torch.bfloat16: 15,
+    torch.contiguous_format: 0,
+    torch.preserve_format: 1,
+    torch.channels_last: 2,
+    torch.strided: 0,
+}
+"""The integers by which TorchScript names types, memory formats and layouts."""
+
+
+@cache
+def _list_of_tensors() -> Any:
+    """Return TorchScript's type of a list of tensors."""
+    return torch._C.ListType(torch._C.TensorType.get())
+
+
+@cache
+def _out_variant(operator: OpOverload) -> tuple[OpOverload | None, tuple[str, ...]]:
+    """Return the variant of an operator that writes into given tensors, and the names of these arguments.
+
+    Only a variant with a kernel of its own: the others compute as usual and copy the result.
+    """
+    own = [(argument.name, str(argument.type)) for argument in operator._schema.arguments]
+    for name in operator.overloadpacket.overloads():
+        other = getattr(operator.overloadpacket, name)
+        arguments = other._schema.arguments
+        rest = [(argument.name, str(argument.type)) for argument in arguments if not argument.is_out]
+        needed = [each for each in own if each in rest or each[0] not in FACTORY]
+        if len(rest) == len(arguments) or rest != needed:
+            continue
+        if torch._C._dispatch_has_kernel_for_dispatch_key(f"{other._schema.name}.{name}", "CPU"):
+            return other, tuple(argument.name for argument in arguments if argument.is_out)
+    return None, ()
