@@ -1,8 +1,9 @@
 """The journal of a run: a write-ahead log of answers and merges, from which a run resumes.
 
-``journal.jsonl`` has one line for each answer and each merge. Tensors are in safetensors files in the same
-folder, which are durable before the line is written. An update of an edge in this process has no file if
-training it again is cheaper (``worker_group``): a resumed run trains it again if something opens it.
+``journal.jsonl`` has one line for each answer and each merge (``journal_log``). Tensors are in safetensors
+files in the same folder (``journal_files``), which are durable before the line is written. An update of an
+edge in this process has no file if training it again is cheaper (``worker_group``): a resumed run trains it
+again if something opens it.
 
 Fsync takes longer than training a small network. Therefore the lines of one second are synced together on
 another thread, and a crash loses at most these. A resumed run asks for them again. Answers that cannot be
@@ -23,22 +24,22 @@ import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from dataclasses import replace
-from functools import cache, partial
+from dataclasses import astuple, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sheaf.core import atomic_io
-from sheaf.core.atomic_io import sync, sync_soon
+from sheaf.core.atomic_io import sync
 from sheaf.core.errors import RunFolderError
 from sheaf.core.lazy_blob import LazyBlob, TensorBlob
 from sheaf.core.stored_params import StoredParams
-from sheaf.core.task import Absence, Task, Update
-from sheaf.core.tensor_file import Blob, with_hashes
+from sheaf.core.task import Absence, Task, Times, Update
+from sheaf.core.tensor_file import Blob
 from sheaf.core.types import Params
 from sheaf.core.wire_format import encode_header, encoded_header, task_digest
+from sheaf.runtime.journal_files import FileEntry, JournalFiles
 from sheaf.runtime.journal_log import line_of, read_line, read_lines
-from sheaf.runtime.leases import Leases, TensorLease
+from sheaf.runtime.leases import TensorLease
 
 TOGETHER = 1.0
 """Seconds between a recorded answer and the fsync that makes it durable, together with later ones."""
@@ -59,12 +60,11 @@ class Journal:
         self._folder = folder
         self._file = folder / "journal.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
-        self._leases = Leases()
+        self._files = JournalFiles(folder)
         self._positions: dict[tuple[int, str | int], int] = {}  # (call, site or number of a merge) -> line
-        self._kept: dict[tuple[int, str], dict[str, Any]] = {}  # tensors that got a file after their line
+        self._kept: dict[tuple[int, str], FileEntry] = {}  # tensors that got a file after their line
         self._recent: dict[tuple[int, str | int], dict[str, Any]] = {}  # entries of the latest call
         first = self._read(identity)
-        self._shared_files: dict[tuple[int, int], Path] = {}  # (call, inode) -> link in this folder
         self._log = self._file.open("ab")
         self._pending: list[bytes] = []  # lines
         self._syncing: set[Future[None]] = set()  # fsyncs of the tensors of the pending lines
@@ -79,7 +79,7 @@ class Journal:
 
     def internally(self) -> AbstractContextManager[None]:
         """Open tensors inside the block for a call or a merge, whose result is recorded; see ``Leases``."""
-        return self._leases.internally()
+        return self._files.leases.internally()
 
     def result(
         self, site: str, task: Task, again: Callable[[], Blob] | None = None
@@ -102,15 +102,16 @@ class Journal:
                 f"{self._file}: call {task.call} gave {site} another task than it would now, because the "
                 "program or its environment has changed; start the run again in another folder"
             )
+        times = Times(*entry["times"]) if "times" in entry else None
         if "absent" in entry:
-            return Absence(site, entry["absent"])
+            return Absence(site, entry["absent"], times)
         file, blob = self._kept.get((task.call, site), entry["blob"]), None
         if file is not None and "file" in file:
-            blob = self._stored(file, site)
+            blob = self._files.load(file, site)
         elif file is not None:
             assert again is not None
             blob = LazyBlob(again, file["size"], lease=self._volatile(task.call, site))
-        return Update.of(entry["update"], blob)
+        return Update.of(entry["update"], blob, times)
 
     def flaw(self, site: str, call: int) -> str | None:
         """Return why the recorded answer of the latest call cannot be used, or None if it can."""
@@ -123,13 +124,13 @@ class Journal:
         Its tensors are in a file of the journal, except a train task's ``TensorBlob``.
         """
         blob, syncing = update.blob, None
-        file: dict[str, Any] | None = None
+        file: FileEntry | None = None
         if isinstance(blob, TensorBlob) and update.kind == "train":
             file = {"size": blob.size}
             blob = blob.leased(self._volatile(task.call, update.site))
         elif blob is not None:
-            blob, path, syncing = self._store(task.call, update.site, blob)
-            file = {"xxh3": blob.key, "size": blob.size, "file": path.name}
+            stored = self._files.store(task.call, update.site, blob)
+            blob, file, syncing = stored.blob, stored.entry, stored.syncing
         entry: dict[str, Any] = {
             "blob": file,
             "call": task.call,
@@ -138,6 +139,8 @@ class Journal:
         }
         if flaw is not None:
             entry["flaw"] = flaw
+        if update.times is not None:
+            entry["times"] = astuple(update.times)
         header = encoded_header(update)
         self._append(encode_header(entry)[:-1] + b',"update":' + header + b"}", syncing)
         self._remember((task.call, update.site), entry | {"update": update.header()})
@@ -147,12 +150,14 @@ class Journal:
 
     def record_absence(self, task: Task, absence: Absence) -> None:
         """Record that a call continued without a site, so that a resumed run does the same."""
-        entry = {
+        entry: dict[str, Any] = {
             "call": task.call,
             "site": absence.site,
             "task": task_digest(task),
             "absent": absence.why,
         }
+        if absence.times is not None:
+            entry["times"] = astuple(absence.times)
         self._append(encode_header(entry))
         self._remember((task.call, absence.site), entry)
 
@@ -181,19 +186,15 @@ class Journal:
                 f"{self._file}: after call {call} the run merged {entry['of']}, now it would merge {of}, "
                 "because the program has changed; start the run again in another folder"
             )
-        return StoredParams(self._stored(entry["blob"], None))
+        return StoredParams(self._files.load(entry["blob"], None))
 
     def record_merged(self, call: int, number: int, of: str, params: Params) -> StoredParams:
         """Record the result of a merge. Its file is written with its line, if something still needs it."""
-        content = Blob.of(params)
-        path = self._folder / f"{call:06d}.merge-{number}.safetensors"
-        lease = self._leases.of(path)
-        lease.unwritten = content
-        file = {"xxh3": content.key, "size": content.size, "file": path.name}
+        file, lease = self._files.plan(f"{call:06d}.merge-{number}.safetensors", Blob.of(params))
         entry = {"call": call, "merge": number, "of": of, "blob": file}
         self._append(encode_header(entry), unwritten=lease)
         self._remember((call, number), entry)
-        return StoredParams(self._stored(file, None), params)
+        return StoredParams(self._files.load(file, None), params)
 
     def __enter__(self) -> Journal:
         return self
@@ -221,7 +222,7 @@ class Journal:
                     self._timer.cancel()
                     self._timer = None
                 # What was released until now is needed by no line that is not in this batch.
-                released = self._leases.take_released()
+                released = self._files.leases.take_released()
                 unwritten = [lease for ref in self._unwritten if (lease := ref()) is not None]
                 pending, self._pending, self._unwritten = self._pending, [], []
                 syncing, self._syncing = self._syncing, set()
@@ -237,10 +238,7 @@ class Journal:
     def _write(
         self, lines: list[bytes], syncing: Iterable[Future[None]], unwritten: Iterable[TensorLease]
     ) -> None:
-        for lease in unwritten:
-            if lease.unwritten is not None and lease.path is not None:
-                lease.unwritten.write(lease.path, named=False)
-                self._leases.written(lease)
+        self._files.write(unwritten)
         for future in syncing:
             future.result()
         sync(self._folder)
@@ -304,69 +302,21 @@ class Journal:
         """Hold an entry in memory; those of other calls are dropped, as calls are asked in order."""
         if self._recent and next(iter(self._recent))[0] != key[0]:
             self._recent.clear()
-            self._shared_files.clear()
+            self._files.forget_shared()
         self._recent[key] = entry
 
-    def _stored(self, file: dict[str, Any], name: str | None) -> LazyBlob:
-        """Return the blob in a file of this folder, checked when it is opened; see ``Blob.at``."""
-        path = self._folder / file["file"]
-        lease = self._leases.of(path)
-        reference = weakref.ref(lease)
-
-        @cache
-        def in_file() -> Blob:
-            blob = Blob.at(path, name) if path.exists() else None
-            if blob is None or blob.key != file["xxh3"]:
-                raise RunFolderError(f"{path}: missing or damaged; the run cannot be resumed, start it again")
-            return blob
-
-        def find() -> Blob:
-            lease = reference()
-            unwritten = None if lease is None else lease.unwritten
-            return unwritten or in_file()
-
-        return LazyBlob(find, file["size"], file["xxh3"], lease)
-
     def _volatile(self, call: int, site: str) -> TensorLease:
-        return self._leases.volatile(partial(self._keep, call, site))
+        return self._files.leases.volatile(partial(self._keep, call, site))
 
     def _keep(self, call: int, site: str, blob: Blob) -> Blob:
         """Store tensors without a file, which the method has opened, unless the journal is closed."""
         if self._log.closed:
             return blob
         with self.internally():
-            stored, path, syncing = self._store(call, site, blob)
-        self._leases.of(path).pin()
-        file = {"xxh3": stored.key, "size": stored.size, "file": path.name}
-        self._append(encode_header({"call": call, "site": site, "kept": file}), syncing)
-        return stored
-
-    def _store(self, call: int, site: str, blob: Blob) -> tuple[Blob, Path, Future[None] | None]:
-        """Store a blob in this folder, and return it with its file and the fsync of its bytes.
-
-        Blobs of one file share one link to it. A blob that is in this folder already stays where it is.
-        """
-        if isinstance(blob.lease, TensorLease) and blob.lease.path is not None:
-            return blob, blob.lease.path, None
-        if isinstance(blob, LazyBlob):
-            return self._store(call, site, blob.found())
-        path = self._folder / f"{call:06d}-{site}.safetensors"
-        if blob.lies_at is None and not isinstance(source := blob.source, Path):
-            content = with_hashes(Blob(source, blob.digest, len(source)), blob)
-            atomic_io.write(path, source, synced=False)
-            stored = Blob(path, blob.digest, len(source), path, lease=self._leases.of(path))
-            vars(stored)["key"] = content.key
-            return with_hashes(stored, content), path, sync_soon(path)
-        key = 0, 0
-        if blob.offset is not None and blob.lies_at is not None:
-            key = call, blob.lies_at.stat().st_ino
-            if (link := self._shared_files.get(key)) is not None:
-                linked = replace(blob, source=link, lies_at=link, lease=self._leases.of(link))
-                return with_hashes(linked, blob), link, blob.syncing
-        stored = blob.write(path, named=False)
-        if stored.offset is not None:
-            self._shared_files[key] = path
-        return with_hashes(replace(stored, lease=self._leases.of(path)), stored), path, blob.syncing
+            stored = self._files.store(call, site, blob)
+        self._files.leases.of(stored.path).pin()
+        self._append(encode_header({"call": call, "site": site, "kept": stored.entry}), stored.syncing)
+        return stored.blob
 
 
 def answered(folder: Path) -> bool:
