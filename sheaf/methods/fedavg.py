@@ -19,6 +19,9 @@ from sheaf.core.settings import settings
 from sheaf.core.types import Params
 from sheaf.merges.merge import Merge, statistic_of
 from sheaf.merges.rules.weighted_mean import WeightedMean
+from sheaf.merges.server_optimizer import ServerOptimizer
+from sheaf.methods._cloud_steps import Off
+from sheaf.methods._server_step import server_step
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges
@@ -37,6 +40,7 @@ class FedAvg:
             baseline for methods that train sub-models there.
         sample: the fraction of the edges that trains in a round (C in the paper), above 0 and at most 1;
             a new random sample each round.
+        server: the optimizer that applies the edges' mean change in the cloud; "none": the mean as it is.
     """
 
     rounds: Annotated[int, Field(ge=1)] = 10
@@ -44,6 +48,7 @@ class FedAvg:
     merge: Merge = WeightedMean()
     only_strong: bool = False
     sample: Annotated[float, Field(gt=0, le=1)] = 1.0
+    server: ServerOptimizer | Off = "none"
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
         """Return the average of the last round; each edge then holds it.
@@ -56,10 +61,12 @@ class FedAvg:
             raise PartitionError(
                 "method.only_strong leaves no edge: all fleet.widths are below 1; allow one edge a width of 1"
             )
+        state: Params = {}
         for n in range(1, self.rounds + 1):
             drawn = able if self.sample == 1 else fleet.sample(able, self.sample)
             local = fleet.train(theta, self.local, only=drawn, statistic=statistic_of(self.merge))
-            theta = fleet.merge(self.merge, theta, local)
+            mean = fleet.merge(self.merge, theta, local)
+            theta, state = server_step(self.server, fleet, theta, mean, state)
             log("average", cloud.evaluate(theta), n)
         fleet.adopt(theta)
         log("after update", fleet.evaluate(), self.rounds)

@@ -161,6 +161,17 @@ class Edges:
         parts = self.contributions(updates, by_examples=by_examples)
         return self._calls.merged(_describe("average", updates), lambda: average(theta, parts, unheld))
 
+    def compute(self, what: str, function: Callable[[Network], Params]) -> Params:
+        """Return tensors that the cloud computes from earlier results, recorded as in ``merge``.
+
+        A method carries such tensors from round to round: the state of an optimizer, control variates.
+
+        Args:
+            what: a description, which a resumed run compares.
+            function: computes the tensors; its argument is the whole model.
+        """
+        return self._calls.merged(what, lambda: function(self._network))
+
     def sample(self, among: Sequence[str], fraction: float) -> list[str]:
         """Draw a fraction of these edges, at least one, in their order. The draw differs after each call."""
         count = max(1, round(fraction * len(among)))

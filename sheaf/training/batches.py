@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from math import prod
 
@@ -33,11 +33,15 @@ class Job:
         start: the parameters that training starts from.
         samples: the training examples.
         seed: of all random draws.
+        constants: tensors for the recipe's loss.
+        anchor: the parameters that the loss takes for the start, where training starts from others.
     """
 
     start: Params
     samples: Samples
     seed: int
+    constants: Params = field(default_factory=dict)
+    anchor: Params | None = None
 
 
 @dataclass

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
+import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from sheaf.core.dataset import Samples
 from sheaf.core.recipe import Recipe
-from sheaf.core.seeds import global_draws_from, seed_for
+from sheaf.core.seeds import generator, global_draws_from, seed_for
 from sheaf.models.checkpoints import load_state
 from sheaf.models.forward_effects import effects_of, reset
 from sheaf.models.freezing import into_training
@@ -19,7 +21,14 @@ from sheaf.training.cuda_graph import CudaGraphFunction
 from sheaf.training.optimizers import make_optimizer, make_scheduler
 from sheaf.training.preparation import Preparation, move_model
 from sheaf.training.seeded_dropout import dropout_from
-from sheaf.training.step import LossContext, batch_loss, needs, present_outputs
+from sheaf.training.step import (
+    LossContext,
+    batch_loss,
+    changes_parameters,
+    effective,
+    needs,
+    present_outputs,
+)
 
 
 def train_model(
@@ -76,11 +85,20 @@ class OneSite:
         self._optimizer = make_optimizer(self._trained, self._recipe)
         self._scheduler = make_scheduler(self._optimizer, self._recipe, steps)
         start = trained if needs(self._recipe, "start") else {}
+        anchor = start if job.anchor is None else job.anchor
+        self._draws = generator(seed_for(job.seed, "steps"))
         self._context = LossContext(
             present,
             trained if needs(self._recipe, "params") else {},
-            {name: value.detach().clone() for name, value in start.items()},
+            {name: anchor[name].detach().to(prepare.device, copy=True) for name in start},
+            torch.zeros((), device=prepare.device) if needs(self._recipe, "draw") else None,
+            {name: value.to(prepare.device) for name, value in job.constants.items()},
         )
+        self._network: Callable[[Tensor], Tensor] = model
+        if changes_parameters(self._recipe):
+            self._network = lambda x: functional_call(
+                model, dict(effective(self._recipe, trained, self._context)), (x,)
+            )
         effects = effects_of(model)
         captured = prepare.device.type == "cuda" and not effects.not_recorded and not effects.alone
         self._gradients = CudaGraphFunction(self._backward) if captured else self._backward
@@ -102,6 +120,8 @@ class OneSite:
 
     def step(self, x: Tensor, labels: Tensor) -> Tensor:
         """Take one step on (1, B, C, H, W) inputs; return the (1,) loss."""
+        if self._context.draw is not None:
+            self._context.draw.fill_(torch.rand((), generator=self._draws).item())
         loss, *gradients = self._gradients(x.squeeze(0), labels.squeeze(0))
         for parameter, gradient in zip(self._trained, gradients, strict=True):
             parameter.grad = gradient
@@ -128,6 +148,6 @@ class OneSite:
     def _backward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         """Return the loss of a mini-batch, and the gradient of each trained parameter, None if unused."""
         self._optimizer.zero_grad()
-        loss = batch_loss(self._recipe, self._model, x, labels, self._context)
+        loss = batch_loss(self._recipe, self._network, x, labels, self._context)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach(), *(parameter.grad for parameter in self._trained)  # type: ignore[arg-type]

@@ -24,17 +24,18 @@ def _undecorated(kind: type[Optimizer]) -> type[Any]:
     return type(kind.__name__, (kind,), methods | {"step": torch.no_grad()(methods["step"])})
 
 
-_KINDS: dict[str, Callable[..., Optimizer]] = {
+KINDS: dict[str, Callable[..., Optimizer]] = {
     "sgd": _undecorated(torch.optim.SGD),
     "adam": _undecorated(torch.optim.Adam),
     "adamw": _undecorated(torch.optim.AdamW),
 }
+"""Name in a recipe -> the optimizer."""
 
 
 def make_optimizer(parameters: Sequence[Tensor], recipe: Recipe) -> Optimizer:
     """Return the recipe's optimizer over these tensors, as one fused kernel a step."""
     momentum = {"momentum": recipe.momentum} if recipe.optimizer == "sgd" else {}
-    return _KINDS[recipe.optimizer](
+    return KINDS[recipe.optimizer](
         parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True, **momentum
     )
 

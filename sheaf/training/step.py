@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +24,16 @@ class LossContext(NamedTuple):
     Attributes:
         present: (K,) bool, the outputs whose class the site has training examples of.
         params: trained parameter -> its current value.
-        start: trained parameter -> its value when the task began.
+        start: trained parameter -> its value in the model that the task brought, or that the site held.
+        draw: a number drawn for each step, uniform from 0 to below 1.
+        constants: tensors that the task brought for the loss (``Edges.train``). Not listed in ``needs``.
     """
 
     present: Tensor | None = None
     params: Mapping[str, Tensor] = {}
     start: Mapping[str, Tensor] = {}
+    draw: Tensor | None = None
+    constants: Mapping[str, Tensor] = {}
 
 
 def batch_loss(
@@ -42,8 +46,28 @@ def batch_loss(
 
 
 def needs(recipe: Recipe, field: str) -> bool:
-    """Return whether the recipe's loss uses that field of its context."""
-    return field in getattr(recipe.loss, "needs", ())
+    """Return whether the recipe's loss, or a loss inside it, uses that field of its context."""
+    return any(field in getattr(loss, "needs", ()) for loss in nested(recipe.loss))
+
+
+def nested(loss: Any) -> Iterator[Any]:
+    """Yield a loss, the loss to which it adds a term (its field ``loss``), and so on."""
+    while loss is not None:
+        yield loss
+        loss = getattr(loss, "loss", None)
+
+
+def changes_parameters(recipe: Recipe) -> bool:
+    """Return whether the recipe's loss is of other parameters than the trained ones; see ``effective``."""
+    return any(hasattr(loss, "effective") for loss in nested(recipe.loss))
+
+
+def effective(recipe: Recipe, params: Mapping[str, Tensor], context: LossContext) -> Mapping[str, Tensor]:
+    """Return the parameters of the forward pass, by the methods ``effective`` of the recipe's losses."""
+    for loss in nested(recipe.loss):
+        if hasattr(loss, "effective"):
+            params = loss.effective(params, context)
+    return params
 
 
 def present_outputs(model: nn.Module, samples: Samples, prepare: Preparation) -> Tensor:

@@ -20,13 +20,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from sheaf.core.recipe import Recipe
+from sheaf.core.seeds import generator, seed_for
 from sheaf.models.freezing import into_training
 from sheaf.training.batches import Job, batch_sizes
 from sheaf.training.cpu_graph import CpuGraphFunction, Function
 from sheaf.training.cuda_graph import CudaGraphFunction
 from sheaf.training.optimizers import make_optimizer, make_scheduler
 from sheaf.training.preparation import Preparation, move_model
-from sheaf.training.step import LossContext, batch_loss, needs, present_outputs
+from sheaf.training.step import LossContext, batch_loss, effective, needs, present_outputs
 
 
 class Stack:
@@ -71,7 +72,11 @@ class Stack:
         self._start = {
             name: torch.empty_like(self._stacked[name]) for name in self._trained if needs(recipe, "start")
         }
-        self._present: Tensor | None = None
+        self._fields: dict[
+            str, Tensor
+        ] = {}  # of the sites' ``LossContext``, where a recorded step reads them
+        self._constants: dict[str, Tensor] = {}  # likewise
+        self._draws: list[torch.Generator] = []
         self._active = sites
         self._optimizers: dict[int, Optimizer] = {}  # by the number of sites that still train
         self._scheduler: LRScheduler | None = None
@@ -94,8 +99,10 @@ class Stack:
                 own.copy_(self._oriented(name, job.start[name]) if source is own else source)
         for name, start in self._start.items():
             start.copy_(self._stacked[name])
-        if needs(self._recipe, "present"):
-            self._set_present(jobs, prepare)
+            for own, job in zip(start, jobs, strict=True):
+                if job.anchor is not None:
+                    own.copy_(self._oriented(name, job.anchor[name]))
+        self._set_context(jobs, prepare)
         into_training(self._model)
         self._active = len(jobs)
         if self._recipe.schedule != "constant" or not self._optimizers:
@@ -135,6 +142,9 @@ class Stack:
 
     def step(self, x: Tensor, labels: Tensor) -> Tensor:
         """Take one step of the sites that still train; return their (A,) losses."""
+        if "draw" in self._fields:
+            for draw, own in zip(self._fields["draw"][: self._active], self._draws, strict=False):
+                draw.fill_(torch.rand((), generator=own).item())
         losses, *gradients = self._fast(x, labels)
         if gradients:
             self._descend(gradients)
@@ -168,14 +178,16 @@ class Stack:
         """Return the (A,) losses, and the gradients of the parameters that have one."""
         state = {name: self._oriented(name, value) for name, value in self._first[self._active].items()}
         start = {name: self._oriented(name, value[: self._active]) for name, value in self._start.items()}
-        present = {} if self._present is None else {"present": self._present[: self._active]}
+        fields = {name: value[: self._active] for name, value in self._fields.items()}
+        constants = {name: value[: self._active] for name, value in self._constants.items()}
         if self._one:
-            state, start, present = (
-                {name: value.squeeze(0) for name, value in each.items()} for each in (state, start, present)
+            state, start, fields, constants = (
+                {name: value.squeeze(0) for name, value in each.items()}
+                for each in (state, start, fields, constants)
             )
-            losses = self._loss(state, start, present, x.squeeze(0), labels.squeeze(0))[None]
+            losses = self._loss(state, start, fields, constants, x.squeeze(0), labels.squeeze(0))[None]
         else:
-            losses = vmap(self._loss)(state, start, present, x, labels)
+            losses = vmap(self._loss)(state, start, fields, constants, x, labels)
         gradients = torch.autograd.grad(losses.sum(), self._leaves, allow_unused=True)
         self._with_gradient = [
             name for name, gradient in zip(self._trained, gradients, strict=True) if gradient is not None
@@ -190,15 +202,18 @@ class Stack:
         self,
         state: dict[str, Tensor],
         start: dict[str, Tensor],
-        present: dict[str, Tensor],
+        fields: dict[str, Tensor],
+        constants: dict[str, Tensor],
         x: Tensor,
         labels: Tensor,
     ) -> Tensor:
-        """Return the loss of one site."""
-        params = {name: state[name] for name in self._trained} if needs(self._recipe, "params") else {}
-        context = LossContext(params=params, start=start, **present)
+        """Return the loss of one site, given the fields of its ``LossContext``."""
+        trained = {name: state[name] for name in self._trained}
+        params = trained if needs(self._recipe, "params") else {}
+        context = LossContext(params=params, start=start, constants=constants, **fields)
+        used = {**state, **effective(self._recipe, trained, context)}
         return batch_loss(
-            self._recipe, lambda x: functional_call(self._model, state, (x,)), x, labels, context
+            self._recipe, lambda x: functional_call(self._model, used, (x,)), x, labels, context
         )
 
     def _descend(self, gradients: Sequence[Tensor]) -> None:
@@ -214,12 +229,22 @@ class Stack:
         """The trained parameters of the sites that still train."""
         return [self._first[self._active][name] for name in self._trained]
 
-    def _set_present(self, jobs: Sequence[Job], prepare: Preparation) -> None:
-        present = torch.stack([present_outputs(self._model, job.samples, prepare) for job in jobs])
-        if self._present is None:
-            self._present = present
-        else:
-            self._present.copy_(present)  # in place, as a recorded step refers to it
+    def _set_context(self, jobs: Sequence[Job], prepare: Preparation) -> None:
+        """Set what the sites' ``LossContext`` has beside parameters, in place for a recorded step."""
+        fields = {}
+        if needs(self._recipe, "present"):
+            present = [present_outputs(self._model, job.samples, prepare) for job in jobs]
+            fields["present"] = torch.stack(present)
+        if needs(self._recipe, "draw"):
+            fields["draw"] = torch.zeros(len(jobs), device=prepare.device)
+            self._draws = [generator(seed_for(job.seed, "steps")) for job in jobs]
+        constants = {
+            name: torch.stack([job.constants[name] for job in jobs]).to(prepare.device)
+            for name in jobs[0].constants
+        }
+        for own, new in ((self._fields, fields), (self._constants, constants)):
+            for name, value in new.items():
+                own[name] = own[name].copy_(value) if name in own else value
 
     def _oriented(self, name: str, value: Tensor) -> Tensor:
         """Return the stack's value from the network's, and the other way round."""

@@ -27,6 +27,7 @@ from sheaf.experiments.config import (
     shipped,
 )
 from sheaf.merges.merge import Merge
+from sheaf.merges.server_optimizer import ServerOptimizer
 from sheaf.models.build import ModelSettings
 
 KINDS = ("methods", "merges", "partitions", "cuts", "losses")
@@ -63,6 +64,15 @@ shares = with_all_fields(
     bytes=st.none() | st.integers(1, 9999),
     choose=st.sampled_from(["random", "balanced", "uncertain"]),
 )
+decays = st.floats(0, 1, exclude_max=True)
+servers = with_all_fields(
+    ServerOptimizer,
+    optimizer=st.sampled_from(["sgd", "adam"]),
+    lr=positive,
+    momentum=decays,
+    betas=st.tuples(decays, decays),
+    eps=positive,
+)
 merges = st.sampled_from([registry.load("merges", name)() for name in registry.describe("merges")])
 classes = st.lists(st.integers(0, 99) | st.text(max_size=5), max_size=4).map(tuple)
 schemes = st.sampled_from([registry.load("cuts", name)() for name in registry.describe("cuts")])
@@ -89,6 +99,11 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "shards_per_edge": st.integers(1, 9),
     "alpha": st.floats(1e-3, 1e6),
     "mu": positive,
+    "loss": st.deferred(lambda: any_of("losses")),
+    "server": st.just("none") | servers,
+    "lr": positive,
+    "momentum": decays,
+    "eps": positive,
     "own": st.floats(0, 1),
     "off_diagonal": st.floats(0, 1),
     "floor": positive,

@@ -168,7 +168,7 @@ def test_a_run_stopped_after_any_answer_resumes_to_the_same_bits(
     whole, folder = finished(name)
     lines = (folder / "journal" / "journal.jsonl").read_bytes().splitlines()
     total = sum(b'"update":' in line for line in lines)
-    for answers in range(1, total, max(3, total // 5)):
+    for answers in range(1, total, max(3, total // 3)):
         stopped = tmp_path / f"stopped-{answers}"
         with monkeypatch.context() as patch:
             patch.setattr("sheaf.runtime.journal.TOGETHER", 1000.0)  # pending lines are lost
