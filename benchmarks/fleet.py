@@ -11,7 +11,6 @@ Run: python -m benchmarks.fleet rounds; python -m benchmarks.fleet memory; pytho
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import statistics
@@ -29,6 +28,7 @@ import torch
 
 from benchmarks.fleet_echo import RESULT
 from benchmarks.results import FOLDER, publish
+from benchmarks.usage import MB, process_trees, pss
 from sheaf.core.recipe import Recipe, Share
 from sheaf.core.task import Task, Update
 from sheaf.core.tensor_file import Blob
@@ -46,7 +46,6 @@ from sheaf.merges.average import Contribution, average
 from sheaf.models.build import ModelSettings, build_model
 
 EDGES = 3
-MB = 1_000_000
 SIZES = {"empty": (0, 20), "10 MB": (10 * MB, 12), "100 MB": (100 * MB, 7)}
 """Name -> bytes of weights each way, rounds."""
 
@@ -224,23 +223,9 @@ def idle() -> list[dict[str, Any]]:
             while len(session.seconds_since_heartbeat(fleet)) < len(prepared.edge_samples):
                 time.sleep(0.5)
             time.sleep(5)
-            joined = [
-                process
-                for process in psutil.Process().children()
-                if "sheaf.fleets.nvflare.wait" in process.cmdline()
-            ]
-            each = [
-                pss(process.pid) + sum(pss(below.pid) for below in process.children(recursive=True))
-                for process in joined
-            ]
+            devices, _ = process_trees()
+            each = [sum(pss(process.pid) for process in device) for device in devices]
             return [{"name": "idle device", "idle_mb": max(each), "devices": len(each)}]
-
-
-def pss(pid: int) -> float:
-    """Return the proportional set size in megabytes."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return float(psutil.Process(pid).memory_full_info().pss / MB)
-    return 0.0
 
 
 def main() -> None:

@@ -15,8 +15,9 @@ from typing import Any
 
 import psutil
 
-from benchmarks.fleet import MB, hidden_of, pss
+from benchmarks.fleet import hidden_of
 from benchmarks.results import publish
+from benchmarks.usage import MB, disk_bytes, process_trees, pss
 from sheaf.core.types import CLOUD
 from sheaf.experiments import rehearse as rehearsal
 from sheaf.experiments import run_on_fleet
@@ -47,11 +48,7 @@ class Meter(NullObserver):
         """Measure, if the row is the cloud's of a round."""
         if row.site != CLOUD:
             return
-        cloud: list[list[psutil.Process]] = []
-        devices: list[list[psutil.Process]] = []
-        for process in psutil.Process().children():
-            own = [process, *process.children(recursive=True)]
-            (devices if "sheaf.fleets.nvflare.wait" in process.cmdline() else cloud).append(own)
+        devices, cloud = process_trees()
         self.rows.append(
             {
                 "name": f"round {row.round}",
@@ -59,24 +56,12 @@ class Meter(NullObserver):
                 "run_mb": pss(psutil.Process().pid),
                 "server_mb": sum(pss(process.pid) for own in cloud for process in own),
                 "device_mb": max((sum(pss(process.pid) for process in own) for own in devices), default=0.0),
-                "run_disk_mb": disk_mb(self._run),
-                "fleet_disk_mb": disk_mb(self._folder / "fleet"),
-                "device_disk_mb": disk_mb(self._folder / "edge-1" / "state"),
+                "run_disk_mb": disk_bytes(self._run) / MB,
+                "fleet_disk_mb": disk_bytes(self._folder / "fleet") / MB,
+                "device_disk_mb": disk_bytes(self._folder / "edge-1" / "state") / MB,
             }
         )
         print(self.rows[-1], flush=True)
-
-
-def disk_mb(folder: Path) -> float:
-    """Return the size of a folder's files in megabytes; a file of several names counts once."""
-    sizes = {}
-    for path in folder.rglob("*"):
-        try:
-            status = path.lstat()
-        except OSError:
-            continue
-        sizes[status.st_ino] = 512 * status.st_blocks
-    return sum(sizes.values()) / MB
 
 
 def main() -> None:

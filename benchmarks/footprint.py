@@ -12,6 +12,7 @@ environments that were installed by the commands in ``INSTALLED``
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import tempfile
@@ -22,6 +23,7 @@ from typing import Any
 import psutil
 
 from benchmarks.results import publish
+from benchmarks.usage import process_trees
 from sheaf.experiments import rehearse, run_on_fleet
 from sheaf.experiments.config import load_experiment
 from sheaf.experiments.setup import prepare
@@ -92,16 +94,12 @@ class PeakOfDevices(threading.Thread):
     def run(self) -> None:
         """Sample until ``stop``."""
         while not self._stopped.wait(0.05):
-            for device in psutil.Process().children():
-                try:
-                    if "sheaf.fleets.nvflare.wait" in device.cmdline():
-                        tree = [device, *device.children(recursive=True)]
-                        memory = sum(each.memory_info().rss for each in tree)
-                        self.peak = max(self.peak, memory)
-                        if len(tree) > 1:  # FLARE's process exists
-                            self.idle = min(self.idle, memory)
-                except psutil.Error:  # a process ended meanwhile
-                    continue
+            for device in process_trees()[0]:
+                with contextlib.suppress(psutil.Error):  # a process ended meanwhile
+                    memory = sum(each.memory_info().rss for each in device)
+                    self.peak = max(self.peak, memory)
+                    if len(device) > 1:  # FLARE's process exists
+                        self.idle = min(self.idle, memory)
 
     def stop(self) -> None:
         """Stop sampling."""

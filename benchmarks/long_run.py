@@ -22,6 +22,7 @@ import psutil
 import typer
 
 from benchmarks.results import publish
+from benchmarks.usage import disk_bytes
 from sheaf.core.recipe import Recipe
 from sheaf.data.partitions.iid import IID
 from sheaf.data.settings import DataSettings
@@ -55,26 +56,16 @@ class Meter(NullObserver):
         """Record the use of the round."""
         if row.stage != "average":
             return
-        self.disk.append(disk_bytes(self._folder))
+        self.disk.append(disk_bytes(self._folder) + unnamed_bytes())
         self.memory.append(psutil.Process().memory_info().rss)
         if row.round == self._rounds:
             raise KeyboardInterrupt
 
 
-def disk_bytes(folder: Path) -> int:
-    """Return the bytes of all files in a folder and of the unnamed files of this process."""
-    inodes: dict[int, int] = {}
-    for path in folder.rglob("*"):
-        try:
-            status = path.stat()
-        except FileNotFoundError:  # deleted meanwhile
-            continue
-        inodes[status.st_ino] = status.st_blocks * 512
-    unnamed: dict[str, int] = {}
-    for mapped in psutil.Process().memory_maps(grouped=False):
-        if ".spilled" in mapped.path:
-            unnamed[mapped.addr] = mapped.size
-    return sum(inodes.values()) + sum(unnamed.values())
+def unnamed_bytes() -> int:
+    """Return the bytes of the unnamed files that hold tensors of this process."""
+    maps = psutil.Process().memory_maps(grouped=False)
+    return sum({mapped.addr: mapped.size for mapped in maps if ".spilled" in mapped.path}.values())
 
 
 def main(

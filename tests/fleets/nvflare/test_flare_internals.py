@@ -53,7 +53,7 @@ def components(config: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_the_version_is_the_tested_one() -> None:
-    assert version("nvflare") == "2.9.0", "run tests/end_to_end/test_real_fleet.py and benchmarks/faults.py"
+    assert version("nvflare") == "2.9.0", "run tests/end_to_end/test_real_fleet.py and benchmarks.faults"
 
 
 @pytest.mark.parametrize("module", [processes.SERVER, processes.CLIENT])
