@@ -19,9 +19,11 @@ from benchmarks.sections.faults import faults
 from benchmarks.sections.fleet import fleet
 from benchmarks.sections.fleet_rounds import fleet_rounds
 from benchmarks.sections.footprint import footprint
+from benchmarks.sections.long_run import long_run
 from benchmarks.sections.model_check import model_check
 from benchmarks.sections.overhead import overhead
 from benchmarks.sections.processes import processes
+from benchmarks.sections.remedies import remedies
 from benchmarks.sections.simulation import simulation
 from benchmarks.sections.start import start
 from benchmarks.sections.tracing import tracing
@@ -43,6 +45,7 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     "ecavg": ecavg,
     "averaging": averaging,
     "drop": drop,
+    "remedies": remedies,
     "decoupled": decoupled,
     "tracing": tracing,
     "model_check": model_check,
@@ -51,6 +54,7 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     "busy": busy,
     "simulation": simulation,
     "processes": processes,
+    "long_run": long_run,
     "fleet": fleet,
     "fleet_rounds": fleet_rounds,
     "footprint": footprint,
@@ -83,3 +87,4 @@ if __name__ == "__main__":
     measured = json.loads((FOLDER / "averaging.json").read_text())["rows"]
     pictures.gains(measured)
     pictures.sharing(measured)
+    pictures.drop(json.loads((FOLDER / "drop.json").read_text())["rows"])

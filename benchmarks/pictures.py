@@ -7,11 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sheaf.report.style import BLUE, FAINT, INK, ORANGE, new_figure, picture_style
+from benchmarks.sections.drop import of_stage
+from sheaf.report.style import BLUE, FAINT, GREEN, INK, ORANGE, new_figure, picture_style
 
 Rows = Sequence[Mapping[str, Any]]
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
 COMPARED = {"ecavg": ORANGE, "ecavg_plus": BLUE}
+DROPPING = {"before update": (BLUE, "o", "edges before the update, own classes"),
+            "averaged weights": (ORANGE, "s", "cloud from averaged weights = edges after the update"),
+            "initial weights": (GREEN, "^", "cloud from initial weights")}  # fmt: skip
+"""Stage -> colour, marker, label."""
 
 
 def gains(rows: Rows) -> None:
@@ -67,3 +72,30 @@ def sharing(rows: Rows) -> None:
         axes.grid(color=FAINT, linewidth=0.6)
         axes.legend(loc="lower right")
         figure.savefig(FOLDER / "sharing.svg", metadata={"Date": None})
+
+
+def drop(rows: Rows) -> None:
+    """``drop.svg``: accuracy before and after the cloud's update, against the width of the hidden layer."""
+    shown = [row for row in rows if row["finetune"] == "sgd 1e-2"]
+    widths = list(dict.fromkeys(row["hidden"] for row in shown))
+    variants = list(dict.fromkeys((row["start"], row["edges"]) for row in shown))
+    with picture_style():
+        figure, panels = new_figure(4.6, 2, len(variants) // 2, sharex=True, sharey=True)
+        for axes, (start, edges) in zip(panels, variants, strict=True):
+            of = [row for row in shown if (row["start"], row["edges"]) == (start, edges)]
+            for stage, (colour, marker, label) in DROPPING.items():
+                values = [of_stage([row for row in of if row["hidden"] == width], stage) for width in widths]
+                axes.errorbar(
+                    widths, [statistics.mean(each) for each in values],
+                    [statistics.stdev(each) for each in values],
+                    color=colour, marker=marker, markersize=4, label=label, capsize=2, linewidth=1.2,
+                )  # fmt: skip
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(widths, [str(width) for width in widths])
+            axes.minorticks_off()
+            axes.grid(color=FAINT, linewidth=0.6)
+            axes.set_title(f"{start} start, edges {edges.capitalize()}", fontsize=8.5)
+        for axes in panels[-2:]:
+            axes.set_xlabel("hidden units")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=1)
+        figure.savefig(FOLDER / "drop.svg", metadata={"Date": None})
