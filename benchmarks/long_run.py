@@ -12,6 +12,7 @@ Run: SHEAF_DATA=… python -m benchmarks.long_run                        # 100 e
 
 from __future__ import annotations
 
+import json
 import statistics
 import tempfile
 import time
@@ -19,9 +20,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import psutil
+import torch
 import typer
 
-from benchmarks.results import publish
+from benchmarks.results import FOLDER, publish
 from benchmarks.usage import disk_bytes
 from sheaf.core.recipe import Recipe
 from sheaf.data.partitions.iid import IID
@@ -29,6 +31,7 @@ from sheaf.data.settings import DataSettings
 from sheaf.experiments import rehearse
 from sheaf.experiments import run as runs
 from sheaf.experiments.config import Experiment
+from sheaf.experiments.provenance import provenance
 from sheaf.methods.fedavg import FedAvg
 from sheaf.models.build import ModelSettings
 from sheaf.runtime.observer import NullObserver
@@ -76,7 +79,7 @@ def main(
         str, typer.Option(help="local: in this process; rehearsed: devices on this machine")
     ] = "local",
 ) -> None:
-    """Measure one run and write ``results/long-run-FLEET-EDGES.json``."""
+    """Measure one run and publish its row in ``long_run.json``; the rows of other jobs stay."""
     experiment = Experiment(
         seed=SEED,
         data=DataSettings(name="mnist", limit=edges * images, limit_test=100, held_out=0.0),
@@ -87,9 +90,23 @@ def main(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "run"
         row = measure(experiment, folder, rounds, fleet == "rehearsed")
-    row = {"job": f"{edges} edges, {rounds} rounds, {fleet}", "edges": edges, "rounds": rounds} | row
-    settings = {"images": images, "fleet": fleet}
-    publish(f"long-run-{fleet}-{edges}", [row], settings, SEED, {}, COLUMNS)
+    named = {
+        "job": f"{edges} edges, {rounds} rounds, {fleet}",
+        "fleet": fleet,
+        "edges": edges,
+        "rounds": rounds,
+    }
+    publish_row(named | row, {"images": images})
+
+
+def publish_row(row: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Write the row into ``long_run.json`` in place of an earlier one of the same job."""
+    path = FOLDER / "long_run.json"
+    others = json.loads(path.read_text())["rows"] if path.exists() else []
+    rows = [other for other in others if other["job"] != row["job"]]
+    commit = provenance({}, 0, {}, torch.device("cpu"))["commit"]
+    rows = sorted([*rows, row | {"commit": commit}], key=lambda row: (row["fleet"], row["edges"]))
+    publish("long_run", rows, settings, SEED, {}, COLUMNS)
 
 
 def measure(experiment: Experiment, folder: Path, rounds: int, rehearsed: bool) -> dict[str, Any]:
