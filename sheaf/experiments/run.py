@@ -41,7 +41,7 @@ from sheaf.runtime.edges import Edges
 from sheaf.runtime.journal import Journal, answered
 from sheaf.runtime.observer import NullObserver, Observer
 from sheaf.runtime.result import CutsRecord, Log, PartRecord, Refusal, Result, Row
-from sheaf.runtime.worker import Train, Worker, train_here
+from sheaf.runtime.worker import Train, Worker
 
 logger = logging.getLogger("sheaf")
 
@@ -243,7 +243,7 @@ def _execute(
             fleet: Fleet = _local_fleet(setup, folder, observer, others)
         else:
             fleet = engine(setup, folder, observer)
-        train: Train = train_here
+        train: Train | None = None
         if others is not None and others.sizes.cloud > 1:
             train = CloudProcesses(others, folder)
         worker = setup.cloud(folder / "sites", train)

@@ -27,8 +27,9 @@ from sheaf.fleets.local.scheduling import examine_ways
 from sheaf.models.build import build_model
 from sheaf.runtime.costs import Ledger
 from sheaf.runtime.result import WholeModel
-from sheaf.runtime.worker import Train, Worker, train_here
+from sheaf.runtime.worker import Train, Worker
 from sheaf.submodels.scheme import SiteNeeds
+from sheaf.training.lone_site import LoneSite
 from sheaf.training.network import Network
 from sheaf.training.preparation import pick_device
 
@@ -132,8 +133,13 @@ class ExperimentSetup:
             for site, (train, held_out) in self.edge_samples.items()
         ]
 
-    def cloud(self, folder: Path, train: Train = train_here) -> Worker:
-        """Return the worker of the cloud, which trains by ``train``; its pool is empty at first."""
+    def cloud(self, folder: Path, train: Train | None = None) -> Worker:
+        """Return the worker of the cloud, whose pool is empty at first.
+
+        Args:
+            folder: its models are stored there.
+            train: how it trains; by default, in this process.
+        """
         nothing = self.dataset.train.select(torch.arange(0))
         return Worker(
             CLOUD,
@@ -142,7 +148,7 @@ class ExperimentSetup:
             nothing,
             folder,
             self.device,
-            train=train,
+            train=train or LoneSite(),
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from sheaf.core.cut import Cut
 from sheaf.core.dataset import Dataset, Samples
 from sheaf.core.recipe import Recipe, Share
 from sheaf.core.task import Cost, Progress, Task, Update
@@ -33,8 +34,8 @@ from sheaf.training.batch_norm import reestimate_statistics
 from sheaf.training.batches import Job
 from sheaf.training.evaluation import Evaluation, balanced_accuracy, evaluate, forward
 from sheaf.training.interpolation import choose_mixture, mixture
+from sheaf.training.lone_site import train_plainly
 from sheaf.training.network import Network
-from sheaf.training.one_site import OneSite
 from sheaf.training.peak_memory import PeakMemory
 from sheaf.training.preparation import Preparation
 
@@ -42,16 +43,8 @@ TAKE_RECEIVED = [1.0]
 """The only mixture of a site that has nothing to mix with: the received model as it is."""
 
 
-Train = Callable[[nn.Module, Job, Recipe, Preparation, loop.Progress | None], loop.Trained]
-"""Trains a job from its start parameters with a module, and returns the result."""
-
-
-def train_here(
-    model: nn.Module, job: Job, recipe: Recipe, prepare: Preparation, progress: loop.Progress | None
-) -> loop.Trained:
-    """Train ``model`` in place, in this process."""
-    (trained,) = loop.train(OneSite(model, recipe), [job], recipe, prepare, progress)
-    return trained
+Train = Callable[[Network, Cut | None, Job, Recipe, Preparation, loop.Progress | None], loop.Trained]
+"""Trains a job with a network or a sub-model of it; the result may share the memory of its module."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +88,7 @@ class Worker:
         *,
         private_test: bool = False,
         may_leave: Callable[[Tensor], Tensor] | None = None,
-        train: Train = train_here,
+        train: Train = train_plainly,
     ) -> None:
         self.name = name
         self._train_model = train
@@ -183,11 +176,13 @@ class Worker:
         return Cost(spent, macs_per_example=macs.forward, parameters=parameters)
 
     def _train(self, task: Task, progress: Progress | None) -> Outcome:
-        model, recipe = self.network.of(task.cut), recipe_of(task)
         told = None if progress is None else (lambda _, *step: progress(self.name, *step))
-        trained = self._train_model(model, self.job(task, {}), recipe, self.prepare, told)
-        stored = self.store.keep(task.call, Blob.of(trained.params))
-        reply = self._reply(task) if task.statistic and task.reply else stored
+        job = self.job(task, {})
+        trained = self._train_model(self.network, task.cut, job, recipe_of(task), self.prepare, told)
+        reply = self.store.keep(task.call, Blob.of(trained.params))
+        if task.statistic and task.reply:
+            load_state(self.network.of(task.cut), trained.params)
+            reply = self._reply(task)
         return Outcome(reply, {"losses": trained.losses}, self.cost_of(task))
 
     def _adopt(self, task: Task, progress: Progress | None) -> Outcome:

@@ -24,7 +24,6 @@ from sheaf.core.types import CLOUD
 from sheaf.experiments import run as runs
 from sheaf.experiments.config import Experiment, load_experiment
 from sheaf.experiments.setup import prepare
-from sheaf.fleets.local.fleet import StackPool
 from sheaf.merges.rules.fisher import Fisher
 from sheaf.merges.rules.regmean import Regmean
 from sheaf.methods.decoupled import Decoupled
@@ -36,6 +35,7 @@ from sheaf.runtime.journal import Journal
 from sheaf.runtime.observer import NullObserver
 from sheaf.runtime.result import Result
 from sheaf.submodels.schemes.rolling import Rolling
+from sheaf.training.stack_pool import StackPool
 
 METHODS = list(registry.describe("methods"))
 """A new file in the folder is tested from the day it exists."""

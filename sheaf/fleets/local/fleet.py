@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 
+from sheaf.core.recipe import Recipe
 from sheaf.core.task import Progress, Task, Update
 from sheaf.core.tensor_file import Blob
 from sheaf.core.thread_pool import thread_pool
 from sheaf.fleets.local.scheduling import Mode, SiteGroup, group_sites
-from sheaf.fleets.local.stack_pool import StackPool
 from sheaf.fleets.processes.edge_training import EdgeProcesses
 from sheaf.runtime.retraining import RetrainedBlob
 from sheaf.runtime.worker import Outcome, Worker, recipe_of
 from sheaf.runtime.worker_group import WRITERS, is_retrainable, train_together
 from sheaf.training import loop
-from sheaf.training.loop import Trained, TrainingState
-from sheaf.training.one_site import OneSite
+from sheaf.training.batches import Job
+from sheaf.training.lone_site import LoneSite, train_plainly
+from sheaf.training.loop import Trained
 from sheaf.training.peak_memory import PeakMemory
+from sheaf.training.preparation import Preparation
+from sheaf.training.stack_pool import StackPool
 
 DISK_ONLY = ("collect", "remember")
 """Kinds of tasks that compute nothing, beside adopting."""
@@ -58,6 +59,7 @@ class LocalFleet:
         self._together = together
         self._processes = processes
         self._stacks = StackPool()
+        self._lone_site = LoneSite()
 
     def names(self) -> tuple[str, ...]:
         """Return the sites, in their order."""
@@ -131,9 +133,12 @@ class LocalFleet:
         if not (is_retrainable(worker.name, task) and _is_divisible(task)):
             return worker.do(task, self._progress)
 
-        def train(*job: Any) -> tuple[list[Trained], int]:
-            with PeakMemory(worker.prepare.device) as peak:
-                (trained,) = loop.train(OneSite(worker.network.of(task.cut), recipe_of(task)), *job)
+        def train(
+            jobs: Sequence[Job], recipe: Recipe, prepare: Preparation, progress: loop.Progress
+        ) -> tuple[list[Trained], int]:
+            train_one = train_plainly if self._together == "never" else self._lone_site
+            with PeakMemory(prepare.device) as peak:
+                trained = train_one(worker.network, task.cut, jobs[0], recipe, prepare, progress)
             own = {name: value.clone() for name, value in trained.params.items()}  # not the network's memory
             return [trained._replace(params=own)], peak.bytes
 
@@ -184,27 +189,25 @@ class LocalFleet:
                 self._progress(site, *step)
 
         workers = [self._workers[name] for name in group.names]
-        task = tasks[group.names[0]]
+        task, device = tasks[group.names[0]], workers[0].prepare.device
+        state_of = self._stacks.state(
+            workers[0].network,
+            task.cut,
+            recipe_of(task),
+            len(workers),
+            device,
+            stacked=group.stacked,
+            global_draws=group.alone,
+        )
 
         def train_here(*job: Any) -> tuple[list[Trained], int]:
-            with PeakMemory(workers[0].prepare.device) as peak, self._state(group, workers[0], task) as state:
+            with PeakMemory(device) as peak, state_of as state:
                 return loop.train(state, *job), peak.bytes
 
         train = train_here
         if self._processes is not None:
             train = partial(self._processes.train, train_here, group, task.cut)
         return train_together(workers, tasks, train, progress, again)
-
-    @contextmanager
-    def _state(self, group: SiteGroup, worker: Worker, task: Task) -> Iterator[TrainingState]:
-        recipe = recipe_of(task)
-        if not group.stacked:
-            model = copy.deepcopy(worker.network.of(task.cut))
-            yield OneSite(model, recipe, global_draws=group.alone)
-            return
-        key = worker.network, task.cut, recipe
-        with self._stacks.stack(key, len(group.names), worker.prepare.device) as stack:
-            yield stack
 
 
 def ignore(*step: object) -> None:

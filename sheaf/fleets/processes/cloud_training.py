@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from sheaf.core.cut import Cut
 from sheaf.core.dataset import Samples
 from sheaf.core.errors import FleetError
 from sheaf.core.recipe import Recipe
@@ -18,6 +19,7 @@ from sheaf.training import loop
 from sheaf.training.batches import Job
 from sheaf.training.distributed import DistributedSite
 from sheaf.training.loop import Progress, Trained
+from sheaf.training.network import Network
 from sheaf.training.preparation import Preparation
 
 
@@ -35,7 +37,13 @@ class CloudProcesses:
         self._sent: Tensor | None = None  # the inputs that the other processes hold
 
     def __call__(
-        self, model: nn.Module, job: Job, recipe: Recipe, prepare: Preparation, progress: Progress | None
+        self,
+        network: Network,
+        cut: Cut | None,
+        job: Job,
+        recipe: Recipe,
+        prepare: Preparation,
+        progress: Progress | None,
     ) -> Trained:
         """Train the job in all processes and return the result, which is the same in all.
 
@@ -56,7 +64,7 @@ class CloudProcesses:
             self._sent = job.samples.inputs
             with torch_threads(threads):
                 (trained,) = loop.train(
-                    DistributedSite(model, recipe, group), [job], recipe, prepare, progress
+                    DistributedSite(network.of(cut), recipe, group), [job], recipe, prepare, progress
                 )
         except (FleetError, RuntimeError) as error:
             if not _is_of_connection(error):

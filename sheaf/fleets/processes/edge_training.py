@@ -6,11 +6,9 @@ with the process that executes the run. So any process can train any group.
 
 from __future__ import annotations
 
-import copy
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any
 
@@ -24,16 +22,15 @@ from sheaf.core.errors import SheafError, first_line
 from sheaf.core.recipe import Recipe
 from sheaf.core.settings import parse, plain
 from sheaf.fleets.local.scheduling import SiteGroup
-from sheaf.fleets.local.stack_pool import StackPool
 from sheaf.fleets.processes.group import Processes, ProcessLost, torch_threads
 from sheaf.fleets.processes.messages import Message, prefixed, send, with_prefix
 from sheaf.training import loop
 from sheaf.training.batches import Job
-from sheaf.training.loop import Progress, Trained, TrainingState
+from sheaf.training.loop import Progress, Trained
 from sheaf.training.network import Network
-from sheaf.training.one_site import OneSite
 from sheaf.training.peak_memory import PeakMemory
 from sheaf.training.preparation import Preparation
+from sheaf.training.stack_pool import StackPool
 
 logger = logging.getLogger("sheaf")
 
@@ -207,9 +204,12 @@ class EdgeTrainer:
                 starts[job["start"]] = with_prefix(f"start {job['start']}", message.tensors)
             samples = _to_samples(with_prefix(f"samples {number}", message.tensors), self._dataset)
             jobs.append(Job(starts[job["start"]], samples, job["seed"]))
-        state_of = self._state(cut, recipe, len(jobs), stacked=header["stacked"])
+        device = self._prepare.device
+        state_of = self._stacks.state(
+            self._network, cut, recipe, len(jobs), device, stacked=header["stacked"]
+        )
         try:
-            with PeakMemory(self._prepare.device) as peak, state_of as state:
+            with PeakMemory(device) as peak, state_of as state:
                 trained = loop.train(state, jobs, recipe, self._prepare, _reporter())
         except Exception as error:
             known = type(error).__name__ if isinstance(error, SheafError) else ""
@@ -220,16 +220,6 @@ class EdgeTrainer:
             tensors |= prefixed(f"params {number}", each.params)
         losses = [each.losses for each in trained]
         send(0, Message("trained", {"losses": losses, "peak_memory_bytes": peak.bytes}, tensors))
-
-    @contextmanager
-    def _state(
-        self, cut: Cut | None, recipe: Recipe, sites: int, *, stacked: bool
-    ) -> Iterator[TrainingState]:
-        if stacked:
-            with self._stacks.stack((self._network, cut, recipe), sites, self._prepare.device) as stack:
-                yield stack
-        else:
-            yield OneSite(copy.deepcopy(self._network.of(cut)), recipe)
 
 
 def _reporter() -> Callable[..., None]:
