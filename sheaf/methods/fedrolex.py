@@ -14,6 +14,8 @@ from pydantic import Field
 from sheaf.core.recipe import Recipe
 from sheaf.core.settings import settings
 from sheaf.core.types import Params
+from sheaf.merges.server_optimizer import ServerOptimizer
+from sheaf.methods._cloud_steps import Off
 from sheaf.methods._submodel_rounds import average_submodels
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
@@ -31,15 +33,33 @@ class FedRolex:
         rounds: the number of rounds of training and averaging, at least 1.
         local: how each edge trains in a round.
         cut: the scheme that selects the sub-model of each edge in a round.
+        scaler: divide layer outputs by the edge's width in training, as ``heterofl`` does.
+        masked: train with the masked loss of ``heterofl``. The authors' code has both; the paper has neither.
+        server: the optimizer that applies the edges' mean change in the cloud; "none": the mean as it is.
     """
 
     rounds: Annotated[int, Field(ge=1)] = 10
     local: Recipe = Recipe(epochs=1)
     cut: Scheme = Rolling()
+    scaler: bool = False
+    masked: bool = False
+    server: ServerOptimizer | Off = "none"
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
         """Return the average of the last round; see ``average_submodels``."""
-        return average_submodels(theta, fleet, cloud, log, rounds=self.rounds, local=self.local, cut=self.cut)
+        return average_submodels(
+            theta,
+            fleet,
+            cloud,
+            log,
+            rounds=self.rounds,
+            local=self.local,
+            cut=self.cut,
+            server=self.server,
+            by_examples=True,
+            scaler=self.scaler,
+            masked=self.masked,
+        )
 
     @property
     def budget(self) -> TrainingBudget:

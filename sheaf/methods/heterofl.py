@@ -14,6 +14,8 @@ from pydantic import Field
 from sheaf.core.recipe import Recipe
 from sheaf.core.settings import settings
 from sheaf.core.types import Params
+from sheaf.merges.server_optimizer import ServerOptimizer
+from sheaf.methods._cloud_steps import Off
 from sheaf.methods._submodel_rounds import average_submodels
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
@@ -27,19 +29,41 @@ from sheaf.submodels.schemes.prefix import Prefix
 class HeteroFL:
     """Settings of HeteroFL; ``fleet.widths`` sets the width of each edge.
 
+    A parameter becomes the plain mean over the edges that hold it (section 3.1). With ``masked``, an edge
+    counts only in the classifier's rows of its own classes.
+
     Attributes:
         rounds: the number of rounds of training and averaging, at least 1.
         local: how each edge trains in a round.
         cut: the scheme that selects the sub-model of each edge in a round.
+        scaler: divide layer outputs by the edge's width in training (section 3.3).
+        masked: set the logits of classes without local examples to 0 in training, where the loss of ``local``
+            is the cross-entropy (section 3.4).
+        server: the optimizer that applies the edges' mean change in the cloud; "none": the mean as it is.
     """
 
     rounds: Annotated[int, Field(ge=1)] = 10
     local: Recipe = Recipe(epochs=1)
     cut: Scheme = Prefix()
+    scaler: bool = True
+    masked: bool = True
+    server: ServerOptimizer | Off = "none"
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
-        """Return the average of the last round; see ``average_submodels``."""
-        return average_submodels(theta, fleet, cloud, log, rounds=self.rounds, local=self.local, cut=self.cut)
+        """Return the average of the last round; each edge then holds its sub-model of it."""
+        return average_submodels(
+            theta,
+            fleet,
+            cloud,
+            log,
+            rounds=self.rounds,
+            local=self.local,
+            cut=self.cut,
+            server=self.server,
+            by_examples=False,
+            scaler=self.scaler,
+            masked=self.masked,
+        )
 
     @property
     def budget(self) -> TrainingBudget:

@@ -23,6 +23,8 @@ from sheaf.merges.average import Contribution, average
 from sheaf.merges.check import misfit
 from sheaf.merges.merge import Merge
 from sheaf.runtime.calls import Calls, check_quorum
+from sheaf.runtime.loss_constants import LossConstants
+from sheaf.submodels.class_rows import rows_of
 from sheaf.submodels.scheme import Scheme, SiteNeeds
 from sheaf.training.merge_statistics import blank
 from sheaf.training.network import Network
@@ -87,6 +89,7 @@ class Edges:
         only: Sequence[str] | None = None,
         reply: bool = True,
         statistic: Statistic | None = None,
+        constants: Mapping[str, LossConstants] | None = None,
     ) -> list[Update]:
         """Train the edges' models; each edge holds its result.
 
@@ -100,6 +103,7 @@ class Edges:
             reply: return the results. Updates with another shape than the model or values that are not finite
                 are refused.
             statistic: a statistic for the merge that the updates carry; see ``statistic_of``.
+            constants: edge -> tensors for the recipe's loss. Needs ``theta``, and one entry for each edge.
 
         Returns:
             The usable updates; without ``reply``, updates without parameters.
@@ -120,6 +124,9 @@ class Edges:
                 fields[site]["blob"] = Blob.of(self._drawn(self._calls.seed("start", site)))
         if theta is not None:
             self._begin_from_start(theta, fields)
+        for site, own in (constants or {}).items():
+            if site in fields:
+                fields[site]["blob"] = own.beside(fields[site]["blob"], self._shapes_of(self._cuts.get(site)))
         updates = self._ask("train", fields, check=self._check(statistic) if reply else None)
         return self._usable(updates, len(fields)) if reply else updates
 
@@ -149,6 +156,7 @@ class Edges:
         *,
         by_examples: bool,
         unheld: Literal["keep", "zero"] = "keep",
+        own_rows: bool = False,
     ) -> Params:
         """Average usable updates of sub-models, recorded as in ``merge``; see ``merges.average``.
 
@@ -157,8 +165,9 @@ class Edges:
             updates: of the latest ``train`` or ``choose``.
             by_examples: weigh an update by its training examples, not by 1.
             unheld: parameters that no edge holds keep their value in ``theta``, or become 0.
+            own_rows: an edge counts only in the classifier's rows of the classes that it has examples of.
         """
-        parts = self.contributions(updates, by_examples=by_examples)
+        parts = self.contributions(updates, by_examples=by_examples, own_rows=own_rows)
         return self._calls.merged(_describe("average", updates), lambda: average(theta, parts, unheld))
 
     def compute(self, what: str, function: Callable[[Network], Params]) -> Params:
@@ -256,16 +265,17 @@ class Edges:
         """Return the edge's current cut; None for the whole model."""
         return self._cuts.get(site)
 
-    def contributions(self, updates: Iterable[Update], *, by_examples: bool) -> Iterator[Contribution]:
-        """Yield each update with its sub-model, for ``average``.
-
-        Args:
-            by_examples: weigh an update by its training examples, not by 1.
-        """
+    def contributions(
+        self, updates: Iterable[Update], *, by_examples: bool, own_rows: bool = False
+    ) -> Iterator[Contribution]:
+        """Yield each update with its sub-model, for ``average``, whose arguments these are."""
         for update in updates:
-            cut = self._cuts.get(update.site)
+            cut, params = self._cuts.get(update.site), update.params
+            if own_rows:
+                classes = [label for label, count in enumerate(update.counts) if count]
+                cut, params = rows_of(self._network.structure, cut, params, classes)
             weight = float(update.examples) if by_examples else 1.0
-            yield Contribution(update.params, weight, None if cut is None else self._network.submodel(cut))
+            yield Contribution(params, weight, None if cut is None else self._network.submodel(cut))
 
     def _ask(
         self,
@@ -310,12 +320,13 @@ class Edges:
         """Return a sub-model of ``theta``, encoded in ``whole``. It is taken when something reads it."""
         submodel = self._network.submodel(cut)
         key = f"{whole.key} {cut!r}"
-        size = encoded_size(submodel.take({name: value.to("meta") for name, value in self._shapes.items()}))
+        size = encoded_size(self._shapes_of(cut))
         return LazyBlob(lambda: TensorBlob(submodel.take(theta)), size, key, origin=origin_of(whole))
 
-    @property
-    def _shapes(self) -> Params:
-        return self._network.model.state_dict()
+    def _shapes_of(self, cut: Cut | None) -> Params:
+        """Return the parameters of the cut, or of the whole model, on the meta device."""
+        shapes = {name: value.to("meta") for name, value in self._network.model.state_dict().items()}
+        return self._take(shapes, cut)
 
     def _take(self, theta: Params, cut: Cut | None) -> Params:
         return theta if cut is None else self._network.submodel(cut).take(theta)

@@ -21,6 +21,7 @@ from sheaf.core.wire_format import encode_samples
 from sheaf.data.sample_selection import choose_samples
 from sheaf.models import flops
 from sheaf.models.checkpoints import load_state
+from sheaf.runtime.loss_constants import split
 from sheaf.runtime.measured_logits import (
     RANDOM_EXAMPLES,
     MeasuredLogits,
@@ -132,11 +133,11 @@ class Worker:
         blob = outcome.blob if task.reply else None
         return Update(self.name, task.kind, blob, self._counts, outcome.metrics or {}, cost)
 
-    def job(self, task: Task, opened: dict[str, Params]) -> Job:
+    def job(self, task: Task, opened: dict[str, tuple[Params, Params]]) -> Job:
         """Return the training of a train task.
 
         Args:
-            opened: key of a blob -> parameters: decodes the parameters that several sites start from once.
+            opened: key of a blob -> its content: decodes the parameters that several sites start from once.
 
         Raises:
             DataError: there is nothing to train on.
@@ -145,8 +146,9 @@ class Worker:
         self._training_data.check_batch_norm(samples, task.cut)
         blob = self._blob_of(task)
         if blob.key not in opened:
-            opened[blob.key] = blob.open()
-        return Job(opened[blob.key], samples, task.seed)
+            opened[blob.key] = split(blob.open())
+        start, constants = opened[blob.key]
+        return Job(start, samples, task.seed, constants)
 
     def training_examples(self, task: Task) -> int:
         """Return the number of examples that a train task trains on."""

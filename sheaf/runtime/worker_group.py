@@ -70,7 +70,7 @@ def train_together(
     """
     recipe, prepare = recipe_of(tasks[workers[0].name]), workers[0].prepare
     began = time.perf_counter()
-    opened: dict[str, Params] = {}
+    opened: dict[str, tuple[Params, Params]] = {}
     jobs = [worker.job(tasks[worker.name], opened) for worker in workers]
     trained, peak = train(jobs, recipe, prepare, lambda job, *step: progress(workers[job].name, *step))
     seconds = (time.perf_counter() - began) / len(workers)

@@ -99,6 +99,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "shards_per_edge": st.integers(1, 9),
     "alpha": st.floats(1e-3, 1e6),
     "mu": positive,
+    "scaler": st.booleans(),
+    "masked": st.booleans(),
     "loss": st.deferred(lambda: any_of("losses")),
     "server": st.just("none") | servers,
     "lr": positive,

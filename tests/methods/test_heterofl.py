@@ -1,4 +1,4 @@
-"""HeteroFL and FedRolex equal FedAvg if every width is 1; FedAvg can skip weak edges."""
+"""Without their additions and at width 1, HeteroFL and FedRolex equal FedAvg; FedAvg can skip weak edges."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from sheaf.core.types import CLOUD
 from sheaf.experiments import run as runs
 from sheaf.experiments.config import Experiment, load_experiment
 from sheaf.experiments.setup import prepare
+from sheaf.merges.rules.mean import Mean
+from sheaf.merges.rules.weighted_mean import WeightedMean
 from sheaf.methods.fedavg import FedAvg
 from sheaf.methods.fedrolex import FedRolex
 from sheaf.methods.heterofl import HeteroFL
@@ -44,8 +46,10 @@ def test_with_widths_of_one_the_result_is_that_of_fedavg(
     kind: Any, model: str, edges: int, tmp_path: Path
 ) -> None:
     split = f"partition.edges={edges}"
-    average = experiment(FedAvg(rounds=3, local=RECIPE), split, model=model)
-    submodels = experiment(kind(rounds=3, local=RECIPE), split, model=model)
+    plain = {HeteroFL: {"scaler": False, "masked": False}, FedRolex: {}}[kind]
+    merge = {HeteroFL: Mean(), FedRolex: WeightedMean()}[kind]
+    average = experiment(FedAvg(rounds=3, local=RECIPE, merge=merge), split, model=model)
+    submodels = experiment(kind(rounds=3, local=RECIPE, **plain), split, model=model)
     expected = runs.run(average, out=tmp_path / "fedavg")
     found = runs.run(submodels, out=tmp_path / "submodels")
     assert found.rows == expected.rows

@@ -68,6 +68,19 @@ def test_rolling_moves_by_one_and_wraps_around(structure):
     assert set(Counter(channel for window in windows for channel in window).values()) == {10}
 
 
+def test_rolling_has_the_windows_of_fedrolexs_code():
+    """Channels 0 to 3, width 0.5: ``torch.roll(arange(4), round)[:2]`` in resnet_server.py (8135109).
+
+    The code moves the window down by one each round, the paper (section 3.2) and this scheme up.
+    """
+    of_code = [[0, 1], [3, 0], [2, 3], [1, 2]]
+    layers = [nn.Conv2d(3, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 6)]
+    small = trace(nn.Sequential(*layers), toys.SHAPE)
+    site = [SiteNeeds("a", (0,), 0.5)]
+    windows = [held(small, Rolling()(small, site, turn)["a"], small.groups[0]) for turn in range(4)]
+    assert windows == [sorted(window) for window in of_code[:1] + of_code[:0:-1]]
+
+
 @st.composite
 def sites(draw: st.DrawFn) -> list[SiteNeeds]:
     """Draw up to four sites without a common class; some classes may have no site."""
