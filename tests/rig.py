@@ -18,6 +18,7 @@ from sheaf.core.tensor_file import Blob
 from sheaf.fleets.local.fleet import LocalFleet
 from sheaf.merges.rules.mean import Mean
 from sheaf.runtime.calls import Calls
+from sheaf.runtime.cloud_coding import CloudCoding
 from sheaf.runtime.costs import Ledger
 from sheaf.runtime.edges import Edges
 from sheaf.runtime.journal import Journal
@@ -121,6 +122,7 @@ class Rig:
         fleet: LocalFleet | None = None,
         quorum: float = 0.5,
         needs: Sequence[SiteNeeds] = (),
+        coding: CloudCoding | None = None,
     ) -> None:
         self.fleet = fleet or Fleet(folder / "sites")
         self.journal = Journal(folder / "journal", {})
@@ -128,7 +130,7 @@ class Rig:
         self.observer = Listener()
         self.calls = Calls(5, self.journal, self.ledger, self.observer)
         needs = needs or [SiteNeeds(site, (0, 1, 2)) for site in SITES]
-        self.edges = Edges(self.calls, self.fleet, network(), needs, quorum, drawn)
+        self.edges = Edges(self.calls, self.fleet, network(), needs, quorum, drawn, coding=coding)
 
     def __enter__(self) -> Rig:
         self.journal.__enter__()

@@ -13,7 +13,7 @@ ROOT = Path(sheaf.__file__).parent
 
 LEVELS = [
     ["core"],
-    ["models", "data"],
+    ["models", "data", "codecs"],
     ["submodels"],
     ["training"],
     ["merges"],

@@ -26,6 +26,7 @@ SET = {
     "cuts": ("method.cut", "method.cut."),
     "losses": ("method.pretrain.loss", "method.pretrain.loss."),
     "merges": ("method.merge", "method.merge."),
+    "codecs": ("fleet.upload", "fleet.upload."),
 }
 """Kind -> the key that names a plugin in an experiment, and the prefix of its settings; for the hints."""
 

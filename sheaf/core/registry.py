@@ -26,20 +26,23 @@ class Kind:
     Attributes:
         noun: what messages call one plugin of this kind.
         package: the package whose modules are the plugins.
+        method: the method that every plugin has, if plugins are settings.
     """
 
     noun: str
     package: str
+    method: str = "__call__"
 
 
 KINDS = {
-    "methods": Kind("method", "sheaf.methods"),
+    "methods": Kind("method", "sheaf.methods", "run"),
     "models": Kind("model", "sheaf.models.zoo"),
     "data": Kind("dataset", "sheaf.data.sets"),
     "partitions": Kind("partition", "sheaf.data.partitions"),
     "cuts": Kind("cut", "sheaf.submodels.schemes"),
     "losses": Kind("loss", "sheaf.training.losses"),
     "merges": Kind("merge", "sheaf.merges.rules"),
+    "codecs": Kind("codec", "sheaf.codecs", "encode"),
 }
 """Every kind of plugin, by the name that ``load`` and ``describe`` take."""
 

@@ -48,7 +48,8 @@ def parse(cls: type[_T], table: Any, where: str = "") -> _T:
 def plain(value: Any) -> Any:
     """Return the table from which ``parse`` creates ``value``. None has no form in TOML and is left out."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        named = {"name": registry.name_of(value)} if callable(value) or hasattr(value, "run") else {}
+        is_plugin = any(hasattr(value, kind.method) for kind in registry.KINDS.values())
+        named = {"name": registry.name_of(value)} if is_plugin else {}
         return named | plain(
             {
                 field.name: setting
@@ -80,7 +81,7 @@ def make_plugin(kind: str, table: Any, where: str) -> Any:
         names = ", ".join(registry.describe(kind))
         raise SettingError(f"{where} = {table!r}: give a name or a table with one; there are: {names}")
     cls = registry.load(kind, table["name"])
-    needs = "run" if kind == "methods" else "__call__"
+    needs = registry.KINDS[kind].method
     if not (
         isinstance(cls, type) and dataclasses.is_dataclass(cls) and any(needs in vars(c) for c in cls.mro())
     ):

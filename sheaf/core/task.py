@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from sheaf.core.coding import Coding
 from sheaf.core.cut import Cut
 from sheaf.core.recipe import Recipe, Ridge, Share, Statistic
 from sheaf.core.settings import plain
@@ -58,6 +59,7 @@ class Task:
         outliers: number of synthetic examples for the "other" output of the sub-model, made from the site's
             own, as a multiple of their number. Lent samples train this output, too.
         statistic: a statistic for merging that the answer carries beside the parameters.
+        coding: the codecs of the parameters; None: they are sent as float32.
     """
 
     kind: TaskKind
@@ -74,20 +76,37 @@ class Task:
     baseline: int = 0
     outliers: float = 0.0
     statistic: Statistic | None = None
+    coding: Coding | None = None
 
     @property
     def is_repeatable(self) -> bool:
         """Whether an edge's answer depends only on the task and the edge's own data.
 
-        Other answers depend on the model or the samples that the site stores, which the next call may change.
+        Other answers depend on the models, the samples or the encoding error that the site stores, which the
+        next call may change.
         """
-        brings_model = self.kind in ("train", "adopt", "evaluate") and self.blob is not None
+        is_difference = self.coding is not None and self.coding.base > 0
+        return self._brings_model and not is_difference and not self._has_feedback
+
+    @property
+    def is_retrainable(self) -> bool:
+        """Whether the cloud can train again, for an edge in its process, the model that the task gave."""
+        return self.kind == "train" and self._brings_model and not self._has_feedback
+
+    @property
+    def _brings_model(self) -> bool:
         uses_lent_samples = self.cut is not None and self.cut.other
-        return brings_model and not uses_lent_samples
+        return (
+            self.kind in ("train", "adopt", "evaluate") and self.blob is not None and not uses_lent_samples
+        )
+
+    @property
+    def _has_feedback(self) -> bool:
+        return self.coding is not None and self.coding.upload.feedback
 
     def header(self) -> dict[str, Any]:
         """Return everything except the parameters as a JSON object."""
-        return {
+        header = {
             "kind": self.kind,
             "call": self.call,
             "seed": self.seed,
@@ -102,6 +121,7 @@ class Task:
             "outliers": self.outliers,
             "statistic": _flat(self.statistic),
         }
+        return header if self.coding is None else header | {"coding": plain(self.coding)}
 
 
 def _recipe_header(recipe: Recipe | None) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ import tomli_w
 from pydantic import Field
 
 from sheaf.core import registry, toml
+from sheaf.core.coding import AnyCodec
 from sheaf.core.errors import SettingError, UnknownNameError
 from sheaf.core.recipe import Recipe
 from sheaf.core.settings import make_plugin, parse, plain, plugin_field, settings
@@ -26,6 +27,8 @@ PLUGINS = {
     "merge": "merges",
     "cut": "cuts",
     "loss": "losses",
+    "upload": "codecs",
+    "download": "codecs",
 }
 """Keys that name a plugin -> the kind of plugin."""
 
@@ -86,6 +89,11 @@ class FleetSettings:
             map the same decoded examples. The results are those of one process, where a site that uses
             several threads uses ``threads``, by default the machine's cores divided by ``processes``.
             Ignored on a real fleet.
+        upload: the codec of the parameters that edges send, see ``sheaf list codecs``: ``float32``,
+            ``bfloat16``, ``int8`` or ``topk``. All but ``float32`` encode the difference to the model that
+            the edge received.
+        download: the codec of the parameters that the cloud sends, likewise as the difference to the model
+            that the edge received last, or whole if there is none.
     """
 
     quorum: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -97,6 +105,8 @@ class FleetSettings:
     deliver: Literal["end", "adoptions"] = "end"
     together: Literal["auto", "stacked", "threads", "never"] = "auto"
     processes: Annotated[int, Field(ge=1)] = 1
+    upload: AnyCodec = "float32"
+    download: AnyCodec = "float32"
 
 
 @settings

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 
 import torch
 
+from sheaf.core.coding import decoded_blob
 from sheaf.core.dataset import Samples
 from sheaf.core.task import Task, Update
 from sheaf.experiments import run as runs
@@ -21,6 +22,9 @@ ROUNDS = 2
 
 EXAMPLES = 2
 """Examples of each class that stand for a device's data, on which no task's limit depends."""
+
+CODED_MODELS = 4
+"""Further ones with a codec: the received models of two calls, and the encoding errors of two calls."""
 
 MODELS = 4
 """Models that a device stores at a time: received, held, the one before, and remembered ones."""
@@ -68,9 +72,12 @@ def demands_of(setup: ExperimentSetup, devices: Collection[str]) -> dict[str, De
 
     def note(site: str, task: Task) -> None:
         header, own = task.header(), demands[site]
-        size = task.blob.size if task.blob is not None and task.kind != "lend" else 0
-        key = json.dumps({**header, "call": 1, "seed": 0, "since": 0, "baseline": 0})
-        own.disk = max(own.disk, MODELS * size)
+        sends = task.blob is not None and task.kind != "lend"
+        size = task.blob.size if task.blob is not None and sends else 0
+        key = json.dumps({**header, "call": 1, "seed": 0, "since": 0, "baseline": 0, "coding": None})
+        stored = decoded_blob(task.blob) if sends else None
+        models = MODELS if task.coding is None else MODELS + CODED_MODELS
+        own.disk = max(own.disk, models * (0 if stored is None else stored.size))
         if (site, key) in seen:
             return
         seen.add((site, key))

@@ -36,6 +36,7 @@ from sheaf.fleets.processes.group import Processes
 from sheaf.models.checkpoints import load_state
 from sheaf.runtime.calls import Calls
 from sheaf.runtime.cloud import Cloud
+from sheaf.runtime.cloud_coding import CloudCoding
 from sheaf.runtime.costs import Ledger
 from sheaf.runtime.edges import Edges
 from sheaf.runtime.journal import Journal, answered
@@ -354,8 +355,9 @@ def edges_and_cloud(
     setup: ExperimentSetup, calls: Calls, fleet: Fleet, cloud: Worker, cloud_fleet: Fleet
 ) -> tuple[Edges, Cloud]:
     """Return edges and cloud as a method receives them."""
-    quorum = setup.experiment.fleet.quorum
-    edges = Edges(calls, fleet, setup.network, setup.needs, quorum, setup.draw, setup.start)
+    settings = setup.experiment.fleet
+    coding = CloudCoding(setup.network, settings.download, settings.upload)
+    edges = Edges(calls, fleet, setup.network, setup.needs, settings.quorum, setup.draw, setup.start, coding)
     return edges, Cloud(calls, cloud, cloud_fleet)
 
 

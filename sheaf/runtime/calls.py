@@ -15,6 +15,7 @@ from sheaf.core.seeds import generator, seed_for
 from sheaf.core.stored_params import StoredParams
 from sheaf.core.task import Absence, Fleet, ReplayedFleet, Task, TaskKind, Update
 from sheaf.core.types import Params
+from sheaf.runtime.cloud_coding import CloudCoding
 from sheaf.runtime.costs import Ledger
 from sheaf.runtime.journal import Journal
 from sheaf.runtime.observer import NullObserver, Observer
@@ -70,6 +71,7 @@ class Calls:
         counted: bool = True,
         quorum: float = 1.0,
         check: Callable[[Update], str | None] | None = None,
+        coding: CloudCoding | None = None,
     ) -> list[Update]:
         """Send a task to each site in ``fields`` and return the answers in the order of the fleet's names.
 
@@ -82,13 +84,15 @@ class Calls:
             counted: book the costs. False for a call that serves only a comparison or the record.
             quorum: the fraction of the sites that must answer.
             check: returns why an answer cannot be used, for ``flaws``; called when it arrives.
+            coding: codes the parameters of tasks and answers; None: they are sent as float32.
 
         Raises:
             QuorumError: too few sites answered. Absences of this call are not journaled, so a resumed run
                 asks these sites again.
         """
         with self._journal.internally():
-            return self._ask(fleet, kind, fields, counted, quorum, check or (lambda update: None))
+            check = check or (lambda update: None)
+            return self._ask(fleet, kind, fields, counted, quorum, check, coding or CloudCoding())
 
     def _ask(
         self,
@@ -98,6 +102,7 @@ class Calls:
         counted: bool,
         quorum: float,
         check: Callable[[Update], str | None],
+        coding: CloudCoding,
     ) -> list[Update]:
         self.count += 1
         self._merges = 0
@@ -111,9 +116,11 @@ class Calls:
             for site in fleet.names()
             if site in fields
         }
+        tasks = coding.encode(tasks, self.merged)
         again = Retraining(fleet, tasks)
         answers = {
-            site: self._journal.result(site, task, partial(again.model, site)) for site, task in tasks.items()
+            site: self._journal.result(site, task, partial(coding.encode_again, site, task, again.model))
+            for site, task in tasks.items()
         }
         journaled = {site for site, answer in answers.items() if answer is not None}
         replayed = [site for site, answer in answers.items() if isinstance(answer, Update)]
@@ -135,7 +142,7 @@ class Calls:
                 answers[answer.site] = Absence(answer.site, why)
                 self._observer.absent(answer.site, why)
             else:
-                flaw = flaws[answer.site] = check(answer)
+                flaw = flaws[answer.site] = check(coding.decode(tasks[answer.site], answer))
                 answers[answer.site] = self._journal.record(tasks[answer.site], answer, flaw)
                 self._observer.answered(answer.site)
         absent = [answer for answer in answers.values() if isinstance(answer, Absence)]
@@ -153,6 +160,12 @@ class Calls:
             self._note(absence.site, absence.why)
         if not all(task.is_repeatable for task in open_tasks.values()):
             self._journal.settle()
+        decoded = {
+            site: coding.decode(tasks[site], answer)
+            for site, answer in answers.items()
+            if isinstance(answer, Update)
+        }
+        coding.settle(tasks, answers, flaws)
         self.flaws = {site: flaw for site, flaw in flaws.items() if flaw is not None}
         updates = [answer for answer in answers.values() if isinstance(answer, Update)]
         for update in updates:
@@ -164,7 +177,7 @@ class Calls:
                 self._ledger.book(tasks[update.site], update)
         if self._trained is not None and (trained := [u for u in updates if u.metrics.get("losses")]):
             self._trained(self.count, trained)
-        return updates
+        return list(decoded.values())
 
     def merged(self, of: str, merge: Callable[[], Params]) -> StoredParams:
         """Return the result of a merge, which is computed once: a resumed run reads it from the journal.

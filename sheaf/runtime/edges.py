@@ -23,6 +23,7 @@ from sheaf.merges.average import Contribution, average
 from sheaf.merges.check import misfit
 from sheaf.merges.merge import Merge
 from sheaf.runtime.calls import Calls, check_quorum
+from sheaf.runtime.cloud_coding import CloudCoding
 from sheaf.runtime.loss_constants import LossConstants
 from sheaf.submodels.class_rows import rows_of
 from sheaf.submodels.scheme import Scheme, SiteNeeds
@@ -42,6 +43,7 @@ class Edges:
         drawn: function that returns start parameters for a seed.
         start: edge -> the cut and the parameters of the model from which its training begins in the first
             call that trains, instead of ``theta``. An edge whose cut is another one begins from ``theta``.
+        coding: codes the edges' parameters; None: they are sent as float32.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Edges:
         quorum: float,
         drawn: Callable[[int], Params],
         start: Mapping[str, tuple[Cut | None, Blob]] | None = None,
+        coding: CloudCoding | None = None,
     ) -> None:
         self.needs = tuple(needs)
         self._calls = calls
@@ -61,6 +64,7 @@ class Edges:
         self._quorum = quorum
         self._drawn = drawn
         self._start = dict(start or {})
+        self._coding = coding
         self._theta: Params | None = None
         self._cuts: dict[str, Cut] = {}
         self._behind: set[str] = set()  # edges that missed the model which they should hold
@@ -126,7 +130,8 @@ class Edges:
             self._begin_from_start(theta, fields)
         for site, own in (constants or {}).items():
             if site in fields:
-                fields[site]["blob"] = own.beside(fields[site]["blob"], self._shapes_of(self._cuts.get(site)))
+                shapes = self._network.shapes(self._cuts.get(site))
+                fields[site]["blob"] = own.beside(fields[site]["blob"], shapes)
         updates = self._ask("train", fields, check=self._check(statistic) if reply else None)
         return self._usable(updates, len(fields)) if reply else updates
 
@@ -285,7 +290,7 @@ class Edges:
         check: Callable[[Update], str | None] | None = None,
     ) -> list[Update]:
         """Call the edges, and record which of them missed a new model."""
-        updates = self._calls.ask(self._fleet, kind, fields, counted, self._quorum, check)
+        updates = self._calls.ask(self._fleet, kind, fields, counted, self._quorum, check, self._coding)
         if kind in ("train", "adopt", "choose"):
             given = {site for site in fields if fields[site]["blob"] is not None}
             self._behind = (self._behind | given) - {update.site for update in updates}
@@ -320,13 +325,8 @@ class Edges:
         """Return a sub-model of ``theta``, encoded in ``whole``. It is taken when something reads it."""
         submodel = self._network.submodel(cut)
         key = f"{whole.key} {cut!r}"
-        size = encoded_size(self._shapes_of(cut))
+        size = encoded_size(self._network.shapes(cut))
         return LazyBlob(lambda: TensorBlob(submodel.take(theta)), size, key, origin=origin_of(whole))
-
-    def _shapes_of(self, cut: Cut | None) -> Params:
-        """Return the parameters of the cut, or of the whole model, on the meta device."""
-        shapes = {name: value.to("meta") for name, value in self._network.model.state_dict().items()}
-        return self._take(shapes, cut)
 
     def _take(self, theta: Params, cut: Cut | None) -> Params:
         return theta if cut is None else self._network.submodel(cut).take(theta)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from sheaf.core.lazy_blob import LazyBlob, TensorBlob
 from sheaf.core.tensor_file import Blob, with_hashes
+from sheaf.runtime.call_files import call_path, stored_calls
 
 
 class ModelStore:
@@ -110,9 +110,7 @@ class ModelStore:
 
     def _list(self, kind: str) -> dict[int, Blob | None]:
         """Return the calls that have a file, in order. Files are opened when they are needed."""
-        name = re.compile(rf"{re.escape(self._site)}\.{kind}-(\d+)\.safetensors")
-        found = (name.fullmatch(path.name) for path in self._folder.iterdir())
-        return dict.fromkeys(sorted(int(each[1]) for each in found if each))
+        return dict.fromkeys(stored_calls(self._folder, self._site, kind))
 
     def _path(self, call: int, kind: str = "held") -> Path:
-        return self._folder / f"{self._site}.{kind}-{call:06d}.safetensors"
+        return call_path(self._folder, self._site, kind, call)

@@ -41,7 +41,7 @@ Nothing else modifies the tensors of the results.
 
 def is_retrainable(site: str, task: Task) -> bool:
     """Return whether a resumed run can train a site's model again; the cloud's models have files instead."""
-    return task.kind == "train" and task.is_repeatable and site != CLOUD
+    return task.is_retrainable and site != CLOUD
 
 
 def train_together(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from sheaf.core.cut import Cut
@@ -101,6 +101,11 @@ class Network:
         if not isinstance(last, nn.Linear):
             raise CutError(f"the model ends in {name} ({type(last).__name__}), not in a linear layer")
         return last
+
+    def shapes(self, cut: Cut | None) -> dict[str, Tensor]:
+        """Return the ``state_dict`` of the cut, or of the whole model, on the meta device."""
+        shapes = {name: value.to("meta") for name, value in self.model.state_dict().items()}
+        return shapes if cut is None else self.submodel(cut).take(shapes)
 
     def submodel(self, cut: Cut) -> SubModel:
         """Return the sub-model that ``cut`` selects."""

@@ -30,7 +30,7 @@ from sheaf.merges.merge import Merge
 from sheaf.merges.server_optimizer import ServerOptimizer
 from sheaf.models.build import ModelSettings
 
-KINDS = ("methods", "merges", "partitions", "cuts", "losses")
+KINDS = ("methods", "merges", "partitions", "cuts", "losses", "codecs")
 PLUGINS = [(kind, name) for kind in KINDS for name in registry.describe(kind)]
 
 
@@ -126,6 +126,8 @@ def every(kind: str, name: str) -> st.SearchStrategy[Any]:
     known = VALUES | {"edges": edges}
     if kind == "losses":
         known["alpha"] = st.floats(0, 1) | st.just("mask")
+    if kind == "codecs":
+        known["fraction"] = st.floats(0, 0.5, exclude_min=True)
     values = {
         one.name: recipes if isinstance(one.default, Recipe) else known[one.name] for one in fields(cls)
     }
@@ -209,6 +211,8 @@ experiments = with_all_fields(
         deliver=st.sampled_from(["end", "adoptions"]),
         together=st.sampled_from(["auto", "stacked", "threads", "never"]),
         processes=st.integers(1, 9),
+        upload=any_of("codecs"),
+        download=any_of("codecs"),
     ),
     cloud=with_all_fields(CloudSettings, processes=st.integers(1, 9)),
     baselines=st.lists(st.sampled_from(["local", "central"]), max_size=2).map(tuple),

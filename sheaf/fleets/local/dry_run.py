@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from sheaf.core.task import Cost, Task, Update
+from sheaf.runtime.site_coding import SiteCoding
 from sheaf.runtime.worker import Worker
 
 
@@ -23,6 +24,14 @@ class DryFleet:
 
     def __init__(self, workers: Sequence[Worker]) -> None:
         self._workers = {worker.name: worker for worker in workers}
+        self._coding = {
+            worker.name: SiteCoding(worker.network, worker.folder, worker.name) for worker in workers
+        }
+
+    @property
+    def workers(self) -> Mapping[str, Worker]:
+        """The sites by name, in their order."""
+        return self._workers
 
     def names(self) -> tuple[str, ...]:
         """Return the sites, in their order."""
@@ -31,21 +40,24 @@ class DryFleet:
     def run(self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None) -> Iterator[Update]:
         """Reply to each task with the model that it brought or that the site holds."""
         for name, task in tasks.items():
-            worker = self._workers[name]
-            if task.kind == "evaluate":
-                classes = len(worker.data.classes)
-                perfect = torch.diag(worker.data.test.counts(classes)).tolist()
-                counts = tuple(worker.data.train.counts(classes).tolist())
-                yield Update(name, "evaluate", None, counts, {"confusion": perfect, "loss": 0.0}, Cost())
-            elif task.kind == "train" and task.recipe is not None:
-                statistic = task.statistic and replace(task.statistic, examples=1)
-                update = worker.do(replace(task, recipe=replace(task.recipe, epochs=0), statistic=statistic))
-                yield replace(update, cost=worker.cost_of(task))
-            elif task.kind == "choose":
-                update = worker.do(replace(task, mixtures=()))
-                yield replace(update, cost=worker.cost_of(task))
-            elif task.kind in ("refit", "restat"):
-                update = worker.do(replace(task, kind="collect"))
-                yield replace(update, kind=task.kind, cost=worker.cost_of(task))
-            else:
-                yield worker.do(task)
+            coding = self._coding[name]
+            yield coding.answer(task, self._do(self._workers[name], coding.hold(task)), len(tasks))
+
+    def _do(self, worker: Worker, task: Task) -> Update:
+        if task.kind == "evaluate":
+            classes = len(worker.data.classes)
+            perfect = torch.diag(worker.data.test.counts(classes)).tolist()
+            counts = tuple(worker.data.train.counts(classes).tolist())
+            metrics = {"confusion": perfect, "loss": 0.0}
+            return Update(worker.name, "evaluate", None, counts, metrics, Cost())
+        if task.kind == "train" and task.recipe is not None:
+            statistic = task.statistic and replace(task.statistic, examples=1)
+            update = worker.do(replace(task, recipe=replace(task.recipe, epochs=0), statistic=statistic))
+            return replace(update, cost=worker.cost_of(task))
+        if task.kind == "choose":
+            update = worker.do(replace(task, mixtures=()))
+            return replace(update, cost=worker.cost_of(task))
+        if task.kind in ("refit", "restat"):
+            update = worker.do(replace(task, kind="collect"))
+            return replace(update, kind=task.kind, cost=worker.cost_of(task))
+        return worker.do(task)

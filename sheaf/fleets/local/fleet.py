@@ -6,11 +6,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 
+from sheaf.core.coding import decoded_blob
 from sheaf.core.recipe import Recipe
 from sheaf.core.task import Progress, Task, Update
 from sheaf.core.tensor_file import Blob
@@ -18,6 +20,7 @@ from sheaf.core.thread_pool import thread_pool
 from sheaf.fleets.local.scheduling import Mode, SiteGroup, group_sites
 from sheaf.fleets.processes.edge_training import EdgeProcesses
 from sheaf.runtime.retraining import RetrainedBlob
+from sheaf.runtime.site_coding import SiteCoding
 from sheaf.runtime.worker import Outcome, Worker, recipe_of
 from sheaf.runtime.worker_group import WRITERS, is_retrainable, train_together
 from sheaf.training import loop
@@ -58,6 +61,9 @@ class LocalFleet:
         self._progress = progress
         self._together = together
         self._processes = processes
+        self._coding = {
+            worker.name: SiteCoding(worker.network, worker.folder, worker.name) for worker in workers
+        }
         self._stacks = StackPool()
         self._lone_site = LoneSite()
 
@@ -73,6 +79,12 @@ class LocalFleet:
         journal already trains again, and its update is dropped.
         """
         call = call or tasks
+        received = {name: self._coding[name].hold(task) for name, task in tasks.items()}
+        for update in self._run(received, _decoded(call)):
+            yield self._coding[update.site].answer(tasks[update.site], update, len(call))
+
+    def _run(self, tasks: Mapping[str, Task], call: Mapping[str, Task]) -> Iterator[Update]:
+        """Execute tasks whose parameters are decoded."""
         self._train_missing(tasks)
         groups, alone = self._group(call)
         groups = [group for group in groups if any(name in tasks for name in group.names)]
@@ -90,7 +102,8 @@ class LocalFleet:
 
     def replay(self, tasks: Mapping[str, Task], trained: Callable[[str], Blob]) -> None:
         """Let the sites hold what they held after these tasks; see ``Fleet``."""
-        for name, task in tasks.items():
+        for name, coded in tasks.items():
+            task = self._coding[name].hold(coded)
             if is_retrainable(name, task):
                 self._workers[name].store.hold(task.call, trained(name), replayed=True)
             elif task.kind == "adopt" and task.blob is not None:
@@ -98,8 +111,9 @@ class LocalFleet:
 
     def train_again(self, tasks: Mapping[str, Task]) -> dict[str, Blob]:
         """Return the models of train tasks; see ``Fleet``."""
+        tasks = _decoded(tasks)
         groups, alone = self._group(tasks)
-        repeatable = {name for name, task in tasks.items() if task.is_repeatable}
+        repeatable = {name for name, task in tasks.items() if task.is_retrainable}
         groups = [group for group in groups if repeatable.issuperset(group.names)]
         models = [self._do(self._workers[name], tasks, again=True) for name in alone if name in repeatable]
         models += self._train(groups, tasks, again=True) if groups else []
@@ -208,6 +222,14 @@ class LocalFleet:
         if self._processes is not None:
             train = partial(self._processes.train, train_here, group, task.cut)
         return train_together(workers, tasks, train, progress, again)
+
+
+def _decoded(tasks: Mapping[str, Task]) -> dict[str, Task]:
+    """Return the tasks with decoded parameters."""
+    return {
+        name: task if task.coding is None else replace(task, blob=decoded_blob(task.blob))
+        for name, task in tasks.items()
+    }
 
 
 def ignore(*step: object) -> None:

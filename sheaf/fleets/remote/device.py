@@ -50,6 +50,7 @@ from sheaf.fleets.remote.messages import (
 from sheaf.fleets.remote.model_keeper import ModelKeeper
 from sheaf.fleets.remote.sample_record import SampleRecord
 from sheaf.models.build import ModelSettings, build_model, build_skeleton
+from sheaf.runtime.site_coding import SiteCoding
 from sheaf.runtime.worker import Worker
 from sheaf.training.network import Network
 from sheaf.training.preparation import pick_device
@@ -108,6 +109,7 @@ class EdgeSite:
         self._operation: Operation | None = None
         self._setup: Setup | None = None
         self._worker: Worker | None = None
+        self._coding: SiteCoding | None = None
         self._keeper: ModelKeeper | None = None
         if own.edge.threads:
             torch.set_num_threads(own.edge.threads)
@@ -214,6 +216,7 @@ class EdgeSite:
             if dataset.shape != setup.shape:
                 raise DataError(f"examples have the shape {dataset.shape}, the fleet's {setup.shape}")
             self._worker = self._make_worker(setup, dataset)
+            self._coding = SiteCoding(self._worker.network, self._worker.folder, self.name)
             logger.info("run %s: model %s, %d training examples", setup.run, setup.model, len(dataset.train))
             self._setup = setup
         assert self._worker is not None
@@ -233,7 +236,7 @@ class EdgeSite:
         refusals = []
         for each in planned:
             try:
-                device_limits.check_loss(each.task, self._own.edge)
+                device_limits.check_plugins(each.task, self._own.edge)
                 device_limits.check_message_size(each.size, self._own.edge)
                 task = decode_task(each.task, None)
                 device_limits.check_task(task, self._worker, self._own, self._samples)
@@ -282,10 +285,12 @@ class EdgeSite:
         if self._worker is None or self._setup is None:
             raise FleetError("the device has no set-up of a run yet")
         blob = self._receiver.take(begin.put)
-        device_limits.check_loss(begin.task, self._own.edge)
+        device_limits.check_plugins(begin.task, self._own.edge)
         task = decode_task(begin.task, blob)
         logger.info("%s: %s", begin.ticket, task.kind)
         device_limits.check_task(task, self._worker, self._own, self._samples)
+        assert self._coding is not None
+        coded, task = task, self._coding.receive(task)
 
         def progress(site: str, done: int, steps: int, loss: float, examples: int) -> None:
             if operation.cancelled:
@@ -300,7 +305,7 @@ class EdgeSite:
         if task.kind == "share":
             assert update.blob is not None
             self._samples.record_shared(decode_samples(update.blob), self._own.share)
-        return update
+        return self._coding.answer(coded, update)
 
 
 def describe(update: Update, content: bytes) -> BlobHeader:

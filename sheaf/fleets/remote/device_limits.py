@@ -38,16 +38,17 @@ def check_plugin(kind: str, name: str, edge: EdgeSettings) -> None:
         raise FleetError(f"{kind} {name!r} is not in [edge] allow; add it to edge.toml if you trust its code")
 
 
-def check_loss(header: dict[str, Any] | None, edge: EdgeSettings) -> None:
-    """Refuse a task header whose recipe has a loss that the device does not allow; see ``check_plugin``.
+def check_plugins(header: dict[str, Any] | None, edge: EdgeSettings) -> None:
+    """Refuse a task header with a loss or a codec that the device does not allow; see ``check_plugin``.
 
-    Call it before the header is decoded: decoding imports the loss. A header without a loss is valid. All
-    strings of the loss are checked, because a loss may have another one among its settings.
+    Call it before the header is decoded: decoding imports the plugin. A header without plugins is valid. All
+    strings of a plugin are checked, because it may have another one among its settings.
     """
-    recipe = (header or {}).get("recipe")
-    loss = recipe.get("loss") if isinstance(recipe, dict) else None
-    for text in _strings(loss):
-        check_plugin("loss", text, edge)
+    for kind, table, keys in (("loss", "recipe", ("loss",)), ("codec", "coding", ("download", "upload"))):
+        settings = (header or {}).get(table)
+        for key in keys:
+            for text in _strings(settings.get(key) if isinstance(settings, dict) else None):
+                check_plugin(kind, text, edge)
 
 
 def check_message_size(size: int, edge: EdgeSettings) -> None:

@@ -48,7 +48,7 @@ _TASK_FIELDS: dict[str, Any] = {
 TaskHeader: Any = create_model(  # type: ignore[call-overload]  # the fields of Task
     "TaskHeader",
     __config__=ConfigDict(**STRICT, allow_inf_nan=False),
-    **{name: (hint, ...) for name, hint in _TASK_FIELDS.items()},
+    **{name: (hint, None if name == "coding" else ...) for name, hint in _TASK_FIELDS.items()},
 )
 
 

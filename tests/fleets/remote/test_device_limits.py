@@ -17,7 +17,7 @@ from sheaf.core.errors import FleetError
 from sheaf.core.recipe import Share
 from sheaf.core.task import Task, Update
 from sheaf.core.tensor_file import Blob
-from sheaf.fleets.remote.device_limits import check_loss
+from sheaf.fleets.remote.device_limits import check_plugins
 from sheaf.fleets.remote.device_settings import EdgeFile, EdgeSettings, ShareSettings
 from sheaf.fleets.remote.messages import PlannedTask
 
@@ -111,9 +111,9 @@ def test_a_loss_that_is_shipped_or_allowed_passes(monkeypatch: pytest.MonkeyPatc
         {"recipe": {"loss": {"name": "cross_entropy"}}},
         {"recipe": {"loss": {"name": "mine.losses:Focal"}}},
     ):
-        check_loss(header, allowed)
+        check_plugins(header, allowed)
     with pytest.raises(FleetError, match=r"mine\.losses:Other"):
-        check_loss({"recipe": {"loss": {"name": "mine.losses:Other"}}}, allowed)
+        check_plugins({"recipe": {"loss": {"name": "mine.losses:Other"}}}, allowed)
     assert set(sys.modules) == modules
 
 

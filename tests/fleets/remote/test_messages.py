@@ -73,9 +73,10 @@ def test_every_field_of_a_task_is_checked(name: str) -> None:
     for wrong in ({"not": "this"}, "x", [[]], 1e400):
         with pytest.raises(FleetError):
             decode_task(header | {name: wrong}, None)
-    del header[name]
-    with pytest.raises(FleetError, match=name):
-        decode_task(header, None)
+    if name != "coding":  # without it, parameters are float32
+        del header[name]
+        with pytest.raises(FleetError, match=name):
+            decode_task(header, None)
 
 
 @pytest.mark.parametrize(

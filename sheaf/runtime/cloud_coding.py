@@ -1,0 +1,204 @@
+"""The cloud's side of coded messages: encode the parameters of tasks, decode those of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+
+from torch import Tensor
+
+from sheaf.codecs.float32 import Float32
+from sheaf.core.coding import Codec, CodedBlob, Coding, decoded_blob
+from sheaf.core.cut import Cut
+from sheaf.core.lazy_blob import LazyBlob, TensorBlob
+from sheaf.core.seeds import seed_for
+from sheaf.core.stored_params import StoredParams
+from sheaf.core.task import Absence, Task, Update
+from sheaf.core.tensor_file import Blob, encoded_size
+from sheaf.core.types import Params
+from sheaf.runtime.coded_params import DecodedBlob, encodable, encode, is_exact, layout
+from sheaf.runtime.site_coding import encode_answer
+from sheaf.training.network import Network
+
+EXACT = Float32()
+
+ANSWERED = ("train", "choose", "restat", "refit")
+"""Kinds of tasks whose answers are encoded. A model for the record (``collect``) is sent exactly."""
+
+Record = Callable[[str, Callable[[], Params]], StoredParams]
+"""Returns the recorded result of a computation, given its description; see ``Calls.merged``."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A model that a site received.
+
+    Attributes:
+        call: the call that sent it.
+        cut: its sub-model.
+        blob: the parameters that the site decoded.
+    """
+
+    call: int
+    cut: Cut | None
+    blob: Blob
+
+
+class CloudCoding:
+    """Codes the messages of a run's edges, which all go through one object, in the order of calls.
+
+    An edge holds the model of the latest call whose parameters it answered. After an absence, the edge may
+    have received them or not: its next parameters are whole.
+
+    Args:
+        network: the global model; None if both codecs are ``float32``, which change nothing.
+        download: the codec of parameters that the cloud sends.
+        upload: the codec of parameters that edges send.
+    """
+
+    def __init__(
+        self, network: Network | None = None, download: Codec = EXACT, upload: Codec = EXACT
+    ) -> None:
+        self._model = network
+        self._download = download
+        self._upload = upload
+        self._held: dict[str, Held] = {}
+        self._acknowledged: dict[str, tuple[int, Cut | None]] = {}  # the latest usable answer
+
+    def encode(self, tasks: Mapping[str, Task], record: Record) -> dict[str, Task]:
+        """Return the tasks of a call with encoded parameters.
+
+        Edges with equal parameters that hold equal models get the same blob.
+
+        Args:
+            tasks: edge -> its task.
+            record: records the parameters that edges decode, so that a resumed run has them.
+        """
+        if is_exact(self._download) and is_exact(self._upload):
+            return dict(tasks)
+        blobs: dict[tuple[str, str], CodedBlob] = {}
+        return {site: self._encode(site, task, blobs, record) for site, task in tasks.items()}
+
+    def _encode(self, site: str, task: Task, blobs: dict[tuple[str, str], CodedBlob], record: Record) -> Task:
+        held = self._held.get(site)
+        held = held if held is not None and held.cut == task.cut else None
+        sends = task.blob is not None and task.kind != "lend" and self._is_plain(task)
+        answers = task.kind in ANSWERED and task.reply
+        if not (sends or answers):
+            return task
+        coding = Coding()
+        if sends and not is_exact(self._download) and (held or not self._download.feedback):
+            assert task.blob is not None
+            key = task.blob.key, "" if held is None else held.blob.key
+            if key not in blobs:
+                blobs[key] = self._coded(task, held, record)
+            task = replace(task, blob=blobs[key])
+            coding = Coding(
+                download=self._download,
+                base=0 if held is None else held.call,
+                digest=blobs[key].decoded.key,
+            )
+        reference = task.call if sends else 0 if held is None else held.call
+        if answers and not is_exact(self._upload) and (reference or not self._upload.feedback):
+            call, cut = self._acknowledged.get(site, (0, None))
+            feedback = call if self._upload.feedback and cut == task.cut else 0
+            coding = replace(coding, upload=self._upload, reference=reference, feedback=feedback)
+        return replace(task, coding=coding)
+
+    def _coded(self, task: Task, held: Held | None, record: Record) -> CodedBlob:
+        """Return the parameters of a task encoded, and record those that a site decodes."""
+        blob, codec = task.blob, self._download
+        assert blob is not None
+        shapes = self._network.shapes(task.cut)
+        base = None if held is None else held.blob
+
+        @cache
+        def encoded() -> Mapping[str, Tensor]:
+            seed = seed_for(task.seed, "download")
+            return encode(blob.open(), codec, self._names, seed, None if base is None else base.open())[0]
+
+        def decoded() -> Params:
+            return DecodedBlob(TensorBlob(encoded()), shapes, codec, self._names, base).open()
+
+        of = f"parameters sent by {type(codec).__name__}{'' if held is None else f' after call {held.call}'}"
+        stored = record(of, decoded).blob
+        size = encoded_size(layout(shapes, codec, self._names))
+        return CodedBlob(LazyBlob(lambda: TensorBlob(encoded()), size), stored, f"coded {stored.key}")
+
+    def decode(self, task: Task, update: Update) -> Update:
+        """Return an answer whose parameters are decoded when they are read."""
+        coding = task.coding
+        if coding is None or update.blob is None or is_exact(coding.upload):
+            return update
+        shapes, reference = self._network.shapes(task.cut), self._reference(update.site, task)
+        return replace(update, blob=DecodedBlob(update.blob, shapes, coding.upload, self._names, reference))
+
+    def encode_again(self, site: str, task: Task, model: Callable[[str], Blob]) -> Blob:
+        """Return the encoded parameters of an answer that the journal does not hold.
+
+        Args:
+            site: the edge, which is in this process.
+            task: its task.
+            model: returns the model that the edge trained.
+        """
+        blob = model(site)
+        if task.coding is None or is_exact(task.coding.upload):
+            return blob
+        reference = self._reference(site, task)
+        opened = None if reference is None else reference.open()
+        return TensorBlob(encode_answer(task, blob.open(), opened, self._names)[0])
+
+    def settle(
+        self,
+        tasks: Mapping[str, Task],
+        answers: Mapping[str, Update | Absence | None],
+        flaws: Mapping[str, str | None],
+    ) -> None:
+        """Note which edges hold the parameters of a call, and which answers were usable.
+
+        Args:
+            tasks: edge -> its task, encoded.
+            answers: edge -> its answer.
+            flaws: edge -> why its answer cannot be used.
+        """
+        for site, task in tasks.items():
+            if task.coding is None:
+                continue
+            answered = isinstance(answers.get(site), Update)
+            if task.blob is not None:
+                self._held.pop(site, None)
+                if answered and (blob := decoded_blob(task.blob)) is not None:
+                    self._held[site] = Held(task.call, task.cut, blob)
+            if answered and task.coding.upload.feedback and flaws.get(site) is None:
+                self._acknowledged[site] = task.call, task.cut
+        self._drop_old_cuts()
+
+    def _drop_old_cuts(self) -> None:
+        """Drop exact sub-models of earlier calls, each of which keeps a whole model in memory."""
+        if is_exact(self._download):
+            latest = max((held.call for held in self._held.values()), default=0)
+            self._held = {
+                site: held for site, held in self._held.items() if held.cut is None or held.call == latest
+            }
+
+    def _is_plain(self, task: Task) -> bool:
+        """Return whether a task brings parameters only, which its size shows: statistics are sent exactly."""
+        assert task.blob is not None
+        return task.blob.size == encoded_size(self._network.shapes(task.cut))
+
+    @property
+    def _network(self) -> Network:
+        assert self._model is not None
+        return self._model
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return encodable(self._network)
+
+    def _reference(self, site: str, task: Task) -> Blob | None:
+        """Return the model to which the parameters of an answer are differences."""
+        assert task.coding is not None
+        if task.coding.reference == 0:
+            return None
+        return decoded_blob(task.blob) if task.blob is not None else self._held[site].blob
