@@ -29,6 +29,7 @@ from sheaf.training.step import (
     needs,
     present_outputs,
 )
+from sheaf.training.weak_method import weak_method
 
 
 def train_model(
@@ -101,7 +102,8 @@ class OneSite:
             )
         effects = effects_of(model)
         captured = prepare.device.type == "cuda" and not effects.not_recorded and not effects.alone
-        self._gradients = CudaGraphFunction(self._backward) if captured else self._backward
+        backward = weak_method(self._backward)
+        self._gradients = CudaGraphFunction(backward) if captured else backward
         layer_seed = seed_for(job.seed, "layers")
         with ExitStack() as draws:
             if self._global_draws:

@@ -28,6 +28,7 @@ from sheaf.training.cuda_graph import CudaGraphFunction
 from sheaf.training.optimizers import make_optimizer, make_scheduler
 from sheaf.training.preparation import Preparation, move_model
 from sheaf.training.step import LossContext, batch_loss, effective, needs, present_outputs
+from sheaf.training.weak_method import weak_method
 
 
 class Stack:
@@ -83,11 +84,11 @@ class Stack:
         self._with_gradient: list[str] = []
         self._fast: Function
         if device.type == "cuda":
-            self._fast = CudaGraphFunction(self._backward)  # an optimizer steps in few kernels
+            self._fast = CudaGraphFunction(weak_method(self._backward))  # an optimizer steps in few kernels
         elif recipe.schedule == "constant":
-            self._fast = CpuGraphFunction(self._whole_step)
-        else:
-            self._fast = CpuGraphFunction(self._backward)  # a rate that changes cannot be recorded
+            self._fast = CpuGraphFunction(weak_method(self._whole_step))
+        else:  # a rate that changes cannot be recorded
+            self._fast = CpuGraphFunction(weak_method(self._backward))
 
     @contextmanager
     def begin(self, jobs: Sequence[Job], prepare: Preparation, steps: int) -> Iterator[None]:
