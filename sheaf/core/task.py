@@ -59,6 +59,7 @@ class Task:
         outliers: number of synthetic examples for the "other" output of the sub-model, made from the site's
             own, as a multiple of their number. Lent samples train this output, too.
         statistic: a statistic for merging that the answer carries beside the parameters.
+        continues: train the held model; ``blob`` has only the loss's constants (``runtime/edge_tensors.py``).
         coding: the codecs of the parameters; None: they are sent as float32.
     """
 
@@ -76,6 +77,7 @@ class Task:
     baseline: int = 0
     outliers: float = 0.0
     statistic: Statistic | None = None
+    continues: bool = False
     coding: Coding | None = None
 
     @property
@@ -97,7 +99,10 @@ class Task:
     def _brings_model(self) -> bool:
         uses_lent_samples = self.cut is not None and self.cut.other
         return (
-            self.kind in ("train", "adopt", "evaluate") and self.blob is not None and not uses_lent_samples
+            self.kind in ("train", "adopt", "evaluate")
+            and self.blob is not None
+            and not self.continues
+            and not uses_lent_samples
         )
 
     @property
@@ -120,6 +125,7 @@ class Task:
             "baseline": self.baseline,
             "outliers": self.outliers,
             "statistic": _flat(self.statistic),
+            "continues": self.continues,
         }
         return header if self.coding is None else header | {"coding": plain(self.coding)}
 

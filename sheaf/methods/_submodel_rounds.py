@@ -13,8 +13,8 @@ from sheaf.merges.server_optimizer import ServerOptimizer
 from sheaf.methods._cloud_steps import Off
 from sheaf.methods._server_step import server_step
 from sheaf.runtime.cloud import Cloud
+from sheaf.runtime.edge_tensors import EdgeTensors
 from sheaf.runtime.edges import Edges
-from sheaf.runtime.loss_constants import LossConstants
 from sheaf.runtime.result import Log
 from sheaf.submodels.scheme import Scheme
 from sheaf.training.losses.cross_entropy import CrossEntropy
@@ -54,7 +54,7 @@ def average_submodels(
             cross-entropy; the edge counts only in the classifier's rows of its own classes.
     """
     state: Params = {}
-    scales: dict[str, LossConstants] | None = None
+    scales: dict[str, EdgeTensors] | None = None
     if masked and isinstance(local.loss, CrossEntropy):
         local = replace(local, loss=RestrictedSoftmax(alpha=0))
     if scaler:
@@ -63,7 +63,7 @@ def average_submodels(
         scales = {site.name: _scales(layers, site.width) for site in fleet.needs}
     for n in range(1, rounds + 1):
         cuts = fleet.cut(cut, n - 1)
-        updates = fleet.train(theta, local, cuts=cuts, constants=scales)
+        updates = fleet.train(theta, local, cuts=cuts, own=scales)
         mean = fleet.average(theta, updates, by_examples=by_examples, own_rows=masked)
         theta, state = server_step(server, fleet, theta, mean, state)
         log("average", cloud.evaluate(theta), n)
@@ -79,5 +79,5 @@ def _before_classifier(network: Network) -> dict[str, Tensor]:
     return {name: torch.ones(()) for name in parameters if name.rpartition(".")[0] in layers}
 
 
-def _scales(layers: Params, width: float) -> LossConstants:
-    return LossConstants.of({f"scale.{name}": value / width for name, value in layers.items()})
+def _scales(layers: Params, width: float) -> EdgeTensors:
+    return EdgeTensors.of({f".scale {name}": value / width for name, value in layers.items()})

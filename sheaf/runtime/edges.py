@@ -24,7 +24,7 @@ from sheaf.merges.check import misfit
 from sheaf.merges.merge import Merge
 from sheaf.runtime.calls import Calls, check_quorum
 from sheaf.runtime.cloud_coding import CloudCoding
-from sheaf.runtime.loss_constants import LossConstants
+from sheaf.runtime.edge_tensors import EdgeTensors
 from sheaf.submodels.class_rows import rows_of
 from sheaf.submodels.scheme import Scheme, SiteNeeds
 from sheaf.training.merge_statistics import blank
@@ -93,7 +93,7 @@ class Edges:
         only: Sequence[str] | None = None,
         reply: bool = True,
         statistic: Statistic | None = None,
-        constants: Mapping[str, LossConstants] | None = None,
+        own: Mapping[str, EdgeTensors] | None = None,
     ) -> list[Update]:
         """Train the edges' models; each edge holds its result.
 
@@ -107,7 +107,7 @@ class Edges:
             reply: return the results. Updates with another shape than the model or values that are not finite
                 are refused.
             statistic: a statistic for the merge that the updates carry; see ``statistic_of``.
-            constants: edge -> tensors for the recipe's loss. Needs ``theta``, and one entry for each edge.
+            own: edge -> constants of the recipe's loss, and parameters that replace those of ``theta``.
 
         Returns:
             The usable updates; without ``reply``, updates without parameters.
@@ -128,10 +128,10 @@ class Edges:
                 fields[site]["blob"] = Blob.of(self._drawn(self._calls.seed("start", site)))
         if theta is not None:
             self._begin_from_start(theta, fields)
-        for site, own in (constants or {}).items():
+        for site in own or {}:
             if site in fields:
-                shapes = self._network.shapes(self._cuts.get(site))
-                fields[site]["blob"] = own.beside(fields[site]["blob"], shapes)
+                fields[site]["continues"] = fields[site]["blob"] is None
+        self._add(own, fields)
         updates = self._ask("train", fields, check=self._check(statistic) if reply else None)
         return self._usable(updates, len(fields)) if reply else updates
 
@@ -192,10 +192,24 @@ class Edges:
         indices = torch.randperm(len(among), generator=self._calls.draws("sample"))[:count]
         return [among[index] for index in indices.sort().values.tolist()]
 
-    def adopt(self, theta: Params, cuts: Mapping[str, Cut] | None = None) -> None:
-        """Send each edge ``theta``, or its sub-model of it, to hold from now on."""
+    def adopt(
+        self,
+        theta: Params,
+        cuts: Mapping[str, Cut] | None = None,
+        *,
+        own: Mapping[str, EdgeTensors] | None = None,
+    ) -> None:
+        """Send each edge ``theta``, or its sub-model of it, to hold from now on.
+
+        Args:
+            theta: the global model.
+            cuts: edge -> its cut from now on; None is the whole model for all.
+            own: edge -> parameters that replace those of ``theta``.
+        """
         self._theta, self._cuts = theta, dict(cuts or {})
-        self._ask("adopt", self._fields(theta))
+        fields = self._fields(theta)
+        self._add(own, fields)
+        self._ask("adopt", fields)
 
     def evaluate(self) -> list[Update]:
         """Measure each edge's model on its test data. The costs are not booked."""
@@ -292,9 +306,16 @@ class Edges:
         """Call the edges, and record which of them missed a new model."""
         updates = self._calls.ask(self._fleet, kind, fields, counted, self._quorum, check, self._coding)
         if kind in ("train", "adopt", "choose"):
-            given = {site for site in fields if fields[site]["blob"] is not None}
+            given = {site for site, own in fields.items() if own["blob"] and not own.get("continues")}
             self._behind = (self._behind | given) - {update.site for update in updates}
         return updates
+
+    def _add(self, own: Mapping[str, EdgeTensors] | None, fields: dict[str, dict[str, Any]]) -> None:
+        """Add each edge's own tensors to the parameters of its task."""
+        for site, tensors in (own or {}).items():
+            if site in fields:
+                shapes = self._network.shapes(self._cuts.get(site))
+                fields[site]["blob"] = tensors.beside(fields[site]["blob"], shapes)
 
     def _fields(
         self, theta: Params | None, only: Sequence[str] | None = None, **settings: Any

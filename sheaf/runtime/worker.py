@@ -21,7 +21,7 @@ from sheaf.core.wire_format import encode_samples
 from sheaf.data.sample_selection import choose_samples
 from sheaf.models import flops
 from sheaf.models.checkpoints import load_state
-from sheaf.runtime.loss_constants import split
+from sheaf.runtime.edge_tensors import split
 from sheaf.runtime.measured_logits import (
     RANDOM_EXAMPLES,
     MeasuredLogits,
@@ -148,6 +148,8 @@ class Worker:
         if blob.key not in opened:
             opened[blob.key] = split(blob.open())
         start, constants = opened[blob.key]
+        if task.continues and task.blob is not None:
+            constants = split(task.blob.open())[1]
         return Job(start, samples, task.seed, constants)
 
     def training_examples(self, task: Task) -> int:
@@ -169,7 +171,7 @@ class Worker:
         elif task.kind == "refit":
             spent += classifier_refit.ridge_macs(self.network.classifier, len(self.data.train))
         elif task.kind == "choose":
-            models = len(self._candidates(task)) + self._remembers(task.baseline)
+            models = len(self._candidates(task)) + self._remembers(task.baseline) if task.mixtures else 0
             spent = models * len(self.held_out) * macs.forward
         if task.statistic and task.reply:
             examples = min(task.statistic.examples or len(self.data.train), len(self.data.train))
@@ -266,7 +268,7 @@ class Worker:
         own = received if candidates == TAKE_RECEIVED else self._remembered(task.since)
         model = self.network.of(task.cut)
         accuracies, losses = {}, {}
-        for a in candidates if len(self.held_out) else ():
+        for a in candidates if task.mixtures and len(self.held_out) else ():
             load_state(model, mixture(own, received, a))
             accuracies[a], losses[a] = self._on_held_out(task)
         best = max(candidates)
@@ -321,7 +323,7 @@ class Worker:
 
     def _blob_of(self, task: Task) -> Blob:
         """Return the parameters that the task brings, or else those that the site holds."""
-        blob = task.blob or self.store.before(task.call)
+        blob = (None if task.continues else task.blob) or self.store.before(task.call)
         if blob is None:
             raise ValueError(f"{self.name} holds no model yet: the first task must bring one")
         return blob

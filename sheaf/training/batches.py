@@ -34,14 +34,12 @@ class Job:
         samples: the training examples.
         seed: of all random draws.
         constants: tensors for the recipe's loss.
-        anchor: the parameters that the loss takes for the start, where training starts from others.
     """
 
     start: Params
     samples: Samples
     seed: int
     constants: Params = field(default_factory=dict)
-    anchor: Params | None = None
 
 
 @dataclass

@@ -86,12 +86,11 @@ class OneSite:
         self._optimizer = make_optimizer(self._trained, self._recipe)
         self._scheduler = make_scheduler(self._optimizer, self._recipe, steps)
         start = trained if needs(self._recipe, "start") else {}
-        anchor = start if job.anchor is None else job.anchor
         self._draws = generator(seed_for(job.seed, "steps"))
         self._context = LossContext(
             present,
             trained if needs(self._recipe, "params") else {},
-            {name: anchor[name].detach().to(prepare.device, copy=True) for name in start},
+            {name: value.detach().clone() for name, value in start.items()},
             torch.zeros((), device=prepare.device) if needs(self._recipe, "draw") else None,
             {name: value.to(prepare.device) for name, value in job.constants.items()},
         )

@@ -24,7 +24,7 @@ class LossContext(NamedTuple):
     Attributes:
         present: (K,) bool, the outputs whose class the site has training examples of.
         params: trained parameter -> its current value.
-        start: trained parameter -> its value in the model that the task brought, or that the site held.
+        start: trained parameter -> its value when the task began.
         draw: a number drawn for each step, uniform from 0 to below 1.
         constants: tensors that the task brought for the loss (``Edges.train``). Not listed in ``needs``.
     """
@@ -34,6 +34,14 @@ class LossContext(NamedTuple):
     start: Mapping[str, Tensor] = {}
     draw: Tensor | None = None
     constants: Mapping[str, Tensor] = {}
+
+    def constants_of(self, kind: str) -> dict[str, Tensor]:
+        """Return parameter -> its constant, of the constants that are named "kind parameter"."""
+        return {
+            name.partition(" ")[2]: value
+            for name, value in self.constants.items()
+            if name.startswith(f"{kind} ")
+        }
 
 
 def batch_loss(

@@ -100,9 +100,6 @@ class Stack:
                 own.copy_(self._oriented(name, job.start[name]) if source is own else source)
         for name, start in self._start.items():
             start.copy_(self._stacked[name])
-            for own, job in zip(start, jobs, strict=True):
-                if job.anchor is not None:
-                    own.copy_(self._oriented(name, job.anchor[name]))
         self._set_context(jobs, prepare)
         into_training(self._model)
         self._active = len(jobs)

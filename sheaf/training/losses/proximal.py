@@ -17,7 +17,8 @@ class Proximal:
 
     The local loss of ``fedprox``: Federated Optimization in Heterogeneous Networks. Li, Sahu, Zaheer,
     Sanjabi, Talwalkar, Smith. MLSys 2020, arXiv:1812.06127, section 3.2, equation 2. The norm runs over the
-    trained parameters; running statistics of batch norm are not among them.
+    trained parameters; running statistics of batch norm are not among them. A method can bring another anchor
+    than the start of the task, as ``ditto`` does.
 
     Attributes:
         mu: strength of the term, above 0.
@@ -31,6 +32,7 @@ class Proximal:
 
     def __call__(self, logits: Tensor, labels: Tensor, context: LossContext) -> Tensor:
         """Return the loss of (B, K) logits; see ``sheaf.training.losses``."""
-        distance = sum((value - context.start[name]).square().sum() for name, value in context.params.items())
+        anchors = {**context.start, **context.constants_of("anchor")}
+        distance = sum((value - anchors[name]).square().sum() for name, value in context.params.items())
         loss: Tensor = self.loss(logits, labels, context)
         return loss + self.mu / 2 * distance

@@ -29,11 +29,8 @@ class Scaled:
 
     def effective(self, params: Mapping[str, Tensor], context: LossContext) -> dict[str, Tensor]:
         """Return the parameters of the forward pass."""
-        constants = context.constants
-        return {
-            name: value * constants[f"scale.{name}"] if f"scale.{name}" in constants else value
-            for name, value in params.items()
-        }
+        scales = context.constants_of("scale")
+        return {name: value * scales[name] if name in scales else value for name, value in params.items()}
 
     def __call__(self, logits: Tensor, labels: Tensor, context: LossContext) -> Tensor:
         """Return the loss of (B, K) logits; see ``sheaf.training.losses``."""

@@ -50,7 +50,7 @@ def start() -> dict[str, Tensor]:
 
 def job(site: int, width: float) -> Job:
     hidden = ("0.weight", "0.bias", "4.weight", "4.bias")
-    constants = {f"scale.{name}": torch.tensor(1 / width) for name in hidden}
+    constants = {f"scale {name}": torch.tensor(1 / width) for name in hidden}
     return Job(start(), parts((20, 20, 20), (1, 8, 8))[site], 5 + site, constants)
 
 
