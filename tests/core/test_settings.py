@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import field, fields
+from dataclasses import field, fields, replace
 from typing import Any
 
 import hypothesis
@@ -28,6 +28,7 @@ from sheaf.experiments.config import (
 )
 from sheaf.merges.merge import Merge
 from sheaf.merges.server_optimizer import ServerOptimizer
+from sheaf.methods.scaffold import PLAIN
 from sheaf.models.build import ModelSettings
 
 KINDS = ("methods", "merges", "partitions", "cuts", "losses", "codecs")
@@ -102,6 +103,9 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "scaler": st.booleans(),
     "masked": st.booleans(),
     "loss": st.deferred(lambda: any_of("losses")),
+    "personal": recipes,
+    "strength": positive,
+    "widths": st.lists(fractions, max_size=3).map(tuple),
     "server": st.just("none") | servers,
     "lr": positive,
     "momentum": decays,
@@ -131,6 +135,8 @@ def every(kind: str, name: str) -> st.SearchStrategy[Any]:
     values = {
         one.name: recipes if isinstance(one.default, Recipe) else known[one.name] for one in fields(cls)
     }
+    if name == "scaffold":  # plain SGD
+        values["local"] = recipes.map(lambda recipe: replace(recipe, **PLAIN))
     if name == "decoupled":  # more than one round needs retrain
         once, retrained = values | {"rounds": st.just(1)}, values | {"retrain": recipes}
         return st.builds(cls, **once) | st.builds(cls, **retrained)
