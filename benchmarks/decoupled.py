@@ -51,13 +51,13 @@ NETWORKS = {
         "decoupled-cifar10-alexnet",
         ("data.limit=10000",),
         '{epochs=%d, schedule="cosine", augment=["flip", "crop"]}',
-        '{name="by_class", by="share", width=1.0}',
+        '{name="by_class", by="width", width=1.0}',
     ),
     "fsdd/kws_cnn": Job(
         "decoupled-kws",
         ("model.options.width=16",),
         '{epochs=%d, schedule="cosine", batch_size=32}',
-        '{name="by_class", by="share", width=0.7}',
+        '{name="by_class", by="width", width=0.7}',
     ),
 }
 
