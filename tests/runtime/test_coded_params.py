@@ -75,16 +75,16 @@ def test_one_tensor_and_rows_of_it_are_decoded_alone(name: str) -> None:
 
 
 MALFORMED: dict[str, Callable[[dict[str, Tensor]], dict[str, Tensor]]] = {
-    "1.weight:s is missing": lambda tensors: {k: v for k, v in tensors.items() if k != "1.weight:s"},
+    "bfloat16 is missing": lambda tensors: {k: v for k, v in tensors.items() if k != "bfloat16"},
     "more is no tensor of the message": lambda tensors: tensors | {"more": torch.zeros(1)},
-    r"1.weight:q is \(8, 17\) torch.int8 instead of \(8, 16\) torch.int8": lambda tensors: (
-        tensors | {"1.weight:q": torch.zeros(8, 17, dtype=torch.int8)}
+    r"int8 is \(152,\) torch.uint8 instead of \(152,\) torch.int8": lambda tensors: (
+        tensors | {"int8": tensors["int8"].view(torch.uint8)}
     ),
-    r"1.weight:s is \(8,\) torch.float32 instead of": lambda tensors: (
-        tensors | {"1.weight:s": torch.zeros(8)}
+    r"float32 is \(51,\) torch.float32 instead of \(43,\)": lambda tensors: (
+        tensors | {"float32": torch.zeros(51)}
     ),
     "3.weight has values that are not finite": lambda tensors: (
-        tensors | {"3.weight:s": torch.full((3,), torch.nan, dtype=torch.bfloat16)}
+        tensors | {"bfloat16": torch.full((11,), torch.nan, dtype=torch.bfloat16)}
     ),
 }
 

@@ -147,7 +147,7 @@ def test_a_repeated_task_gets_the_same_answer_with_the_same_feedback(tmp_path: P
 def test_a_device_refuses_parameters_that_it_decodes_differently(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     task = Task("adopt", 1, 5, Blob.of(theta()), coding=Coding(download=Int8(), digest=32 * "0"))
-    assert "fc1.weight is no tensor of the message" in absent(rig.run(task)["left"])
+    assert "bfloat16 is missing" in absent(rig.run(task)["left"])
     network = network_of(rig)
     encoded = Blob.of(encode(theta(), Int8(), encodable(network), 1)[0])
     why = absent(rig.run(replace(task, call=2, blob=encoded))["left"])
@@ -184,8 +184,8 @@ def test_a_hostile_answer_is_refused_and_the_call_continues(tmp_path: Path) -> N
     for number, tensors in enumerate(
         (
             {"more": torch.zeros(10)},
-            {"fc1.weight:s": torch.full((8,), torch.inf, dtype=torch.bfloat16)},
-            {"fc1.weight:q": torch.zeros(4, 32, dtype=torch.int8)},
+            {"bfloat16": torch.full((11,), torch.inf, dtype=torch.bfloat16)},
+            {"int8": torch.zeros(4, 38, dtype=torch.int8)},
         )
     ):
         folder = tmp_path / str(number)
