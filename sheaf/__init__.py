@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from sheaf.core.dataset import Dataset as Dataset
     from sheaf.core.dataset import Samples as Samples
     from sheaf.core.errors import SheafError as SheafError
+    from sheaf.core.recipe import FromStatistics as FromStatistics
+    from sheaf.core.recipe import Privacy as Privacy
     from sheaf.core.recipe import Recipe as Recipe
     from sheaf.core.recipe import Ridge as Ridge
     from sheaf.core.recipe import Share as Share
@@ -90,6 +92,8 @@ _PUBLIC = {
     "Params": "core.types",
     "Recipe": "core.recipe",
     "Result": "runtime.result",
+    "FromStatistics": "core.recipe",
+    "Privacy": "core.recipe",
     "Ridge": "core.recipe",
     "Run": "api.finished_run",
     "Samples": "core.dataset",

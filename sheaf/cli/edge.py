@@ -80,6 +80,8 @@ def status(state: State = None) -> None:
         table.add_row("may leave", f"{allowance.allowed:,} over all runs ([share] {limit})")
         table.add_row("have left", f"{allowance.used:,}")
         table.add_row("left", f"{allowance.left:,}")
+    may = "may leave" if joined.own.share.statistics else "may not leave"
+    table.add_row("statistics", f"{may} ([share] statistics = {str(joined.own.share.statistics).lower()})")
     output_console().print(table, highlight=False)
 
 

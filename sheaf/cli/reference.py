@@ -15,7 +15,7 @@ from pathlib import Path
 from sheaf.cli.listings import listings
 from sheaf.core import registry
 from sheaf.core.errors import UnknownNameError
-from sheaf.core.recipe import Recipe, Ridge, Share
+from sheaf.core.recipe import FromStatistics, Privacy, Recipe, Ridge, Share
 from sheaf.core.settings_help import SettingHelp, describe_settings, describe_type, nested_settings
 from sheaf.data.settings import DataSettings
 from sheaf.experiments.config import CloudSettings, DeviceBudget, Experiment, FleetSettings
@@ -30,6 +30,10 @@ PARTS: dict[str, tuple[str, tuple[type, ...]]] = {
     "fleet": ("Keys under `[fleet]`, and under `[fleet.budgets.EDGE]`.", (FleetSettings, DeviceBudget)),
     "cloud": ("Keys under `[cloud]`.", (CloudSettings,)),
     "Recipe, Share, Ridge": ("Tables that settings of methods contain.", (Recipe, Share, Ridge)),
+    "FromStatistics, Privacy": (
+        "A table for `refit`, and the table `privacy` in it.",
+        (FromStatistics, Privacy),
+    ),
     "edge.toml": ("The device's own settings: `[edge]` and `[share]`.", (EdgeSettings, ShareSettings)),
 }
 """Heading -> introduction and settings classes that several things share."""

@@ -1,4 +1,4 @@
-"""Settings that a task carries: how a site trains, what it shares, how a classifier is refitted."""
+"""Settings that a task carries: how a site trains, what it sends, how a classifier is refitted."""
 
 from __future__ import annotations
 
@@ -80,18 +80,89 @@ class Ridge:
             require("workstation", "scipy")  # before training, as the refit comes after it
 
 
-StatisticKind = Literal["gram", "fisher"]
+@settings
+class Privacy:
+    """Differential privacy of the statistics that edges send for a classifier, by the Gaussian mechanism.
+
+    The guarantee is for each example of an edge: adding or removing one changes the probability of anything
+    that the cloud receives as statistics by a factor of at most e^epsilon, except with probability delta. It
+    covers all statistics of a run together, and nothing else: not the models that an edge trains and sends,
+    and not the class counts that a device reports when it joins a run.
+
+    Attributes:
+        epsilon: of the whole run, above 0.
+        delta: above 0 and below 1; below 1 / (an edge's number of examples).
+        clip: longer feature vectors are scaled to this Euclidean norm, above 0. The noise grows with it, so
+            the norm of a typical feature vector is a good choice.
+    """
+
+    epsilon: Annotated[float, Field(gt=0)]
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    clip: Annotated[float, Field(gt=0)] = 1.0
+
+    def __post_init__(self) -> None:
+        require("privacy", "dp_accounting")  # before training, as the accounting comes after it
+
+
+@settings
+class FromStatistics:
+    """Refit the classifier from statistics of features that the edges send, without samples.
+
+    Each edge computes the features of the merged model on its training data, one forward pass, and sends the
+    number of examples and the sum of the features of each class, and the second moment of all features.
+
+    Attributes:
+        statistics: ``lda``: linear discriminant analysis; ``ridge``: ridge regression of one-hot targets,
+            whose logits are small; ``gaussian``: cross-entropy on features drawn from Gaussians with the
+            class means and a common covariance.
+        shrinkage: of the covariance towards a multiple of the identity matrix, from 0 to 1; not for
+            ``ridge``.
+        ridge: of ``ridge``; added to the diagonal of the features' second moment, as a fraction of the
+            diagonal's mean.
+        draws: of ``gaussian``; number of features drawn, as a multiple of the number of classes.
+        train: of ``gaussian``; how the classifier is trained on them.
+        privacy: clip features and add noise on each edge; None: exact statistics.
+    """
+
+    statistics: Literal["lda", "ridge", "gaussian"]
+    shrinkage: Annotated[float, Field(ge=0, le=1)] = 0.1
+    ridge: Annotated[float, Field(gt=0)] = 1e-3
+    draws: Annotated[int, Field(ge=1)] = 500
+    train: Recipe = Recipe(epochs=5)
+    privacy: Privacy | None = None
+
+
+StatisticKind = Literal["gram", "fisher", "batch_norm", "features"]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The noise of the Gaussian mechanism in one statistic.
+
+    Attributes:
+        clip: largest Euclidean norm of a feature vector, above 0.
+        multiplier: standard deviation of the noise, relative to the largest change by one example; above 0.
+        delta: at which the privacy loss is stated, above 0 and below 1.
+    """
+
+    clip: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    multiplier: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    delta: Annotated[float, Field(gt=0, lt=1)]
 
 
 @dataclass(frozen=True)
 class Statistic:
-    """A statistic that a site computes on its own data for a merge.
+    """A statistic that a site computes on its own data.
 
     Attributes:
-        kind: ``gram``: of each linear layer and dense convolution, the mean over examples of X'X, with X the
-            layer's input rows; ``fisher``: of each parameter, the diagonal of the Fisher information.
+        kind: for a merge, ``gram``: of each linear layer and dense convolution, the mean over examples of
+            X'X, with X the layer's input rows; ``fisher``: of each parameter, the diagonal of the Fisher
+            information. For a merged model, ``batch_norm``: sums of the inputs of each batch norm;
+            ``features``: moments of the classifier's inputs (``training/class_moments.py``).
         examples: number of training examples, drawn at random, that it is computed on; None for all.
+        noise: of ``features``; None for exact moments.
     """
 
     kind: StatisticKind
     examples: int | None = None
+    noise: Noise | None = None

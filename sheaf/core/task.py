@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from sheaf.core.coding import Coding
 from sheaf.core.cut import Cut
-from sheaf.core.recipe import Recipe, Ridge, Share, Statistic
+from sheaf.core.recipe import FromStatistics, Recipe, Ridge, Share, Statistic
 from sheaf.core.settings import plain
 from sheaf.core.tensor_file import Blob
 from sheaf.core.types import Params
 
 TaskKind = Literal[
-    "train", "adopt", "evaluate", "share", "lend", "restat", "refit", "collect", "remember", "choose"
+    "train",
+    "adopt",
+    "evaluate",
+    "summarize",
+    "share",
+    "lend",
+    "restat",
+    "refit",
+    "collect",
+    "remember",
+    "choose",
 ]
 
 
@@ -27,12 +37,16 @@ class Task:
     ``train``     Train the model by ``recipe`` and hold the result. Send it back if ``reply``.
     ``adopt``     Hold the parameters in ``blob``.
     ``evaluate``  Measure the model on the test data.
+    ``summarize`` Compute ``statistic`` of the model in ``blob`` on the training data and send it up, without
+                  parameters. The held model stays.
     ``share``     Send up training samples, selected by ``share``.
     ``lend``      Store the samples in ``blob``, which come from other sites, as examples of "none of these
                   classes".
-    ``restat``    Re-estimate the batch-norm statistics on the training data, and send the model back.
-    ``refit``     Fit only the classifier, on the features that the other layers compute, by ``recipe`` or by
-                  ``ridge`` regression, and send the model back.
+    ``restat``    Re-estimate the batch-norm statistics on the training data, and send the model back. If
+                  ``blob`` has a ``batch_norm`` statistic beside the parameters, take them from it.
+    ``refit``     Fit only the classifier, on the features that the other layers compute, by ``recipe`` or as
+                  ``refit`` says, and send the model back. ``FromStatistics`` needs a ``features`` statistic
+                  in ``blob`` beside the parameters, and no training data.
     ``collect``   Send up the held model.
     ``remember``  Save a copy of the held model.
     ``choose``    Hold (1 - a) x remembered + a x held parameters, with the best a of 0 and ``mixtures`` on
@@ -52,13 +66,13 @@ class Task:
         cut: the sub-model to which the parameters belong; None is the whole model.
         reply: send the trained or chosen parameters back.
         share: how many samples to send up, and which.
-        ridge: refit by ridge regression instead of ``recipe``.
+        refit: how to refit without gradient steps on samples, instead of ``recipe``.
         since: the call that remembered the parameters to mix with.
         mixtures: candidates for a, each from 0 to 1.
         baseline: the call that remembered the baseline; 0 stands for ``since``.
         outliers: number of synthetic examples for the "other" output of the sub-model, made from the site's
             own, as a multiple of their number. Lent samples train this output, too.
-        statistic: a statistic for merging that the answer carries beside the parameters.
+        statistic: a statistic that the answer carries, beside the parameters if there are any.
         continues: train the held model; ``blob`` has only the loss's constants (``runtime/edge_tensors.py``).
         coding: the codecs of the parameters; None: they are sent as float32.
     """
@@ -71,7 +85,7 @@ class Task:
     cut: Cut | None = None
     reply: bool = True
     share: Share | None = None
-    ridge: Ridge | None = None
+    refit: Ridge | FromStatistics | None = None
     since: int = 0
     mixtures: tuple[float, ...] = ()
     baseline: int = 0
@@ -99,7 +113,7 @@ class Task:
     def _brings_model(self) -> bool:
         uses_lent_samples = self.cut is not None and self.cut.other
         return (
-            self.kind in ("train", "adopt", "evaluate")
+            self.kind in ("train", "adopt", "evaluate", "summarize")
             and self.blob is not None
             and not self.continues
             and not uses_lent_samples
@@ -119,12 +133,12 @@ class Task:
             "cut": None if self.cut is None else self.cut.header(),
             "reply": self.reply,
             "share": _flat(self.share),
-            "ridge": _flat(self.ridge),
+            "refit": None if self.refit is None else plain(self.refit),
             "since": self.since,
             "mixtures": list(self.mixtures),
             "baseline": self.baseline,
             "outliers": self.outliers,
-            "statistic": _flat(self.statistic),
+            "statistic": None if self.statistic is None else asdict(self.statistic),
             "continues": self.continues,
         }
         return header if self.coding is None else header | {"coding": plain(self.coding)}
@@ -196,8 +210,7 @@ class Update:
     @property
     def statistics(self) -> Params:
         """The requested statistic: parameter -> tensor. Decoded on every access."""
-        tensors = self._sent.open(lambda name: name.startswith("."))
-        return {name.split(".", 2)[-1]: value for name, value in tensors.items()}
+        return statistics_in(self._sent)
 
     def rows(self, name: str, start: int, stop: int) -> Tensor:
         """Return rows of one parameter without decoding the others. A scalar is returned whole."""
@@ -230,6 +243,17 @@ class Update:
             metrics=header["metrics"],
             cost=Cost(**header["cost"]),
         )
+
+
+def statistics_in(blob: Blob) -> Params:
+    """Return the statistic in a blob, without the dot and the kind that begin its names."""
+    tensors = blob.open(lambda name: name.startswith("."))
+    return {name.split(".", 2)[-1]: value for name, value in tensors.items()}
+
+
+def named_statistic(kind: str, values: Params) -> Params:
+    """Return the tensors of a statistic under the names that they have in a blob."""
+    return {f".{kind}.{name}": value for name, value in values.items()}
 
 
 @dataclass(frozen=True)

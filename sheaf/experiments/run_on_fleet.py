@@ -39,7 +39,7 @@ from sheaf.fleets.remote.run_record import RunRecord
 from sheaf.fleets.remote.sample_pool import Pool
 from sheaf.runtime.observer import NullObserver, Observer, Observers
 from sheaf.runtime.result import Result
-from sheaf.training.merge_statistics import blank
+from sheaf.training.statistics import blank
 
 if TYPE_CHECKING:
     from sheaf.fleets.nvflare.link import FlareLink
@@ -263,10 +263,11 @@ def _remote(
     whole = Blob.of(setup.theta).size
 
     def largest(task: Task) -> int:
+        model = 0 if task.kind == "summarize" else whole + whole // 8  # with an additional row, "other"
         if task.statistic is None:
-            return whole + whole // 8  # a sub-model may have an additional row, "other"
-        statistic = blank(setup.network.of(task.cut), task.statistic.kind)
-        return whole + whole // 8 + sum(value.nbytes for value in statistic.values())
+            return model
+        statistic = blank(setup.network, task.cut, task.statistic.kind)
+        return model + sum(value.nbytes for value in statistic.values())
 
     pool = Pool(folder / "pool")
     return RemoteFleet(

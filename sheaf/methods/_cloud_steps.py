@@ -4,26 +4,86 @@ from __future__ import annotations
 
 from typing import Literal
 
-from sheaf.core.recipe import Recipe, Ridge
+from sheaf.core.privacy import noise_for
+from sheaf.core.recipe import FromStatistics, Recipe, Ridge, Share, Statistic
 from sheaf.core.types import Params
 from sheaf.runtime.cloud import Cloud
+from sheaf.runtime.edges import Edges
 from sheaf.runtime.result import Log
 
 Off = Literal["none"]
 """The value of a setting that leaves its step out; TOML has no null."""
 
+Refit = Recipe | Ridge | FromStatistics | Off
+"""How a merged model gets a new classifier: from the pool, from statistics of the edges, or not."""
+
+
+def trains(recipe: Recipe | Off) -> bool:
+    """Return whether a step trains."""
+    return recipe != "none" and recipe.epochs > 0
+
+
+def check_steps(share: Share | Off, *, restat: bool, refit: Refit, finetune: Recipe | Off) -> None:
+    """Check that the cloud has what its steps need.
+
+    Raises:
+        ValueError: a step needs a pool, or would send statistics without the noise that ``privacy`` asks for.
+    """
+    if share != "none":
+        return
+    if trains(finetune):
+        raise ValueError(
+            "share = 'none' leaves no pool of samples to fine-tune on: set finetune = 'none', or set share"
+        )
+    if isinstance(refit, Recipe | Ridge):
+        raise ValueError(
+            "share = 'none' leaves no pool of samples to refit on: set refit = { statistics = 'lda' }, which "
+            "needs none, refit = 'none', or set share"
+        )
+    if restat and isinstance(refit, FromStatistics) and refit.privacy is not None:
+        raise ValueError(
+            "refit.privacy adds noise to the statistics of the classifier only, and restat would send those "
+            "of batch norm without noise: set restat = false"
+        )
+
 
 def fit(
-    theta: Params, cloud: Cloud, log: Log, n: int, *, restat: bool, refit: Recipe | Ridge | Off
+    theta: Params,
+    fleet: Edges,
+    cloud: Cloud,
+    log: Log,
+    n: int,
+    *,
+    pooled: bool,
+    restat: bool,
+    refit: Refit,
+    rounds: int,
 ) -> Params:
     """Return a merged model with new batch-norm statistics and a new classifier, each step optional.
 
-    Both steps use the cloud's pool. Each logs a row in round ``n``.
+    Each logs a row in round ``n``.
+
+    Args:
+        theta: the merged model.
+        fleet: the edges, which send statistics.
+        cloud: the cloud.
+        log: the log.
+        n: number of the round.
+        pooled: estimate batch-norm statistics on the pool, not from sums of the edges.
+        restat: whether to do so.
+        refit: how to fit the classifier.
+        rounds: the times that the run calls this function, among which ``refit.privacy`` is divided.
     """
     if restat:
-        theta = cloud.restat(theta)
+        sums = None if pooled else fleet.statistics(theta, Statistic("batch_norm"))
+        theta = cloud.restat(theta, sums)
         log("new statistics", cloud.evaluate(theta), n)
-    if refit != "none":
+    if isinstance(refit, FromStatistics):
+        noise = None if refit.privacy is None else noise_for(refit.privacy, rounds)
+        moments = fleet.statistics(theta, Statistic("features", noise=noise))
+        theta = cloud.refit(theta, refit, moments)
+    elif refit != "none":
         theta = cloud.refit(theta, refit)
+    if refit != "none":
         log("refitted", cloud.evaluate(theta), n)
     return theta

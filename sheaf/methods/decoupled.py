@@ -14,10 +14,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sheaf.core.recipe import Recipe, Ridge, Share
+from sheaf.core.recipe import Recipe, Share
 from sheaf.core.settings import settings
 from sheaf.core.types import Params
-from sheaf.methods._cloud_steps import Off, fit
+from sheaf.methods._cloud_steps import Off, Refit, check_steps, fit
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges
@@ -37,9 +37,11 @@ class Decoupled:
             images; ``pooled`` samples of the other devices, sent by the cloud.
         outliers: the number of outliers for each of a device's own examples, above 0.
         share: the samples that each device sends to the cloud's pool, from which ``pooled`` negatives come.
-            The steps below, except ``retrain``, need a pool.
-        restat: after binding, estimate the batch-norm statistics on the pool.
-        refit: then train only the classifier on the pool.
+        restat: after binding, estimate the batch-norm statistics on the pool; if ``share`` is "none", from
+            sums that the devices send.
+        refit: then fit only the classifier: by a recipe or ridge regression on the pool, or by
+            ``{ statistics = … }`` from statistics that the devices send. For these statistics, and for the
+            sums, each device computes a forward pass of the whole bound model.
         finetune: then train the whole model on the pool.
         retrain: then each device trains its sub-model of the result.
         rounds: the number of times that sub-models are bound, at least 1; later rounds bind retrained ones.
@@ -51,20 +53,15 @@ class Decoupled:
     outliers: Annotated[float, Field(gt=0)] = 0.5
     share: Share | Off = "none"
     restat: bool = False
-    refit: Recipe | Ridge | Off = "none"
+    refit: Refit = "none"
     finetune: Recipe | Off = "none"
     retrain: Recipe | Off = "none"
     rounds: Annotated[int, Field(ge=1)] = 1
 
     def __post_init__(self) -> None:
-        pooled = {
-            "negatives = 'pooled'": self.negatives == "pooled",
-            "restat": self.restat,
-            "refit": self.refit != "none",
-            "finetune": self.finetune != "none",
-        }
-        if self.share == "none" and (steps := [step for step, on in pooled.items() if on]):
-            raise ValueError(f"{' and '.join(steps)} needs a pool of samples: set share")
+        if self.share == "none" and self.negatives == "pooled":
+            raise ValueError("negatives = 'pooled' needs a pool of samples: set share")
+        check_steps(self.share, restat=self.restat, refit=self.refit, finetune=self.finetune)
         if self.rounds > 1 and self.retrain == "none":
             raise ValueError("rounds above 1 need retrain, which trains the sub-models of the later rounds")
 
@@ -83,8 +80,18 @@ class Decoupled:
         for n in range(1, self.rounds + 1):
             theta = fleet.average(theta, harvest, by_examples=False, unheld="zero")
             log("bound", cloud.evaluate(theta), n)
-            theta = fit(theta, cloud, log, n, restat=self.restat, refit=self.refit)
-            if self.finetune != "none":
+            theta = fit(
+                theta,
+                fleet,
+                cloud,
+                log,
+                n,
+                pooled=self.share != "none",
+                restat=self.restat,
+                refit=self.refit,
+                rounds=self.rounds,
+            )
+            if self.finetune != "none" and self.share != "none":
                 theta = cloud.train(theta, self.finetune)
                 log("fine-tuned", cloud.evaluate(theta), n)
             if self.retrain != "none":

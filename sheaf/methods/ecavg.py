@@ -5,6 +5,10 @@ Atah Nuh Mih, Hung Cao, Asfia Kawnine, Monica Wachowicz, 2023. https://arxiv.org
 
 The paper does not give optimizer, learning rate and epochs; they are settings here. Its "after update" rows
 are measured after step 4; step 5 has its own row, "after retraining".
+
+Without a pool (``share`` and ``finetune`` set to "none") no sample leaves an edge. ``restat`` and ``refit``
+then take the place of step 3: the cloud estimates the batch-norm statistics and the classifier of theta_avg
+from statistics that the edges send, which takes a forward pass for each.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from sheaf.core.settings import settings
 from sheaf.core.types import Params
 from sheaf.merges.merge import Merge, statistic_of
 from sheaf.merges.rules.mean import Mean
+from sheaf.methods._cloud_steps import Off, Refit, check_steps, fit
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges
@@ -27,44 +32,68 @@ from sheaf.runtime.result import Log
 
 @settings
 class ECAvg:
-    """Settings of ECAvg.
+    """Settings of ECAvg. A step set to "none" is skipped.
 
     Attributes:
         pretrain: step 1, on each edge's own data D_i.
+        restat: after step 2, estimate the batch-norm statistics on the combined data; if ``share`` is "none",
+            from sums that the edges send.
+        refit: then fit only the classifier: by a recipe or ridge regression on the combined data, or by
+            ``{ statistics = … }`` from statistics that the edges send.
         finetune: step 3, in the cloud, on the combined data.
         retrain: step 5, on each edge's own data again.
         rounds: the number of times that steps 2 to 5 run, at least 1; later rounds average retrained models.
         merge: step 2.
-        share: the samples that each edge sends to the combined data; all, as in the paper, by default.
+        share: the samples that each edge sends to the combined data; all, as in the paper, by default. "none"
+            needs ``finetune`` to be "none", too.
         own_start: initialise each edge separately instead of with common weights; use with merge = "aligned".
-        reference: also fine-tune the initial weights for as many epochs, the paper's comparison.
+        reference: also fine-tune the initial weights for as many epochs, the paper's comparison; without
+            ``finetune`` there is none.
     """
 
     pretrain: Recipe = Recipe(epochs=5)
-    finetune: Recipe = Recipe(epochs=5)
+    restat: bool = False
+    refit: Refit = "none"
+    finetune: Recipe | Off = Recipe(epochs=5)
     retrain: Recipe = Recipe(epochs=5)
     rounds: Annotated[int, Field(ge=1)] = 1
     merge: Merge = Mean()
-    share: Share = Share()
+    share: Share | Off = Share()
     own_start: bool = False
     reference: bool = True
+
+    def __post_init__(self) -> None:
+        check_steps(self.share, restat=self.restat, refit=self.refit, finetune=self.finetune)
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
         """Return theta*_avg of the last round."""
         theta_0, statistic = theta, statistic_of(self.merge)
         local = fleet.train(theta, self.pretrain, own_start=self.own_start, statistic=statistic)  # theta_i
-        cloud.pool(fleet.share(self.share))  # the combined data
+        if self.share != "none":
+            cloud.pool(fleet.share(self.share))  # the combined data
         for n in range(1, self.rounds + 1):
             log("before update", fleet.evaluate(), n)
             theta_avg = fleet.merge(self.merge, theta, local)
             log("average", cloud.evaluate(theta_avg), n)
-            theta = cloud.train(theta_avg, self.finetune)  # theta*_avg
-            log("averaged weights", cloud.evaluate(theta), n)
+            theta = fit(
+                theta_avg,
+                fleet,
+                cloud,
+                log,
+                n,
+                pooled=self.share != "none",
+                restat=self.restat,
+                refit=self.refit,
+                rounds=self.rounds,
+            )
+            if self.finetune != "none" and self.share != "none":
+                theta = cloud.train(theta, self.finetune)  # theta*_avg
+                log("averaged weights", cloud.evaluate(theta), n)
             fleet.adopt(theta)
             log("after update", fleet.evaluate(), n)
             local = fleet.train(None, self.retrain, reply=n < self.rounds, statistic=statistic)
             log("after retraining", fleet.evaluate(), n)
-        if self.reference:
+        if self.reference and self.finetune != "none" and self.share != "none":
             as_long = replace(self.finetune, epochs=self.rounds * self.finetune.epochs)
             theta_ref = cloud.train(theta_0, as_long, counted=False)
             log("initial weights", cloud.evaluate(theta_ref), self.rounds, reference=True)

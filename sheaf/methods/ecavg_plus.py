@@ -16,17 +16,20 @@ from typing import Annotated
 
 from pydantic import Field
 
-from sheaf.core.recipe import Recipe, Ridge, Share
+from sheaf.core.recipe import Recipe, Share
 from sheaf.core.settings import settings
 from sheaf.core.task import Update
 from sheaf.core.types import Params
 from sheaf.merges.merge import Merge, statistic_of
 from sheaf.merges.rules.mean import Mean
-from sheaf.methods._cloud_steps import Off, fit
+from sheaf.methods._cloud_steps import Off, Refit, check_steps, fit
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges
 from sheaf.runtime.result import Log
+
+LAST = 0.25
+"""The fraction of the last steps of fine-tuning and retraining over which weights are averaged."""
 
 Mixture = Annotated[float, Field(gt=0, le=1)]
 
@@ -41,10 +44,13 @@ class ECAvgPlus:
         retrain: step 5, on each edge's own data again; likewise.
         rounds: the number of times that steps 2 to 5 run, at least 1; later rounds average retrained models.
         merge: step 2.
-        share: the samples that each edge sends to the combined data; all by default.
+        share: the samples that each edge sends to the combined data; all by default. "none" needs
+            ``finetune`` to be "none" and ``refit`` to be "none" or from statistics.
         own_start: initialise each edge separately instead of with common weights; use with merge = "aligned".
-        restat: after step 2, estimate the batch-norm statistics on the combined data.
-        refit: then train only the classifier on the combined data.
+        restat: after step 2, estimate the batch-norm statistics on the combined data; if ``share`` is "none",
+            from sums that the edges send.
+        refit: then fit only the classifier: by a recipe or ridge regression on the combined data, or by
+            ``{ statistics = … }`` from statistics that the edges send.
         mixtures: the guard. After retraining each edge chooses the most accurate model on its held-out
             examples (mean over the classes), in two steps: first an interpolation (1 - a) received + a
             retrained with a from ``mixtures``, above 0 and at most 1, because retraining can forget; then
@@ -52,28 +58,43 @@ class ECAvgPlus:
     """
 
     pretrain: Recipe = Recipe(epochs=3)
-    finetune: Recipe = Recipe(epochs=5, average_last=0.25)
-    retrain: Recipe = Recipe(epochs=6, average_last=0.25)
+    finetune: Recipe | Off = Recipe(epochs=5, average_last=LAST)
+    retrain: Recipe = Recipe(epochs=6, average_last=LAST)
     rounds: Annotated[int, Field(ge=1)] = 1
     merge: Merge = Mean()
-    share: Share = Share()
+    share: Share | Off = Share()
     own_start: bool = False
     restat: bool = True
-    refit: Recipe | Ridge | Off = Recipe(epochs=2)
+    refit: Refit = Recipe(epochs=2)
     mixtures: tuple[Mixture, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+    def __post_init__(self) -> None:
+        check_steps(self.share, restat=self.restat, refit=self.refit, finetune=self.finetune)
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
         """Return theta*_avg of the last round."""
         statistic = statistic_of(self.merge)
         local = fleet.train(theta, self.pretrain, own_start=self.own_start, statistic=statistic)  # theta_i
-        cloud.pool(fleet.share(self.share))  # the combined data
+        if self.share != "none":
+            cloud.pool(fleet.share(self.share))  # the combined data
         for n in range(1, self.rounds + 1):
             log("before update", fleet.evaluate(), n)
             theta_avg = fleet.merge(self.merge, theta, local)
             log("average", cloud.evaluate(theta_avg), n)
-            theta_avg = fit(theta_avg, cloud, log, n, restat=self.restat, refit=self.refit)
-            theta = cloud.train(theta_avg, self.finetune)  # theta*_avg
-            log("averaged weights", cloud.evaluate(theta), n)
+            theta = fit(
+                theta_avg,
+                fleet,
+                cloud,
+                log,
+                n,
+                pooled=self.share != "none",
+                restat=self.restat,
+                refit=self.refit,
+                rounds=self.rounds,
+            )
+            if self.finetune != "none" and self.share != "none":
+                theta = cloud.train(theta, self.finetune)  # theta*_avg
+                log("averaged weights", cloud.evaluate(theta), n)
             local = self._update(theta, fleet, log, n)
         return theta
 
@@ -111,9 +132,7 @@ class ECAvgPlus:
         after = max(0, budget.edge_epochs - before - guarded)
         return cls(
             pretrain=replace(budget.recipe, epochs=before),
-            finetune=replace(
-                budget.recipe, epochs=budget.cloud_epochs, average_last=usual.finetune.average_last
-            ),
-            retrain=replace(budget.recipe, epochs=after, average_last=usual.retrain.average_last),
+            finetune=replace(budget.recipe, epochs=budget.cloud_epochs, average_last=LAST),
+            retrain=replace(budget.recipe, epochs=after, average_last=LAST),
             mixtures=usual.mixtures if guarded else (),
         )

@@ -6,6 +6,7 @@ ACTIVITY = {
     "train": "training",
     "adopt": "sending the model to",
     "evaluate": "evaluating",
+    "summarize": "computing statistics on",
     "share": "collecting samples from",
     "lend": "sending samples to",
     "restat": "estimating statistics in",

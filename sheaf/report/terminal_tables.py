@@ -148,12 +148,12 @@ def cost_table(sites: Mapping[str, SiteCost], every: bool = False) -> Group:
         sites: device -> its cost.
         every: a row for each edge, however many there are.
     """
-    shared = _shares_samples(sites)
-    columns = (*_cost_columns(shared), Column("seconds", 3), Column("peak memory", 5))
+    shared, noised = _shares_samples(sites), _adds_noise(sites)
+    columns = (*_cost_columns(shared, noised), Column("seconds", 3), Column("peak memory", 5))
 
     def figures(costs: Sequence[SiteCost], join: Combine) -> list[str]:
         return [
-            *_cost_figures(costs, join, shared),
+            *_cost_figures(costs, join, shared, noised),
             f"{join([cost.seconds for cost in costs]):.1f}",
             format_bytes(join([cost.peak_memory_bytes for cost in costs])),
         ]
@@ -171,12 +171,12 @@ def estimate_table(estimate: Estimate, every: bool = False) -> Group:
     """
     sites = {site: replace(cost, seconds=estimate.seconds[site]) for site, cost in estimate.sites.items()}
 
-    shared = _shares_samples(sites)
+    shared, noised = _shares_samples(sites), _adds_noise(sites)
 
     def figures(costs: Sequence[SiteCost], join: Combine) -> list[str]:
-        return [*_cost_figures(costs, join, shared), f"{join([cost.seconds for cost in costs]):.1f}"]
+        return [*_cost_figures(costs, join, shared, noised), f"{join([cost.seconds for cost in costs]):.1f}"]
 
-    table, notes = _per_device((*_cost_columns(shared), Column("seconds", 3)), sites, figures, every)
+    table, notes = _per_device((*_cost_columns(shared, noised), Column("seconds", 3)), sites, figures, every)
     total = f"about {format_seconds(sum(estimate.seconds.values()))} of training in all"
     if estimate.baselines:
         total += f", and {format_seconds(estimate.baselines)} for the baselines"
@@ -189,23 +189,30 @@ def _shares_samples(sites: Mapping[str, SiteCost]) -> bool:
     return any(cost.samples_sent for cost in sites.values())
 
 
-def _cost_columns(shared: bool) -> list[Column]:
+def _adds_noise(sites: Mapping[str, SiteCost]) -> bool:
+    """Return whether statistics with noise leave a device."""
+    return any(cost.epsilon is not None for cost in sites.values())
+
+
+def _cost_columns(shared: bool, noised: bool) -> list[Column]:
     return [
         Column("device", right=False),
         Column("mult-adds/image", 4),
         Column("in training", 2),
         *([Column("images\nsent")] if shared else []),
+        *([Column("ε")] if noised else []),
         Column("sent"),
         Column("received", 1),
     ]
 
 
-def _cost_figures(costs: Sequence[SiteCost], join: Combine, shared: bool) -> list[str]:
+def _cost_figures(costs: Sequence[SiteCost], join: Combine, shared: bool, noised: bool) -> list[str]:
     images = join([cost.samples_sent or 0 for cost in costs])
     return [
         format_count(join([cost.macs_per_example for cost in costs])),
         format_count(join([cost.train_macs for cost in costs])),
         *([f"{images:,.0f}"] if shared else []),
+        *([f"{join([cost.epsilon or 0.0 for cost in costs]):.3g}"] if noised else []),
         format_bytes(join([cost.bytes_sent for cost in costs])),
         format_bytes(join([cost.bytes_received for cost in costs])),
     ]

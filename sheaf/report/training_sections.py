@@ -150,6 +150,7 @@ def cost_section(result: Result) -> Section:
     if CLOUD in result.cost:
         listed[CLOUD] = result.cost[CLOUD]
     shared = any(cost.samples_sent for cost in listed.values())
+    noised = any(cost.epsilon is not None for cost in listed.values())
     whole = result.whole
     weakest = min(edges, key=lambda site: edges[site].macs_per_example)
     ratio = whole.macs_per_example / max(edges[weakest].macs_per_example, 1)
@@ -174,20 +175,22 @@ def cost_section(result: Result) -> Section:
         (site, format_count(cost.macs_per_example),
          format_ratio(whole.macs_per_example / max(cost.macs_per_example, 1)),
          format_count(cost.parameters), format_count(cost.train_macs),
-         *([f"{cost.samples_sent or 0:,}"] if shared else []), format_bytes(cost.bytes_sent),
+         *([f"{cost.samples_sent or 0:,}"] if shared else []),
+         *([f"{cost.epsilon or 0:.3g}"] if noised else []), format_bytes(cost.bytes_sent),
          format_bytes(cost.bytes_received), f"{cost.seconds:.3g}", format_bytes(cost.peak_memory_bytes))
         for site, cost in listed.items()
     ]  # fmt: skip
     headings: tuple[str, ...] = (
         "device", "multiply-adds/image", "saved", "parameters", "multiply-adds in training",
-        *(["images sent"] if shared else []), "sent", "received", "seconds", "peak memory",
+        *(["images sent"] if shared else []), *(["ε of statistics"] if noised else []),
+        "sent", "received", "seconds", "peak memory",
     )  # fmt: skip
     if {row[2] for row in rows} == {"1.0x"}:  # nothing is cut
         headings, rows = headings[:2] + headings[3:], [row[:2] + row[3:] for row in rows]
     else:
         rows.append(
             ("whole model", format_count(whole.macs_per_example), "1.0x", format_count(whole.parameters),
-             *["-"] * (5 + shared))
+             *["-"] * (5 + shared + noised))
         )  # fmt: skip
     picture = draw_cost(listed, whole, CLOUD)
     return Section(

@@ -287,6 +287,10 @@ def _left(result: Result, images: int | None) -> str:
     contents = {"local": "messages without a model", "central": "messages with the images"}
     sent = contents.get(result.method, "models and messages")
     lent = result.cost[CLOUD].samples_sent if CLOUD in result.cost else 0
+    epsilons = [cost.epsilon for cost in edges if cost.epsilon is not None]
+    noise = f" with noise (ε at most {max(epsilons):.3g} for each edge)" if epsilons else ""
+    if any(cost.statistics_sent for cost in edges):
+        sent = f"{sent}, statistics of the images{noise}"
     sent_on = f" The cloud sent {lent:,} copies of images on to other devices." if lent else ""
     return f"{what}; {sent}: {format_bytes(up)} up, {format_bytes(down)} down.{sent_on}"
 

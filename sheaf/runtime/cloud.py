@@ -9,9 +9,11 @@ from torch import Tensor
 
 from sheaf.core.dataset import Samples
 from sheaf.core.errors import DataError, TrainingError
-from sheaf.core.recipe import Recipe, Ridge
+from sheaf.core.lazy_blob import LazyBlob, TensorBlob
+from sheaf.core.recipe import FromStatistics, Recipe, Ridge, StatisticKind
 from sheaf.core.stored_params import StoredParams, blob_of
-from sheaf.core.task import Fleet, TaskKind, Update
+from sheaf.core.task import Fleet, TaskKind, Update, named_statistic
+from sheaf.core.tensor_file import Blob
 from sheaf.core.types import CLOUD, Params
 from sheaf.core.wire_format import decode_samples
 from sheaf.merges.check import misfit
@@ -59,22 +61,41 @@ class Cloud:
         """
         return self._call("train", theta, counted, recipe=recipe)
 
-    def restat(self, theta: Params) -> Params:
-        """Re-estimate the batch-norm statistics of ``theta`` on the pool.
+    def restat(self, theta: Params, sums: Params | None = None) -> Params:
+        """Re-estimate the batch-norm statistics of ``theta``.
+
+        Args:
+            theta: the parameters.
+            sums: the edges' ``batch_norm`` statistic of ``theta``; None: estimate on the pool.
 
         Raises:
             TrainingError: the result is not finite.
         """
-        return self._call("restat", theta)
+        if sums is None:
+            return self._call("restat", theta)
+        if not sums:  # no batch norm
+            return theta
+        return self._call("restat", theta, blob=_with_statistic(theta, "batch_norm", sums))
 
-    def refit(self, theta: Params, how: Recipe | Ridge) -> Params:
-        """Fit only the classifier of ``theta``, on the pool's features, by gradient descent or regression.
+    def refit(
+        self, theta: Params, how: Recipe | Ridge | FromStatistics, moments: Params | None = None
+    ) -> Params:
+        """Fit only the classifier of ``theta``, by gradient descent or regression.
+
+        Args:
+            theta: the parameters.
+            how: on the pool's features by a ``Recipe`` or ``Ridge``, or on ``moments``.
+            moments: the edges' ``features`` statistic of ``theta``, for ``FromStatistics``.
 
         Raises:
             TrainingError: the result is not finite.
         """
+        if isinstance(how, FromStatistics):
+            assert moments is not None
+            blob = _with_statistic(theta, "features", moments)
+            return self._call("refit", theta, refit=how, blob=blob)
         if isinstance(how, Ridge):
-            return self._call("refit", theta, ridge=how)
+            return self._call("refit", theta, refit=how)
         return self._call("refit", theta, recipe=how)
 
     def evaluate(self, theta: Params) -> list[Update]:
@@ -95,3 +116,9 @@ class Cloud:
         blob = update.blob
         assert blob is not None
         return StoredParams(blob, opened or None)
+
+
+def _with_statistic(theta: Params, kind: StatisticKind, values: Params) -> Blob:
+    """Return parameters with a statistic beside them; both are opened when a worker reads the blob."""
+    key = f"{blob_of(theta).key} {blob_of(values).key}"
+    return LazyBlob(lambda: TensorBlob({**theta, **named_statistic(kind, values)}), key=key)

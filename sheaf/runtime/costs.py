@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from pydantic import ConfigDict
 
+from sheaf.core.privacy import spent
+from sheaf.core.recipe import Noise
 from sheaf.core.task import Cost, Task, Update
 from sheaf.core.types import CLOUD
 from sheaf.core.wire_format import count_samples, message_bytes
@@ -31,6 +33,10 @@ class SiteCost:
         peak_memory_bytes: measured peak memory, the maximum over all tasks.
         samples_sent: training samples that an edge sent to the cloud, or that the cloud sent on to edges;
             None in a result of a version that did not record them.
+        statistics_sent: statistics of its training samples that an edge sent: for a merge, of batch norm, or
+            of features; see ``Statistic``.
+        epsilon: privacy loss of all statistics with noise that the edge sent, at their delta; None: it sent
+            none.
     """
 
     macs_per_example: int
@@ -41,6 +47,8 @@ class SiteCost:
     seconds: float
     peak_memory_bytes: int
     samples_sent: int | None = None
+    statistics_sent: int = 0
+    epsilon: float | None = None
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -66,6 +74,7 @@ class Ledger:
     """
 
     def __init__(self, sites: tuple[str, ...], macs_per_example: int, parameters: int) -> None:
+        self._releases: dict[str, list[Noise]] = {}
         self.sites = {
             site: SiteCost(
                 macs_per_example=macs_per_example,
@@ -91,6 +100,12 @@ class Ledger:
         site.bytes_sent += up
         cloud.bytes_sent += down
         cloud.bytes_received += up
+        if task.statistic is not None and task.reply:
+            site.statistics_sent += 1
+            if task.statistic.noise is not None:
+                releases = self._releases.setdefault(update.site, [])
+                releases.append(task.statistic.noise)
+                site.epsilon = spent(releases)
         if task.kind == "share":
             site.samples_sent = (site.samples_sent or 0) + count_samples(update.blob)
         elif task.kind == "lend":

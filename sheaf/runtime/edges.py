@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -27,8 +28,8 @@ from sheaf.runtime.cloud_coding import CloudCoding
 from sheaf.runtime.edge_tensors import EdgeTensors
 from sheaf.submodels.class_rows import rows_of
 from sheaf.submodels.scheme import Scheme, SiteNeeds
-from sheaf.training.merge_statistics import blank
 from sheaf.training.network import Network
+from sheaf.training.statistics import blank
 
 
 class Edges:
@@ -228,6 +229,25 @@ class Edges:
             )
         return self._ask("share", self._fields(None, share=share))
 
+    def statistics(self, theta: Params, statistic: Statistic) -> Params:
+        """Return the sum over the edges of a statistic of ``theta`` on their training data.
+
+        The sum runs in float64 in the order of the edges, and is recorded as in ``merge``. The edges' own
+        models do not change. A model without a layer that the statistic describes needs no call: the result
+        is empty.
+
+        Raises:
+            QuorumError: too few edges sent a usable statistic.
+        """
+        expected = blank(self._network, None, statistic.kind)
+        if not expected:
+            return {}
+        sites = [site for site in self._fleet.names() if not self._cuts or site in self._cuts]
+        fields = {site: {"blob": blob_of(theta), "statistic": statistic} for site in sites}
+        updates = self._ask("summarize", fields, check=partial(_statistic_flaw, statistic, expected))
+        usable = self._usable(updates, len(fields), holds=False)
+        return self._calls.merged(_describe(statistic.kind, usable), lambda: _total(usable, expected))
+
     def remember(self) -> int:
         """Save a copy of each edge's model and return the number of this call, for ``choose``.
 
@@ -352,13 +372,20 @@ class Edges:
     def _take(self, theta: Params, cut: Cut | None) -> Params:
         return theta if cut is None else self._network.submodel(cut).take(theta)
 
-    def _usable(self, updates: Sequence[Update], total: int) -> list[Update]:
-        """Return the updates that can be merged, refuse the others, and check the quorum of ``total``."""
+    def _usable(self, updates: Sequence[Update], total: int, holds: bool = True) -> list[Update]:
+        """Return the updates that can be merged, refuse the others, and check the quorum of ``total``.
+
+        Args:
+            updates: the answers to the latest call.
+            total: the edges that were asked.
+            holds: whether an edge holds the model of its update.
+        """
         usable, refused = [], []
         for update in updates:
             if why := self._calls.flaws.get(update.site):
                 self._calls.refuse(update.site, why)
-                self._behind.add(update.site)
+                if holds:
+                    self._behind.add(update.site)
                 refused.append(Absence(update.site, why))
             else:
                 usable.append(update)
@@ -378,13 +405,36 @@ class Edges:
             try:
                 why = misfit(expected[cut], update.params)
                 if why is None and statistic is not None:
-                    why = misfit(blank(self._network.of(cut), statistic.kind), update.statistics)
+                    why = misfit(blank(self._network, cut, statistic.kind), update.statistics)
                     why = why and f"its {statistic.kind} statistic: {why}"
             except (SafetensorError, ValueError) as error:
                 return f"its parameters cannot be read: {error}"
             return why
 
         return flaw
+
+
+def _statistic_flaw(statistic: Statistic, expected: Params, update: Update) -> str | None:
+    """Return why the statistic of an update cannot be added, or None if it can."""
+    try:
+        sent = update.statistics
+    except (SafetensorError, ValueError) as error:
+        return f"its statistic cannot be read: {error}"
+    if why := misfit(expected, sent):
+        return f"its {statistic.kind} statistic: {why}"
+    exact = statistic.kind == "features" and statistic.noise is None and statistic.examples is None
+    if exact and sent["counts"].tolist() != list(update.counts):
+        return f"its {statistic.kind} statistic counts other examples than it trains on"
+    return None
+
+
+def _total(updates: Sequence[Update], expected: Params) -> Params:
+    """Return the sum of the updates' statistics, one update in memory at a time."""
+    total = {name: torch.zeros(value.shape, dtype=torch.float64) for name, value in expected.items()}
+    for update in updates:
+        for name, value in update.statistics.items():
+            total[name] += value
+    return total
 
 
 def _describe(merge: str, updates: Sequence[Update]) -> str:

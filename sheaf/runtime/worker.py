@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from sheaf.core.cut import Cut
 from sheaf.core.dataset import Dataset, Samples
-from sheaf.core.recipe import Recipe, Share
-from sheaf.core.task import Cost, Progress, Task, Update
+from sheaf.core.recipe import FromStatistics, Recipe, Share
+from sheaf.core.task import Cost, Progress, Task, Update, named_statistic, statistics_in
 from sheaf.core.tensor_file import Blob
 from sheaf.core.types import Params
 from sheaf.core.wire_format import encode_samples
@@ -30,9 +30,10 @@ from sheaf.runtime.measured_logits import (
 )
 from sheaf.runtime.model_store import ModelStore
 from sheaf.runtime.training_data import TrainingData
-from sheaf.training import classifier_refit, loop, merge_statistics
-from sheaf.training.batch_norm import reestimate_statistics
+from sheaf.training import classifier_from_moments, classifier_refit, loop, statistics
+from sheaf.training.batch_norm import reestimate_statistics, set_from_sums
 from sheaf.training.batches import Job
+from sheaf.training.class_moments import ClassMoments
 from sheaf.training.evaluation import Evaluation, balanced_accuracy, evaluate, forward
 from sheaf.training.interpolation import choose_mixture, mixture
 from sheaf.training.lone_site import train_plainly
@@ -76,6 +77,7 @@ class Worker:
         private_test: the test examples are the site's own and unknown to the cloud.
         may_leave: see ``choose_samples``; by default, all training examples may leave the site.
         train: executes the training of a train task.
+        key: from which the noise of statistics is derived; must be secret where noise protects somebody.
     """
 
     def __init__(
@@ -90,8 +92,10 @@ class Worker:
         private_test: bool = False,
         may_leave: Callable[[Tensor], Tensor] | None = None,
         train: Train = train_plainly,
+        key: bytes = b"",
     ) -> None:
         self.name = name
+        self._key = key
         self._train_model = train
         self._may_leave = may_leave
         self._private_test = private_test
@@ -158,11 +162,15 @@ class Worker:
 
     def cost_of(self, task: Task) -> Cost:
         """Return the cost of a task before it is executed: multiply-adds, and parameters of its network."""
-        if task.kind not in ("train", "refit", "restat") and not _runs_network(task):
+        if task.kind not in ("train", "refit", "restat", "summarize") and not _runs_network(task):
             return Cost()
+        if isinstance(task.refit, FromStatistics):
+            return Cost(classifier_from_moments.macs(self.network.classifier, task.refit))
         macs = self.network.macs(task.cut)
         spent = len(self.data.train) * macs.forward
-        if task.kind == "train":
+        if task.kind == "summarize":
+            spent = 0  # beyond the statistic, below
+        elif task.kind == "train":
             spent = recipe_of(task).epochs * self.training_examples(task) * macs.train
         elif task.kind == "refit" and task.recipe is not None:
             classifier = self.network.classifier
@@ -223,6 +231,12 @@ class Worker:
         inputs = random_examples(shape, dtype, self.data.mean, self.data.std, few)
         return forward(model, Samples.of(inputs, torch.zeros(few, dtype=torch.int64)), self.prepare)
 
+    def _summarize(self, task: Task, progress: Progress | None) -> Outcome:
+        if task.statistic is None:
+            raise ValueError("a summarize task needs a statistic")
+        self._load(task)
+        return Outcome(Blob.of(self._statistic(task)), cost=self.cost_of(task))
+
     def _share(self, task: Task, progress: Progress | None) -> Outcome:
         samples = self.data.train
         share, logits = task.share or Share(), None
@@ -240,20 +254,26 @@ class Worker:
 
     def _restat(self, task: Task, progress: Progress | None) -> Outcome:
         self._load(task)
+        if sums := statistics_in(self._blob_of(task)):
+            set_from_sums(self.network.model, sums)
+            return Outcome(Blob.of(_params(self.network.model)))
         samples = self._training_data.of(self.data, task)
         reestimate_statistics(self.network.model, samples, self.prepare)
         return Outcome(Blob.of(_params(self.network.model)), {}, self.cost_of(task))
 
     def _refit(self, task: Task, progress: Progress | None) -> Outcome:
         self._load(task)
-        samples = self._training_data.of(self.data, task)
-        model, last = self.network.model, self.network.classifier
-        metrics = {}
-        if task.ridge is not None:
-            classifier_refit.refit_by_ridge(model, last, samples, task.ridge, self.prepare)
+        model, last, losses = self.network.model, self.network.classifier, list[float]()
+        if isinstance(task.refit, FromStatistics):
+            moments = ClassMoments.of(statistics_in(self._blob_of(task)))
+            losses = classifier_from_moments.fit(last, moments, task.refit, self.prepare, task.seed)
+        elif task.refit is not None:
+            samples = self._training_data.of(self.data, task)
+            classifier_refit.refit_by_ridge(model, last, samples, task.refit, self.prepare)
         else:
+            samples = self._training_data.of(self.data, task)
             losses = classifier_refit.refit(model, last, samples, recipe_of(task), self.prepare, task.seed)
-            metrics = {"losses": losses}
+        metrics = {"losses": losses} if losses else {}
         return Outcome(Blob.of(_params(model)), metrics, self.cost_of(task))
 
     def _collect(self, task: Task, progress: Progress | None) -> Outcome:
@@ -311,15 +331,24 @@ class Worker:
 
     def _reply(self, task: Task) -> Blob:
         """Return the loaded model, with the statistic that the task asks for."""
-        model = self.network.of(task.cut)
+        params = _params(self.network.of(task.cut))
         if task.statistic is None or not task.reply:
-            return Blob.of(_params(model))
-        values = merge_statistics.compute(model, self.data.train, task.statistic, self.prepare, task.seed)
-        named = {f".{task.statistic.kind}.{name}": value for name, value in values.items()}
-        return Blob.of(_params(model) | named)
+            return Blob.of(params)
+        return Blob.of({**params, **self._statistic(task)})
+
+    def _statistic(self, task: Task) -> Params:
+        """Return the statistic that the task asks for, of the loaded model, by the names of a blob."""
+        assert task.statistic is not None
+        network, samples = self.network, self.data.train
+        values = statistics.compute(
+            network, task.cut, samples, task.statistic, self.prepare, task.seed, self._key
+        )
+        return named_statistic(task.statistic.kind, values)
 
     def _load(self, task: Task) -> None:
-        load_state(self.network.of(task.cut), self._blob_of(task).open())
+        """Load the parameters that the task brings, or else those that the site holds, without statistics."""
+        params = self._blob_of(task).open(lambda name: not name.startswith("."))
+        load_state(self.network.of(task.cut), params)
 
     def _blob_of(self, task: Task) -> Blob:
         """Return the parameters that the task brings, or else those that the site holds."""
@@ -334,6 +363,7 @@ TASKS: dict[str, Callable[[Worker, Task, Progress | None], Outcome]] = {
     "train": Worker._train,
     "adopt": Worker._adopt,
     "evaluate": Worker._evaluate,
+    "summarize": Worker._summarize,
     "share": Worker._share,
     "lend": Worker._lend,
     "restat": Worker._restat,

@@ -29,10 +29,18 @@ def refit(
 
     The features are computed once, in evaluation mode, so an epoch is cheap.
     """
-    features = Samples.of(_features(model, last, samples, prepare)[:, :, None, None], samples.labels)
+    features = Samples.of(_features(model, last, samples, prepare), samples.labels)
+    return train_on_features(last, features, recipe, prepare, seed)
+
+
+def train_on_features(
+    last: nn.Linear, features: Samples, recipe: Recipe, prepare: Preparation, seed: int
+) -> list[float]:
+    """Train ``last`` in place on features (N, D) and return the mean loss of each epoch."""
+    images = Samples(features.inputs[:, :, None, None], features.targets, features.positions)
     head = nn.Sequential(nn.Flatten(), copy.deepcopy(last))
     unchanged = Preparation((0.0,) * last.in_features, (1.0,) * last.in_features, prepare.device)
-    losses = train_model(head, features, recipe, unchanged, seed)
+    losses = train_model(head, images, recipe, unchanged, seed)
     last.load_state_dict(head[1].state_dict())
     return losses
 

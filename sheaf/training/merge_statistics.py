@@ -32,12 +32,18 @@ def compute(
     model: nn.Module, samples: Samples, statistic: Statistic, prepare: Preparation, seed: int
 ) -> dict[str, Tensor]:
     """Return parameter -> its statistic on ``samples``. The model's parameters do not change."""
-    if statistic.examples is not None and statistic.examples < len(samples):
-        order = torch.randperm(len(samples), generator=generator(seed_for(seed, "statistic examples")))
-        samples = samples.select(order[: statistic.examples].sort().values)
+    samples = drawn(samples, statistic, seed)
     if statistic.kind == "gram":
         return gram(model, samples, prepare)
     return fisher(model, samples, prepare, seed_for(seed, "statistic labels"))
+
+
+def drawn(samples: Samples, statistic: Statistic, seed: int) -> Samples:
+    """Return the examples that a statistic is computed on, in their order."""
+    if statistic.examples is None or statistic.examples >= len(samples):
+        return samples
+    order = torch.randperm(len(samples), generator=generator(seed_for(seed, "statistic examples")))
+    return samples.select(order[: statistic.examples].sort().values)
 
 
 def blank(model: nn.Module, kind: StatisticKind) -> dict[str, Tensor]:

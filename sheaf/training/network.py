@@ -20,6 +20,7 @@ from sheaf.models.forward_effects import effects_of, is_marked
 from sheaf.submodels.dependency_graph import trace
 from sheaf.submodels.structure import ChannelStructure
 from sheaf.submodels.submodel import SubModel
+from sheaf.training import class_moments
 from sheaf.training.evaluation import Evaluation
 from sheaf.training.merge_statistics import gram_macs_per_example
 from sheaf.training.model_check import draws_randomly, why_not_stacked
@@ -187,9 +188,13 @@ class Network:
         return self._evaluations[key]
 
     def statistic_macs(self, kind: StatisticKind, cut: Cut | None = None) -> int:
-        """Return the multiply-adds of a merge statistic for each example that it is computed on."""
+        """Return the multiply-adds of a statistic for each example that it is computed on."""
         if kind == "fisher":
             return self.macs(cut).train
+        if kind == "batch_norm":
+            return self.macs(cut).forward
+        if kind == "features":
+            return self.macs(cut).forward + class_moments.macs_per_example(self.classifier)
         return self.macs(cut).forward + gram_macs_per_example(self.of(cut), self.in_shape)
 
 

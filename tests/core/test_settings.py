@@ -15,7 +15,7 @@ from support import one_line
 
 from sheaf.core import registry, toml
 from sheaf.core.errors import SettingError, UnknownNameError
-from sheaf.core.recipe import Recipe, Ridge, Share
+from sheaf.core.recipe import FromStatistics, Privacy, Recipe, Ridge, Share
 from sheaf.core.settings import make_plugin, parse, plain, settings
 from sheaf.data.settings import DataSettings
 from sheaf.experiments.config import (
@@ -58,6 +58,18 @@ recipes = with_all_fields(
     average_last=st.floats(0, 1),
 )
 ridges = with_all_fields(Ridge, ridge=positive, rescale=st.booleans())
+private = with_all_fields(
+    Privacy, epsilon=positive, delta=st.floats(0, 1, exclude_min=True, exclude_max=True), clip=positive
+)
+from_statistics = with_all_fields(
+    FromStatistics,
+    statistics=st.sampled_from(["lda", "ridge", "gaussian"]),
+    shrinkage=st.floats(0, 1),
+    ridge=positive,
+    draws=st.integers(1, 9999),
+    train=recipes,
+    privacy=st.none() | private,
+)
 shares = with_all_fields(
     Share,
     fraction=fractions,
@@ -87,7 +99,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "negatives": st.sampled_from(["none", "outliers", "pooled"]),
     "outliers": positive,
     "restat": st.booleans(),
-    "refit": st.just("none") | recipes | ridges,
+    "refit": st.just("none") | recipes | ridges | from_statistics,
     "mixtures": st.lists(fractions, max_size=3).map(tuple),
     "finetune": st.just("none") | recipes,
     "retrain": st.just("none") | recipes,
@@ -140,6 +152,10 @@ def every(kind: str, name: str) -> st.SearchStrategy[Any]:
     if name == "decoupled":  # more than one round needs retrain
         once, retrained = values | {"rounds": st.just(1)}, values | {"retrain": recipes}
         return st.builds(cls, **once) | st.builds(cls, **retrained)
+    if name in ("ecavg", "ecavg_plus"):  # no fine-tuning without a pool
+        refit = st.just("none") | st.builds(FromStatistics, statistics=st.just("lda"))
+        off = {"share": st.just("none"), "finetune": st.just("none"), "refit": refit}
+        return st.builds(cls, **values) | st.builds(cls, **(values | off))
     return st.builds(cls, **values)
 
 

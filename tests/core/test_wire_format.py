@@ -73,7 +73,7 @@ CHANGES: list[dict[str, object]] = [
     {"outliers": 0.2},
     {"share": Share(fraction=0.25)},
     {"share": None},
-    {"ridge": Ridge()},
+    {"refit": Ridge()},
     {"since": 2},
     {"baseline": 2},
     {"statistic": Statistic("gram")},

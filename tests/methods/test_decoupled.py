@@ -215,11 +215,11 @@ def test_a_share_alone_changes_only_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("negatives", "pooled"), ("restat", "true"), ("refit.epochs", "1"), ("finetune.epochs", "1")],
+    [("negatives", "pooled"), ("refit.epochs", "1"), ("finetune.epochs", "1")],
 )
 def test_a_step_that_needs_a_pool_is_refused_without_one(key: str, value: str) -> None:
     changes = ("method=decoupled", f"method.{key}={value}")
-    with pytest.raises(SettingError, match=f"{key.split('.')[0]}.* needs a pool") as error:
+    with pytest.raises(SettingError, match=r"pool of samples") as error:
         load_experiment("ecavg-digits", changes)
     assert "share" in one_line(error)
     given = load_experiment("ecavg-digits", (*changes, "method.share.fraction=0.1"))

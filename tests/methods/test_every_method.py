@@ -18,7 +18,7 @@ from support import QUICK, lose
 
 from sheaf.core import registry
 from sheaf.core.cut import Cut
-from sheaf.core.recipe import Recipe, Share
+from sheaf.core.recipe import FromStatistics, Privacy, Recipe, Share
 from sheaf.core.task import Task, Update
 from sheaf.core.types import CLOUD
 from sheaf.experiments import run as runs
@@ -64,6 +64,32 @@ WEIGHTED = {
 }
 """Merges that need a statistic from each edge, on the same network."""
 
+WITHOUT_IMAGES = {
+    "ecavg from statistics": ECAvg(
+        pretrain=replace(STEP, epochs=6),
+        share="none",
+        restat=True,
+        refit=FromStatistics(statistics="lda"),
+        finetune="none",
+        retrain=replace(STEP, epochs=6),
+        rounds=2,
+    ),
+    "ecavg with noise": ECAvg(
+        pretrain=STEP,
+        share="none",
+        refit=FromStatistics(statistics="lda", privacy=Privacy(epsilon=5.0)),
+        finetune="none",
+        retrain=STEP,
+        rounds=2,
+    ),
+    "decoupled from statistics": Decoupled(
+        train=replace(STEP, epochs=12),
+        restat=True,
+        refit=FromStatistics(statistics="gaussian", draws=50, train=STEP),
+    ),
+}
+"""Methods whose cloud works on statistics of the edges, on the same network."""
+
 
 Finished = Callable[[str], tuple[Result, Path]]
 
@@ -81,12 +107,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 
 def experiment_of(name: str, quick: Experiment) -> Experiment:
-    """Return the method under the quick experiment's budget, or one of ``SUB_MODELS`` or ``WEIGHTED``."""
-    if name not in SUB_MODELS | WEIGHTED:
+    """Return the method under the quick experiment's budget, or one of the methods above."""
+    if name not in SUB_MODELS | WEIGHTED | WITHOUT_IMAGES:
         return quick.with_method(name)
     fleet = replace(quick.fleet, widths={"edge-2": 0.5})
     model = ModelSettings(name="toys:DigitsCNN")
-    return replace(quick, method=(SUB_MODELS | WEIGHTED)[name], fleet=fleet, model=model)
+    return replace(quick, method=(SUB_MODELS | WEIGHTED | WITHOUT_IMAGES)[name], fleet=fleet, model=model)
 
 
 def cut_of(path: Path) -> Cut | None:
@@ -94,6 +120,27 @@ def cut_of(path: Path) -> Cut | None:
     with safe_open(path, "pt") as file:
         header = file.metadata().get("cut")
     return Cut.of(json.loads(header)) if header else None
+
+
+@pytest.mark.parametrize("name", list(WITHOUT_IMAGES))
+def test_no_image_leaves_an_edge_for_statistics(name: str, finished: Finished) -> None:
+    result, _ = finished(name)
+    rounds = getattr(prepared := result.provenance["settings"]["method"], "rounds", prepared["rounds"])
+    steps = rounds * (1 + prepared["restat"])
+    for edge in ("edge-1", "edge-2"):
+        assert result.cost[edge].samples_sent == 0
+        assert result.cost[edge].statistics_sent == steps
+    noise = prepared["refit"].get("privacy")
+    assert result.cost["edge-1"].epsilon == (pytest.approx(noise["epsilon"]) if noise else None)
+    assert [row.site for row in result.rows if row.stage == "refitted"] == [CLOUD] * rounds
+
+
+@pytest.mark.parametrize("name", ["ecavg from statistics", "decoupled from statistics"])
+def test_a_classifier_from_statistics_improves_the_merged_model(name: str, finished: Finished) -> None:
+    rows = {row.stage: row.accuracy for row in finished(name)[0].rows if row.round == 1}
+    merged = rows.get("average", rows.get("bound"))
+    assert merged is not None
+    assert rows["refitted"] > merged + 0.02
 
 
 @pytest.mark.parametrize("name", [*METHODS, "decoupled with every step", "decoupled with outliers"])
@@ -160,7 +207,10 @@ def test_same_seed_same_bits(name: str, quick: Experiment, finished: Finished, t
     assert other.rows != first.rows
 
 
-@pytest.mark.parametrize("name", [*METHODS, *WEIGHTED, "decoupled with every step", "a window that moves"])
+@pytest.mark.parametrize(
+    "name",
+    [*METHODS, *WEIGHTED, *WITHOUT_IMAGES, "decoupled with every step", "a window that moves"],
+)
 def test_a_run_stopped_after_any_answer_resumes_to_the_same_bits(
     name: str, quick: Experiment, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,7 +232,7 @@ def test_a_run_stopped_after_any_answer_resumes_to_the_same_bits(
             assert (stopped / file).read_bytes() == (folder / file).read_bytes()
 
 
-@pytest.mark.parametrize("name", [*METHODS, *SUB_MODELS, *WEIGHTED])
+@pytest.mark.parametrize("name", [*METHODS, *SUB_MODELS, *WEIGHTED, *WITHOUT_IMAGES])
 def test_the_dry_run_predicts_the_cost(name: str, quick: Experiment, finished: Finished) -> None:
     predicted = runs.estimate_cost(prepare(experiment_of(name, quick))).sites
     spent = finished(name)[0].cost

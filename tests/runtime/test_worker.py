@@ -490,7 +490,7 @@ def test_a_site_with_nothing_held_out_takes_what_it_got(make_worker: MakeWorker)
 
 def test_refit_by_ridge(make_worker: MakeWorker) -> None:
     worker, model = make_worker(), network()
-    answer = worker.do(Task("refit", 1, 0, theta(), ridge=Ridge()))
+    answer = worker.do(Task("refit", 1, 0, theta(), refit=Ridge()))
     classifier_refit.refit_by_ridge(model, model[4], worker.data.train, Ridge(), PREPARE)
     assert sha(answer) == Blob.of(model.state_dict()).sha256
     forward = 25 * flops.macs_per_example(network(), (1, 8, 8))

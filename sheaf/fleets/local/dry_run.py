@@ -7,9 +7,12 @@ from dataclasses import replace
 
 import torch
 
-from sheaf.core.task import Cost, Task, Update
+from sheaf.core.recipe import Statistic
+from sheaf.core.task import Cost, Task, Update, named_statistic
+from sheaf.core.tensor_file import Blob
 from sheaf.runtime.site_coding import SiteCoding
 from sheaf.runtime.worker import Worker
+from sheaf.training.statistics import blank
 
 
 class DryFleet:
@@ -59,5 +62,19 @@ class DryFleet:
             return replace(update, cost=worker.cost_of(task))
         if task.kind in ("refit", "restat"):
             update = worker.do(replace(task, kind="collect"))
-            return replace(update, kind=task.kind, cost=worker.cost_of(task))
+            model = Blob.of(update.params)  # without a statistic that the task brought
+            return replace(update, kind=task.kind, blob=model, cost=worker.cost_of(task))
+        if task.kind == "summarize" and task.statistic is not None:
+            return _summary(worker, task, task.statistic)
         return worker.do(task)
+
+
+def _summary(worker: Worker, task: Task, statistic: Statistic) -> Update:
+    """Return a statistic of zeros, with the site's true class counts."""
+    counts = worker.data.train.counts(len(worker.data.classes))
+    expected = blank(worker.network, task.cut, statistic.kind)
+    values = {name: torch.zeros(value.shape, dtype=value.dtype) for name, value in expected.items()}
+    if "counts" in values:
+        values["counts"] = counts.double()
+    blob = Blob.of(named_statistic(statistic.kind, values))
+    return Update(worker.name, task.kind, blob, tuple(counts.tolist()), {}, worker.cost_of(task))

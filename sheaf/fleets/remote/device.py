@@ -48,6 +48,7 @@ from sheaf.fleets.remote.messages import (
     validate,
 )
 from sheaf.fleets.remote.model_keeper import ModelKeeper
+from sheaf.fleets.remote.noise_key import noise_key
 from sheaf.fleets.remote.sample_record import SampleRecord
 from sheaf.models.build import ModelSettings, build_model, build_skeleton
 from sheaf.runtime.site_coding import SiteCoding
@@ -269,6 +270,7 @@ class EdgeSite:
             pick_device(self._own.edge.device),
             private_test=True,
             may_leave=lambda order: samples.may_leave(order, self._own.share),
+            key=noise_key(self._folder),
         )
 
     def _run_folder(self, run: str) -> Path:

@@ -68,9 +68,14 @@ def check_task(task: Task, worker: Worker, own: EdgeFile, record: SampleRecord) 
     edge = own.edge
     if task.recipe is not None and task.recipe.epochs > edge.max_epochs:
         raise _exceeded(f"{task.recipe.epochs} epochs exceed [edge] max_epochs = {edge.max_epochs}")
+    if task.statistic is not None and task.reply and not own.share.statistics:
+        raise FleetError(
+            f"a {task.statistic.kind} statistic of its samples exceeds [share] statistics = false; use "
+            "settings without it in the experiment, or set statistics = true in the device's edge.toml"
+        )
     if task.statistic is not None and (task.statistic.examples or 1) < 1:
         raise FleetError(f"statistic of {task.statistic.examples} examples: at least 1 is needed")
-    if task.kind in ("train", "refit", "restat"):
+    if task.kind in ("train", "refit", "restat", "summarize"):
         cost = worker.cost_of(task)
         if edge.macs is not None and cost.macs_per_example > edge.macs:
             raise _exceeded(f"{cost.macs_per_example} multiply-adds exceed [edge] macs = {edge.macs:g}")

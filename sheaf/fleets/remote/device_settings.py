@@ -59,15 +59,18 @@ class EdgeSettings:
 
 @settings
 class ShareSettings:
-    """The keys of ``[share]``: limits on the samples that leave the device over all runs; by default, none.
+    """The keys of ``[share]``: what may leave the device beside models; by default, nothing.
 
     Attributes:
-        max_fraction: maximum fraction of the training samples, in [0, 1].
-        max_mb: maximum size in megabytes; unset: no limit beyond the fraction.
+        max_fraction: maximum fraction of the training samples, over all runs, in [0, 1].
+        max_mb: maximum size of these in megabytes; unset: no limit beyond the fraction.
+        statistics: whether statistics of the training samples may leave: sums of features by class, of the
+            inputs of layers, or second moments of these.
     """
 
     max_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
     max_mb: Annotated[float, Field(ge=0)] | None = None
+    statistics: bool = False
 
 
 @settings

@@ -50,7 +50,7 @@ class RemoteFleet:
         sites: names of the devices, in the order of summation.
         link: transport of messages.
         setup: description of the run, sent to each device before its first task.
-        parameter_bytes: task -> maximum size of the parameters of its update, in bytes.
+        parameter_bytes: task -> maximum size of the parameters and statistics of its update, in bytes.
         sample: (C, H, W) and dtype of one sample.
         deadline: time in seconds that a device may take for a call.
         folder: for downloaded updates, until the journal has them.
@@ -249,7 +249,9 @@ class RemoteFleet:
         """
         update = decode_update(state.answer, None, site, task.kind, len(self._setup.classes))
         if state.blob is None:
-            if task.kind in ("share", "collect") or (task.kind in ("train", "choose") and task.reply):
+            if task.kind in ("share", "collect", "summarize") or (
+                task.kind in ("train", "choose") and task.reply
+            ):
                 raise FleetError(f"update for {task.kind} has no tensors")
             if first:
                 raise FleetError(f"reply has {len(first)} bytes, none were requested")

@@ -25,7 +25,7 @@ class UpdateLimits:
     """Limits on the tensors of an update.
 
     Attributes:
-        parameter_bytes: task -> maximum size of the parameters of its update, in bytes.
+        parameter_bytes: task -> maximum size of the parameters and statistics of its update, in bytes.
         shape: (C, H, W) of one sample.
         dtype: of a sample.
         classes: number of classes.
@@ -45,7 +45,7 @@ class UpdateLimits:
         if task.kind == "share":
             most = max_samples(task, device) * (math.prod(self.shape) * self.dtype.itemsize + 8)
             most += HEADER_ALLOWANCE
-        elif task.kind in ("train", "choose", "collect", "restat", "refit") and task.reply:
+        elif task.kind in ("train", "choose", "collect", "summarize", "restat", "refit") and task.reply:
             most = self.parameter_bytes(task) + HEADER_ALLOWANCE
         else:
             most = 0

@@ -14,7 +14,7 @@ import torch
 from device_rig import SHARES_ALL, SITES, Rig, absent, train
 
 from sheaf.core.errors import FleetError
-from sheaf.core.recipe import Share
+from sheaf.core.recipe import Share, Statistic
 from sheaf.core.task import Task, Update
 from sheaf.core.tensor_file import Blob
 from sheaf.fleets.remote.device_limits import check_plugins
@@ -39,6 +39,16 @@ from sheaf.fleets.remote.messages import PlannedTask
             EdgeFile(share=ShareSettings(max_fraction=1.0, max_mb=0.0001)),
             Task("share", 1, 5, share=Share(fraction=1.0)),
             "exceeds [share] max_fraction = 1 (100 %) and max_mb = 0.0001",
+        ),
+        (
+            EdgeFile(share=ShareSettings(max_fraction=1.0)),
+            train(statistic=Statistic("gram")),
+            "a gram statistic of its samples exceeds [share] statistics = false",
+        ),
+        (
+            EdgeFile(share=ShareSettings(max_fraction=1.0)),
+            train(kind="summarize", recipe=None, statistic=Statistic("features")),
+            "a features statistic of its samples exceeds [share] statistics = false",
         ),
         (EdgeFile(edge=EdgeSettings(max_epochs=1)), train(), "2 epochs exceed [edge] max_epochs = 1"),
         (EdgeFile(edge=EdgeSettings(macs=10)), train(), "multiply-adds exceed [edge] macs = 10"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sheaf.core.cut import Cut
 from sheaf.core.errors import FleetError
-from sheaf.core.recipe import Recipe, Ridge, Share
+from sheaf.core.recipe import FromStatistics, Noise, Recipe, Ridge, Share, Statistic, StatisticKind
 from sheaf.core.task import Cost, Task, TaskKind, Update
 from sheaf.fleets.remote.messages import RANGES, decode_task, decode_update
 from sheaf.runtime.measured_logits import MeasuredLogits
@@ -40,7 +40,17 @@ tasks = st.builds(
     cut=st.none() | cuts,
     reply=st.booleans(),
     share=st.none() | st.builds(Share, fraction=st.floats(0.01, 1), count=st.none() | st.integers(1, 99)),
-    ridge=st.none() | st.builds(Ridge, rescale=st.booleans()),
+    refit=st.none()
+    | st.builds(Ridge, rescale=st.booleans())
+    | st.builds(FromStatistics, statistics=st.sampled_from(["lda", "ridge"])),
+    statistic=st.none()
+    | st.builds(
+        Statistic,
+        kind=st.sampled_from(get_args(StatisticKind)),
+        examples=st.none() | st.integers(1, 99),
+        noise=st.none()
+        | st.builds(Noise, clip=st.floats(0.1, 9), multiplier=st.floats(0.1, 9), delta=st.floats(1e-9, 1e-3)),
+    ),
     since=st.integers(0, 99),
     mixtures=st.lists(st.floats(0, 1), max_size=4).map(tuple),
     baseline=st.integers(0, 99),
