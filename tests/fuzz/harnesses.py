@@ -15,6 +15,7 @@ MODULES = {
     "kits": "kit_text:HARNESS",
     "to_device": "message_bytes:TO_DEVICE",
     "from_device": "message_bytes:FROM_DEVICE",
+    "coded": "coded_bytes:HARNESS",
 }
 NAMES = tuple(MODULES)
 

@@ -22,6 +22,8 @@ from fuzz.engine import (
 )
 from hypothesis import strategies as st
 
+from sheaf.codecs.topk import TopK
+from sheaf.core.coding import Coding
 from sheaf.core.recipe import Share
 from sheaf.core.task import Absence, Task
 from sheaf.core.tensor_file import Blob
@@ -64,6 +66,7 @@ def messages() -> list[tuple[str, dict[str, Any], bytes]]:
         Task("evaluate", 1, 5, blob),
         Task("share", 1, 5, None, share=Share(fraction=0.3)),
         Task("adopt", 1, 5, blob),
+        train(coding=Coding(upload=TopK(), reference=1)),
     ]
     begins = [
         {"ticket": f"run-{task.kind}", "wait": 0.1, "task": task.header(), "put": put if task.blob else None}
