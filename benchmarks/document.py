@@ -19,6 +19,7 @@ from benchmarks.sections.faults import faults
 from benchmarks.sections.fleet import fleet
 from benchmarks.sections.fleet_rounds import fleet_rounds
 from benchmarks.sections.footprint import footprint
+from benchmarks.sections.full_size import full_size
 from benchmarks.sections.long_run import long_run
 from benchmarks.sections.model_check import model_check
 from benchmarks.sections.overhead import overhead
@@ -47,6 +48,7 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     "drop": drop,
     "remedies": remedies,
     "decoupled": decoupled,
+    "full_size": full_size,
     "tracing": tracing,
     "model_check": model_check,
     "start": start,

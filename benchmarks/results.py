@@ -24,8 +24,22 @@ def publish(
     data: dict[str, str],
     columns: Sequence[str] = (),
     device: str = "cpu",
+    folder: Path = FOLDER,
+    commit: str | None = None,
 ) -> None:
-    """Write ``rows`` with their provenance, and print the named ``columns``."""
+    """Write ``rows`` with their provenance into ``folder``, and print the named ``columns``.
+
+    Args:
+        name: of the file, without suffix.
+        rows: plain JSON values.
+        settings: of the benchmark, for the provenance.
+        seed: likewise.
+        data: name -> fingerprint of each dataset.
+        columns: those to print; none by default.
+        device: on which the rows were computed.
+        folder: of the file.
+        commit: the provenance's, where git cannot name it.
+    """
     table = Table(title=name, title_justify="left")
     for column in columns:
         table.add_column(column)
@@ -33,6 +47,7 @@ def publish(
         table.add_row(*(f"{v:.4g}" if isinstance(v := row[column], float) else str(v) for column in columns))
     if columns:
         Console(width=100).print(table)
-    FOLDER.mkdir(exist_ok=True)
-    content = {"rows": rows, "provenance": provenance(settings, seed, data, torch.device(device))}
-    (FOLDER / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    folder.mkdir(exist_ok=True)
+    origin = provenance(settings, seed, data, torch.device(device))
+    content = {"rows": rows, "provenance": origin | {"commit": origin["commit"] or commit}}
+    (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
