@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from benchmarks.simulation.bare import Bare
+from sheaf.core.openmp import SPINS
 
 TORCH = f"torch=={torch.__version__.partition('+')[0]}"
 
@@ -46,6 +47,8 @@ def simulate(name: str, bare: Bare, environments: Path) -> dict[str, float]:
             "PYTHONPATH": str(side.parent),  # Ray's processes import the side too
             "FLWR_TELEMETRY_ENABLED": "0",
         }
+        if environment.get("GOMP_SPINCOUNT") == SPINS:
+            del environment["GOMP_SPINCOUNT"]  # sheaf's own setting
         command = [
             str(environments.absolute() / name / "bin" / "python"),
             "-c",
