@@ -10,6 +10,7 @@ from torch import Tensor
 from sheaf.core.recipe import Recipe
 from sheaf.core.types import Params
 from sheaf.merges.server_optimizer import ServerOptimizer
+from sheaf.methods import _static_batch_norm
 from sheaf.methods._cloud_steps import Off
 from sheaf.methods._server_step import server_step
 from sheaf.runtime.cloud import Cloud
@@ -36,6 +37,7 @@ def average_submodels(
     by_examples: bool,
     scaler: bool,
     masked: bool,
+    static: bool,
 ) -> Params:
     """Return the average of the last round; each edge then holds its sub-model of it.
 
@@ -52,6 +54,7 @@ def average_submodels(
         scaler: divide layer outputs by the edge's width in training.
         masked: set the logits of classes without local examples to 0 in training, where the loss is the
             cross-entropy; the edge counts only in the classifier's rows of its own classes.
+        static: estimate the statistics of batch norm after the last round; see ``_static_batch_norm``.
     """
     state: Params = {}
     scales: dict[str, EdgeTensors] | None = None
@@ -67,7 +70,12 @@ def average_submodels(
         mean = fleet.average(theta, updates, by_examples=by_examples, own_rows=masked)
         theta, state = server_step(server, fleet, theta, mean, state)
         log("average", cloud.evaluate(theta), n)
-    fleet.adopt(theta, cuts)
+    own: dict[str, EdgeTensors] = {}
+    if static:
+        theta, own = _static_batch_norm.estimate(theta, fleet, cuts)
+        if own:
+            log("new statistics", cloud.evaluate(theta), rounds)
+    fleet.adopt(theta, cuts, own=own)
     log("after update", fleet.evaluate(), rounds)
     return theta
 

@@ -35,6 +35,7 @@ class FedRolex:
         cut: the scheme that selects the sub-model of each edge in a round.
         scaler: divide layer outputs by the edge's width in training, as ``heterofl`` does.
         masked: train with the masked loss of ``heterofl``. The authors' code has both; the paper has neither.
+        static: estimate the statistics of batch norm after the last round, as ``heterofl`` does.
         server: the optimizer that applies the edges' mean change in the cloud; "none": the mean as it is.
     """
 
@@ -43,6 +44,7 @@ class FedRolex:
     cut: Scheme = Rolling()
     scaler: bool = False
     masked: bool = False
+    static: bool = False
     server: ServerOptimizer | Off = "none"
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
@@ -59,6 +61,7 @@ class FedRolex:
             by_examples=True,
             scaler=self.scaler,
             masked=self.masked,
+            static=self.static,
         )
 
     @property

@@ -22,6 +22,7 @@ from sheaf.core.recipe import Recipe
 from sheaf.core.settings import settings
 from sheaf.core.types import Params
 from sheaf.merges.server_optimizer import ServerOptimizer
+from sheaf.methods import _static_batch_norm
 from sheaf.methods._cloud_steps import Off
 from sheaf.methods._server_step import server_step
 from sheaf.methods._training_budget import TrainingBudget
@@ -48,12 +49,15 @@ class FjORD:
         local: how each edge trains in a round.
         widths: the widths from which each step draws one, up to that of the edge; each above 0 and at most 1.
             Empty: those of all edges.
+        static: estimate the statistics of batch norm after the last round, as ``heterofl`` does, because a
+            step at a small width passes zeros to the others. The paper keeps statistics for each width.
         server: the optimizer that applies the edges' mean change in the cloud; "none": the mean as it is.
     """
 
     rounds: Annotated[int, Field(ge=1)] = 10
     local: Recipe = Recipe(epochs=1)
     widths: tuple[Width, ...] = ()
+    static: bool = True
     server: ServerOptimizer | Off = "none"
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
@@ -71,7 +75,12 @@ class FjORD:
             mean = fleet.average(theta, updates, by_examples=True)
             theta, state = server_step(self.server, fleet, theta, mean, state)
             log("average", cloud.evaluate(theta), n)
-        fleet.adopt(theta, cuts)
+        statistics: dict[str, EdgeTensors] = {}
+        if self.static:
+            theta, statistics = _static_batch_norm.estimate(theta, fleet, cuts)
+            if statistics:
+                log("new statistics", cloud.evaluate(theta), self.rounds)
+        fleet.adopt(theta, cuts, own=statistics)
         log("after update", fleet.evaluate(), self.rounds)
         return theta
 

@@ -39,6 +39,8 @@ class HeteroFL:
         scaler: divide layer outputs by the edge's width in training (section 3.3).
         masked: set the logits of classes without local examples to 0 in training, where the loss of ``local``
             is the cross-entropy (section 3.4).
+        static: estimate the statistics of batch norm only after the last round, from sums of the edges
+            (section 3.2); during training, mini-batches are normalised by their own.
         server: the optimizer that applies the edges' mean change in the cloud; "none": the mean as it is.
     """
 
@@ -47,6 +49,7 @@ class HeteroFL:
     cut: Scheme = Prefix()
     scaler: bool = True
     masked: bool = True
+    static: bool = True
     server: ServerOptimizer | Off = "none"
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
@@ -63,6 +66,7 @@ class HeteroFL:
             by_examples=False,
             scaler=self.scaler,
             masked=self.masked,
+            static=self.static,
         )
 
     @property

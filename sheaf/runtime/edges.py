@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, Literal
 
 import torch
 import xxhash
 from safetensors import SafetensorError
+from torch import Tensor
 
 from sheaf.core.cut import Cut
 from sheaf.core.dataset import Samples
@@ -239,14 +239,42 @@ class Edges:
         Raises:
             QuorumError: too few edges sent a usable statistic.
         """
-        expected = blank(self._network, None, statistic.kind)
-        if not expected:
+        return self.total(self.summarize(theta, statistic), statistic)
+
+    def summarize(
+        self, theta: Params, statistic: Statistic, cuts: Mapping[str, Cut] | None = None
+    ) -> list[Update]:
+        """Return each edge's statistic of ``theta``, or of its sub-model, on its training data.
+
+        Args:
+            theta: the global model.
+            statistic: the statistic.
+            cuts: edge -> its cut; None is the whole model for all.
+
+        Raises:
+            QuorumError: too few edges sent a usable statistic.
+        """
+        if not blank(self._network, None, statistic.kind):
+            return []
+        whole, cuts = blob_of(theta), cuts or {}
+        fields: dict[str, dict[str, Any]] = {}
+        for site in self._fleet.names():
+            if not self._cuts or site in self._cuts:
+                cut = cuts.get(site)
+                blob = whole if cut is None else self._cut_blob(theta, whole, cut)
+                fields[site] = {"blob": blob, "cut": cut, "statistic": statistic}
+
+        def flaw(update: Update) -> str | None:
+            expected = blank(self._network, cuts.get(update.site), statistic.kind)
+            return _statistic_flaw(statistic, expected, update)
+
+        return self._usable(self._ask("summarize", fields, check=flaw), len(fields), holds=False)
+
+    def total(self, updates: Sequence[Update], statistic: Statistic) -> Params:
+        """Return the sum of the statistics of updates of equal cuts, recorded as in ``merge``."""
+        if not updates:
             return {}
-        sites = [site for site in self._fleet.names() if not self._cuts or site in self._cuts]
-        fields = {site: {"blob": blob_of(theta), "statistic": statistic} for site in sites}
-        updates = self._ask("summarize", fields, check=partial(_statistic_flaw, statistic, expected))
-        usable = self._usable(updates, len(fields), holds=False)
-        return self._calls.merged(_describe(statistic.kind, usable), lambda: _total(usable, expected))
+        return self._calls.merged(_describe(statistic.kind, updates), lambda: _total(updates))
 
     def remember(self) -> int:
         """Save a copy of each edge's model and return the number of this call, for ``choose``.
@@ -428,12 +456,12 @@ def _statistic_flaw(statistic: Statistic, expected: Params, update: Update) -> s
     return None
 
 
-def _total(updates: Sequence[Update], expected: Params) -> Params:
+def _total(updates: Sequence[Update]) -> Params:
     """Return the sum of the updates' statistics, one update in memory at a time."""
-    total = {name: torch.zeros(value.shape, dtype=torch.float64) for name, value in expected.items()}
+    total: dict[str, Tensor] = {}
     for update in updates:
         for name, value in update.statistics.items():
-            total[name] += value
+            total[name] = total[name] + value if name in total else value.double()
     return total
 
 

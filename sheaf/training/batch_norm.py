@@ -95,14 +95,24 @@ def blank_sums(model: nn.Module) -> dict[str, Tensor]:
 
 def set_from_sums(model: nn.Module, sums: Mapping[str, Tensor]) -> None:
     """Set the running statistics of every batch norm in ``sums``; the variance is the unbiased one."""
+    found = from_sums(sums)
     for name, norm in _estimated(model).items():
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        norm.running_mean.copy_(found[f"{name}.running_mean"])
+        norm.running_var.copy_(found[f"{name}.running_var"])
+
+
+def from_sums(sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the running statistics that ``set_from_sums`` sets, by their names in the ``state_dict``."""
+    found = {}
+    for name in [key.removesuffix(".count") for key in sums if key.endswith(".count")]:
         count = sums[f"{name}.count"]
         mean = sums[f"{name}.sum"] / count
         variance = (sums[f"{name}.squares"] / count - mean.square()).clamp(min=0)
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_(variance * count / (count - 1).clamp(min=1))
+        found[f"{name}.running_mean"] = mean.float()
+        found[f"{name}.running_var"] = (variance * count / (count - 1).clamp(min=1)).float()
+    return found
 
 
 def _estimated(model: nn.Module) -> dict[str, _BatchNorm]:

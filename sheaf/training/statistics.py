@@ -32,11 +32,11 @@ def compute(
     """
     if statistic.kind in ("gram", "fisher"):
         return merge_statistics.compute(network.of(cut), samples, statistic, prepare, seed)
-    if cut is not None:
-        raise ValueError(f"a {statistic.kind} statistic is of the whole model, not of a sub-model")
     samples = merge_statistics.drawn(samples, statistic, seed)
     if statistic.kind == "batch_norm":
-        return batch_norm.sum_inputs(network.model, samples, prepare, seed)
+        return batch_norm.sum_inputs(network.of(cut), samples, prepare, seed)
+    if cut is not None:
+        raise ValueError(f"a {statistic.kind} statistic is of the whole model, not of a sub-model")
     return class_moments.compute(network.model, network.classifier, samples, prepare, statistic.noise, key)
 
 
@@ -45,5 +45,5 @@ def blank(network: Network, cut: Cut | None, kind: StatisticKind) -> dict[str, T
     if kind in ("gram", "fisher"):
         return merge_statistics.blank(network.of(cut), kind)
     if kind == "batch_norm":
-        return batch_norm.blank_sums(network.model)
+        return batch_norm.blank_sums(network.of(cut))
     return class_moments.blank(network.classifier)

@@ -114,6 +114,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "mu": positive,
     "scaler": st.booleans(),
     "masked": st.booleans(),
+    "static": st.booleans(),
     "loss": st.deferred(lambda: any_of("losses")),
     "personal": recipes,
     "strength": positive,

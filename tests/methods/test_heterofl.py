@@ -46,7 +46,7 @@ def test_with_widths_of_one_the_result_is_that_of_fedavg(
     kind: Any, model: str, edges: int, tmp_path: Path
 ) -> None:
     split = f"partition.edges={edges}"
-    plain = {HeteroFL: {"scaler": False, "masked": False}, FedRolex: {}}[kind]
+    plain = {HeteroFL: {"scaler": False, "masked": False, "static": False}, FedRolex: {}}[kind]
     merge = {HeteroFL: Mean(), FedRolex: WeightedMean()}[kind]
     average = experiment(FedAvg(rounds=3, local=RECIPE, merge=merge), split, model=model)
     submodels = experiment(kind(rounds=3, local=RECIPE, **plain), split, model=model)
@@ -64,7 +64,7 @@ def test_with_widths_of_one_the_result_is_that_of_fedavg(
 
 @pytest.mark.parametrize("kind", METHODS)
 def test_a_weak_edge_trains_and_sends_less(kind: Any, tmp_path: Path) -> None:
-    given = experiment(kind(rounds=3, local=RECIPE), "fleet.widths.edge-2=0.25")
+    given = experiment(kind(rounds=3, local=RECIPE, static=False), "fleet.widths.edge-2=0.25")
     result = runs.run(given, out=tmp_path / "run")
     strong, weak = result.cost["edge-1"], result.cost["edge-2"]
     assert weak.macs_per_example < 0.15 * strong.macs_per_example
@@ -87,7 +87,7 @@ def test_heterofl_never_trains_unheld_channels_and_fedrolex_trains_all(tmp_path:
     widths = ("fleet.widths.edge-1=0.5", "fleet.widths.edge-2=0.25")
     touched = {}
     for kind in METHODS:
-        given = experiment(kind(rounds=8, local=RECIPE), *widths)
+        given = experiment(kind(rounds=8, local=RECIPE, static=False), *widths)
         result = runs.run(given, out=tmp_path / kind.__name__)
         theta = prepare(given).theta["0.weight"]
         changed = load_file(tmp_path / kind.__name__ / result.weights[CLOUD])["0.weight"] != theta

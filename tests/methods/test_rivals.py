@@ -23,6 +23,7 @@ from sheaf.methods.fedavg import FedAvg
 from sheaf.methods.fedbn import FedBN
 from sheaf.methods.fiarse import FIARSE
 from sheaf.methods.fjord import FjORD, widths_up_to
+from sheaf.methods.heterofl import HeteroFL
 from sheaf.methods.scaffold import Scaffold
 
 FULL = Recipe(batch_size=1000, optimizer="sgd", lr=0.05, momentum=0.0)
@@ -52,7 +53,7 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], to
     ("method", "as_mean"),
     [
         (FIARSE(rounds=2, local=FULL), FedAvg(rounds=2, local=FULL, merge=Mean())),
-        (FjORD(rounds=2, local=FULL), FedAvg(rounds=2, local=FULL)),
+        (FjORD(rounds=2, local=FULL, static=False), FedAvg(rounds=2, local=FULL)),
         (Scaffold(rounds=1, local=FULL), FedAvg(rounds=1, local=FULL, merge=Mean())),
         (Ditto(rounds=2, local=FULL), FedAvg(rounds=2, local=FULL)),
         (FedBN(rounds=1, local=FULL), FedAvg(rounds=1, local=FULL)),
@@ -133,3 +134,26 @@ def test_the_widths_of_a_step_are_those_up_to_the_edges() -> None:
     assert widths_up_to(0.5, (1.0, 0.25, 0.5, 0.125)) == (0.125, 0.25, 0.5)
     assert widths_up_to(0.3, (1.0, 0.25)) == (0.25, 0.3)
     assert widths_up_to(0.1, (1.0, 0.25)) == (0.1,)
+
+
+def test_heterofl_estimates_batch_norm_on_all_data_of_edges_of_a_width(tmp_path: Path) -> None:
+    """The first layer's statistics are those of the convolution's outputs, exactly."""
+    widths = ("fleet.widths.edge-3=0.5", "partition.edges=3")
+    method = HeteroFL(rounds=2, local=RECIPE)
+    ended = run(method, tmp_path / "run", *widths)
+    setup = prepare(experiment(method, *widths))
+    mean, std = (torch.tensor(each)[:, None, None] for each in (setup.dataset.mean, setup.dataset.std))
+
+    def outputs(site: str, *edges: str) -> torch.Tensor:
+        parts = [setup.edge_samples[edge][0] for edge in edges]
+        x = torch.cat([samples.inputs[samples.positions] for samples in parts]).float().div(255)
+        conv = torch.conv2d((x - mean) / std, ended[site]["0.weight"], ended[site]["0.bias"])
+        return conv.transpose(0, 1).flatten(1).double()
+
+    both = ("edge-1", "edge-2")
+    for site, edges in ((CLOUD, both), ("edge-1", both), ("edge-3", ("edge-3",))):
+        expected = outputs(site, *edges)
+        assert len(expected) == (6 if site == "edge-3" else 12)
+        found = ended[site]["1.running_mean"].double(), ended[site]["1.running_var"].double()
+        torch.testing.assert_close(found[0], expected.mean(1), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(found[1], expected.var(1), rtol=1e-3, atol=1e-4)
