@@ -56,6 +56,7 @@ def status(state: State = None) -> None:
     folder = state_folder(state)
     from sheaf.fleets.remote.device_models import DeviceModels
     from sheaf.fleets.remote.device_settings import read_joined
+    from sheaf.fleets.remote.privacy_record import PrivacyRecord
     from sheaf.fleets.remote.sample_record import SampleRecord
 
     joined = read_joined(folder)
@@ -82,6 +83,9 @@ def status(state: State = None) -> None:
         table.add_row("left", f"{allowance.left:,}")
     may = "may leave" if joined.own.share.statistics else "may not leave"
     table.add_row("statistics", f"{may} ([share] statistics = {str(joined.own.share.statistics).lower()})")
+    if joined.own.share.max_epsilon is not None:
+        spent, most = PrivacyRecord(folder).epsilon, joined.own.share.max_epsilon
+        table.add_row("privacy loss", f"{spent:.3g} over all runs ([share] max_epsilon = {most:g})")
     output_console().print(table, highlight=False)
 
 

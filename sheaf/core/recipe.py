@@ -98,7 +98,7 @@ class Privacy:
 
     epsilon: Annotated[float, Field(gt=0)]
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
-    clip: Annotated[float, Field(gt=0)] = 1.0
+    clip: Annotated[float, Field(gt=0)] = 10.0
 
     def __post_init__(self) -> None:
         require("privacy", "dp_accounting")  # before training, as the accounting comes after it

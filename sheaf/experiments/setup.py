@@ -195,6 +195,8 @@ def prepare(
         with _collect_logs() as of_ways:
             examine_ways(setup.network, experiment.fleet.together, min(sizes))
         notes += of_ways
+    if getattr(experiment.method, "refit", "none") != "none":
+        _ = setup.network.classifier  # raises an error before anything is trained
     known = [site for site in setup.needs if site.classes]  # devices that have not joined have no classes
     if known and (scheme := getattr(experiment.method, "cut", None)) is not None:
         with _collect_logs() as of_cut:

@@ -330,3 +330,50 @@ def test_too_few_channels_for_the_edges_are_an_error(tmp_path: Path) -> None:
     with Rig(tmp_path, needs=needs) as rig, pytest.raises(CutError, match="too few for 9 sites") as error:
         rig.edges.cut(ByClass())
     one_line(error)
+
+
+def test_statistics_are_those_of_the_pooled_samples(tmp_path: Path) -> None:
+    with Rig(tmp_path) as rig:
+        found = rig.edges.statistics(theta(), Statistic("features"))
+        calls = rig.calls.count
+    with Rig(tmp_path) as rig:  # a resumed run reads the sum from the journal
+        again = rig.edges.statistics(theta(), Statistic("features"))
+        assert rig.fleet.asked == []
+    worker = workers(tmp_path / "pooled")[0]
+    worker.pool(dataset().train)
+    task = Task("summarize", 1, 0, Blob.of(theta()), statistic=Statistic("features"))
+    pooled = worker.do(task).statistics
+    assert calls == 1
+    for name, value in pooled.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-6)
+        assert torch.equal(again[name], found[name])
+    assert found["counts"].tolist() == [16, 16, 16]
+
+
+class Lying(Fleet):
+    """A fleet whose edge "a" falsifies its statistic."""
+
+    def run(self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None) -> Iterator[Update]:
+        for update in super().run(tasks, call):
+            if update.site == "a" and update.kind == "summarize" and update.blob is not None:
+                content = update.blob.open()
+                content[".features.counts"] = content[".features.counts"] * 1000
+                update = replace(update, blob=Blob.of(content))
+            yield update
+
+
+def test_a_statistic_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    with Rig(tmp_path, Lying(tmp_path / "sites")) as rig:
+        found = rig.edges.statistics(theta(), Statistic("features"))
+        assert found["counts"].sum() == 36, "the three others"
+        assert [refusal.site for refusal in rig.calls.refused] == ["a"]
+        assert "counts other examples" in rig.calls.refused[0].why
+        rig.edges.train(theta(), RECIPE)
+        assert rig.edges.evaluate(), "it trains on as before"
+
+
+def test_a_statistic_of_no_layer_needs_no_call(tmp_path: Path) -> None:
+    with Rig(tmp_path) as rig:
+        rig.edges._network.model[2].requires_grad_(False)  # the only batch norm is frozen
+        assert rig.edges.statistics(theta(), Statistic("batch_norm")) == {}
+        assert rig.calls.count == 0

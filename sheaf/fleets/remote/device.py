@@ -49,6 +49,7 @@ from sheaf.fleets.remote.messages import (
 )
 from sheaf.fleets.remote.model_keeper import ModelKeeper
 from sheaf.fleets.remote.noise_key import noise_key
+from sheaf.fleets.remote.privacy_record import PrivacyRecord
 from sheaf.fleets.remote.sample_record import SampleRecord
 from sheaf.models.build import ModelSettings, build_model, build_skeleton
 from sheaf.runtime.site_coding import SiteCoding
@@ -240,7 +241,7 @@ class EdgeSite:
                 device_limits.check_plugins(each.task, self._own.edge)
                 device_limits.check_message_size(each.size, self._own.edge)
                 task = decode_task(each.task, None)
-                device_limits.check_task(task, self._worker, self._own, self._samples)
+                device_limits.check_task(task, self._worker, self._own, self._samples, self._privacy)
             except (SheafError, ValueError, RuntimeError) as error:
                 refusals.append(error_line(error))
         return list(dict.fromkeys(refusals))
@@ -254,6 +255,7 @@ class EdgeSite:
         model = build_model(settings, classes, dataset.shape, 0)
         fraction = setup.held_out if self._own.edge.held_out is None else self._own.edge.held_out
         self._samples = samples = SampleRecord(self._folder)
+        self._privacy = PrivacyRecord(self._folder)
         train, held_out = samples.split(
             dataset.train,
             fraction,
@@ -290,7 +292,7 @@ class EdgeSite:
         device_limits.check_plugins(begin.task, self._own.edge)
         task = decode_task(begin.task, blob)
         logger.info("%s: %s", begin.ticket, task.kind)
-        device_limits.check_task(task, self._worker, self._own, self._samples)
+        device_limits.check_task(task, self._worker, self._own, self._samples, self._privacy)
         assert self._coding is not None
         coded, task = task, self._coding.receive(task)
 
@@ -304,6 +306,8 @@ class EdgeSite:
         if final and (stored := update.blob or task.blob) is not None and self._keeper is not None:
             replacement = self._keeper.keep(task.call, stored.open(), task.cut)
             update = replace(update, metrics=update.metrics | {"replacement": replacement})
+        if task.statistic is not None and update.blob is not None:
+            self._privacy.add(task, update.blob.sha256, self._own.share)
         if task.kind == "share":
             assert update.blob is not None
             self._samples.record_shared(decode_samples(update.blob), self._own.share)

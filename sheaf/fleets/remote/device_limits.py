@@ -11,6 +11,7 @@ from sheaf.core.recipe import Share
 from sheaf.core.task import Task
 from sheaf.core.wire_format import decode_samples
 from sheaf.fleets.remote.device_settings import EdgeFile, EdgeSettings
+from sheaf.fleets.remote.privacy_record import PrivacyRecord
 from sheaf.fleets.remote.sample_record import SampleRecord
 from sheaf.runtime.worker import Worker
 
@@ -63,7 +64,9 @@ def check_model_size(parameters: int, edge: EdgeSettings) -> None:
         raise _exceeded(f"model of {4 * parameters / 1e6:.4g} MB exceeds [edge] max_mb = {edge.max_mb:g}")
 
 
-def check_task(task: Task, worker: Worker, own: EdgeFile, record: SampleRecord) -> None:
+def check_task(
+    task: Task, worker: Worker, own: EdgeFile, record: SampleRecord, privacy: PrivacyRecord
+) -> None:
     """Refuse a task that exceeds a limit or that the worker cannot do."""
     edge = own.edge
     if task.recipe is not None and task.recipe.epochs > edge.max_epochs:
@@ -73,6 +76,8 @@ def check_task(task: Task, worker: Worker, own: EdgeFile, record: SampleRecord) 
             f"a {task.statistic.kind} statistic of its samples exceeds [share] statistics = false; use "
             "settings without it in the experiment, or set statistics = true in the device's edge.toml"
         )
+    if task.statistic is not None and task.reply:
+        privacy.check(task, own.share)
     if task.statistic is not None and (task.statistic.examples or 1) < 1:
         raise FleetError(f"statistic of {task.statistic.examples} examples: at least 1 is needed")
     if task.kind in ("train", "refit", "restat", "summarize"):

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from sheaf.core import toml
 from sheaf.core.errors import FleetError, SettingError
+from sheaf.core.optional_imports import require
 from sheaf.core.settings import parse, settings
 
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -66,11 +67,18 @@ class ShareSettings:
         max_mb: maximum size of these in megabytes; unset: no limit beyond the fraction.
         statistics: whether statistics of the training samples may leave: sums of features by class, of the
             inputs of layers, or second moments of these.
+        max_epsilon: maximum privacy loss of all statistics over all runs, at the delta of the experiment:
+            statistics without noise are refused; above 0. Unset: no limit.
     """
 
     max_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
     max_mb: Annotated[float, Field(ge=0)] | None = None
     statistics: bool = False
+    max_epsilon: PositiveFloat | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_epsilon is not None:
+            require("privacy", "dp_accounting")  # before a run, as the accounting comes after its training
 
 
 @settings
