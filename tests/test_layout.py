@@ -13,7 +13,7 @@ ROOT = Path(sheaf.__file__).parent
 
 LEVELS = [
     ["core"],
-    ["models", "data", "codecs"],
+    ["models", "data", "codecs", "profiles"],
     ["submodels"],
     ["training"],
     ["merges"],

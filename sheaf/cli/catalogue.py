@@ -69,7 +69,7 @@ def _print_one(kind: str, name: str) -> None:
 
     console = output_console()
     part = describe_one(kind, name)
-    console.print(Text(part.text if kind == "experiments" else _flow(part.text)))
+    console.print(Text(part.text if kind in ("experiments", "profiles") else _flow(part.text)))
     for title, settings in part.tables:
         console.print()
         console.print(Text(title, style="bold"))
@@ -96,9 +96,18 @@ def _table(settings: list[SettingHelp]) -> Table:
     return table
 
 
+def _spec(name: str) -> str:
+    """Return a profile of edges that has this device, or this link."""
+    from sheaf.profiles.profile import read_profile
+
+    return name if read_profile(name).device is not None else f"raspberry-pi-4+{name}"
+
+
 def _hints(kind: str, name: str, settings: list[SettingHelp]) -> Iterator[str]:
     if kind == "experiments":
         yield f"run it: sheaf run {name}"
+    elif kind == "profiles":
+        yield f"use it: sheaf run EXPERIMENT --set 'fleet.devices.mix={{\"{_spec(name)}\" = 1}}'"
     elif kind in SET:
         key, prefix = SET[kind]
         simple = next((each.name for each in settings if not each.type[0].isupper()), None)
