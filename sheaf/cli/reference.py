@@ -22,21 +22,35 @@ from sheaf.experiments.config import CloudSettings, DeviceBudget, Experiment, Fl
 from sheaf.experiments.shipped import SHIPPED
 from sheaf.fleets.remote.device_settings import EdgeSettings, ShareSettings
 from sheaf.models.build import ModelSettings
+from sheaf.profiles.assignment import DevicesSettings
+from sheaf.profiles.profile import DeviceProfile, LinkProfile, ProfileFile
+from sheaf.profiles.shipped import FOLDER
+from sheaf.runtime.timeline import Budget
 
 PARTS: dict[str, tuple[str, tuple[type, ...]]] = {
     "Experiment": ("The tables of an experiment file.", (Experiment,)),
     "data": ("Keys under `[data]`.", (DataSettings,)),
     "model": ("Keys under `[model]`.", (ModelSettings,)),
-    "fleet": ("Keys under `[fleet]`, and under `[fleet.budgets.EDGE]`.", (FleetSettings, DeviceBudget)),
+    "fleet": (
+        "Keys under `[fleet]`, `[fleet.budgets.EDGE]`, `[fleet.devices]` and `[fleet.stop_at]`.",
+        (FleetSettings, DeviceBudget, DevicesSettings, Budget),
+    ),
     "cloud": ("Keys under `[cloud]`.", (CloudSettings,)),
     "Recipe, Share, Ridge": ("Tables that settings of methods contain.", (Recipe, Share, Ridge)),
     "FromStatistics, Privacy": (
         "A table for `refit`, and the table `privacy` in it.",
         (FromStatistics, Privacy),
     ),
+    "profiles": (
+        "A profile's file, and its tables `[device]` and `[link]`.",
+        (ProfileFile, DeviceProfile, LinkProfile),
+    ),
     "edge.toml": ("The device's own settings: `[edge]` and `[share]`.", (EdgeSettings, ShareSettings)),
 }
 """Heading -> introduction and settings classes that several things share."""
+
+TOML_FOLDERS = {"experiments": SHIPPED, "profiles": FOLDER}
+"""Kinds whose things are TOML files -> their folder."""
 
 BUILDER_ARGUMENTS = ("num_classes", "in_shape", "variant")
 """Parameters of a model's builder that are no options."""
@@ -61,10 +75,10 @@ def describe_one(kind: str, name: str) -> Described:
     Raises:
         UnknownNameError: there is no such name of this kind.
     """
-    if kind == "experiments":
+    if kind in TOML_FOLDERS:
         if name not in listings()[kind]():
-            raise UnknownNameError("experiment", name, listings()[kind]())
-        return Described((SHIPPED / f"{name}.toml").read_text(encoding="utf-8").rstrip(), [])
+            raise UnknownNameError(kind.removesuffix("s"), name, listings()[kind]())
+        return Described((TOML_FOLDERS[kind] / f"{name}.toml").read_text(encoding="utf-8").rstrip(), [])
     if kind in registry.FILES:
         if name not in registry.describe(kind):
             raise UnknownNameError(registry.FILES[kind].noun, name, registry.describe(kind))
@@ -119,7 +133,7 @@ def document() -> str:
     lines = [INTRODUCTION.rstrip()]
     for kind, names in listings().items():
         lines += ["", f"## {kind.capitalize()}", ""]
-        if kind == "experiments":
+        if kind in TOML_FOLDERS:
             lines += [f"- `{name}`: {title}" for name, title in names().items()]
             continue
         for name, summary in names().items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -174,6 +174,30 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Times:
+    """When a site executed a task: on a simulated device in virtual time, on a real one measured.
+
+    Attributes:
+        start: seconds from the start of the run until the cloud sends the task.
+        download: seconds in which the device receives it.
+        work: seconds in which it computes.
+        upload: seconds in which it sends the answer.
+        joules: its energy in these seconds; None: unknown.
+    """
+
+    start: float
+    download: float = 0.0
+    work: float = 0.0
+    upload: float = 0.0
+    joules: float | None = None
+
+    @property
+    def end(self) -> float:
+        """Seconds from the start of the run until the cloud has the answer, or gives it up."""
+        return self.start + self.download + self.work + self.upload
+
+
+@dataclass(frozen=True)
 class Update:
     """A site's answer to a task.
 
@@ -188,6 +212,7 @@ class Update:
             ``mixture``, the ``accuracies`` of all ``mixtures``, and ``held_out``, the number of examples that
             these were measured on.
         cost: the cost of the task.
+        times: when the site executed the task, noted by the fleet; None: not noted. No part of the message.
     """
 
     site: str
@@ -196,6 +221,7 @@ class Update:
     counts: tuple[int, ...]
     metrics: dict[str, Any]
     cost: Cost
+    times: Times | None = None
 
     @property
     def examples(self) -> int:
@@ -232,9 +258,15 @@ class Update:
             "cost": _flat(self.cost),
         }
 
+    def at(self, times: Times) -> Update:
+        """Return the update with its times; its header is not encoded again."""
+        timed = replace(self, times=times)
+        vars(timed).update(vars(self) | {"times": times})
+        return timed
+
     @classmethod
-    def of(cls, header: dict[str, Any], blob: Blob | None) -> Update:
-        """Return the update with this ``header()`` and blob."""
+    def of(cls, header: dict[str, Any], blob: Blob | None, times: Times | None = None) -> Update:
+        """Return the update with this ``header()``, blob and times."""
         return cls(
             site=header["site"],
             kind=header["kind"],
@@ -242,6 +274,7 @@ class Update:
             counts=tuple(header["counts"]),
             metrics=header["metrics"],
             cost=Cost(**header["cost"]),
+            times=times,
         )
 
 
@@ -263,10 +296,12 @@ class Absence:
     Attributes:
         site: the site's name.
         why: the reason, for the user.
+        times: when the device worked for the task in vain, if the fleet noted it.
     """
 
     site: str
     why: str
+    times: Times | None = None
 
 
 Progress = Callable[[str, int, int, float, int], None]

@@ -20,6 +20,8 @@ from sheaf.data.settings import DataSettings
 from sheaf.experiments.shipped import SHIPPED, shipped
 from sheaf.models.build import ModelSettings, imagenet_urls
 from sheaf.models.checkpoints import IMAGENET
+from sheaf.profiles.assignment import DevicesSettings
+from sheaf.runtime.timeline import Budget
 
 PLUGINS = {
     "method": "methods",
@@ -73,10 +75,13 @@ class FleetSettings:
         quorum: the fraction of the edges that must answer a call with a usable update, above 0 and at most 1;
             with fewer the run stops.
         deadline: the timeout of a call to an edge, in seconds, above 0; the call continues without an edge
-            that takes longer. Ignored in one process.
+            that takes longer. In one process it needs ``devices``, and is virtual time.
         widths: edge -> the fraction of the channels of every layer that it can train, above 0 and at most 1;
             1 by default. Schemes of cuts use it; ``sheaf plan`` computes it from budgets.
         budgets: edge -> its limits, for ``sheaf plan``.
+        devices: the devices that the edges of one process stand for, with a virtual clock; None: no clock.
+        stop_at: what the run may spend, in seconds, bytes and joules. It stops before the first call after a
+            limit is reached, and its models are those of that moment.
         device: the device on which the sites compute; ``auto`` is CUDA if available, then MPS, then the CPU.
         threads: the number of threads of torch; 0 keeps torch's default.
         deliver: when a real device's current model is replaced by one of the run: at the ``end`` of the run,
@@ -100,6 +105,8 @@ class FleetSettings:
     deadline: Annotated[float, Field(gt=0)] = 3600.0
     widths: dict[str, Annotated[float, Field(gt=0, le=1)]] = field(default_factory=dict)
     budgets: dict[str, DeviceBudget] = field(default_factory=dict)
+    devices: DevicesSettings | None = None
+    stop_at: Budget | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
     deliver: Literal["end", "adoptions"] = "end"

@@ -24,6 +24,7 @@ from sheaf.core.task import Fleet, Task
 from sheaf.core.tensor_file import Blob
 from sheaf.core.types import Params
 from sheaf.experiments import processes, run_folder
+from sheaf.experiments.clock import timeline_of, with_clock
 from sheaf.experiments.config import Experiment, load_experiment
 from sheaf.experiments.provenance import provenance
 from sheaf.experiments.setup import ExperimentSetup, prepare
@@ -42,6 +43,7 @@ from sheaf.runtime.edges import Edges
 from sheaf.runtime.journal import Journal, answered
 from sheaf.runtime.observer import NullObserver, Observer
 from sheaf.runtime.result import CutsRecord, Log, PartRecord, Refusal, Result, Row
+from sheaf.runtime.timeline import BudgetSpent
 from sheaf.runtime.worker import Train, Worker
 
 logger = logging.getLogger("sheaf")
@@ -222,7 +224,8 @@ def _execute(
     method = plain(experiment.method)["name"]
     configure_torch(setup)
     ledger = setup.ledger()
-    log = Log(observer.row)
+    timeline = timeline_of(setup, ledger, measured=engine is not in_process)
+    log = Log(observer.row, timeline)
     sizes = processes.sizes_of(experiment, engine is not in_process)
     with (
         _freeze_gc(),
@@ -235,7 +238,9 @@ def _execute(
         for note in setup.notes:
             logger.info(note)
             observer.note(note)
-        calls = Calls(experiment.seed, journal, ledger, observer, log.trained)
+        calls = Calls(
+            experiment.seed, journal, ledger, observer, log.trained, timeline, experiment.fleet.stop_at
+        )
         for site, why in setup.left_out.items():
             logger.info("%s takes no part: %s", site, why)
             calls.refused.append(Refusal(call=0, site=site, why=why))
@@ -248,9 +253,17 @@ def _execute(
         if others is not None and others.sizes.cloud > 1:
             train = CloudProcesses(others, folder)
         worker = setup.cloud(folder / "sites", train)
-        edges, cloud = edges_and_cloud(setup, calls, fleet, worker, LocalFleet([worker], observer.step))
+        of_cloud: Fleet = LocalFleet([worker], observer.step)
+        if timeline is not None and setup.devices is not None and isinstance(fleet, LocalFleet):
+            fleet = with_clock(setup, setup.devices, timeline, fleet)
+            of_cloud = with_clock(setup, setup.devices, timeline, LocalFleet([worker], observer.step))
+        edges, cloud = edges_and_cloud(setup, calls, fleet, worker, of_cloud)
         start = setup.theta
-        theta = experiment.method.run(start, edges, cloud, log)
+        try:
+            theta = experiment.method.run(start, edges, cloud, log)
+        except BudgetSpent:
+            logger.info("call %d: fleet.stop_at is spent, the run stops", calls.count)
+            theta = edges.theta or start
         weights = run_folder.save_models(setup, folder, edges, theta, log.measured)
         # A real device that was absent at the start has no counts in the set-up.
         split = {
@@ -275,6 +288,7 @@ def _execute(
         replacements=calls.replacements,
         weights=weights,
         on_cloud=on_cloud,
+        time=None if timeline is None else timeline.record(log.spent),
         provenance=provenance(
             plain(experiment),
             experiment.seed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from sheaf.data.settings import DataSettings
 from sheaf.experiments.config import Experiment
 from sheaf.fleets.local.scheduling import examine_ways
 from sheaf.models.build import build_model
+from sheaf.profiles.assignment import Devices, assign_devices
 from sheaf.runtime.costs import Ledger
 from sheaf.runtime.result import WholeModel
 from sheaf.runtime.worker import Train, Worker
@@ -52,6 +53,7 @@ class ExperimentSetup:
             ``theta``.
         left_out: device -> why it takes no part in the run.
         root: the directory in which named datasets were looked for first.
+        devices: the devices that the edges stand for; None: there is no virtual clock.
     """
 
     experiment: Experiment
@@ -63,6 +65,7 @@ class ExperimentSetup:
     start: Mapping[str, tuple[Cut | None, Blob]] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     root: Path | None = None
+    devices: Devices | None = None
 
     @property
     def theta(self) -> Params:
@@ -189,6 +192,7 @@ def prepare(
         pick_device(experiment.fleet.device),
         (),
         root=data,
+        devices=None if counts is not None else _devices(experiment, edge_samples),
     )
     sizes = [each.batch_size for each in vars(experiment.method).values() if isinstance(each, Recipe)]
     if counts is None and sizes:  # otherwise devices train by themselves
@@ -203,6 +207,24 @@ def prepare(
             scheme(setup.network.structure, known, 0)
         notes += of_cut
     return replace(setup, notes=tuple(notes))
+
+
+def _devices(experiment: Experiment, sites: Collection[str]) -> Devices | None:
+    """Return the devices that the edges stand for.
+
+    Raises:
+        SheafError: a profile is wrong, or a limit needs profiles.
+    """
+    fleet = experiment.fleet
+    if fleet.devices is not None:
+        return assign_devices(fleet.devices, sites, experiment.seed)
+    for name in ("seconds", "joules"):
+        if fleet.stop_at is not None and getattr(fleet.stop_at, name) is not None:
+            raise SettingError(
+                f"fleet.stop_at.{name} needs a virtual clock: set fleet.devices, as in "
+                'fleet.devices.mix = { "raspberry-pi-4+lte" = 1 }'
+            )
+    return None
 
 
 def _note_test_data(settings: DataSettings, dataset: Dataset) -> None:

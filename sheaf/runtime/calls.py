@@ -21,6 +21,7 @@ from sheaf.runtime.journal import Journal
 from sheaf.runtime.observer import NullObserver, Observer
 from sheaf.runtime.result import Refusal, Replacement
 from sheaf.runtime.retraining import Retraining
+from sheaf.runtime.timeline import Budget, Timeline
 
 logger = logging.getLogger("sheaf")
 
@@ -34,6 +35,8 @@ class Calls:
         ledger: books their costs.
         observer: receives the events of each call.
         trained: called with the number and the answers of each call that trained.
+        timeline: receives the times of the answers.
+        budget: what the run may spend; see ``Budget``.
 
     Attributes:
         count: number of the latest call, 0 before the first.
@@ -50,6 +53,8 @@ class Calls:
         ledger: Ledger,
         observer: Observer | None = None,
         trained: Callable[[int, list[Update]], None] | None = None,
+        timeline: Timeline | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.refused: list[Refusal] = []
         self.counts: dict[str, tuple[int, ...]] = {}
@@ -59,6 +64,8 @@ class Calls:
         self._ledger = ledger
         self._observer = observer or NullObserver()
         self._trained = trained
+        self._timeline = timeline
+        self._budget = budget
         self._merges = 0  # since the latest call
         self.count = 0
         self.flaws: dict[str, str] = {}
@@ -89,7 +96,10 @@ class Calls:
         Raises:
             QuorumError: too few sites answered. Absences of this call are not journaled, so a resumed run
                 asks these sites again.
+            BudgetSpent: the budget is spent, and the call is ``counted``.
         """
+        if counted and self._budget is not None and self._timeline is not None:
+            self._budget.check(self._timeline.spent())
         with self._journal.internally():
             check = check or (lambda update: None)
             return self._ask(fleet, kind, fields, counted, quorum, check, coding or CloudCoding())
@@ -131,7 +141,11 @@ class Calls:
         open_tasks = {site: task for site, task in tasks.items() if site not in journaled}
         if open_tasks:
             self._observer.began(kind, tuple(open_tasks))
+            if self._timeline is not None:
+                self._timeline.began()
         for answer in fleet.run(open_tasks, tasks):
+            if self._timeline is not None:
+                answer = self._timeline.placed(answer)
             if answer.site not in open_tasks or answers[answer.site] is not None:
                 self.refuse(answer.site, "it answered a task that it was not given")
             elif isinstance(answer, Absence):
@@ -166,6 +180,9 @@ class Calls:
             if isinstance(answer, Update)
         }
         coding.settle(tasks, answers, flaws)
+        if self._timeline is not None:
+            answered = {site: answer for site, answer in answers.items() if answer is not None}
+            self._timeline.add(self.count, kind, answered)
         self.flaws = {site: flaw for site, flaw in flaws.items() if flaw is not None}
         updates = [answer for answer in answers.values() if isinstance(answer, Update)]
         for update in updates:

@@ -70,6 +70,11 @@ class Edges:
         self._cuts: dict[str, Cut] = {}
         self._behind: set[str] = set()  # edges that missed the model which they should hold
 
+    @property
+    def theta(self) -> Params | None:
+        """The global model that the edges were sent last; None before the first."""
+        return self._theta
+
     def cut(self, scheme: Scheme, round: int = 0) -> dict[str, Cut]:
         """Return each edge's cut.
 

@@ -24,7 +24,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from sheaf.core.atomic_io import sync
 from sheaf.core.errors import RunFolderError
 from sheaf.core.lazy_blob import LazyBlob, TensorBlob
 from sheaf.core.stored_params import StoredParams
-from sheaf.core.task import Absence, Task, Update
+from sheaf.core.task import Absence, Task, Times, Update
 from sheaf.core.tensor_file import Blob
 from sheaf.core.types import Params
 from sheaf.core.wire_format import encode_header, encoded_header, task_digest
@@ -102,15 +102,16 @@ class Journal:
                 f"{self._file}: call {task.call} gave {site} another task than it would now, because the "
                 "program or its environment has changed; start the run again in another folder"
             )
+        times = Times(*entry["times"]) if "times" in entry else None
         if "absent" in entry:
-            return Absence(site, entry["absent"])
+            return Absence(site, entry["absent"], times)
         file, blob = self._kept.get((task.call, site), entry["blob"]), None
         if file is not None and "file" in file:
             blob = self._files.load(file, site)
         elif file is not None:
             assert again is not None
             blob = LazyBlob(again, file["size"], lease=self._volatile(task.call, site))
-        return Update.of(entry["update"], blob)
+        return Update.of(entry["update"], blob, times)
 
     def flaw(self, site: str, call: int) -> str | None:
         """Return why the recorded answer of the latest call cannot be used, or None if it can."""
@@ -138,6 +139,8 @@ class Journal:
         }
         if flaw is not None:
             entry["flaw"] = flaw
+        if update.times is not None:
+            entry["times"] = astuple(update.times)
         header = encoded_header(update)
         self._append(encode_header(entry)[:-1] + b',"update":' + header + b"}", syncing)
         self._remember((task.call, update.site), entry | {"update": update.header()})
@@ -153,6 +156,8 @@ class Journal:
             "task": task_digest(task),
             "absent": absence.why,
         }
+        if absence.times is not None:
+            entry["times"] = astuple(absence.times)
         self._append(encode_header(entry))
         self._remember((task.call, absence.site), entry)
 

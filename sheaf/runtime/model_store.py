@@ -67,6 +67,16 @@ class ModelStore:
         else:
             self._set(call, blob, earlier[:-1] + later)
 
+    def forget(self, call: int) -> None:
+        """Drop the model and the copy of ``call``: the site answered too late, and the call went on without.
+
+        The model before it is the current one again.
+        """
+        for kind, blobs in (("held", self._held), ("remembered", self._remembered)):
+            if call in blobs:
+                self._path(call, kind).unlink(missing_ok=True)
+                del blobs[call]
+
     def held(self, call: int) -> Blob | None:
         """Return the model held when ``call`` began, if it is open; None otherwise."""
         earlier = self._earlier(call)

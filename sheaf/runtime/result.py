@@ -22,6 +22,8 @@ from sheaf.core.task import Update
 from sheaf.core.types import CLOUD
 from sheaf.runtime.costs import SiteCost
 from sheaf.runtime.measured_logits import MeasuredLogits
+from sheaf.runtime.time_record import Spent, TimeRecord
+from sheaf.runtime.timeline import Timeline
 from sheaf.training.metrics import scores
 
 logger = logging.getLogger("sheaf")
@@ -233,6 +235,8 @@ class Result:
         replacements: real device -> its latest decision on the run's model.
         weights: site -> path of its final parameters, relative to the run's folder.
         on_cloud: on a real fleet, the edges' final models on the cloud's test data of all classes.
+        time: when the sites worked: virtual with ``fleet.devices``, measured on a real fleet; None: not
+            recorded.
         provenance: commit, settings, versions, hardware, data fingerprint and seed.
     """
 
@@ -249,6 +253,7 @@ class Result:
     replacements: dict[str, Replacement] = field(default_factory=dict)
     weights: dict[str, str]
     on_cloud: list[Row] = field(default_factory=list)
+    time: TimeRecord | None = None
     provenance: dict[str, Any]
 
     def final(self, site: str) -> Row | None:
@@ -288,15 +293,19 @@ class Log:
 
     Args:
         on_row: called with each new row.
+        timeline: of the run.
 
     Attributes:
         rows: the measurements, in order.
+        spent: what had been spent before each of them, if there is a timeline.
         curves: the training losses, in order.
         measured: site -> logits of the latest model that is no reference.
     """
 
-    def __init__(self, on_row: Callable[[Row], None] | None = None) -> None:
+    def __init__(self, on_row: Callable[[Row], None] | None = None, timeline: Timeline | None = None) -> None:
         self.rows: list[Row] = []
+        self.spent: list[Spent] = []
+        self._timeline = timeline
         self.curves: list[Curve] = []
         self.measured: dict[str, MeasuredLogits] = {}
         self._on_row = on_row
@@ -348,6 +357,8 @@ class Log:
                 confusion=update.metrics["confusion"],
                 choices=choices.get(update.site, ()),
             )
+            if self._timeline is not None:
+                self.spent.append(self._timeline.spent_before(update.times))
             self.add(row)
             if not reference and "measured" in update.metrics:
                 self.measured[update.site] = MeasuredLogits(**update.metrics["measured"])

@@ -187,6 +187,12 @@ class Worker:
         parameters = self.network.num_parameters(task.cut)
         return Cost(spent, macs_per_example=macs.forward, parameters=parameters)
 
+    def macs_of(self, task: Task) -> int:
+        """Return the multiply-adds of a task, before it is executed: of its training and forward passes."""
+        if task.kind == "evaluate":
+            return (len(self.data.test) + len(self.held_out)) * self.network.macs(task.cut).forward
+        return self.cost_of(task).train_macs
+
     def _train(self, task: Task, progress: Progress | None) -> Outcome:
         told = None if progress is None else (lambda _, *step: progress(self.name, *step))
         job = self.job(task, {})

@@ -30,6 +30,8 @@ from sheaf.merges.merge import Merge
 from sheaf.merges.server_optimizer import ServerOptimizer
 from sheaf.methods.scaffold import PLAIN
 from sheaf.models.build import ModelSettings
+from sheaf.profiles.assignment import DevicesSettings
+from sheaf.runtime.timeline import Budget
 
 KINDS = ("methods", "merges", "partitions", "cuts", "losses", "codecs")
 PLUGINS = [(kind, name) for kind in KINDS for name in registry.describe(kind)]
@@ -181,6 +183,18 @@ def test_settings_survive_a_round_trip_through_a_table(kind: str, name: str, dat
     assert json.loads(json.dumps(table)) == table
 
 
+names = st.text("abc+", min_size=1)
+devices = with_all_fields(
+    DevicesSettings,
+    edges=st.dictionaries(names, names, max_size=3),
+    mix=st.dictionaries(names, positive, max_size=3),
+    cloud=names,
+    jitter=st.floats(0, 1),
+    trace=st.none(),
+    on=st.floats(0, allow_infinity=False),
+    off=positive,
+    evaluation=st.booleans(),
+)
 sizes = st.integers(1, 99)
 experiments = with_all_fields(
     Experiment,
@@ -229,6 +243,9 @@ experiments = with_all_fields(
             with_all_fields(DeviceBudget, **{one.name: st.none() | positive for one in fields(DeviceBudget)}),
             max_size=3,
         ),
+        devices=st.none() | devices,
+        stop_at=st.none()
+        | with_all_fields(Budget, **{one.name: st.none() | positive for one in fields(Budget)}),
         device=st.sampled_from(["auto", "cpu", "cuda", "mps"]),
         threads=st.integers(0, 9),
         deliver=st.sampled_from(["end", "adoptions"]),

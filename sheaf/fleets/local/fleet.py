@@ -67,6 +67,11 @@ class LocalFleet:
         self._stacks = StackPool()
         self._lone_site = LoneSite()
 
+    @property
+    def workers(self) -> Mapping[str, Worker]:
+        """The sites by name, in their order."""
+        return self._workers
+
     def names(self) -> tuple[str, ...]:
         """Return the sites, in their order."""
         return tuple(self._workers)

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import torch
 
 from sheaf.core.errors import FleetError
-from sheaf.core.task import Absence, Progress, Task, Update
+from sheaf.core.task import Absence, Progress, Task, Times, Update
+from sheaf.fleets.absences import NOT_CONNECTED
 from sheaf.fleets.remote.hashed_file import Bytes
 from sheaf.fleets.remote.link import Link, LinkDownError, LinkError
 from sheaf.fleets.remote.memory_trim import trim_heap
@@ -91,7 +92,7 @@ class RemoteFleet:
     def devices(self) -> dict[str, DeviceInfo | Absence]:
         """Set up all devices, and return the ``DeviceInfo`` or the absence of each."""
         reached = self._gather(self._sites)
-        absent = {site: Absence(site, "not connected") for site in self._sites if site not in reached}
+        absent = {site: Absence(site, NOT_CONNECTED) for site in self._sites if site not in reached}
         infos = self._each([site for site in self._sites if site in reached], self._set_up)
         return {site: absent.get(site) or infos[site] for site in self._sites}
 
@@ -132,7 +133,7 @@ class RemoteFleet:
             reached = self._gather(list(todo))
             down: Exception | None = None
             for site in [site for site in todo if site not in reached]:
-                yield Absence(site, "not connected")
+                yield Absence(site, NOT_CONNECTED)
                 del todo[site]
             with ThreadPoolExecutor(max(1, len(todo))) as pool:
                 pending = {pool.submit(self._do, site, task): site for site, task in todo.items()}
@@ -183,16 +184,19 @@ class RemoteFleet:
             resumes = task.kind == "share" and self._transfer.has_chunks(site)
             max_bytes = 0 if resumes else self._transfer.message_bytes(site, "get")
             state, first = self._run_operation(site, begin, last, started, max_bytes)
+            executed = time.monotonic()
             if blob is not None:
                 self._uploaded[site] = blob.sha256
-            return self._download(site, task, state, first, device, started)
+            update = self._download(site, task, state, first, device, started)
+            work = min(update.cost.seconds, executed - started)
+            return update.at(Times(started, executed - started - work, work, time.monotonic() - executed))
         except LinkDownError:
             raise
         except LinkError as error:
             self._devices.pop(site, None)  # its process may be a new one
-            return Absence(site, str(error))
+            return Absence(site, str(error), Times(started, work=time.monotonic() - started))
         except FleetError as error:
-            return Absence(site, str(error))
+            return Absence(site, str(error), Times(started, work=time.monotonic() - started))
         except OSError as error:  # of the cloud's disk
             raise FleetError(f"{error.filename or self._folder}: {error.strerror or error}") from error
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from sheaf.core.atomic_io import write_durably
 from sheaf.core.errors import FleetError
 from sheaf.core.tensor_file import Blob
+from sheaf.fleets.absences import DEAD_AFTER, late, silent
 from sheaf.fleets.remote.hashed_file import Bytes, HashedFile
 from sheaf.fleets.remote.link import Link, LinkDownError, LinkError
 from sheaf.fleets.remote.messages import CHUNK, MAX_CHUNKS, BlobHeader
@@ -22,9 +23,6 @@ logger = logging.getLogger("sheaf")
 
 MESSAGE_TIMEOUT = 5.0
 """Time in seconds after which a message without a reply is sent again."""
-
-DEAD_AFTER = 10.0
-"""Time in seconds without a reply after which a device is dead; with ``MESSAGE_TIMEOUT``, at most 15."""
 
 MAX_ATTEMPTS = 3
 """Maximum number of downloads of a file that arrives damaged."""
@@ -59,7 +57,7 @@ class Transfer:
 
     def deadline_error(self) -> FleetError:
         """Return the error of a device that has exceeded the deadline."""
-        return FleetError(f"no update within {self._deadline:g} s; raise fleet.deadline for slower devices")
+        return FleetError(late(self._deadline))
 
     def message_bytes(self, site: str, direction: Direction) -> int:
         """Return the payload size of the next message, in bytes."""
@@ -91,7 +89,7 @@ class Transfer:
                     self._link.lose(site)
                     for direction in ("put", "get"):  # the connection may have become slow
                         self._chunks.pop((site, direction), None)
-                    raise LinkError(f"no reply for {DEAD_AFTER:g} s ({error})") from error
+                    raise LinkError(silent(DEAD_AFTER, error)) from error
                 time.sleep(0.5)
         if "error" in reply:
             raise FleetError(f"refused: {str(reply['error'])[:300]}")
