@@ -12,6 +12,7 @@ from benchmarks.results import FOLDER
 from benchmarks.sections._tables import Rows
 from benchmarks.sections.averaging import averaging
 from benchmarks.sections.busy import busy
+from benchmarks.sections.codecs import codecs
 from benchmarks.sections.decoupled import decoupled
 from benchmarks.sections.drop import drop
 from benchmarks.sections.ecavg import ecavg
@@ -59,6 +60,7 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     "long_run": long_run,
     "fleet": fleet,
     "fleet_rounds": fleet_rounds,
+    "codecs": codecs,
     "footprint": footprint,
     "faults": faults,
 }
