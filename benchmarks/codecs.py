@@ -58,7 +58,7 @@ def variant(data: str, codec: str, seed: int, changes: Sequence[str]) -> Experim
 
 def main() -> None:
     """Run the missing variants in FOLDER, and publish ``codecs.json``."""
-    folder, rows = Path(sys.argv[1]).resolve(), []
+    folder, rows = Path(sys.argv[1]).resolve(), list[dict[str, Any]]()
     only = [int(argument) for argument in sys.argv[2:] if "=" not in argument]
     changes = [argument for argument in sys.argv[2:] if "=" in argument]
     for seed in only or range(SEEDS):

@@ -37,6 +37,6 @@ def codecs(rows: Rows) -> str:
         "FedAvg with twenty edges (Dirichlet, alpha 1), five of them in each round; the codec encodes both "
         f"directions; {seeds} seeds. *fewer bytes* and *points* of accuracy are against float32 with the "
         "same seed, mean and standard deviation. Most edges of a round hold an older model or none, which "
-        "`topk` replaces by a whole float32 model. Times are of the whole model on one thread, for each megabyte of "
-        f"float32.\n\n{table(HEADING, lines)}"
+        "`topk` replaces by a whole float32 model. Times are of the whole model on one thread, for each "
+        f"megabyte of float32.\n\n{table(HEADING, lines)}"
     )
