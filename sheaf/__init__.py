@@ -49,12 +49,14 @@ if TYPE_CHECKING:
     from sheaf.export.current_model import CurrentModel as CurrentModel
     from sheaf.fleets.local.fleet import LocalFleet as LocalFleet
     from sheaf.merges.merge import Merge as Merge
+    from sheaf.merges.server_optimizer import ServerOptimizer as ServerOptimizer
     from sheaf.methods._training_budget import TrainingBudget as TrainingBudget
     from sheaf.methods.ecavg import ECAvg as ECAvg
     from sheaf.models.build import ModelSettings as ModelSettings
     from sheaf.models.build import build_model as build_model
     from sheaf.report.page import write_report as write_report
     from sheaf.runtime.cloud import Cloud as Cloud
+    from sheaf.runtime.edge_tensors import EdgeTensors as EdgeTensors
     from sheaf.runtime.edges import Edges as Edges
     from sheaf.runtime.observer import Observer as Observer
     from sheaf.runtime.result import Log as Log
@@ -79,6 +81,7 @@ _PUBLIC = {
     "DataSettings": "data.settings",
     "Dataset": "core.dataset",
     "ECAvg": "methods.ecavg",
+    "EdgeTensors": "runtime.edge_tensors",
     "Edges": "runtime.edges",
     "Experiment": "experiments.config",
     "Fleet": "core.task",
@@ -98,6 +101,7 @@ _PUBLIC = {
     "Run": "api.finished_run",
     "Samples": "core.dataset",
     "Scheme": "submodels.scheme",
+    "ServerOptimizer": "merges.server_optimizer",
     "Share": "core.recipe",
     "SheafError": "core.errors",
     "SiteNeeds": "submodels.scheme",

@@ -7,6 +7,11 @@ A loss is a ``@settings`` class with ``__call__(logits, labels, context) -> Tens
 - ``context``: a ``LossContext`` (``training/step.py``); the class lists the fields that it uses in ``needs``,
 - the result: a number with gradients, the mean over the examples that count.
 
-It consists of tensor operations on these and draws no random numbers. Then the same file serves every way of
-training: sites one by one, on threads, vectorized over many sites, and recorded as a graph.
+A loss may have another one as its field ``loss``, to which it adds a term. It may have a method
+``effective(params, context)`` that returns other parameters for the forward pass, such as a part of the
+network.
+
+It consists of tensor operations on these and draws no random numbers; ``context.draw`` is drawn for each
+step. Then the same file serves every way of training: sites one by one, on threads, vectorized over many
+sites, and recorded as a graph.
 """
