@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -22,6 +22,12 @@ TESTS_AT_MOST = 0.2
 """Fraction of the time that the tests may use."""
 
 
+def refuse(line: str) -> NoReturn:
+    """Print an error of one line, and exit with code 2."""
+    typer.echo(f"error: {line}", err=True)
+    raise typer.Exit(2)
+
+
 def main(
     folder: Annotated[Path, typer.Argument(help="Folder of the runs; the same folder resumes them.")],
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where everything computes.")] = "cuda",
@@ -37,18 +43,22 @@ def main(
     """Run the tests and jobs that fit into the minutes."""
     end, console = time.monotonic() + 60 * minutes, Console(width=110, highlight=False)
     if folder.exists() and not folder.is_dir():
-        raise typer.BadParameter(f"{folder} is a file; name a folder", param_hint="FOLDER")
+        refuse(f"{folder} is a file; name a folder for the runs")
     try:
         pick_device(device)
     except SheafError as error:
-        raise typer.BadParameter(str(error), param_hint="--device") from None
+        refuse(f"--device {device}: {error}")
     jobs = all_jobs(device, seed, toy)
     chosen = [job for job in jobs if not only or any(part in job.name for part in only)]
     if not chosen:
-        names = "; ".join(job.name for job in jobs)
-        raise typer.BadParameter(f"{only} is in no name of a job; the jobs are: {names}", param_hint="--only")
+        refuse(f"--only {' '.join(only or ())}: no job; the jobs are: {'; '.join(job.name for job in jobs)}")
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
+
+    def report(line: str) -> None:
+        seconds = 60 * minutes - (end - time.monotonic())
+        console.print(f"{seconds:5.0f} s  {line}", soft_wrap=True, markup=False)
+
     session = Session(
         folder,
         folder if toy else FOLDER,
@@ -56,20 +66,20 @@ def main(
         device,
         seed,
         commit,
-        report=lambda line: console.print(f"[{60 * minutes - end + time.monotonic():5.0f} s] {line}"),
+        report=report,
         observer=lambda job: Live(console, job.name, rows=False),
     )
     passed = session.run_tests(60 * minutes * TESTS_AT_MOST) if tests else True
 
     def skipped(job: Job, seconds: float) -> None:
-        session.report(f"{job.name}: skipped, does not fit into the {seconds:.0f} s left")
+        report(f"{job.name}: skipped, does not fit into the {seconds:.0f} s left")
 
     outcomes = run_in_turn(chosen, end, session.attempt, skipped)
     for line in lines_of_jobs(session.rows()):
         console.print(line, soft_wrap=True)
     open_ones = [job.name for job in chosen if outcomes.get(job.name) is not Outcome.FINISHED]
     if open_ones:
-        session.report(f"not finished: {'; '.join(open_ones)}; the same command continues")
+        report(f"not finished: {'; '.join(open_ones)}; the same command continues")
     if not passed or Outcome.FAILED in outcomes.values():
         raise typer.Exit(1)
 

@@ -120,7 +120,7 @@ def simulation(device: str) -> Experiment:
 
 def shrunk(experiment: Experiment) -> Experiment:
     """Return the experiment with 200 images and one epoch, and with small images for the large networks."""
-    sizes = {"resnet50@32": (16, 16), "efficientnet_lite0": (32, 32)}
+    sizes = {"mobilenet_v2@32": (16, 16), "resnet50@32": (16, 16), "efficientnet_lite0": (32, 32)}
     data = replace(experiment.data, limit=200, limit_test=100)
     if experiment.model.name in sizes:
         data = replace(data, size=sizes[experiment.model.name])

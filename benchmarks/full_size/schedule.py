@@ -11,8 +11,8 @@ from types import FrameType
 
 from benchmarks.full_size.jobs import Job
 
-LEAST = 5.0
-"""Seconds below which a job is not started."""
+LEAST = 10.0
+"""Seconds of a job at least; with less time left, none is started."""
 
 
 class Outcome(Enum):
@@ -36,8 +36,9 @@ def run_in_turn(
 ) -> dict[str, Outcome]:
     """Attempt the jobs in order; return the last outcome of each job that was attempted.
 
-    The time left is divided among the jobs still to come, by their weights. Time that a job does not use goes
-    to the next ones. In a second pass, each stopped or skipped job may use all of the time left.
+    The time left is divided among the jobs still to come, by their weights, and no job gets less than
+    ``LEAST``. Time that a job does not use goes to the next ones. In a second pass, each stopped job may use
+    all of the time left.
 
     Args:
         jobs: in order of worth.
@@ -51,11 +52,11 @@ def run_in_turn(
         todo = [job for job in jobs if outcomes.get(job.name, Outcome.STOPPED) is Outcome.STOPPED]
         for number, job in enumerate(todo):
             left = end - now()
-            seconds = left if again else left * job.weight / sum(other.weight for other in todo[number:])
-            if seconds >= LEAST:
-                outcomes[job.name] = attempt(job, seconds)
-            elif again and job.name not in outcomes:
-                skipped(job, max(0.0, seconds))
+            part = 1.0 if again else job.weight / sum(other.weight for other in todo[number:])
+            if left >= LEAST:
+                outcomes[job.name] = attempt(job, max(LEAST, left * part))
+            elif job.name not in outcomes and not again:
+                skipped(job, max(0.0, left))
     return outcomes
 
 
