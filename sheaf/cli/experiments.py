@@ -1,4 +1,4 @@
-"""The commands for experiments in one process: ``run``, ``compare`` and ``plan``."""
+"""The commands for experiments in one process: ``run``, ``compare``, ``plan`` and ``profile``."""
 
 from __future__ import annotations
 
@@ -206,3 +206,42 @@ def plan(
     else:
         write_durably(out, planned.toml().encode())
         print_line(f"written: {out}; next: sheaf run {out}")
+
+
+@commands.command(
+    epilog="Example: sheaf profile ecavg-digits --out mine.toml --watts-idle 3 --watts-busy 9"
+)
+def profile(
+    experiment: Source = "default",
+    changes: Changes = None,
+    data: Data = None,
+    watts_idle: Annotated[
+        float | None, typer.Option(min=0, help="Power of the idle machine, from a meter [default: unknown].")
+    ] = None,
+    watts_busy: Annotated[
+        float | None, typer.Option(min=0, help="Power while it trains, from a meter [default: unknown].")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write the profile to this TOML file, for fleet.devices [default: print]."),
+    ] = None,
+) -> None:
+    """Measure how fast this machine trains an experiment's model, as a profile for fleet.devices."""
+    import tomli_w
+
+    from sheaf.core.atomic_io import write_durably
+    from sheaf.core.settings import plain
+    from sheaf.experiments.config import load_experiment
+    from sheaf.experiments.measure_profile import measure_profile
+    from sheaf.experiments.setup import prepare
+
+    setup = prepare(load_experiment(experiment, changes or ()), data)
+    text = tomli_w.dumps(plain(measure_profile(setup, watts_idle, watts_busy)))
+    if out is None:
+        output_console().print(Text(text), soft_wrap=True)
+    else:
+        write_durably(out, text.encode())
+        print_line(
+        use = f"--set 'fleet.devices.mix={{\"{out}\" = 1}}'"
+        print_line(f"written: {out}; next: sheaf run {experiment} {use}")
+        )

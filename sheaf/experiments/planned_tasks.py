@@ -11,8 +11,8 @@ import torch
 from sheaf.core.coding import decoded_blob
 from sheaf.core.dataset import Samples
 from sheaf.core.task import Task, Update
-from sheaf.experiments import run as runs
 from sheaf.experiments.activation_bytes import training_bytes
+from sheaf.experiments.dry_run import estimate_cost
 from sheaf.experiments.setup import ExperimentSetup
 from sheaf.fleets.local.dry_run import DryFleet
 from sheaf.fleets.remote.messages import PlannedTask
@@ -96,5 +96,5 @@ def demands_of(setup: ExperimentSetup, devices: Collection[str]) -> dict[str, De
                 note(site, task)
             yield from super().run(tasks, call)
 
-    runs.estimate_cost(short, Recorder)
+    estimate_cost(short, Recorder)
     return demands

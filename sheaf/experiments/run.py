@@ -6,7 +6,6 @@ import gc
 import hashlib
 import logging
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -26,19 +25,17 @@ from sheaf.core.types import Params
 from sheaf.experiments import processes, run_folder
 from sheaf.experiments.clock import timeline_of, with_clock
 from sheaf.experiments.config import Experiment, load_experiment
+from sheaf.experiments.dry_run import edges_and_cloud
+from sheaf.experiments.memory_check import check_memory
 from sheaf.experiments.provenance import provenance
 from sheaf.experiments.setup import ExperimentSetup, prepare
 from sheaf.experiments.start_from import StartModels
-from sheaf.fleets.local.dry_run import DryFleet
 from sheaf.fleets.local.fleet import LocalFleet
 from sheaf.fleets.processes.cloud_training import CloudProcesses
 from sheaf.fleets.processes.edge_training import EdgeProcesses
 from sheaf.fleets.processes.group import Processes
 from sheaf.models.checkpoints import load_state
 from sheaf.runtime.calls import Calls
-from sheaf.runtime.cloud import Cloud
-from sheaf.runtime.cloud_coding import CloudCoding
-from sheaf.runtime.costs import Ledger
 from sheaf.runtime.edges import Edges
 from sheaf.runtime.journal import Journal, answered
 from sheaf.runtime.observer import NullObserver, Observer
@@ -127,6 +124,7 @@ def start(
         SheafError: any error that the caller can fix.
     """
     processes.serve_launched(setup, processes.sizes_of(setup.experiment, engine is not in_process))
+    check_memory(setup)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunFolderError(
             f"{folder} is not empty; name another folder, or go on with: sheaf run --resume {folder}"
@@ -190,22 +188,6 @@ def go_on(
             run_folder.tidy(folder)
             return Result.read(folder)
         return _execute(prepare_again(), folder, observer, engine)
-
-
-def estimate_cost(setup: ExperimentSetup, fleet: type[DryFleet] = DryFleet) -> Ledger:
-    """Return the cost of a run, by running its method on a fleet that does not train.
-
-    Args:
-        setup: the experiment.
-        fleet: the class of the edges' fleet.
-    """
-    ledger = setup.ledger()
-    with tempfile.TemporaryDirectory() as scratch, Journal(Path(scratch) / "journal", {}) as journal:
-        edges, cloud = setup.edges(Path(scratch)), setup.cloud(Path(scratch))
-        calls = Calls(setup.experiment.seed, journal, ledger)
-        sites = edges_and_cloud(setup, calls, fleet(edges), cloud, DryFleet([cloud]))
-        setup.experiment.method.run(setup.theta, *sites, Log())
-    return ledger
 
 
 def _execute(
@@ -365,16 +347,6 @@ class _Prefixed(NullObserver):
         self._observer.answered(f"{self._name}/{site}")
 
 
-def edges_and_cloud(
-    setup: ExperimentSetup, calls: Calls, fleet: Fleet, cloud: Worker, cloud_fleet: Fleet
-) -> tuple[Edges, Cloud]:
-    """Return edges and cloud as a method receives them."""
-    settings = setup.experiment.fleet
-    coding = CloudCoding(setup.network, settings.download, settings.upload)
-    edges = Edges(calls, fleet, setup.network, setup.needs, settings.quorum, setup.draw, setup.start, coding)
-    return edges, Cloud(calls, cloud, cloud_fleet)
-
-
 @contextmanager
 def _freeze_gc() -> Iterator[None]:
     """Exclude all existing objects from garbage collection inside the block.
@@ -423,7 +395,8 @@ def _cuts(setup: ExperimentSetup, edges: Edges) -> CutsRecord | None:
 
 
 def _identity(setup: ExperimentSetup) -> dict[str, str]:
-    return {
+    devices = {} if setup.devices is None else {"profile": setup.devices.digest}
+    return devices | {
         "experiment": hashlib.sha256(setup.experiment.toml().encode()).hexdigest(),
         "data": setup.dataset.fingerprint,
         "sheaf": installed_version(),

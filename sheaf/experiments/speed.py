@@ -14,7 +14,7 @@ from sheaf.core.recipe import Recipe
 from sheaf.core.task import Task
 from sheaf.core.tensor_file import Blob
 from sheaf.core.types import CLOUD
-from sheaf.experiments import run as runs
+from sheaf.experiments.dry_run import estimate_cost
 from sheaf.experiments.setup import ExperimentSetup
 from sheaf.fleets.local.fleet import LocalFleet
 from sheaf.models.checkpoints import load_state
@@ -97,10 +97,10 @@ def estimate(setup: ExperimentSetup) -> Estimate:
             site: cost.train_macs / (at_cloud if site == CLOUD else at_edges) for site, cost in sites.items()
         }
 
-    sites = runs.estimate_cost(setup).sites
+    sites = estimate_cost(setup).sites
     baselines = 0.0
     for name in setup.experiment.baselines:
         experiment = replace(setup.experiment.with_method(name), baselines=())
-        baseline = runs.estimate_cost(replace(setup, experiment=experiment)).sites
+        baseline = estimate_cost(replace(setup, experiment=experiment)).sites
         baselines += sum(seconds(baseline).values())
     return Estimate(sites, seconds(sites), baselines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from pydantic import Field
 
 from sheaf.core.errors import SettingError, UnknownNameError
 from sheaf.core.seeds import seed_for
-from sheaf.core.settings import settings
+from sheaf.core.settings import plain, settings
 from sheaf.core.types import CLOUD
 from sheaf.profiles.presence import Presence, read_trace
 from sheaf.profiles.profile import Profile, find_profile
@@ -64,11 +65,13 @@ class Devices:
         profiles: site, the cloud included -> its profile.
         presence: when edges are connected.
         settings: from which they come.
+        digest: hash of the content of the profiles and of the trace, which files can change.
     """
 
     profiles: dict[str, Profile]
     presence: Presence
     settings: DevicesSettings
+    digest: str = ""
 
 
 def assign_devices(given: DevicesSettings, sites: Collection[str], seed: int) -> Devices:
@@ -101,4 +104,6 @@ def assign_devices(given: DevicesSettings, sites: Collection[str], seed: int) ->
     cloud = find_profile(given.cloud)
     profiles[CLOUD] = Profile(cloud.name, cloud.device, None)
     changes = {} if given.trace is None else read_trace(Path(given.trace), sites)
-    return Devices(profiles, Presence(changes, given.on, given.off, seed), given)
+    content = [plain([profile.device, profile.link]) for profile in profiles.values()]
+    digest = hashlib.sha256(repr((content, sorted(changes.items()))).encode()).hexdigest()
+    return Devices(profiles, Presence(changes, given.on, given.off, seed), given, digest)

@@ -23,6 +23,7 @@ from sheaf.core.task import Task, Update
 from sheaf.core.types import CLOUD
 from sheaf.experiments import run as runs
 from sheaf.experiments.config import Experiment, load_experiment
+from sheaf.experiments.dry_run import estimate_cost
 from sheaf.experiments.setup import prepare
 from sheaf.merges.rules.fisher import Fisher
 from sheaf.merges.rules.regmean import Regmean
@@ -234,7 +235,7 @@ def test_a_run_stopped_after_any_answer_resumes_to_the_same_bits(
 
 @pytest.mark.parametrize("name", [*METHODS, *SUB_MODELS, *WEIGHTED, *WITHOUT_IMAGES])
 def test_the_dry_run_predicts_the_cost(name: str, quick: Experiment, finished: Finished) -> None:
-    predicted = runs.estimate_cost(prepare(experiment_of(name, quick))).sites
+    predicted = estimate_cost(prepare(experiment_of(name, quick))).sites
     spent = finished(name)[0].cost
     for site, cost in spent.items():
         assert predicted[site].train_macs == cost.train_macs
