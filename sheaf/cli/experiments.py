@@ -208,9 +208,7 @@ def plan(
         print_line(f"written: {out}; next: sheaf run {out}")
 
 
-@commands.command(
-    epilog="Example: sheaf profile ecavg-digits --out mine.toml --watts-idle 3 --watts-busy 9"
-)
+@commands.command(epilog="Example: sheaf profile ecavg-digits --out mine.toml --watts-idle 3 --watts-busy 9")
 def profile(
     experiment: Source = "default",
     changes: Changes = None,
@@ -241,7 +239,5 @@ def profile(
         output_console().print(Text(text), soft_wrap=True)
     else:
         write_durably(out, text.encode())
-        print_line(
         use = f"--set 'fleet.devices.mix={{\"{out}\" = 1}}'"
         print_line(f"written: {out}; next: sheaf run {experiment} {use}")
-        )
