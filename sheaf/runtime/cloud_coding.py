@@ -83,7 +83,8 @@ class CloudCoding:
     def _encode(self, site: str, task: Task, blobs: dict[tuple[str, str], CodedBlob], record: Record) -> Task:
         held = self._held.get(site)
         held = held if held is not None and held.cut == task.cut else None
-        sends = task.blob is not None and task.kind != "lend" and self._is_plain(task)
+        brings = task.blob is not None and task.kind != "lend" and not task.continues
+        sends = brings and self._is_plain(task)
         answers = task.kind in ANSWERED and task.reply
         if not (sends or answers):
             return task
@@ -99,7 +100,7 @@ class CloudCoding:
                 base=0 if held is None else held.call,
                 digest=blobs[key].decoded.key,
             )
-        reference = task.call if sends else 0 if held is None else held.call
+        reference = task.call if brings else 0 if held is None else held.call
         if answers and not is_exact(self._upload) and (reference or not self._upload.feedback):
             call, cut = self._acknowledged.get(site, (0, None))
             feedback = call if self._upload.feedback and cut == task.cut else 0
@@ -166,7 +167,7 @@ class CloudCoding:
             if task.coding is None:
                 continue
             answered = isinstance(answers.get(site), Update)
-            if task.blob is not None:
+            if task.blob is not None and not task.continues:
                 self._held.pop(site, None)
                 if answered and (blob := decoded_blob(task.blob)) is not None:
                     self._held[site] = Held(task.call, task.cut, blob)

@@ -157,3 +157,13 @@ def test_heterofl_estimates_batch_norm_on_all_data_of_edges_of_a_width(tmp_path:
         found = ended[site]["1.running_mean"].double(), ended[site]["1.running_var"].double()
         torch.testing.assert_close(found[0], expected.mean(1), rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(found[1], expected.var(1), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", [Scaffold(rounds=3, local=RECIPE), Ditto(rounds=2, local=RECIPE)])
+def test_edges_own_tensors_are_sent_exactly_beside_coded_parameters(method: Any, tmp_path: Path) -> None:
+    coded = ("fleet.upload=int8", "fleet.download=int8", "model={name='mlp'}")
+    result = runs.run(experiment(method, *coded), out=tmp_path / "coded")
+    plain = runs.run(experiment(method, coded[-1]), out=tmp_path / "plain")
+    assert result.refused == plain.refused == []
+    assert result.cost["edge-1"].bytes_sent < 0.5 * plain.cost["edge-1"].bytes_sent
+    assert result.cost[CLOUD].bytes_sent < plain.cost[CLOUD].bytes_sent
