@@ -8,8 +8,8 @@ writing into the tensor that it made before where its kernel has an ``out`` vari
 Small networks trained 1.6x to 2.8x faster with it (three jobs of ``benchmarks/simulation``).
 
 This file, ``operation`` and ``replay`` stand on private parts of torch:
-``torch.utils._python_dispatch.TorchDispatchMode`` and ``torch.utils._pytree`` (recording),
-``OpOverload._schema`` and ``torch._C._dispatch_has_kernel_for_dispatch_key`` (finding ``out`` variants),
+``torch.utils._python_dispatch.TorchDispatchMode`` (recording), ``OpOverload._schema`` and
+``torch._C._dispatch_has_kernel_for_dispatch_key`` (finding ``out`` variants),
 ``torch._C.Graph``, ``torch._C._create_function_from_graph`` and ``torch._C._set_graph_executor_optimize``
 (replaying). Where one is missing or refuses, the function is called as it is, and the log says so once.
 tests/training/test_cpu_graph.py fails when they change.
