@@ -46,6 +46,7 @@ def print_result(console: Console, folder: Path, every: bool = False) -> None:
     from sheaf.report.refusals import refusal_lines
     from sheaf.report.replacements import replacement_lines
     from sheaf.report.terminal_tables import accuracy_table, cost_table, verdict_lines
+    from sheaf.report.terminal_timeline import time_table
     from sheaf.runtime.result import Result
 
     result = Result.read(folder)
@@ -55,6 +56,8 @@ def print_result(console: Console, folder: Path, every: bool = False) -> None:
         title = "Final models of the devices, on the cloud's test data"
         console.print(accuracy_table(replace(result, rows=result.on_cloud), every, title))
     console.print(cost_table(result.cost, every=every))
+    if result.time is not None and result.time.calls:
+        console.print(time_table(result.time))
     for line in [*refusal_lines(result.refused), *replacement_lines(result.replacements, every)]:
         console.print(Text(line))
     console.print(Text(f"folder: {folder}"), soft_wrap=True)

@@ -23,6 +23,7 @@ from sheaf.report.method_groups import MethodRuns, group_by_method
 from sheaf.report.paper_results import paper_section
 from sheaf.report.pictures.frontier import Point, draw_frontier, pareto_frontier
 from sheaf.report.pictures.methods import draw_methods
+from sheaf.report.pictures.spending import draw_spending
 from sheaf.report.provenance import (
     commit_label,
     dataset_name,
@@ -31,6 +32,7 @@ from sheaf.report.provenance import (
     setting_value,
     used_settings,
 )
+from sheaf.report.time_section import spending_curves
 
 Format = Callable[[Sequence[float]], str]
 Best = Callable[[Sequence[float]], float]
@@ -52,6 +54,7 @@ def comparison_page(runs: Sequence[Run], unfinished: Sequence[Path] = ()) -> Pag
     sections = [
         methods_section(methods),
         *frontier_section(methods),
+        *spending_section(methods),
         *papers[:1],
         runs_section(methods, unfinished),
     ]
@@ -212,6 +215,18 @@ def frontier_section(methods: Sequence[MethodRuns]) -> Iterator[Section]:
         finding=" ".join(findings),
         pictures=[draw_frontier({title: points for title, points in panels.items() if points})],
     )
+
+
+def spending_section(methods: Sequence[MethodRuns]) -> Iterator[Section]:
+    """Yield the section on accuracy against seconds, bytes and joules, if the first runs recorded them."""
+    what, curves = spending_curves({method.label: method.results[0] for method in methods})
+    if curves:
+        yield Section(
+            id="spending",
+            title="Accuracy against seconds, bytes and joules",
+            finding=f"The first run of each method: {what} against what it had spent by then.",
+            pictures=[draw_spending(curves, what)],
+        )
 
 
 def runs_section(methods: Sequence[MethodRuns], unfinished: Sequence[Path]) -> Section:

@@ -23,6 +23,14 @@ def format_bytes(number: float) -> str:
     return f"{short[:-1]} {short[-1]}B" if short[-1].isalpha() else f"{short} B"
 
 
+def format_duration(seconds: float) -> str:
+    """Return a duration with one decimal: ``3.2 ms``, ``12.5 s``, ``4.1 min``, ``2.5 h`` or ``3.0 d``."""
+    for limit, size, unit in ((1, 1e-3, "ms"), (100, 1, "s"), (6000, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / size:.1f} {unit}" if seconds else "0 s"
+    return f"{seconds / 86400:.1f} d"
+
+
 def format_points(difference: float) -> str:
     """Return a difference of accuracies (-1 to 1) in percentage points: ``+1.3``, ``−0.4``, ``0``."""
     rounded = round(100 * difference, 1)

@@ -15,6 +15,7 @@ from sheaf.report.load_runs import Run
 from sheaf.report.paper_results import paper_section
 from sheaf.report.provenance import commit_label, dataset_name, provenance_value, setting_value
 from sheaf.report.run_name import run_name
+from sheaf.report.time_section import time_section
 from sheaf.report.training_sections import (
     cost_section,
     curves_section,
@@ -40,6 +41,7 @@ def run_page(run: Run) -> Page:
         submodels_section(result),
         curves_section(result),
         cost_section(result),
+        time_section(result),
         skipped_section(result),
         replacements_section(result),
         settings_section(run),

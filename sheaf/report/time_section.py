@@ -1,0 +1,97 @@
+"""The sections on the time of a run, and on accuracy against seconds, bytes and joules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sheaf.core.types import CLOUD
+from sheaf.report.document import Section, Table
+from sheaf.report.formatting import (
+    MAX_LISTED,
+    format_bytes,
+    format_count,
+    format_duration,
+    format_number_of,
+    format_percent,
+)
+from sheaf.report.pictures.spending import Measured, draw_spending, measured_of
+from sheaf.report.pictures.timeline import draw_timeline
+from sheaf.runtime.result import Result
+from sheaf.runtime.time_record import SiteTime, TimeRecord
+
+HEADINGS = ("device", "profile", "computing", "receiving", "sending", "away", "waiting", "idle", "joules")
+
+
+def time_section(result: Result) -> Section | None:
+    """Return the section on the time of a run, if it was recorded."""
+    record = result.time
+    if record is None or not record.calls:
+        return None
+    rows = [time_cells(site, time) for site, time in listed_times(record).items()]
+    hidden = len(record.sites) - len(rows)
+    pictures = [draw_timeline(record)] if record.tasks else []
+    curves = {
+        label: points
+        for label, site in (("cloud, all classes", CLOUD), ("edges, own classes", None))
+        if (points := measured_of(result, site))
+    }
+    if curves:
+        pictures.append(draw_spending(curves, "accuracy"))
+    return Section(
+        "time",
+        "Seconds, bytes and joules",
+        time_finding(record),
+        pictures,
+        [Table("Time and energy of each device", HEADINGS, rows, text_columns=2)],
+        notes=[f"The table leaves out {format_number_of(hidden, 'device')}."] if hidden else [],
+    )
+
+
+def time_finding(record: TimeRecord) -> str:
+    """Return the main result on the time of a run in one or two sentences."""
+    edges = {site: time for site, time in record.sites.items() if site != CLOUD}
+    waits: dict[str, float] = {}
+    for call in record.calls:
+        waits[call.last] = waits.get(call.last, 0.0) + call.end - call.start
+    slowest = max(waits, key=lambda site: waits[site])
+    idle = sum(time.idle for time in edges.values()) / max(1, len(edges))
+    spent = record.spent
+    energy = "" if spent.joules is None else f" and the edges {format_count(spent.joules)} joules"
+    at_slowest = format_percent(waits[slowest] / max(spent.seconds, 1e-12))
+    return (
+        f"The run takes {format_duration(spent.seconds)}{' of virtual time' * record.virtual}, "
+        f"{format_bytes(spent.bytes)} of messages{energy}. The edges wait for {format_percent(idle)} of it "
+        f"on average; {at_slowest} of it passes until the answers of {slowest}."
+    )
+
+
+def listed_times(record: TimeRecord) -> Mapping[str, SiteTime]:
+    """Return the sites of a table: all, or those whose tasks are recorded one by one."""
+    if len(record.sites) <= MAX_LISTED + 1:
+        return record.sites
+    recorded = {task.site for task in record.tasks}
+    return {site: time for site, time in record.sites.items() if site in recorded}
+
+
+def time_cells(site: str, time: SiteTime) -> tuple[str, ...]:
+    """Return the cells of a site's row; see ``HEADINGS``."""
+    return (
+        site,
+        time.profile or "-",
+        *map(format_duration, (time.computing, time.receiving, time.sending, time.away, time.waiting)),
+        format_percent(time.idle),
+        "-" if time.joules is None else format_count(time.joules),
+    )
+
+
+def spending_curves(results: Mapping[str, Result]) -> tuple[str, dict[str, list[Measured]]]:
+    """Return whose accuracy is compared, and label -> the curve of each run that has a record of its time.
+
+    It is that of the cloud's model if each of these runs has one, else the edges' mean.
+    """
+    timed = {label: result for label, result in results.items() if result.time is not None}
+    of_cloud = {label: measured_of(result, CLOUD) for label, result in timed.items()}
+    if timed and all(of_cloud.values()):
+        return "accuracy of the cloud's model", of_cloud
+    curves = {label: measured_of(result, None) for label, result in timed.items()}
+    return "edges' mean accuracy", {label: points for label, points in curves.items() if points}

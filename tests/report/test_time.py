@@ -1,0 +1,93 @@
+"""The time of a run in the report and on the terminal."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import sheaf
+from sheaf.report.load_runs import load_runs
+from sheaf.report.pictures.spending import measured_of
+from sheaf.report.run_page import run_page
+from sheaf.report.terminal_timeline import WIDTH, time_table, timeline
+from sheaf.report.time_section import spending_curves, time_section
+from sheaf.runtime.result import Result
+
+CHANGES = (
+    "data.limit=400",
+    "data.limit_test=100",
+    "partition=iid",
+    "partition.edges=3",
+    "method=fedavg",
+    "method.rounds=3",
+    "fleet.devices.edges={edge-1 = 'raspberry-pi-4+lora'}",
+    "fleet.devices.mix={'raspberry-pi-5+wifi' = 1}",
+    "fleet.deadline=1e6",
+)
+
+
+@pytest.fixture(scope="module")
+def timed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a clock, in which one device keeps the others waiting."""
+    folder = tmp_path_factory.mktemp("timed") / "run"
+    sheaf.run("ecavg-digits", changes=CHANGES, out=folder)
+    return folder
+
+
+def test_the_section_names_the_device_that_the_others_wait_for(timed: Path) -> None:
+    result = Result.read(timed)
+    section = time_section(result)
+    assert section is not None
+    assert "until the answers of edge-1." in section.finding
+    assert "of virtual time" in section.finding
+    assert [picture.name for picture in section.pictures] == ["timeline", "spending"]
+    assert "edge-1: computing" in section.pictures[0].alt
+    (axes,) = section.pictures[0].figure.axes
+    assert [label.get_text().partition(":")[0] for label in axes.get_yticklabels()] == [
+        "edge-1", "edge-2", "edge-3", "cloud",
+    ]  # fmt: skip
+    assert len(section.pictures[1].figure.axes) == 3  # seconds, bytes, joules
+    rows = {row[0]: row for row in section.tables[0].rows}
+    assert rows["edge-1"][1] == "raspberry-pi-4+lora"
+    assert rows["cloud"][1] == "cloud-gpu"
+
+
+def test_the_curve_of_the_cloud_is_that_of_the_rounds(timed: Path) -> None:
+    result = Result.read(timed)
+    points = measured_of(result, "cloud")
+    assert [point.accuracy for point in points] == [
+        row.accuracy for row in result.rows if row.site == "cloud"
+    ]
+    seconds = [point.spent.seconds for point in points]
+    assert seconds == sorted(set(seconds))
+    what, curves = spending_curves({"fedavg": result})
+    assert what == "accuracy of the cloud's model"
+    assert curves == {"fedavg": points}
+    assert time_section(Result.read(timed)) is not None
+
+
+def test_the_terminal_has_a_timeline_of_each_device(timed: Path) -> None:
+    result = Result.read(timed)
+    assert result.time is not None
+    line = timeline(result.time, "edge-1")
+    assert len(line) == WIDTH
+    assert line.count("▼") + line.count("▲") > WIDTH / 2  # the thin link
+    assert timeline(result.time, "cloud") == "·" * WIDTH
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(time_table(result.time))
+    text = console.export_text()
+    assert "Time of each device" in text
+    assert line in text
+
+
+def test_a_run_without_a_clock_has_no_section(runs: Path) -> None:
+    assert time_section(Result.read(runs / "fedavg")) is None
+    assert spending_curves({"fedavg": Result.read(runs / "fedavg")})[1] == {}
+
+
+def test_the_page_has_the_section(timed: Path) -> None:
+    page = run_page(load_runs([timed])[0][0])
+    assert "time" in [section.id for section in page.sections]
