@@ -92,13 +92,13 @@ class Privacy:
     Attributes:
         epsilon: of the whole run, above 0.
         delta: above 0 and below 1; below 1 / (an edge's number of examples).
-        clip: longer feature vectors are scaled to this Euclidean norm, above 0. The noise grows with it, so
-            the norm of a typical feature vector is a good choice.
+        clip: longer feature vectors are scaled to this Euclidean norm, above 0. The noise grows with it. If
+            most are longer, only their directions count, and any smaller clip gives the same accuracy.
     """
 
     epsilon: Annotated[float, Field(gt=0)]
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
-    clip: Annotated[float, Field(gt=0)] = 10.0
+    clip: Annotated[float, Field(gt=0)] = 1.0
 
     def __post_init__(self) -> None:
         require("privacy", "dp_accounting")  # before training, as the accounting comes after it

@@ -266,7 +266,7 @@ def _remote(
         model = 0 if task.kind == "summarize" else whole + whole // 8  # with an additional row, "other"
         if task.statistic is None:
             return model
-        statistic = blank(setup.network, task.cut, task.statistic.kind)
+        statistic = blank(setup.network, task.cut, task.statistic)
         return model + sum(value.nbytes for value in statistic.values())
 
     pool = Pool(folder / "pool")

@@ -259,7 +259,7 @@ class Edges:
         Raises:
             QuorumError: too few edges sent a usable statistic.
         """
-        if not blank(self._network, None, statistic.kind):
+        if not blank(self._network, None, statistic):
             return []
         whole, cuts = blob_of(theta), cuts or {}
         fields: dict[str, dict[str, Any]] = {}
@@ -270,7 +270,7 @@ class Edges:
                 fields[site] = {"blob": blob, "cut": cut, "statistic": statistic}
 
         def flaw(update: Update) -> str | None:
-            expected = blank(self._network, cuts.get(update.site), statistic.kind)
+            expected = blank(self._network, cuts.get(update.site), statistic)
             return _statistic_flaw(statistic, expected, update)
 
         return self._usable(self._ask("summarize", fields, check=flaw), len(fields), holds=False)
@@ -438,7 +438,7 @@ class Edges:
             try:
                 why = misfit(expected[cut], update.params)
                 if why is None and statistic is not None:
-                    why = misfit(blank(self._network, cut, statistic.kind), update.statistics)
+                    why = misfit(blank(self._network, cut, statistic), update.statistics)
                     why = why and f"its {statistic.kind} statistic: {why}"
             except (SafetensorError, ValueError) as error:
                 return f"its parameters cannot be read: {error}"

@@ -8,9 +8,11 @@ wherever float64 is exact, and differ by its rounding otherwise.
 The counts and the sums disclose the class frequencies and the mean feature vector of each class of an edge,
 from which a typical input can be reconstructed; of a class with one example, its exact features. With noise
 (``core.privacy``) each example is protected by the Gaussian mechanism: features are clipped to a norm of at
-most C, so one example changes counts, sums / C and second moment / C^2 by at most 1 each in Euclidean norm,
-and all three together by sqrt(3). Off-diagonal entries of the symmetric second moment count twice in the norm
-and are sent once, so their noise has 1/sqrt(2) of the standard deviation.
+most C, so one example changes counts, sums / C and second moment / C^2 by at most 1 each in Euclidean norm.
+A histogram of the norms before clipping, whose bins one example changes by 1, gives the scale by which the
+classifier's inputs exceed the clipped features. All four together change by at most sqrt(4). Off-diagonal
+entries of the symmetric second moment count twice in the norm and are sent once, so their noise has
+1/sqrt(2) of the standard deviation.
 
 The Gaussian mechanism: Dwork, Roth, The Algorithmic Foundations of Differential Privacy, 2014, appendix A.
 """
@@ -34,6 +36,12 @@ from sheaf.training.preparation import Preparation
 FLOOR = 1e-6
 """Smallest eigenvalue of a covariance with noise, as a fraction of the mean one."""
 
+RAREST = 0.01
+"""A class with noise has examples if its count is at least this fraction of the mean count."""
+
+BINS, BINS_PER_OCTAVE = 80, 2
+"""Bins of the histogram of norms, and bins in which a norm doubles. Norm 1 is in the middle."""
+
 
 class ClassMoments(NamedTuple):
     """The moments of N examples of K classes, all float64.
@@ -42,11 +50,13 @@ class ClassMoments(NamedTuple):
         counts: (K,) numbers of examples.
         sums: (K, d) sums of the feature vectors of each class.
         moment: (d, d) sum of x x' over all examples.
+        norms: (BINS,) histogram of the norms before clipping; None: nothing was clipped.
     """
 
     counts: Tensor
     sums: Tensor
     moment: Tensor
+    norms: Tensor | None = None
 
     @classmethod
     def of(cls, sent: Mapping[str, Tensor]) -> ClassMoments:
@@ -56,7 +66,7 @@ class ClassMoments(NamedTuple):
         moment = torch.zeros(width, width, dtype=torch.float64)
         moment[rows, columns] = sent["moment"]
         moment[columns, rows] = sent["moment"]
-        return cls(sent["counts"], sent["sums"], moment)
+        return cls(sent["counts"], sent["sums"], moment, sent.get("norms"))
 
     @property
     def present(self) -> Tensor:
@@ -78,21 +88,37 @@ class ClassMoments(NamedTuple):
     def repaired(self) -> ClassMoments:
         """Return moments that data can have: noise makes counts negative and covariances indefinite.
 
-        Counts are at least 1. Eigenvalues of the covariance within the classes are at least ``FLOOR`` of
-        their mean.
+        The most negative eigenvalue of the covariance within the classes shows the size of the noise.
+        Eigenvalues below this size are raised to it, as a classifier divides by them.
         """
-        valid = self._replace(counts=self.counts.clamp(min=1.0))
+        least = max(1.0, RAREST * self.counts.mean().item())
+        valid = self._replace(counts=torch.where(self.counts >= least, self.counts, 0.0))
         within = valid.within
         values, vectors = torch.linalg.eigh((within + within.T) / 2)
-        floor = max(FLOOR * values.clamp(min=0).mean().item(), torch.finfo(torch.float32).tiny)
+        least_known = max(FLOOR * values.clamp(min=0).mean().item(), torch.finfo(torch.float32).tiny)
+        floor = max(least_known, -values.min().item())
         definite = (vectors * values.clamp(min=floor)) @ vectors.T
         return valid._replace(moment=valid.moment + (definite - within) * valid.counts.sum())
+
+    def excess(self, clip: float) -> float:
+        """Return the factor by which typical features exceed clipped ones, at least 1.
+
+        The typical norm is the geometric mean over the bins with at least half the count of the fullest.
+        """
+        if self.norms is None:
+            return 1.0
+        counts = torch.where(self.norms >= self.norms.max() / 2, self.norms, 0.0)
+        octaves = (torch.arange(BINS) - BINS // 2) / BINS_PER_OCTAVE
+        typical = 2.0 ** float((counts * octaves).sum() / counts.sum())
+        return float(max(1.0, typical / clip))
 
 
 def compute(
     model: nn.Module, last: nn.Linear, samples: Samples, prepare: Preparation, noise: Noise | None, key: bytes
 ) -> dict[str, Tensor]:
     """Return ``counts`` (K,), ``sums`` (K, d) and ``moment``, the rows of the second moment's upper triangle.
+
+    With noise, also ``norms`` (BINS,), the histogram of the norms.
 
     Args:
         model: with its classifier ``last``.
@@ -103,13 +129,16 @@ def compute(
     classes, width = last.out_features, last.in_features
     counts = torch.bincount(samples.labels, minlength=classes).double()
     sums, moment = torch.zeros(classes, width).double(), torch.zeros(width, width).double()
-    done = 0
+    norms, done = torch.zeros(BINS, dtype=torch.float64), 0
 
     def add(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         nonlocal done
         x = inputs[0].detach().cpu().double()
         if noise is not None:
-            x = x * (noise.clip / x.norm(dim=1, keepdim=True).clamp(min=1e-300)).clamp(max=1.0)
+            norm = x.norm(dim=1).clamp(min=1e-300)
+            bins = (BINS_PER_OCTAVE * norm.log2()).round().long() + BINS // 2
+            norms.add_(bins.clamp(0, BINS - 1).bincount(minlength=BINS))
+            x = x * (noise.clip / norm).clamp(max=1.0)[:, None]
         sums.index_add_(0, samples.labels[done : done + len(x)], x)
         moment.addmm_(x.T, x)
         done += len(x)
@@ -122,13 +151,16 @@ def compute(
         hook.remove()
     rows, columns = torch.triu_indices(width, width)
     sent = {"counts": counts, "sums": sums, "moment": moment[rows, columns]}
-    return sent if noise is None else _with_noise(sent, noise, rows == columns, key)
+    return sent if noise is None else _with_noise(sent | {"norms": norms}, noise, rows == columns, key)
 
 
-def blank(last: nn.Linear) -> dict[str, Tensor]:
+def blank(last: nn.Linear, noise: Noise | None) -> dict[str, Tensor]:
     """Return the names, shapes and types of what ``compute`` returns, on the meta device."""
     classes, width = last.out_features, last.in_features
-    shapes = {"counts": (classes,), "sums": (classes, width), "moment": (width * (width + 1) // 2,)}
+    shapes: dict[str, tuple[int, ...]] = {"counts": (classes,), "sums": (classes, width)}
+    shapes["moment"] = (width * (width + 1) // 2,)
+    if noise is not None:
+        shapes["norms"] = (BINS,)
     return {name: torch.empty(shape, dtype=torch.float64, device="meta") for name, shape in shapes.items()}
 
 
@@ -147,6 +179,7 @@ def _with_noise(sent: Mapping[str, Tensor], noise: Noise, diagonal: Tensor, key:
     one = torch.ones((), dtype=torch.float64)
     scales = {
         "counts": one,
+        "norms": one,
         "sums": one * noise.clip,
         "moment": torch.where(diagonal, one, math.sqrt(0.5)) * noise.clip**2,
     }

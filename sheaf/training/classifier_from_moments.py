@@ -21,16 +21,20 @@ def fit(
 
     Classes without examples keep their rows.
     """
+    excess = 1.0
     if how.privacy is not None:
-        moments = moments.repaired()
+        moments, excess = moments.repaired(), moments.excess(how.privacy.clip)
+    losses: list[float] = []
     if how.statistics == "gaussian":
-        return _train_on_draws(last, moments, how, prepare, seed)
-    weight, bias = lda(moments, how.shrinkage) if how.statistics == "lda" else ridge(moments, how.ridge)
+        losses = _train_on_draws(last, moments, how, prepare, seed)
     with torch.no_grad():
-        last.weight[moments.present] = weight.to(last.weight)
-        if last.bias is not None:
-            last.bias[moments.present] = bias.to(last.bias)
-    return []
+        if how.statistics != "gaussian":
+            of = lda(moments, how.shrinkage) if how.statistics == "lda" else ridge(moments, how.ridge)
+            last.weight[moments.present] = of[0].to(last.weight)
+            if last.bias is not None:
+                last.bias[moments.present] = of[1].to(last.bias)
+        last.weight[moments.present] /= excess  # the weights are of clipped features
+    return losses
 
 
 def lda(moments: ClassMoments, shrinkage: float) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from sheaf.core.cut import Cut
 from sheaf.core.dataset import Samples
-from sheaf.core.recipe import Statistic, StatisticKind
+from sheaf.core.recipe import Statistic
 from sheaf.training import batch_norm, class_moments, merge_statistics
 from sheaf.training.network import Network
 from sheaf.training.preparation import Preparation
@@ -40,10 +40,10 @@ def compute(
     return class_moments.compute(network.model, network.classifier, samples, prepare, statistic.noise, key)
 
 
-def blank(network: Network, cut: Cut | None, kind: StatisticKind) -> dict[str, Tensor]:
+def blank(network: Network, cut: Cut | None, statistic: Statistic) -> dict[str, Tensor]:
     """Return the names, shapes and types of what ``compute`` returns, on the meta device."""
-    if kind in ("gram", "fisher"):
-        return merge_statistics.blank(network.of(cut), kind)
-    if kind == "batch_norm":
+    if statistic.kind in ("gram", "fisher"):
+        return merge_statistics.blank(network.of(cut), statistic.kind)
+    if statistic.kind == "batch_norm":
         return batch_norm.blank_sums(network.of(cut))
-    return class_moments.blank(network.classifier)
+    return class_moments.blank(network.classifier, statistic.noise)

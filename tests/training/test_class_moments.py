@@ -74,7 +74,7 @@ def test_moments_are_those_of_the_features() -> None:
     torch.testing.assert_close(found.means, means)
     centred = x - means[labels]
     torch.testing.assert_close(found.within, centred.T @ centred / len(x))
-    expected = class_moments.blank(network()[1])
+    expected = class_moments.blank(network()[1], None)
     assert {name: value.shape for name, value in moments(data).items()} == {
         name: value.shape for name, value in expected.items()
     }
@@ -94,7 +94,7 @@ def test_noise_has_the_deviation_of_the_gaussian_mechanism() -> None:
     data = random_samples(30)
     exact = ClassMoments.of(moments(data, Noise(clip=2.0, multiplier=1e-12, delta=1e-5)))
     drawn = [ClassMoments.of(moments(data, NOISE, bytes([key]))) for key in range(200)]
-    std = NOISE.multiplier * math.sqrt(3)
+    std = NOISE.multiplier * math.sqrt(4)
     for name, scale in (("counts", 1.0), ("sums", NOISE.clip)):
         noise = torch.stack([getattr(each, name) - getattr(exact, name) for each in drawn])
         assert noise.std().item() == pytest.approx(std * scale, rel=0.1)
@@ -118,5 +118,15 @@ def test_one_example_changes_clipped_moments_by_at_most_the_sensitivity() -> Non
 def test_moments_with_much_noise_are_repaired() -> None:
     loud = ClassMoments.of(moments(random_samples(30), Noise(clip=2.0, multiplier=99.0, delta=1e-5)))
     repaired = loud.repaired()
-    assert repaired.counts.min() >= 1
+    assert repaired.counts[repaired.present].min() >= 1
     assert torch.linalg.eigvalsh(repaired.within).min() > 0
+
+
+def test_the_typical_norm_tells_by_how_much_features_exceed_the_clip() -> None:
+    data = random_samples()
+    for factor in (1e-3, 1.0, 50.0):
+        scaled = samples(data.inputs.reshape(-1, WIDTH) * factor, data.labels)
+        typical = scaled.inputs.reshape(-1, WIDTH).norm(dim=1).log().mean().exp().item()
+        found = ClassMoments.of(moments(scaled, Noise(clip=2.0, multiplier=1.0, delta=1e-5)))
+        assert found.excess(2.0) == pytest.approx(max(1.0, typical / 2.0), rel=0.3)
+    assert ClassMoments.of(moments(data)).excess(2.0) == 1.0

@@ -10,7 +10,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import nn
 
 from sheaf.core.dataset import Samples
-from sheaf.core.recipe import FromStatistics, Recipe, Ridge
+from sheaf.core.privacy import noise_for
+from sheaf.core.recipe import FromStatistics, Privacy, Recipe, Ridge
 from sheaf.core.seeds import generator
 from sheaf.training import class_moments, classifier_from_moments
 from sheaf.training.class_moments import ClassMoments
@@ -90,3 +91,19 @@ def test_training_on_drawn_features_learns_the_classes() -> None:
 def test_it_depends_on_its_seed_alone() -> None:
     how = FromStatistics(statistics="gaussian", draws=50)
     assert torch.equal(fitted(how, samples()).weight, fitted(how, samples()).weight)
+
+
+def test_with_little_noise_the_classifier_of_directions_is_as_accurate() -> None:
+    """Features far above the clip: their directions are fitted, and the weights serve unclipped features."""
+    data, model = samples(3000), network()
+    data = Samples.of(data.inputs * 100, data.labels)
+    how = FromStatistics(statistics="lda", privacy=Privacy(epsilon=100.0))
+    sent = class_moments.compute(model, model[1], data, PREPARE, noise_for(how.privacy, 1), b"key")
+    accuracies = {}
+    for name, last in (("exact", fitted(FromStatistics(statistics="lda"), data)), ("noised", model[1])):
+        if name == "noised":
+            classifier_from_moments.fit(last, ClassMoments.of(sent), how, PREPARE, 5)
+        logits = forward(nn.Sequential(nn.Flatten(), last), data, PREPARE)
+        accuracies[name] = (logits.argmax(1) == data.labels).double().mean().item()
+    assert accuracies["noised"] > accuracies["exact"] - 0.1
+    assert accuracies["noised"] > 0.75

@@ -72,7 +72,7 @@ class DryFleet:
 def _summary(worker: Worker, task: Task, statistic: Statistic) -> Update:
     """Return a statistic of zeros, with the site's true class counts."""
     counts = worker.data.train.counts(len(worker.data.classes))
-    expected = blank(worker.network, task.cut, statistic.kind)
+    expected = blank(worker.network, task.cut, statistic)
     values = {name: torch.zeros(value.shape, dtype=value.dtype) for name, value in expected.items()}
     if "counts" in values:
         values["counts"] = counts.double()
