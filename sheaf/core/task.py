@@ -110,14 +110,15 @@ class Task:
         return self.kind == "train" and self._brings_model and not self._has_feedback
 
     @property
+    def has_parameters(self) -> bool:
+        """Whether ``blob`` contains parameters of the model."""
+        return self.blob is not None and self.kind != "lend" and not self.continues
+
+    @property
     def _brings_model(self) -> bool:
         uses_lent_samples = self.cut is not None and self.cut.other
-        return (
-            self.kind in ("train", "adopt", "evaluate", "summarize")
-            and self.blob is not None
-            and not self.continues
-            and not uses_lent_samples
-        )
+        kinds = ("train", "adopt", "evaluate", "summarize")
+        return self.kind in kinds and self.has_parameters and not uses_lent_samples
 
     @property
     def _has_feedback(self) -> bool:

@@ -18,6 +18,7 @@ from sheaf.core.task import Absence, Task, Update
 from sheaf.core.tensor_file import Blob, encoded_size
 from sheaf.core.types import Params
 from sheaf.runtime.coded_params import DecodedBlob, encodable, encode, is_exact, layout
+from sheaf.runtime.edge_tensors import constants_of
 from sheaf.runtime.site_coding import encode_answer
 from sheaf.training.network import Network
 
@@ -83,13 +84,12 @@ class CloudCoding:
     def _encode(self, site: str, task: Task, blobs: dict[tuple[str, str], CodedBlob], record: Record) -> Task:
         held = self._held.get(site)
         held = held if held is not None and held.cut == task.cut else None
-        brings = task.blob is not None and task.kind != "lend" and not task.continues
-        sends = brings and self._is_plain(task)
+        sends = task.has_parameters
         answers = task.kind in ANSWERED and task.reply
         if not (sends or answers):
             return task
         coding = Coding()
-        if sends and not is_exact(self._download) and (held or not self._download.feedback):
+        if sends and self._encodes(task, held):
             assert task.blob is not None
             key = task.blob.key, "" if held is None else held.blob.key
             if key not in blobs:
@@ -100,12 +100,24 @@ class CloudCoding:
                 base=0 if held is None else held.call,
                 digest=blobs[key].decoded.key,
             )
-        reference = task.call if brings else 0 if held is None else held.call
+        reference = task.call if sends else 0 if held is None else held.call
         if answers and not is_exact(self._upload) and (reference or not self._upload.feedback):
             call, cut = self._acknowledged.get(site, (0, None))
             feedback = call if self._upload.feedback and cut == task.cut else 0
             coding = replace(coding, upload=self._upload, reference=reference, feedback=feedback)
         return replace(task, coding=coding)
+
+    def _encodes(self, task: Task, held: Held | None) -> bool:
+        """Return whether the parameters of a task are encoded. Otherwise they are sent as float32.
+
+        A codec that omits values needs a model that the edge holds and later calls that send them, which a
+        model to adopt may not have.
+        """
+        if is_exact(self._download) or (self._download.feedback and (held is None or task.kind != "train")):
+            return False
+        assert task.blob is not None
+        known = self._network.shapes(task.cut) | constants_of(task.blob)
+        return task.blob.size == encoded_size(known)  # nothing else beside the parameters
 
     def _coded(self, task: Task, held: Held | None, record: Record) -> CodedBlob:
         """Return the parameters of a task encoded, and record those that a site decodes."""
@@ -124,7 +136,7 @@ class CloudCoding:
 
         of = f"parameters sent by {type(codec).__name__}{'' if held is None else f' after call {held.call}'}"
         stored = record(of, decoded).blob
-        size = encoded_size(layout(shapes, codec, self._names))
+        size = encoded_size(layout(shapes, codec, self._names) | constants_of(blob))
         return CodedBlob(LazyBlob(lambda: TensorBlob(encoded()), size), stored, f"coded {stored.key}")
 
     def decode(self, task: Task, update: Update) -> Update:
@@ -167,7 +179,7 @@ class CloudCoding:
             if task.coding is None:
                 continue
             answered = isinstance(answers.get(site), Update)
-            if task.blob is not None and not task.continues:
+            if task.has_parameters:
                 self._held.pop(site, None)
                 if answered and (blob := decoded_blob(task.blob)) is not None:
                     self._held[site] = Held(task.call, task.cut, blob)
@@ -183,11 +195,6 @@ class CloudCoding:
                 site: held for site, held in self._held.items() if held.cut is None or held.call == latest
             }
 
-    def _is_plain(self, task: Task) -> bool:
-        """Return whether a task brings parameters only, which its size shows: statistics are sent exactly."""
-        assert task.blob is not None
-        return task.blob.size == encoded_size(self._network.shapes(task.cut))
-
     @property
     def _network(self) -> Network:
         assert self._model is not None
@@ -202,4 +209,4 @@ class CloudCoding:
         assert task.coding is not None
         if task.coding.reference == 0:
             return None
-        return decoded_blob(task.blob) if task.blob is not None else self._held[site].blob
+        return decoded_blob(task.blob) if task.has_parameters else self._held[site].blob

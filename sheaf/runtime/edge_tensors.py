@@ -50,11 +50,20 @@ class EdgeTensors:
         def together() -> Blob:
             return TensorBlob({**blob.open(), **self.compute()})
 
-        size = encoded_size({**parameters, **self.shapes})
-        return LazyBlob(together, size, f"{blob.key} {self.key}", origin=(origin_of(blob), self))
+        shapes = {**parameters, **self.shapes}
+        key = f"{blob.key} {self.key}"
+        together_blob = LazyBlob(together, encoded_size(shapes), key, origin=(origin_of(blob), self))
+        vars(together_blob)["constants"] = split(shapes)[1]
+        return together_blob
 
     def _encoded(self) -> Blob:
         return TensorBlob(self.compute())
+
+
+def constants_of(blob: Blob) -> dict[str, Tensor]:
+    """Return the constants of a blob from ``EdgeTensors.beside``, with their names there; only the shapes."""
+    shapes: dict[str, Tensor] = vars(blob).get("constants", {})
+    return {f"{CONSTANT}{name}": value for name, value in shapes.items()}
 
 
 def split(content: Params) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

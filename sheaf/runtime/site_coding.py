@@ -69,7 +69,7 @@ class SiteCoding:
             ValueError: the message is malformed.
         """
         coding = task.coding
-        if coding is None or task.blob is None or task.continues:
+        if coding is None or task.blob is None or not task.has_parameters:
             return task
         blob = task.blob
         if not is_exact(coding.download):
@@ -85,7 +85,7 @@ class SiteCoding:
 
     def hold(self, task: Task) -> Task:
         """Return the task with decoded parameters, for a site in the process of the cloud."""
-        if task.coding is None or task.blob is None or task.continues:
+        if task.coding is None or not task.has_parameters:
             return task
         blob = decoded_blob(task.blob)
         self._received.hold(task.call, blob, task.coding.base)

@@ -24,6 +24,7 @@ from sheaf.merges.rules.mean import Mean
 from sheaf.merges.rules.median import Median
 from sheaf.runtime import site_coding
 from sheaf.runtime.cloud_coding import CloudCoding
+from sheaf.runtime.edge_tensors import EdgeTensors
 
 EXACT = Float32()
 PAIRS = [(Int8(), Int8()), (TopK(fraction=0.2), TopK(fraction=0.2)), (EXACT, Int8()), (Bfloat16(), EXACT)]
@@ -215,3 +216,29 @@ def test_the_disk_holds_few_models_however_many_rounds(tmp_path: Path) -> None:
             own.journal.settle()
             counts.append(len(list(tmp_path.rglob("*.safetensors"))))
         assert counts[-1] == counts[-2] == counts[2]
+
+
+def test_constants_of_a_loss_are_sent_exactly_beside_coded_parameters(tmp_path: Path) -> None:
+    fleet = Partial(tmp_path / "sites", {})
+    with rig(tmp_path, (Int8(), Int8()), fleet) as own:
+        own_tensors = {site: EdgeTensors.of({".c": torch.full((2,), float(ord(site)))}) for site in SITES}
+        own.edges.train(theta(), RECIPE, own=own_tensors)
+        own.edges.train(
+            None, RECIPE, own=own_tensors
+        )  # differences to the first call's model
+        for site, task in fleet.tasks:
+            blob: Any = task.blob
+            assert blob.size == len(blob.source)
+            if task.call == 1:
+                assert isinstance(blob, CodedBlob)
+                assert blob.decoded.open()[".c"].tolist() == [ord(site)] * 2
+            assert task.coding is not None
+            assert (task.continues, task.coding.reference) == (task.call == 2, 1)
+
+
+def test_topk_sends_a_model_to_adopt_as_float32(tmp_path: Path) -> None:
+    with rig(tmp_path, (TopK(), EXACT)) as own:
+        params = own.edges.merge(Mean(), theta(), own.edges.train(theta(), RECIPE))
+        own.edges.adopt(params)
+        held = own.edges.collect()
+        assert all(torch.equal(update.params["1.weight"], params["1.weight"]) for update in held)
