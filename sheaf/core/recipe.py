@@ -161,8 +161,10 @@ class Statistic:
             ``features``: moments of the classifier's inputs (``training/class_moments.py``).
         examples: number of training examples, drawn at random, that it is computed on; None for all.
         noise: of ``features``; None for exact moments.
+        layer: of ``gram``: the name of the only weight that it is computed for; None for all.
     """
 
     kind: StatisticKind
     examples: int | None = None
     noise: Noise | None = None
+    layer: str | None = None

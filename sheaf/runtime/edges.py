@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -28,6 +29,7 @@ from sheaf.runtime.cloud_coding import CloudCoding
 from sheaf.runtime.edge_tensors import EdgeTensors
 from sheaf.submodels.class_rows import rows_of
 from sheaf.submodels.scheme import Scheme, SiteNeeds
+from sheaf.training.merge_statistics import products
 from sheaf.training.network import Network
 from sheaf.training.statistics import blank
 
@@ -154,11 +156,20 @@ class Edges:
     def merge(self, merge: Merge, theta: Params, updates: Sequence[Update]) -> Params:
         """Merge usable updates of the whole model by a rule (``merges/rules/``).
 
-        The result is recorded: a resumed run does not merge again, and the updates' files can be deleted.
+        The result is recorded: a resumed run does not merge again, and the updates' files can be deleted. A
+        rule with a method ``fit_layer``, such as ``regmean_plus_plus``, fits one layer after another to a
+        statistic that the edges compute of the model merged so far, in a call for each layer.
         """
         name = getattr(merge, "__qualname__", type(merge).__qualname__)
         of = _describe(name, updates)
-        return self._calls.merged(of, lambda: merge(theta, updates, self._network))
+        merged = self._calls.merged(of, lambda: merge(theta, updates, self._network))
+        if not hasattr(merge, "fit_layer"):
+            return merged
+        for layer in products(self._network.model):
+            sent = self.summarize(merged, Statistic("gram", getattr(merge, "examples", None), layer=layer))
+            fit = partial(merge.fit_layer, merged, updates, sent, layer)
+            merged = self._calls.merged(f"{of}, {layer}", fit)
+        return merged
 
     def average(
         self,

@@ -183,7 +183,8 @@ class Worker:
             spent = models * len(self.held_out) * macs.forward
         if task.statistic and task.reply:
             examples = min(task.statistic.examples or len(self.data.train), len(self.data.train))
-            spent += examples * self.network.statistic_macs(task.statistic.kind, task.cut)
+            kind, layer = task.statistic.kind, task.statistic.layer
+            spent += examples * self.network.statistic_macs(kind, task.cut, layer)
         parameters = self.network.num_parameters(task.cut)
         return Cost(spent, macs_per_example=macs.forward, parameters=parameters)
 

@@ -34,7 +34,7 @@ def compute(
     """Return parameter -> its statistic on ``samples``. The model's parameters do not change."""
     samples = drawn(samples, statistic, seed)
     if statistic.kind == "gram":
-        return gram(model, samples, prepare)
+        return gram(model, samples, prepare, statistic.layer)
     return fisher(model, samples, prepare, seed_for(seed, "statistic labels"))
 
 
@@ -49,19 +49,21 @@ def drawn(samples: Samples, statistic: Statistic, seed: int) -> Samples:
 def blank(model: nn.Module, kind: StatisticKind) -> dict[str, Tensor]:
     """Return the names, shapes and types of what ``compute`` returns, on the meta device."""
     if kind == "gram":
-        shapes = {name: [_fan_in(layer)] * 2 for name, layer in _products(model).items()}
+        shapes = {name: [_fan_in(layer)] * 2 for name, layer in products(model).items()}
     else:
         shapes = {name: list(value.shape) for name, value in model.named_parameters()}
     return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
 
 
-def gram(model: nn.Module, samples: Samples, prepare: Preparation) -> dict[str, Tensor]:
-    """Return G = X'X / N for the weight of each linear layer and each dense convolution.
+def gram(
+    model: nn.Module, samples: Samples, prepare: Preparation, only: str | None = None
+) -> dict[str, Tensor]:
+    """Return G = X'X / N for the weight of each linear layer and each dense convolution, or for only one.
 
     X holds the layer's input rows: one for each example, or for each position in it. A convolution is a
     linear layer over patches: its weight (O, C, H, W) is one of (O, C H W).
     """
-    layers = _products(model)
+    layers = {name: layer for name, layer in products(model).items() if only in (None, name)}
     sums = {
         name: torch.zeros(_fan_in(layer), _fan_in(layer), dtype=torch.float64, device=prepare.device)
         for name, layer in layers.items()
@@ -83,16 +85,20 @@ def gram(model: nn.Module, samples: Samples, prepare: Preparation) -> dict[str, 
     return {name: (total / len(samples)).float().cpu() for name, total in sums.items()}
 
 
-def gram_macs_per_example(model: nn.Module, in_shape: tuple[int, ...]) -> int:
-    """Return the multiply-adds of the products X'X of one example, beyond the forward pass."""
+def gram_macs_per_example(model: nn.Module, in_shape: tuple[int, ...], only: str | None = None) -> int:
+    """Return the multiply-adds of the products X'X of one example, beyond the forward pass.
+
+    Args:
+        only: the weight of the only layer; None for all.
+    """
     try:
-        return _gram_macs_on(torch.device("meta"), model, in_shape)
+        return _gram_macs_on(torch.device("meta"), model, in_shape, only)
     except (RuntimeError, NotImplementedError):
         # A user's model may have tensors outside its state or read values, which meta tensors lack.
-        return _gram_macs_on(torch.device("cpu"), model, in_shape)
+        return _gram_macs_on(torch.device("cpu"), model, in_shape, only)
 
 
-def _gram_macs_on(device: torch.device, model: nn.Module, in_shape: tuple[int, ...]) -> int:
+def _gram_macs_on(device: torch.device, model: nn.Module, in_shape: tuple[int, ...], only: str | None) -> int:
     model = copy_to(device, model).eval()
     spent: list[int] = []
 
@@ -100,8 +106,9 @@ def _gram_macs_on(device: torch.device, model: nn.Module, in_shape: tuple[int, .
         positions = output.numel() // (output.shape[1] if isinstance(layer, nn.Conv2d) else output.shape[-1])
         spent.append(positions * _fan_in(layer) ** 2)
 
-    for layer in _products(model).values():
-        layer.register_forward_hook(count)
+    for name, layer in products(model).items():
+        if only in (None, name):
+            layer.register_forward_hook(count)
     with torch.no_grad():
         model(torch.zeros(1, *in_shape, device=device))
     return sum(spent)
@@ -145,7 +152,7 @@ def fisher(model: nn.Module, samples: Samples, prepare: Preparation, seed: int) 
     return {name: (total / len(samples)).float().cpu() for name, total in sums.items()}
 
 
-def _products(model: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
+def products(model: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
     """Return weight -> its layer, for all layers that multiply rows with one matrix."""
     return {
         f"{name}.weight" if name else "weight": layer

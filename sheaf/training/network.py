@@ -187,7 +187,7 @@ class Network:
             self._evaluations[key] = evaluate()
         return self._evaluations[key]
 
-    def statistic_macs(self, kind: StatisticKind, cut: Cut | None = None) -> int:
+    def statistic_macs(self, kind: StatisticKind, cut: Cut | None = None, layer: str | None = None) -> int:
         """Return the multiply-adds of a statistic for each example that it is computed on."""
         if kind == "fisher":
             return self.macs(cut).train
@@ -195,7 +195,7 @@ class Network:
             return self.macs(cut).forward
         if kind == "features":
             return self.macs(cut).forward + class_moments.macs_per_example(self.classifier)
-        return self.macs(cut).forward + gram_macs_per_example(self.of(cut), self.in_shape)
+        return self.macs(cut).forward + gram_macs_per_example(self.of(cut), self.in_shape, layer)
 
 
 _Widths = tuple[tuple[tuple[str, int], ...], int | None, bool] | None

@@ -43,7 +43,8 @@ def compute(
 def blank(network: Network, cut: Cut | None, statistic: Statistic) -> dict[str, Tensor]:
     """Return the names, shapes and types of what ``compute`` returns, on the meta device."""
     if statistic.kind in ("gram", "fisher"):
-        return merge_statistics.blank(network.of(cut), statistic.kind)
+        shapes = merge_statistics.blank(network.of(cut), statistic.kind)
+        return {name: value for name, value in shapes.items() if statistic.layer in (None, name)}
     if statistic.kind == "batch_norm":
         return batch_norm.blank_sums(network.of(cut))
     return class_moments.blank(network.classifier, statistic.noise)

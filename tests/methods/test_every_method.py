@@ -27,6 +27,7 @@ from sheaf.experiments.dry_run import estimate_cost
 from sheaf.experiments.setup import prepare
 from sheaf.merges.rules.fisher import Fisher
 from sheaf.merges.rules.regmean import Regmean
+from sheaf.merges.rules.regmean_plus_plus import RegmeanPlusPlus
 from sheaf.methods.decoupled import Decoupled
 from sheaf.methods.ecavg import ECAvg
 from sheaf.methods.fedavg import FedAvg
@@ -61,6 +62,7 @@ SUB_MODELS = {
 
 WEIGHTED = {
     "ecavg by gram matrices": ECAvg(pretrain=STEP, finetune=STEP, retrain=STEP, rounds=2, merge=Regmean()),
+    "fedavg layer by layer": FedAvg(rounds=2, local=STEP, merge=RegmeanPlusPlus(examples=20)),
     "fedavg by fisher information": FedAvg(rounds=2, local=STEP, merge=Fisher(examples=20)),
 }
 """Merges that need a statistic from each edge, on the same network."""

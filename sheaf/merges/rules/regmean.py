@@ -45,25 +45,47 @@ class Regmean:
 
     def __call__(self, theta: Params, updates: Sequence[Update], network: Network) -> Params:
         """Merge the updates, one at a time."""
-        grams: dict[str, Tensor] = {}
-        fits: dict[str, Tensor] = {}
+        fits: dict[str, LeastSquares] = {}
 
         def contributions() -> Iterator[Contribution]:
             for update in updates:
                 params = update.params
-                for name, found in update.statistics.items():
-                    gram = found.double().mul_(update.examples)
-                    gram = gram.mul(self.off_diagonal) + gram.diagonal().mul(1 - self.off_diagonal).diag()
-                    fit = gram @ params[name].double().flatten(1).T
-                    grams[name] = grams[name].add_(gram) if name in grams else gram
-                    fits[name] = fits[name].add_(fit) if name in fits else fit
+                for name, gram in update.statistics.items():
+                    fit = fits.setdefault(name, LeastSquares(self.off_diagonal))
+                    fit.add(params[name], gram, update.examples)
                 yield Contribution(params, float(update.examples))
 
         merged = average(theta, contributions())
-        for name, gram in grams.items():
-            mean = merged[name].double().flatten(1).T
-            rest = fits.pop(name) - gram @ mean  # the residual that the mean does not fit
-            gram.diagonal().add_(max(RIDGE * gram.diagonal().mean().item(), torch.finfo().tiny))
-            solved = mean + torch.linalg.solve(gram, rest)
-            merged[name] = solved.T.reshape(theta[name].shape).to(theta[name].dtype)
+        for name, fit in fits.items():
+            merged[name] = fit.solve(merged[name])
         return merged
+
+
+class LeastSquares:
+    """The fit of one layer's weight to the outputs of the edges' layers, (sum_k G_k)^-1 sum_k G_k W_k.
+
+    Args:
+        off_diagonal: factor on the off-diagonal entries of the Gram matrices.
+    """
+
+    def __init__(self, off_diagonal: float) -> None:
+        self._off_diagonal = off_diagonal
+        self._gram: Tensor | None = None
+        self._fit = torch.zeros(())
+
+    def add(self, weight: Tensor, gram: Tensor, examples: int) -> None:
+        """Add an edge's weight and its Gram matrix, the mean over so many examples."""
+        gram = gram.double().mul_(examples)
+        gram = gram.mul(self._off_diagonal) + gram.diagonal().mul(1 - self._off_diagonal).diag()
+        fit = gram @ weight.double().flatten(1).T
+        self._fit = fit if self._gram is None else self._fit.add_(fit)
+        self._gram = gram if self._gram is None else self._gram.add_(gram)
+
+    def solve(self, mean: Tensor) -> Tensor:
+        """Return the fitted weight; of inputs that no edge has seen, that of ``mean``."""
+        assert self._gram is not None
+        start = mean.double().flatten(1).T
+        rest = self._fit - self._gram @ start  # the residual that the mean does not fit
+        self._gram.diagonal().add_(max(RIDGE * self._gram.diagonal().mean().item(), torch.finfo().tiny))
+        solved: Tensor = start + torch.linalg.solve(self._gram, rest)
+        return solved.T.reshape(mean.shape).to(mean.dtype)

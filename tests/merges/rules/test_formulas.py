@@ -19,6 +19,7 @@ from sheaf.merges.rules.by_class import ByClass
 from sheaf.merges.rules.fisher import Fisher
 from sheaf.merges.rules.median import Median
 from sheaf.merges.rules.regmean import Regmean
+from sheaf.merges.rules.regmean_plus_plus import RegmeanPlusPlus
 from sheaf.merges.rules.trimmed_mean import TrimmedMean
 from sheaf.submodels.weight_matching import permute
 from sheaf.training import merge_statistics
@@ -110,6 +111,34 @@ def test_regmean_is_the_least_squares_fit_to_what_the_edges_layers_give(examples
     loss.backward()
     assert weight.grad is not None
     assert weight.grad.abs().max() < 1e-4 * loss.item()
+
+
+def test_regmean_plus_plus_fits_each_layer_to_inputs_of_the_merged_layers_before_it() -> None:
+    models, own = [made(1), made(2)], [inputs(5, 40), inputs(6, 60)]
+    updates = [
+        update(f"e{k}", model.state_dict(), tuple(samples.counts(3).tolist()))
+        for k, (model, samples) in enumerate(zip(models, own, strict=True))
+    ]
+    merge = RegmeanPlusPlus(off_diagonal=1.0)
+    merged = merge(made(0).state_dict(), updates, network())
+    for name, value in models[0].state_dict().items():
+        torch.testing.assert_close(merged[name], 0.4 * value + 0.6 * models[1].state_dict()[name])
+    partly = made(0)
+    for layer in (0, 2, 4):
+        partly.load_state_dict(merged)
+        name = f"{layer}.weight"
+        sent = [
+            update(f"e{k}", {}, tuple(samples.counts(3).tolist()),
+                   gram=merge_statistics.gram(partly, samples, PREPARE, name))
+            for k, samples in enumerate(own)
+        ]  # fmt: skip
+        merged = merge.fit_layer(merged, updates, sent, name)
+        if layer == 0:
+            continue
+        x = [taken_by(partly, layer, samples) for samples in own]
+        y = [each @ model[layer].weight.T for each, model in zip(x, models, strict=True)]
+        fit = np.linalg.lstsq(torch.cat(x).double(), torch.cat(y).detach().double(), rcond=None)[0]
+        np.testing.assert_allclose(merged[name].T, fit, rtol=2e-3, atol=2e-4)
 
 
 def test_regmean_without_off_diagonals_weighs_inputs_by_their_squares() -> None:
