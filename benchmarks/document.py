@@ -26,6 +26,7 @@ from benchmarks.sections.model_check import model_check
 from benchmarks.sections.overhead import overhead
 from benchmarks.sections.processes import processes
 from benchmarks.sections.remedies import remedies
+from benchmarks.sections.rivals import rivals
 from benchmarks.sections.simulation import simulation
 from benchmarks.sections.start import start
 from benchmarks.sections.tracing import tracing
@@ -60,6 +61,7 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     "long_run": long_run,
     "fleet": fleet,
     "fleet_rounds": fleet_rounds,
+    "rivals": rivals,
     "codecs": codecs,
     "footprint": footprint,
     "faults": faults,
