@@ -41,6 +41,7 @@ from sheaf.cli.options import (
 from sheaf.core.errors import SheafError
 
 if TYPE_CHECKING:
+    from sheaf.experiments.budget import Per
     from sheaf.experiments.config import Experiment
 
 commands = typer.Typer(rich_markup_mode=None)
@@ -117,6 +118,17 @@ def compare(
             help="Run each method with each value of a setting, as in method.share.fraction=0.01,0.1,1.",
         ),
     ] = None,
+    per: Annotated[
+        str | None,
+        typer.Option(
+            metavar="seconds|bytes|joules",
+            help="Stop all methods at the same budget of this, and rank them.",
+        ),
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(min=0, help="The budget of --per [default: what the experiment's own method spends]."),
+    ] = None,
     changes: Changes = None,
     seed: Seed = None,
     data: Data = None,
@@ -143,14 +155,18 @@ def compare(
     names = list(dict.fromkeys(split_names(methods)))
     if not names:
         raise SheafError("--methods names no method; write for example: --methods ecavg,fedavg")
+    cost = _cost(settings, per, budget)
     variants = None if sweep is None else _sweep_variants(experiment, changes or (), sweep)
     observer_for = observer_factory(console, quiet, as_json, tensorboard, mlflow, rows=False)
     changed = [change for change in changes or () if change.startswith(("method=", "method."))]
     given: dict[str, Iterable[object]] = {"--methods": [",".join(names)], "--seeds": [seeds]}
     given |= {"--set": changes or (), "--sweep": [sweep], "--data": [data], "--out": [folder]}
+    given |= {"--per": [per], "--budget": [budget]}
     repeat = command_line(["sheaf", "compare", experiment], given)
     with repeat_hint(folder, repeat):
-        summaries = compare_methods(settings, names, seeds, folder, data, observer_for, variants, changed)
+        summaries = compare_methods(
+            settings, names, seeds, folder, data, observer_for, variants, changed, cost, budget
+        )
     plain = [asdict(summary) for summary in summaries]
     write_durably(folder / "compare.json", json.dumps(plain, indent=1).encode())
     if quiet:
@@ -161,6 +177,23 @@ def compare(
         return
     console.print(comparison_table(summaries))
     console.print(Text(f"folder: {folder}"), soft_wrap=True)
+
+
+def _cost(settings: Experiment, per: str | None, budget: float | None) -> Per | None:
+    """Return the cost of ``--per``, checked against the experiment."""
+    from sheaf.experiments.budget import check_cost
+
+    if per is None:
+        if budget is not None:
+            raise SheafError(f"--budget {budget:g} needs a cost: add --per seconds, bytes or joules")
+        return None
+    if per not in ("seconds", "bytes", "joules"):
+        raise SheafError(f"--per {per}: allowed: seconds, bytes, joules")
+    if budget == 0:
+        raise SheafError("--budget 0: give an amount above 0")
+    cost: Per = per  # type: ignore[assignment]
+    check_cost(settings, cost)
+    return cost
 
 
 def _sweep_variants(source: str, changes: Iterable[str], sweep: str) -> dict[str, Experiment]:

@@ -45,6 +45,9 @@ from sheaf.runtime.worker import Train, Worker
 
 logger = logging.getLogger("sheaf")
 
+STOPPED = "at the budget"
+"""The stage at which the edges' models are measured when a run has spent ``fleet.stop_at``."""
+
 BASELINE_STAGES = ("alone", "central")
 """The stages at which ``local`` and ``central`` measure their final models."""
 
@@ -246,6 +249,8 @@ def _execute(
         except BudgetSpent:
             logger.info("call %d: fleet.stop_at is spent, the run stops", calls.count)
             theta = edges.theta or start
+            if edges.theta is not None:
+                log(STOPPED, edges.evaluate(), log.rows[-1].round if log.rows else 1)
         weights = run_folder.save_models(setup, folder, edges, theta, log.measured)
         # A real device that was absent at the start has no counts in the set-up.
         split = {

@@ -21,6 +21,7 @@ from sheaf.report.formatting import (
     MAX_LISTED,
     format_bytes,
     format_count,
+    format_duration,
     format_mean,
     format_number_of,
     format_ratio,
@@ -310,11 +311,32 @@ def comparison_table(summaries: Sequence[Summary]) -> Group:
     if seeds > 1:
         notes.insert(0, f"±: standard deviation over the {seeds} seeds")
     title = "Methods under one training budget"
+    if summaries[0].per is not None:
+        title = "Methods when the budget was spent"
     if changed := next((summary for summary in summaries if summary.changes), None):
         title += f": that of the experiment with {', '.join(changed.changes)}"
     main = _titled(title, table, *notes)
+    if summaries[0].per is not None:
+        main = Group(_budget_table(summaries), main)
     cut = [summary for summary in summaries if any(round(ratio, 1) != 1 for ratio in summary.saved.values())]
     return Group(main, _saved_table(cut)) if cut else main
+
+
+def _budget_table(summaries: Sequence[Summary]) -> Group:
+    """Return the ranking of the methods by their accuracy at the same budget."""
+    table = FittedTable([Column("rank"), Column("method", right=False), Column("accuracy at the budget")])
+    for rank, summary in enumerate(summaries, start=1):
+        accuracy = format_mean(summary.at_budget) if summary.at_budget else "no measurement"
+        table.add_row(str(rank), summary.method, accuracy)
+    per, budget = summaries[0].per, summaries[0].budget or 0.0
+    amount = {"seconds": format_duration, "bytes": format_bytes}.get(str(per))
+    text = f"{format_count(budget)} joules of the edges" if amount is None else amount(budget)
+    return _titled(
+        f"Methods at the same budget of {per}: {text}",
+        table,
+        "accuracy: the last one measured within the budget, of the cloud's model on all classes; without "
+        "one, the edges' mean on their own classes",
+    )
 
 
 def _saved_table(summaries: Sequence[Summary]) -> Group:
