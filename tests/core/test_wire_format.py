@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sheaf.core.coding import Coding
 from sheaf.core.cut import Cut
 from sheaf.core.dataset import Samples
 from sheaf.core.recipe import Recipe, Ridge, Share, Statistic
@@ -78,6 +79,8 @@ CHANGES: list[dict[str, object]] = [
     {"baseline": 2},
     {"statistic": Statistic("gram")},
     {"mixtures": (0.5, 1.0)},
+    {"continues": True},
+    {"coding": Coding(base=3)},
 ]
 """Tasks that differ from ``TASK`` in one field."""
 

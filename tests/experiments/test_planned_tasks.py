@@ -37,3 +37,12 @@ def test_the_tasks_of_a_method(changes: tuple[str, ...], kinds: list[str]) -> No
     if "method=decoupled" not in changes:
         assert demands["a"].memory > 16 * parameters, "weights, gradients and two moments of Adam"
         assert demands["a"].disk > 4 * 4 * parameters
+
+
+def test_a_codec_needs_disk_for_received_models_and_its_error() -> None:
+    plain, coded = (
+        demands_of(prepare(load_experiment("ecavg-digits", changes), None, COUNTS), ["a"])["a"]
+        for changes in ((), ("fleet.upload=topk", "fleet.download=int8"))
+    )
+    assert coded.disk == 2 * plain.disk
+    assert max(task.size for task in coded.tasks) < 0.3 * max(task.size for task in plain.tasks)
