@@ -19,7 +19,7 @@ LITERAL = "quickstart.md"
 """The document whose commands are the installed programs, as they stand. The commands of the others run in
 forks of one server, and on fewer digits."""
 ON_DIGITS = re.compile("^(sheaf (?:run|compare|plan|cloud rehearse) ecavg-digits)")
-FEWER = r"\1 --set data.limit=400 --set data.limit_test=100"
+FEWER = r"\1 --set data.limit=200 --set data.limit_test=100"
 
 
 def blocks(document: Path) -> Iterator[tuple[str, str]]:

@@ -75,7 +75,7 @@ def test_ctrl_c_leaves_a_folder_that_resumes_and_says_how(tmp_path: Path, fork_s
             "run",
             "ecavg-digits",
             "--set",
-            "data.limit=600",
+            "data.limit=200",
             "--set",
             "method.pretrain.epochs=400",
             "--out",
