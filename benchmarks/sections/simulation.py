@@ -157,6 +157,16 @@ def simulation(rows: Rows) -> str:
                 for depth, each in row.get("depths", {}).items()
             ],
         )
+        + _optional(
+            "A job of one site by itself, such as the cloud's, with plain steps and with recorded ones, the "
+            "recording included: milliseconds of processor time, median (quartiles):",
+            ("steps", "plain", "recorded", "gain"),
+            [
+                (steps, _quartiles_ms(each, "plain"), _quartiles_ms(each, "recorded"), f"{each['gain']:.2f}x")
+                for row in rows
+                for steps, each in row.get("by_steps", {}).items()
+            ],
+        )
         + "\n\nCommits at which the jobs were last measured: "
         + commits((_on_machine(row), row["commit"]) for row in rows)
         + "."
@@ -179,6 +189,11 @@ def _factor(row: Mapping[str, Any], rival: str) -> str:
 
 def _quartiles(row: Mapping[str, Any], order: str) -> str:
     low, median, high = row["quartiles_us"][order]
+    return f"{median:.0f} ({low:.0f} to {high:.0f})"
+
+
+def _quartiles_ms(row: Mapping[str, Any], way: str) -> str:
+    low, median, high = row["quartiles_ms"][way]
     return f"{median:.0f} ({low:.0f} to {high:.0f})"
 
 

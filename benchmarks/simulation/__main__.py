@@ -15,6 +15,7 @@ from benchmarks.simulation.comparison import compared
 from benchmarks.simulation.growth import grow, grown
 from benchmarks.simulation.jobs import JOBS, SEED, SIMULATORS
 from benchmarks.simulation.journaling import journaled
+from benchmarks.simulation.lone_site import trained_alone
 from benchmarks.simulation.merging import merged
 from benchmarks.simulation.profiling import profiled
 from benchmarks.simulation.simulators import PACKAGES, create
@@ -22,7 +23,7 @@ from benchmarks.simulation.step_order import ordered
 from sheaf.experiments.provenance import provenance
 from sheaf.experiments.setup import prepare
 
-ALONE = {"merge": merged, "journal": journaled, "order": ordered}
+ALONE = {"merge": merged, "journal": journaled, "order": ordered, "lone": trained_alone}
 """Measurements beside the jobs, of the CPU."""
 
 app = typer.Typer(add_completion=False)
@@ -46,7 +47,9 @@ def run(
     environments: Annotated[Path | None, typer.Option(help="The folder that setup filled.")] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="A job's name or number from 1, growth, merge, journal or order; all by default."),
+        typer.Option(
+            help="A job's name or number from 1, growth, merge, journal, order or lone; all by default."
+        ),
     ] = None,
     device: Device = "cpu",
 ) -> None:

@@ -23,7 +23,7 @@ LEAST_STEPS = 50
 class LoneSite:
     """Trains one site after another, with the bits of ``OneSite``.
 
-    ``benchmarks/simulation`` shows the gain of recorded steps.
+    ``python -m benchmarks.simulation run --only lone`` compares both.
     """
 
     def __init__(self) -> None:
