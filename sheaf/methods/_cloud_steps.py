@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from sheaf.core.privacy import noise_for
 from sheaf.core.recipe import FromStatistics, Recipe, Ridge, Share, Statistic
+from sheaf.core.task import Update
 from sheaf.core.types import Params
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges
 from sheaf.runtime.result import Log
+from sheaf.training.step import distils
 
 Off = Literal["none"]
 """The value of a setting that leaves its step out; TOML has no null."""
@@ -45,6 +48,25 @@ def check_steps(share: Share | Off, *, restat: bool, refit: Refit, finetune: Rec
             "refit.privacy adds noise to the statistics of the classifier only, and restat would send those "
             "of batch norm without noise: set restat = false"
         )
+
+
+def check_labelled(**recipes: Recipe | Off) -> None:
+    """Check that these steps, which have no teachers, train by labels.
+
+    Raises:
+        ValueError: the loss of one is ``distillation``.
+    """
+    for name, recipe in recipes.items():
+        if recipe != "none" and distils(recipe):
+            raise ValueError(
+                f"{name}.loss = 'distillation' has no teacher: only finetune of ecavg and ecavg_plus can "
+                "have this loss; set another one"
+            )
+
+
+def teachers_of(finetune: Recipe, local: Sequence[Update]) -> Sequence[Update]:
+    """Return the edges' updates if fine-tuning needs them, which keeps their files."""
+    return local if distils(finetune) else ()
 
 
 def fit(

@@ -17,7 +17,7 @@ from pydantic import Field
 from sheaf.core.recipe import Recipe, Share
 from sheaf.core.settings import settings
 from sheaf.core.types import Params
-from sheaf.methods._cloud_steps import Off, Refit, check_steps, fit
+from sheaf.methods._cloud_steps import Off, Refit, check_labelled, check_steps, fit
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges
@@ -62,6 +62,7 @@ class Decoupled:
         if self.share == "none" and self.negatives == "pooled":
             raise ValueError("negatives = 'pooled' needs a pool of samples: set share")
         check_steps(self.share, restat=self.restat, refit=self.refit, finetune=self.finetune)
+        check_labelled(train=self.train, finetune=self.finetune, retrain=self.retrain)
         if self.rounds > 1 and self.retrain == "none":
             raise ValueError("rounds above 1 need retrain, which trains the sub-models of the later rounds")
 

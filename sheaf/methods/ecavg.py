@@ -23,7 +23,7 @@ from sheaf.core.settings import settings
 from sheaf.core.types import Params
 from sheaf.merges.merge import Merge, statistic_of
 from sheaf.merges.rules.mean import Mean
-from sheaf.methods._cloud_steps import Off, Refit, check_steps, fit
+from sheaf.methods._cloud_steps import Off, Refit, check_labelled, check_steps, fit, teachers_of
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges
@@ -64,6 +64,7 @@ class ECAvg:
 
     def __post_init__(self) -> None:
         check_steps(self.share, restat=self.restat, refit=self.refit, finetune=self.finetune)
+        check_labelled(pretrain=self.pretrain, retrain=self.retrain)
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
         """Return theta*_avg of the last round."""
@@ -87,7 +88,8 @@ class ECAvg:
                 rounds=self.rounds,
             )
             if self.finetune != "none" and self.share != "none":
-                theta = cloud.train(theta, self.finetune)  # theta*_avg
+                teachers = teachers_of(self.finetune, local)
+                theta = cloud.train(theta, self.finetune, teachers=teachers)  # theta*_avg
                 log("averaged weights", cloud.evaluate(theta), n)
             fleet.adopt(theta)
             log("after update", fleet.evaluate(), n)
@@ -95,7 +97,7 @@ class ECAvg:
             log("after retraining", fleet.evaluate(), n)
         if self.reference and self.finetune != "none" and self.share != "none":
             as_long = replace(self.finetune, epochs=self.rounds * self.finetune.epochs)
-            theta_ref = cloud.train(theta_0, as_long, counted=False)
+            theta_ref = cloud.train(theta_0, as_long, counted=False, teachers=teachers)
             log("initial weights", cloud.evaluate(theta_ref), self.rounds, reference=True)
         return theta
 

@@ -22,7 +22,7 @@ from sheaf.core.task import Update
 from sheaf.core.types import Params
 from sheaf.merges.merge import Merge, statistic_of
 from sheaf.merges.rules.mean import Mean
-from sheaf.methods._cloud_steps import Off, Refit, check_steps, fit
+from sheaf.methods._cloud_steps import Off, Refit, check_labelled, check_steps, fit, teachers_of
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges
@@ -70,6 +70,7 @@ class ECAvgPlus:
 
     def __post_init__(self) -> None:
         check_steps(self.share, restat=self.restat, refit=self.refit, finetune=self.finetune)
+        check_labelled(pretrain=self.pretrain, retrain=self.retrain)
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
         """Return theta*_avg of the last round."""
@@ -93,7 +94,8 @@ class ECAvgPlus:
                 rounds=self.rounds,
             )
             if self.finetune != "none" and self.share != "none":
-                theta = cloud.train(theta, self.finetune)  # theta*_avg
+                teachers = teachers_of(self.finetune, local)
+                theta = cloud.train(theta, self.finetune, teachers=teachers)  # theta*_avg
                 log("averaged weights", cloud.evaluate(theta), n)
             local = self._update(theta, fleet, log, n)
         return theta

@@ -211,6 +211,10 @@ class Calls:
             found = self._journal.record_merged(self.count, number, of, params)
         return found
 
+    def book(self, site: str, train_macs: int) -> None:
+        """Book multiply-adds that no task did, such as those of a merge."""
+        self._ledger.sites[site].train_macs += train_macs
+
     def draws(self, purpose: str) -> torch.Generator:
         """Return a generator for draws before the next call. A resumed run draws the same."""
         return generator(self.seed(purpose))

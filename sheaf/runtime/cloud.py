@@ -18,7 +18,9 @@ from sheaf.core.types import CLOUD, Params
 from sheaf.core.wire_format import decode_samples
 from sheaf.merges.check import misfit
 from sheaf.runtime.calls import Calls
+from sheaf.runtime.edge_tensors import CONSTANT
 from sheaf.runtime.worker import Worker
+from sheaf.training.step import distils
 
 
 class Cloud:
@@ -48,18 +50,31 @@ class Cloud:
         self._worker.pool(pooled)
         return pooled
 
-    def train(self, theta: Params, recipe: Recipe, *, counted: bool = True) -> Params:
+    def train(
+        self, theta: Params, recipe: Recipe, *, counted: bool = True, teachers: Sequence[Update] = ()
+    ) -> Params:
         """Train ``theta`` on the pool and return the result.
 
         Args:
             theta: the start parameters.
             recipe: how to train.
             counted: book the cost. False for training that serves only a comparison.
+            teachers: the models that ``theta`` learns from if the recipe's loss is ``distillation``.
 
         Raises:
             TrainingError: the result is not finite.
         """
-        return self._call("train", theta, counted, recipe=recipe)
+        if not (teachers and distils(recipe)):
+            return self._call("train", theta, counted, recipe=recipe)
+        teacher = self._calls.merged(
+            f"logits of {len(teachers)} models on the pool",
+            lambda: {"teacher": self._worker.mean_logits([update.params for update in teachers])},
+        )
+        if counted:
+            self._calls.book(CLOUD, len(teachers) * self._worker.forward_macs)
+        key = f"{blob_of(theta).key} {teacher.blob.key}"
+        blob = LazyBlob(lambda: TensorBlob({**theta, CONSTANT + "teacher": teacher["teacher"]}), key=key)
+        return self._call("train", theta, counted, recipe=recipe, blob=blob)
 
     def restat(self, theta: Params, sums: Params | None = None) -> Params:
         """Re-estimate the batch-norm statistics of ``theta``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sheaf.core.cut import Cut
 from sheaf.core.dataset import Dataset, Samples
+from sheaf.core.errors import DataError
 from sheaf.core.recipe import FromStatistics, Recipe, Share
 from sheaf.core.task import Cost, Progress, Task, Update, named_statistic, statistics_in
 from sheaf.core.tensor_file import Blob
@@ -40,6 +41,7 @@ from sheaf.training.lone_site import train_plainly
 from sheaf.training.network import Network
 from sheaf.training.peak_memory import PeakMemory
 from sheaf.training.preparation import Preparation
+from sheaf.training.step import distils
 
 TAKE_RECEIVED = [1.0]
 """The only mixture of a site that has nothing to mix with: the received model as it is."""
@@ -154,7 +156,27 @@ class Worker:
         start, constants = opened[blob.key]
         if task.continues and task.blob is not None:
             constants = split(task.blob.open())[1]
+        if "teacher" in constants:
+            samples = _numbered(samples)
+        elif task.recipe is not None and distils(task.recipe):
+            raise DataError(
+                f"{self.name} has no teacher, which loss = 'distillation' needs: only finetune of ecavg and "
+                "ecavg_plus can have this loss; set another loss for the other recipes"
+            )
         return Job(start, samples, task.seed, constants)
+
+    @property
+    def forward_macs(self) -> int:
+        """The multiply-adds of a forward pass of the whole model on all training examples."""
+        return len(self.data.train) * self.network.macs().forward
+
+    def mean_logits(self, models: Sequence[Params]) -> Tensor:
+        """Return the (N, K) mean of the logits of several whole models on the training examples."""
+        total = torch.zeros(())
+        for params in models:
+            load_state(self.network.model, params)
+            total = total + forward(self.network.model, self.data.train, self.prepare).double()
+        return (total / len(models)).float()
 
     def training_examples(self, task: Task) -> int:
         """Return the number of examples that a train task trains on."""
@@ -393,6 +415,13 @@ def _runs_network(task: Task) -> bool:
     """Return whether a task runs the network without training it."""
     uncertain = task.share is not None and task.share.choose == "uncertain"
     return task.kind == "choose" or uncertain
+
+
+def _numbered(samples: Samples) -> Samples:
+    """Return the N samples with labels 0 to N - 1, by which a loss finds an example's constants."""
+    targets = torch.zeros_like(samples.targets)
+    targets[samples.positions] = torch.arange(len(samples))
+    return Samples(samples.inputs, targets, samples.positions)
 
 
 def _params(model: nn.Module) -> dict[str, Tensor]:

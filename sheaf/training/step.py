@@ -65,6 +65,11 @@ def nested(loss: Any) -> Iterator[Any]:
         loss = getattr(loss, "loss", None)
 
 
+def distils(recipe: Recipe) -> bool:
+    """Return whether the recipe's loss, or a loss inside it, needs a teacher."""
+    return any(getattr(loss, "distils", False) for loss in nested(recipe.loss))
+
+
 def changes_parameters(recipe: Recipe) -> bool:
     """Return whether the recipe's loss is of other parameters than the trained ones; see ``effective``."""
     return any(hasattr(loss, "effective") for loss in nested(recipe.loss))

@@ -10,6 +10,7 @@ import pytest
 
 from sheaf.core.errors import SettingError
 from sheaf.core.recipe import Recipe, Ridge
+from sheaf.core.settings import make_plugin
 from sheaf.core.task import Absence, Task, Update
 from sheaf.core.types import CLOUD
 from sheaf.experiments import run as runs
@@ -145,3 +146,25 @@ def test_the_guard_costs_an_epoch() -> None:
     assert method.mixtures
     least = ECAvgPlus.within(replace(budget, edge_epochs=2))
     assert (least.pretrain.epochs, least.retrain.epochs, least.mixtures) == (1, 1, ())
+
+
+def test_distillation_fine_tunes_without_labels(quick: Experiment, tmp_path: Path) -> None:
+    """The mean prediction of two edges with all classes teaches a model that starts from nothing."""
+    everywhere = replace(quick.partition, edges=[list(range(10))] * 2)
+    long = replace(STEP, epochs=15)
+    method = replace(PLAIN, pretrain=long, finetune=replace(long, loss="distillation"), rounds=1)
+    faithful = ECAvg(pretrain=long, finetune=method.finetune, retrain=STEP)
+    result = runs.run(replace(quick, partition=everywhere, method=faithful), out=tmp_path / "run")
+    taught = next(row.accuracy for row in result.rows if row.stage == "initial weights")
+    assert taught > 0.8, "the labels of the pool are numbers of its examples, which teach nothing"
+    network = prepare(quick).network.macs()
+    pool = sum(sum(counts) for counts in result.split.values())
+    assert result.cost[CLOUD].train_macs == pool * (15 * network.train + 2 * network.forward)
+    again = runs.run(replace(quick, partition=everywhere, method=faithful), out=tmp_path / "again")
+    assert again.rows == result.rows
+
+
+@pytest.mark.parametrize("key", ["pretrain", "retrain"])
+def test_an_edge_cannot_distil(key: str) -> None:
+    with pytest.raises(SettingError, match=f"{key}.loss = 'distillation' has no teacher"):
+        make_plugin("methods", {"name": "ecavg", key: {"loss": "distillation"}}, "method")

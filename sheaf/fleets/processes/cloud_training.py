@@ -18,6 +18,7 @@ from sheaf.fleets.processes.messages import Message, prefixed, with_prefix
 from sheaf.training import loop
 from sheaf.training.batches import Job
 from sheaf.training.distributed import DistributedSite
+from sheaf.training.lone_site import train_plainly
 from sheaf.training.loop import Progress, Trained
 from sheaf.training.network import Network
 from sheaf.training.preparation import Preparation
@@ -50,6 +51,8 @@ class CloudProcesses:
         Raises:
             FleetError: a process has ended.
         """
+        if job.constants:  # which the other processes do not have
+            return train_plainly(network, cut, job, recipe, prepare, progress)
         group = self._processes.step_group
         assert group is not None
         tensors = prefixed("start", job.start)

@@ -17,6 +17,7 @@ from sheaf.core.recipe import Recipe
 from sheaf.core.seeds import generator
 from sheaf.core.settings import parse, plain
 from sheaf.training.losses.cross_entropy import CrossEntropy
+from sheaf.training.losses.distillation import Distillation
 from sheaf.training.losses.proximal import Proximal
 from sheaf.training.losses.restricted_softmax import RestrictedSoftmax
 from sheaf.training.one_site import train_model
@@ -113,3 +114,16 @@ def distance(mu: float) -> float:
 
 def test_a_larger_mu_keeps_the_weights_nearer_to_their_start() -> None:
     assert distance(1e-9) > 1.5 * distance(0.5) > 0
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_distillation_is_the_divergence_from_the_teacher(temperature: float) -> None:
+    teacher = torch.tensor([[0.0, 0.0, 1.0, 5.0], [2.0, 1.0, 0.0, -1.0], [1.0, 1.0, 1.0, 1.0]])
+    rows = torch.tensor([2, 0])
+    p, log_q = (teacher[rows] / temperature).softmax(1), (LOGITS / temperature).log_softmax(1)
+    expected = temperature**2 * (p * (p.log() - log_q)).sum(1).mean()
+    context = LossContext(constants={"teacher": teacher})
+    loss = Distillation(temperature=temperature)
+    torch.testing.assert_close(loss(LOGITS, rows, context), expected)
+    padded = torch.cat([LOGITS, torch.ones(2, 4)])
+    assert torch.equal(loss(padded, F.pad(rows, (0, 2), value=PADDING), context), loss(LOGITS, rows, context))
