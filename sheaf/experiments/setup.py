@@ -26,6 +26,7 @@ from sheaf.experiments.config import Experiment
 from sheaf.fleets.local.scheduling import examine_ways
 from sheaf.models.build import build_model
 from sheaf.profiles.assignment import Devices, assign_devices
+from sheaf.runtime.codec_check import check_codec
 from sheaf.runtime.costs import Ledger
 from sheaf.runtime.result import WholeModel
 from sheaf.runtime.worker import Train, Worker
@@ -169,6 +170,8 @@ def prepare(
     Raises:
         SheafError: data, split or model do not fit the settings, or the method cannot cut the model.
     """
+    for key in ("upload", "download"):
+        check_codec(f"fleet.{key}", getattr(experiment.fleet, key))
     with _collect_logs() as notes:
         dataset = load_dataset(experiment.data, data)
         seed = seed_for(experiment.seed, "model")
