@@ -75,6 +75,7 @@ def train_elsewhere(
             starts[id(job.start)] = len(starts)
             tensors |= prefixed(f"start {starts[id(job.start)]}", job.start)
         tensors |= prefixed(f"samples {number}", _to_tensors(job.samples, dataset))
+        tensors |= prefixed(f"constants {number}", job.constants)
         described.append({"start": starts[id(job.start)], "seed": job.seed})
     header = {
         "jobs": described,
@@ -203,7 +204,8 @@ class EdgeTrainer:
             if job["start"] not in starts:
                 starts[job["start"]] = with_prefix(f"start {job['start']}", message.tensors)
             samples = _to_samples(with_prefix(f"samples {number}", message.tensors), self._dataset)
-            jobs.append(Job(starts[job["start"]], samples, job["seed"]))
+            constants = with_prefix(f"constants {number}", message.tensors)
+            jobs.append(Job(starts[job["start"]], samples, job["seed"], constants))
         device = self._prepare.device
         state_of = self._stacks.state(
             self._network, cut, recipe, len(jobs), device, stacked=header["stacked"]

@@ -24,13 +24,14 @@ from sheaf.fleets.processes import edge_training
 from sheaf.fleets.processes.cloud_training import CloudProcesses
 from sheaf.fleets.processes.edge_training import EdgeProcesses
 from sheaf.fleets.processes.group import Processes, Sizes
-from sheaf.runtime.worker import train_here
 from sheaf.training.batches import Job
+from sheaf.training.lone_site import train_plainly
 from sheaf.training.preparation import Preparation
 
 EIGHT_EDGES = ("data.limit=240", "data.limit_test=50", "partition=iid", "partition.edges=8")
 TWO = Sizes(2, 2)
-RECIPE = Recipe(batch_size=8, lr=0.01)
+RECIPE = Recipe(batch_size=8, lr=0.01, loss="control_variate")
+"""Its loss gets a constant for each edge."""
 RECIPES = [
     Recipe(batch_size=7, epochs=2, lr=0.05, optimizer="sgd", augment=("flip", "crop")),
     Recipe(batch_size=4, schedule="cosine", average_last=0.5, loss="proximal", lr=0.01, optimizer="sgd"),
@@ -67,8 +68,10 @@ def theta(setup: ExperimentSetup) -> Params:
 def answers(
     setup: ExperimentSetup, theta: Params, folder: Path, processes: EdgeProcesses | None
 ) -> dict[str, object]:
-    blob = Blob.of(theta)
-    asked = {site: Task("train", 1, 7 + k, blob, RECIPE) for k, site in enumerate(setup.edge_samples)}
+    asked = {}
+    for k, site in enumerate(setup.edge_samples):
+        correction = {".correction 9.bias": torch.full((10,), 0.1 * k)}
+        asked[site] = Task("train", 1, 7 + k, Blob.of({**theta, **correction}), RECIPE)
     fleet = LocalFleet(setup.edges(folder), processes=processes)
     return {
         each.site: (each.blob and each.blob.sha256, each.metrics, each.counts, each.cost.train_macs)
@@ -101,9 +104,9 @@ def test_the_cloud_of_two_processes_trains_as_one(
     prepared = _prepare(setup)
     steps: list[tuple[object, ...]] = []
     together = CloudProcesses(two, Path("run"))(
-        setup.network.model, job, recipe, prepared, lambda *step: steps.append(step)
+        setup.network, None, job, recipe, prepared, lambda *step: steps.append(step)
     )
-    alone = train_here(setup.network.model, job, recipe, prepared, None)
+    alone = train_plainly(setup.network, None, job, recipe, prepared, None)
     assert together.losses == pytest.approx(alone.losses, rel=1e-5)
     assert steps
     for name, value in together.params.items():
@@ -134,5 +137,5 @@ def test_a_killed_process_leaves_its_edges_to_the_other_and_ends_the_cloud(
     assert notes == ["process 1 of the run has ended; its edges train in the other processes"]
     job = Job(theta, setup.dataset.train, 5)
     with pytest.raises(FleetError) as error:
-        CloudProcesses(two, tmp_path)(setup.network.model, job, RECIPE, _prepare(setup), None)
+        CloudProcesses(two, tmp_path)(setup.network, None, job, RECIPE, _prepare(setup), None)
     assert f"continue with: sheaf run --resume {tmp_path}" in one_line(error)
