@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 
@@ -10,6 +11,7 @@ import torch
 
 from sheaf.core.coding import decoded_blob
 from sheaf.core.dataset import Samples
+from sheaf.core.recipe import Share
 from sheaf.core.task import Task, Update
 from sheaf.experiments.activation_bytes import training_bytes
 from sheaf.experiments.dry_run import estimate_cost
@@ -21,7 +23,10 @@ ROUNDS = 2
 """Rounds of the method that are run; later rounds send tasks of the same kinds and sizes."""
 
 EXAMPLES = 2
-"""Examples of each class that stand for a device's data, on which no task's limit depends."""
+"""Examples of each class that stand for a device's data, on which no task's limit depends.
+
+If a fraction of them is shared, there are as many more.
+"""
 
 CODED_MODELS = 4
 """Further ones with a codec: the received models of two calls, and the encoding errors of two calls."""
@@ -56,9 +61,12 @@ def demands_of(setup: ExperimentSetup, devices: Collection[str]) -> dict[str, De
         SheafError: the method cannot run with these devices.
     """
     inputs = setup.dataset.test.inputs
+    share = getattr(setup.experiment.method, "share", None)
+    fraction = share.fraction if isinstance(share, Share) else 1.0
+    examples = max(EXAMPLES, math.ceil(EXAMPLES / fraction))  # so that each device shares some
     few = {}
     for site in devices:
-        labels = torch.unique(setup.edge_samples[site][0].labels).repeat_interleave(EXAMPLES)
+        labels = torch.unique(setup.edge_samples[site][0].labels).repeat_interleave(examples)
         zeros = torch.zeros((len(labels), *inputs.shape[1:]), dtype=inputs.dtype)
         train = Samples.of(zeros, labels)
         few[site] = train, train.select(torch.arange(0))

@@ -34,6 +34,12 @@ def test_a_device_with_too_little_memory_is_refused_before_training(tmp_path: Pa
     assert not (tmp_path / "run").exists()
 
 
+def test_the_memory_of_a_method_that_shares_few_images_is_checked(tmp_path: Path) -> None:
+    changes = [*own(tmp_path, memory=1000), "method.share={fraction=0.02}"]
+    with pytest.raises(SettingError, match="edge-1: training needs"):
+        runs.run(load_experiment("ecavg-digits", changes), out=tmp_path / "run")
+
+
 def test_a_run_does_not_resume_with_another_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = load_experiment("ecavg-digits", own(tmp_path))
     with monkeypatch.context() as patch:
