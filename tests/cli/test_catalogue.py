@@ -35,7 +35,7 @@ def test_the_settings_of_a_method_with_type_default_and_meaning() -> None:
     assert "rounds integer, at least 1 1 the number of times" in text
     assert "https://arxiv.org/abs/2310.03823" in text
     assert "batch_size integer, at least 1 64 examples of a mini-batch" in text, "the recipe's settings too"
-    assert text.endswith("use it: sheaf run --set method=ecavg --set method.rounds=…")
+    assert text.endswith("use it: sheaf run --set method=ecavg --set method.restat=…")
 
 
 def test_the_settings_of_other_kinds() -> None:
