@@ -14,7 +14,7 @@ from typing import Any, Literal
 from sheaf.core.atomic_io import write_durably
 from sheaf.core.errors import FleetError
 from sheaf.core.tensor_file import Blob
-from sheaf.fleets.absences import DEAD_AFTER, late, silent
+from sheaf.fleets import absences
 from sheaf.fleets.remote.hashed_file import Bytes, HashedFile
 from sheaf.fleets.remote.link import Link, LinkDownError, LinkError
 from sheaf.fleets.remote.messages import CHUNK, MAX_CHUNKS, BlobHeader
@@ -57,7 +57,7 @@ class Transfer:
 
     def deadline_error(self) -> FleetError:
         """Return the error of a device that has exceeded the deadline."""
-        return FleetError(late(self._deadline))
+        return FleetError(absences.late(self._deadline))
 
     def message_bytes(self, site: str, direction: Direction) -> int:
         """Return the payload size of the next message, in bytes."""
@@ -75,7 +75,7 @@ class Transfer:
             FleetError: the device refuses the message, or the reply is too large.
             LinkError: the device is dead.
         """
-        dead_at = time.monotonic() + DEAD_AFTER
+        dead_at = time.monotonic() + absences.DEAD_AFTER
         while True:
             if self._stopped:
                 raise LinkError("the run was stopped")
@@ -89,7 +89,7 @@ class Transfer:
                     self._link.lose(site)
                     for direction in ("put", "get"):  # the connection may have become slow
                         self._chunks.pop((site, direction), None)
-                    raise LinkError(silent(DEAD_AFTER, error)) from error
+                    raise LinkError(absences.silent(absences.DEAD_AFTER, error)) from error
                 time.sleep(0.5)
         if "error" in reply:
             raise FleetError(f"refused: {str(reply['error'])[:300]}")

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from sheaf.fleets.remote import fleet, transfer
+from sheaf.fleets import absences
+from sheaf.fleets.remote import fleet
 from sheaf.fleets.remote.device import EdgeSite
 
 
 @pytest.fixture(autouse=True)
 def _short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "DEAD_AFTER", 0.6)
+    monkeypatch.setattr(absences, "DEAD_AFTER", 0.6)
     monkeypatch.setattr(fleet, "POLL_WAIT", 0.05)
 
 
