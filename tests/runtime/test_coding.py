@@ -223,9 +223,7 @@ def test_constants_of_a_loss_are_sent_exactly_beside_coded_parameters(tmp_path: 
     with rig(tmp_path, (Int8(), Int8()), fleet) as own:
         own_tensors = {site: EdgeTensors.of({".c": torch.full((2,), float(ord(site)))}) for site in SITES}
         own.edges.train(theta(), RECIPE, own=own_tensors)
-        own.edges.train(
-            None, RECIPE, own=own_tensors
-        )  # differences to the first call's model
+        own.edges.train(None, RECIPE, own=own_tensors)  # differences to the first call's model
         for site, task in fleet.tasks:
             blob: Any = task.blob
             assert blob.size == len(blob.source)
