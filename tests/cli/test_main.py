@@ -183,8 +183,8 @@ MISTAKES = {
         "no edge is named 'edg-1' (did you mean 'edge-1'?)",
     ),
     "a step that needs a pool without one": (
-        ["run", "ecavg-digits", "--set", "method=decoupled", "--set", "method.restat=true"],
-        "method: restat needs a pool of samples: set share",
+        ["run", "ecavg-digits", "--set", "method=decoupled", "--set", "method.refit={ridge=0.1}"],
+        "method: share = 'none' leaves no pool of samples to refit on: set refit = { statistics = 'lda' }",
     ),
     "a model that cannot be cut": (
         ["run", "ecavg-digits", "--set", "method=decoupled", "--set", "model={name='toys:Uncuttable'}"],

@@ -60,6 +60,7 @@ def tables() -> dict[str, RenderableType]:
     summaries: Any = [
         SimpleNamespace(
             method=name,
+            per=None,
             mean_edge=[0.5],
             worst_edge=[0.5],
             cloud=[0.5],
@@ -224,7 +225,7 @@ def test_work_saved_is_shown_only_where_a_model_is_cut() -> None:
             ("bytes", "edge_macs", "cloud_macs", "saved_sum", "saved_sum_with_cloud"), 2.0
         )
         others: dict[str, Any] = {"saved": {"a": saved}, "changes": [], "bytes_up": 826, "images": 0}
-        return SimpleNamespace(method=method, seeds=2, **figures, **numbers, **others)
+        return SimpleNamespace(method=method, seeds=2, per=None, **figures, **numbers, **others)
 
     whole, cut = summary("ecavg", 1.0), summary("decoupled", 4.0)
     assert "saved" not in printed(comparison_table([whole]))
