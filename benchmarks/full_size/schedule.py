@@ -16,7 +16,7 @@ LEAST = 10.0
 
 
 class Outcome(Enum):
-    """How an attempt at a job ended."""
+    """The outcome of an attempt at a job."""
 
     FINISHED = "finished"
     STOPPED = "stopped"

@@ -1,4 +1,4 @@
-"""How the parameters of a message are encoded: the interface of a codec, and the codecs of one task."""
+"""The encoding of a message's parameters: the interface of a codec, and the codecs of one task."""
 
 from __future__ import annotations
 

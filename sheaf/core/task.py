@@ -106,7 +106,7 @@ class Task:
 
     @property
     def is_retrainable(self) -> bool:
-        """Whether the cloud can train again, for an edge in its process, the model that the task gave."""
+        """Whether the model of an edge in the cloud's process can be trained again on demand."""
         return self.kind == "train" and self._brings_model and not self._has_feedback
 
     @property

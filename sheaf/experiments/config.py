@@ -98,7 +98,7 @@ class FleetSettings:
             ``bfloat16``, ``int8`` or ``topk``. All but ``float32`` encode the difference to the model that
             the edge received.
         download: the codec of the parameters that the cloud sends, likewise as the difference to the model
-            that the edge received last, or whole if there is none.
+            that the edge received last; the first model is sent whole.
     """
 
     quorum: Annotated[float, Field(gt=0, le=1)] = 0.5

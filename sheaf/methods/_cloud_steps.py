@@ -18,7 +18,7 @@ Off = Literal["none"]
 """The value of a setting that leaves its step out; TOML has no null."""
 
 Refit = Recipe | Ridge | FromStatistics | Off
-"""How a merged model gets a new classifier: from the pool, from statistics of the edges, or not."""
+"""The refit of a merged model's classifier: on the pool, from statistics of the edges, or none."""
 
 
 def trains(recipe: Recipe | Off) -> bool:

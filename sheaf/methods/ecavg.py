@@ -47,8 +47,8 @@ class ECAvg:
         share: the samples that each edge sends to the combined data; all, as in the paper, by default. "none"
             needs ``finetune`` to be "none", too.
         own_start: initialise each edge separately instead of with common weights; use with merge = "aligned".
-        reference: also fine-tune the initial weights for as many epochs, the paper's comparison; without
-            ``finetune`` there is none.
+        reference: also fine-tune the initial weights for as many epochs, the paper's comparison; not done
+            if ``finetune`` is "none".
     """
 
     pretrain: Recipe = Recipe(epochs=5)

@@ -9,7 +9,7 @@ from sheaf.core.settings import settings
 
 @settings
 class Spent:
-    """What a run has spent at a moment.
+    """The seconds, bytes and joules of a run up to a moment.
 
     Attributes:
         seconds: since the start of the run.
