@@ -11,6 +11,7 @@ SheafError                 an error that a user can correct; the command line pr
 ├── MissingExtraError      an optional library is not installed
 ├── RunFolderError         a run's folder is in use, of another experiment or damaged
 ├── FleetError             a real fleet is not running, a kit is unusable or a message is malformed
+│   └── RefusedError       a device refuses an operation
 ├── TrainingError          training produced values that are not finite
 └── QuorumError            too few edges sent a usable answer to a call
     └── DevicesError       too few devices of a fleet can take part in a run
@@ -85,6 +86,18 @@ class RunFolderError(SheafError):
 
 class FleetError(SheafError):
     """A real fleet cannot be reached or used, or a message is malformed."""
+
+
+class RefusedError(FleetError):
+    """A device refuses an operation.
+
+    Args:
+        reason: the device's.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"refused: {reason}")
+        self.reason = one_line(reason)
 
 
 class TrainingError(SheafError):

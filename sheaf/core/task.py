@@ -298,11 +298,13 @@ class Absence:
         site: the site's name.
         why: the reason, for the user.
         times: when the device worked for the task in vain, if the fleet noted it.
+        refusal: the device's reason for refusing the task; empty: it did not refuse.
     """
 
     site: str
     why: str
     times: Times | None = None
+    refusal: str = ""
 
 
 Progress = Callable[[str, int, int, float, int], None]

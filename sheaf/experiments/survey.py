@@ -13,9 +13,6 @@ from sheaf.experiments.setup import ExperimentSetup
 from sheaf.fleets.remote.fleet import RemoteFleet
 from sheaf.fleets.remote.messages import DeviceInfo
 
-REFUSED = "refused: "
-"""Beginning of the reason of a device that is connected and refuses the run's set-up."""
-
 
 @dataclass(frozen=True)
 class Survey:
@@ -92,8 +89,8 @@ def survey(
     for edge, reply in remote.devices().items():
         if isinstance(reply, DeviceInfo):
             infos[edge] = reply
-        elif reply.why.startswith(REFUSED):
-            misfits[edge] = [reply.why.removeprefix(REFUSED)]
+        elif reply.refusal:
+            misfits[edge] = [reply.refusal]
         else:
             absent[edge] = reply.why
     for edge in [edge for edge, info in infos.items() if not any(info.counts)]:

@@ -77,6 +77,7 @@ def test_an_absent_device_may_come_later(tmp_path: Path) -> None:
 def test_a_device_that_refuses_the_set_up_is_left_out(tmp_path: Path) -> None:
     found = surveyed(Rig(tmp_path, {"left": EdgeFile(edge=EdgeSettings(max_mb=1e-4))}))
     assert found.misfits["left"][0].startswith("model of ")
+    assert found.absent == {}
     assert list(found.counts(3)) == ["right"]
 
 

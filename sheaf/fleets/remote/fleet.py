@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from sheaf.core.errors import FleetError
+from sheaf.core.errors import FleetError, RefusedError
 from sheaf.core.task import Absence, Progress, Task, Times, Update
 from sheaf.fleets.absences import NOT_CONNECTED
 from sheaf.fleets.remote.hashed_file import Bytes
@@ -120,7 +120,7 @@ class RemoteFleet:
                 try:
                     replies[site] = reply.result()
                 except (LinkError, FleetError) as error:
-                    replies[site] = Absence(site, str(error))
+                    replies[site] = _absence(site, error)
         return replies
 
     def run(
@@ -194,9 +194,9 @@ class RemoteFleet:
             raise
         except LinkError as error:
             self._devices.pop(site, None)  # its process may be a new one
-            return Absence(site, str(error), Times(started, work=time.monotonic() - started))
+            return _absence(site, error, Times(started, work=time.monotonic() - started))
         except FleetError as error:
-            return Absence(site, str(error), Times(started, work=time.monotonic() - started))
+            return _absence(site, error, Times(started, work=time.monotonic() - started))
         except OSError as error:  # of the cloud's disk
             raise FleetError(f"{error.filename or self._folder}: {error.strerror or error}") from error
 
@@ -222,7 +222,8 @@ class RemoteFleet:
             max_bytes: maximum number of bytes of the update's tensors to return with the state.
 
         Raises:
-            FleetError: the device refuses, or the deadline is over.
+            RefusedError: the device refuses.
+            FleetError: the deadline is over.
             LinkError: the device is dead.
         """
         poll: dict[str, Any] = {"wait": min(POLL_WAIT, self._deadline), "max_bytes": max_bytes}
@@ -231,7 +232,7 @@ class RemoteFleet:
         while True:
             state = validate(State, reply)
             if state.state == "refused":
-                raise FleetError(f"refused: {state.reason}")
+                raise RefusedError(state.reason)
             if state.state == "done":
                 return state, first
             if poll["cancel"]:
@@ -268,3 +269,8 @@ class RemoteFleet:
         if task.kind == "share" and self._shared is not None:
             self._shared(task, update)
         return update
+
+
+def _absence(site: str, error: Exception, times: Times | None = None) -> Absence:
+    """Return the absence of a site whose operation failed."""
+    return Absence(site, str(error), times, error.reason if isinstance(error, RefusedError) else "")
