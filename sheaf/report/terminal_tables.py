@@ -213,10 +213,16 @@ def _cost_figures(costs: Sequence[SiteCost], join: Combine, shared: bool, noised
         format_count(join([cost.macs_per_example for cost in costs])),
         format_count(join([cost.train_macs for cost in costs])),
         *([f"{images:,.0f}"] if shared else []),
-        *([f"{join([cost.epsilon or 0.0 for cost in costs]):.3g}"] if noised else []),
+        *([_epsilon(costs, join)] if noised else []),
         format_bytes(join([cost.bytes_sent for cost in costs])),
         format_bytes(join([cost.bytes_received for cost in costs])),
     ]
+
+
+def _epsilon(costs: Sequence[SiteCost], join: Combine) -> str:
+    """Return the joined privacy loss of the sites that sent statistics with noise; ``-`` if none did."""
+    losses = [cost.epsilon for cost in costs if cost.epsilon is not None]
+    return f"{join(losses):.3g}" if losses else "-"
 
 
 def _per_device(

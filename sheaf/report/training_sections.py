@@ -143,6 +143,11 @@ def _first_and_last_loss(curve: Curve) -> tuple[float | None, float | None]:
     return first, last
 
 
+def _epsilon(cost: SiteCost) -> str:
+    """Return the privacy loss of a site's statistics; ``-`` if it sent none with noise."""
+    return "-" if cost.epsilon is None else f"{cost.epsilon:.3g}"
+
+
 def cost_section(result: Result) -> Section:
     """Return the section on each device's cost, relative to the whole model."""
     edges = {site: result.cost[site] for site in result.split}
@@ -176,7 +181,7 @@ def cost_section(result: Result) -> Section:
          format_ratio(whole.macs_per_example / max(cost.macs_per_example, 1)),
          format_count(cost.parameters), format_count(cost.train_macs),
          *([f"{cost.samples_sent or 0:,}"] if shared else []),
-         *([f"{cost.epsilon or 0:.3g}"] if noised else []), format_bytes(cost.bytes_sent),
+         *([_epsilon(cost)] if noised else []), format_bytes(cost.bytes_sent),
          format_bytes(cost.bytes_received), f"{cost.seconds:.3g}", format_bytes(cost.peak_memory_bytes))
         for site, cost in listed.items()
     ]  # fmt: skip

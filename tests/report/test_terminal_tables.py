@@ -208,6 +208,15 @@ def test_the_number_of_images_sent_is_shown_where_any_leave_a_device() -> None:
         assert "1,234" in text
 
 
+def test_a_site_without_noised_statistics_has_no_privacy_loss() -> None:
+    costs = {
+        "edge-1": SiteCost(*[1] * 7, epsilon=2.5),
+        "edge-2": SiteCost(*[1] * 7),
+        CLOUD: SiteCost(*[1] * 7),
+    }
+    assert [line[3] for line in table_lines(cost_table(costs)) if line[0] in costs] == ["2.5", "-", "-"]
+
+
 def test_an_estimate_says_would_spend_and_how_long() -> None:
     sites = {site: SiteCost(*[1] * 7) for site in ("edge-1", CLOUD)}
     text = " ".join(printed(estimate_table(Estimate(sites, dict.fromkeys(sites, 90.0), 0.0))).split())
