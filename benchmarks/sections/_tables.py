@@ -32,6 +32,6 @@ def commits(named: Iterable[tuple[str, str]]) -> str:
     return ", ".join(f"{commit} ({'; '.join(names)})" for commit, names in at.items())
 
 
-def with_seeds(name: str, runs: Rows, seeds: int) -> str:
+def with_seeds(name: str, runs: Sequence[object], seeds: int) -> str:
     """Return the name, with the number of seeds if it is not ``seeds``."""
     return name if len(runs) == seeds else f"{name} ({len(runs)} seed{'s' * (len(runs) > 1)})"
