@@ -17,6 +17,8 @@ class Recipe:
 
     Attributes:
         epochs: passes over the site's own training examples.
+        work: the fraction of the mini-batches of these epochs after which training ends, above 0 and at most
+            1; the number is rounded up. A schedule spans these mini-batches.
         batch_size: examples of a mini-batch. A last batch of one example joins the one before it.
         optimizer: ``sgd``, ``adam`` or ``adamw``, as in ``torch.optim``.
         lr: learning rate; the highest one of a schedule.
@@ -32,6 +34,7 @@ class Recipe:
     """
 
     epochs: Annotated[int, Field(ge=0)] = 1
+    work: Annotated[float, Field(gt=0, le=1)] = 1.0
     batch_size: Annotated[int, Field(ge=1)] = 64
     optimizer: Literal["sgd", "adam", "adamw"] = "adam"
     lr: Annotated[float, Field(gt=0)] = 1e-3

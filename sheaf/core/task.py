@@ -146,7 +146,12 @@ class Task:
 
 
 def _recipe_header(recipe: Recipe | None) -> dict[str, Any] | None:
-    return None if recipe is None else dict(vars(recipe)) | {"loss": plain(recipe.loss)}
+    if recipe is None:
+        return None
+    header = dict(vars(recipe)) | {"loss": plain(recipe.loss)}
+    if recipe.work == 1:
+        del header["work"]
+    return header
 
 
 def _flat(settings: object | None) -> dict[str, Any] | None:

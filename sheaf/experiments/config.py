@@ -46,6 +46,7 @@ METHOD_NOTE = "; method changed to "
 logger = logging.getLogger("sheaf")
 
 Amount = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
 @settings
@@ -78,6 +79,12 @@ class FleetSettings:
             that takes longer. In one process it needs ``devices``, and is virtual time.
         widths: edge -> the fraction of the channels of every layer that it can train, above 0 and at most 1;
             1 by default. Schemes of cuts use it; ``sheaf plan`` computes it from budgets.
+        work: edge -> the fraction of the mini-batches of each of its trainings that it takes, above 0 and at
+            most 1; 1 by default. A merge weighs the update as that of a whole training. ``sheaf plan
+            --finish-within`` computes it.
+        shares: edge -> the largest fraction of its training samples that it sends, above 0 and at most 1;
+            1 by default: the method's ``share`` alone limits them.
+        codecs: edge -> its codec in both directions, instead of ``upload`` and ``download``.
         budgets: edge -> its limits, for ``sheaf plan``.
         devices: the devices that the edges of one process stand for, with a virtual clock; None: no clock.
         stop_at: what the run may spend, in seconds, bytes and joules. It stops before the first call after a
@@ -103,7 +110,10 @@ class FleetSettings:
 
     quorum: Annotated[float, Field(gt=0, le=1)] = 0.5
     deadline: Annotated[float, Field(gt=0)] = 3600.0
-    widths: dict[str, Annotated[float, Field(gt=0, le=1)]] = field(default_factory=dict)
+    widths: dict[str, Fraction] = field(default_factory=dict)
+    work: dict[str, Fraction] = field(default_factory=dict)
+    shares: dict[str, Fraction] = field(default_factory=dict)
+    codecs: dict[str, Annotated[Any, plugin_field("codecs")]] = field(default_factory=dict)
     budgets: dict[str, DeviceBudget] = field(default_factory=dict)
     devices: DevicesSettings | None = None
     stop_at: Budget | None = None

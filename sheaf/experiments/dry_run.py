@@ -26,7 +26,7 @@ def edges_and_cloud(
 ) -> tuple[Edges, Cloud]:
     """Return edges and cloud as a method receives them."""
     settings = setup.experiment.fleet
-    coding = CloudCoding(setup.network, settings.download, settings.upload)
+    coding = CloudCoding(setup.network, settings.download, settings.upload, settings.codecs)
     edges = Edges(calls, fleet, setup.network, setup.needs, settings.quorum, setup.draw, setup.start, coding)
     return edges, Cloud(calls, cloud, cloud_fleet)
 

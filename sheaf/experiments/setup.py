@@ -102,10 +102,16 @@ class ExperimentSetup:
 
     @property
     def needs(self) -> list[SiteNeeds]:
-        """The classes and the width of each edge."""
-        widths = self.experiment.fleet.widths
+        """The classes and the capacity of each edge."""
+        fleet = self.experiment.fleet
         return [
-            SiteNeeds(site, tuple(k for k, count in enumerate(counts) if count), widths.get(site, 1.0))
+            SiteNeeds(
+                site,
+                tuple(k for k, count in enumerate(counts) if count),
+                fleet.widths.get(site, 1.0),
+                fleet.work.get(site, 1.0),
+                fleet.shares.get(site, 1.0),
+            )
             for site, counts in self.split.items()
         ]
 
@@ -172,6 +178,8 @@ def prepare(
     """
     for key in ("upload", "download"):
         check_codec(f"fleet.{key}", getattr(experiment.fleet, key))
+    for site, codec in experiment.fleet.codecs.items():
+        check_codec(f"fleet.codecs.{site}", codec)
     with _collect_logs() as notes:
         dataset = load_dataset(experiment.data, data)
         seed = seed_for(experiment.seed, "model")
@@ -184,9 +192,11 @@ def prepare(
             _note_test_data(experiment.data, dataset)
         model = build_model(experiment.model, len(dataset.classes), dataset.shape, seed)
     edge_samples = split(experiment, dataset) if counts is None else _samples_elsewhere(counts, dataset)
-    for site in experiment.fleet.widths:
-        if site not in edge_samples:
-            raise UnknownNameError("edge", site, edge_samples)
+    fleet = experiment.fleet
+    for of_edges in (fleet.widths, fleet.work, fleet.shares, fleet.codecs):
+        for site in of_edges:
+            if site not in edge_samples:
+                raise UnknownNameError("edge", site, edge_samples)
     setup = ExperimentSetup(
         experiment,
         dataset,

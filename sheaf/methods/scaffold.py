@@ -33,7 +33,7 @@ from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edge_tensors import EdgeTensors
 from sheaf.runtime.edges import Edges
 from sheaf.runtime.result import Log
-from sheaf.training.batches import batch_sizes
+from sheaf.training.batches import steps_of
 from sheaf.training.losses.control_variate import ControlVariate
 from sheaf.training.network import Network
 
@@ -93,7 +93,8 @@ class Scaffold:
 
     def _next(self, fleet: Edges, theta: Params, c: Params, own: Params, update: Update) -> Params:
         """Return c_i - c + (theta - theta_i) / (K lr), with K steps (algorithm 1, line 12, option II)."""
-        steps = self.local.epochs * len(batch_sizes(update.examples, self.local.batch_size))
+        work = next(site.work for site in fleet.needs if site.name == update.site)
+        steps = steps_of(replace(self.local, work=work * self.local.work), update.examples)
 
         def compute(_: Network) -> dict[str, Tensor]:
             trained = update.params

@@ -56,14 +56,21 @@ class CloudCoding:
         network: the global model; None if both codecs are ``float32``, which change nothing.
         download: the codec of parameters that the cloud sends.
         upload: the codec of parameters that edges send.
+        of_edges: edge -> its codec in both directions, instead of these.
     """
 
     def __init__(
-        self, network: Network | None = None, download: Codec = EXACT, upload: Codec = EXACT
+        self,
+        network: Network | None = None,
+        download: Codec = EXACT,
+        upload: Codec = EXACT,
+        of_edges: Mapping[str, Codec] | None = None,
     ) -> None:
         self._model = network
-        self._download = download
-        self._upload = upload
+        self._codecs = download, upload
+        self._of_edges = {site: (codec, codec) for site, codec in (of_edges or {}).items()}
+        pairs = self._codecs, *self._of_edges.values()
+        self._changes_nothing = all(is_exact(codec) for pair in pairs for codec in pair)
         self._held: dict[str, Held] = {}
         self._acknowledged: dict[str, tuple[int, Cut | None]] = {}  # the latest usable answer
 
@@ -76,12 +83,21 @@ class CloudCoding:
             tasks: edge -> its task.
             record: records the parameters that edges decode, so that a resumed run has them.
         """
-        if is_exact(self._download) and is_exact(self._upload):
+        if self._changes_nothing:
             return dict(tasks)
-        blobs: dict[tuple[str, str], CodedBlob] = {}
+        blobs: dict[tuple[str, str, str], CodedBlob] = {}
         return {site: self._encode(site, task, blobs, record) for site, task in tasks.items()}
 
-    def _encode(self, site: str, task: Task, blobs: dict[tuple[str, str], CodedBlob], record: Record) -> Task:
+    def _of(self, site: str) -> tuple[Codec, Codec]:
+        """Return the codecs of the parameters that a site receives and sends."""
+        return self._of_edges.get(site, self._codecs)
+
+    def _encode(
+        self, site: str, task: Task, blobs: dict[tuple[str, str, str], CodedBlob], record: Record
+    ) -> Task:
+        download, upload = self._of(site)
+        if is_exact(download) and is_exact(upload):
+            return task
         held = self._held.get(site)
         held = held if held is not None and held.cut == task.cut else None
         sends = task.has_parameters
@@ -89,39 +105,39 @@ class CloudCoding:
         if not (sends or answers):
             return task
         coding = Coding()
-        if sends and self._encodes(task, held):
+        if sends and self._encodes(task, held, download):
             assert task.blob is not None
-            key = task.blob.key, "" if held is None else held.blob.key
+            key = task.blob.key, "" if held is None else held.blob.key, repr(download)
             if key not in blobs:
-                blobs[key] = self._coded(task, held, record)
+                blobs[key] = self._coded(task, held, record, download)
             task = replace(task, blob=blobs[key])
             coding = Coding(
-                download=self._download,
+                download=download,
                 base=0 if held is None else held.call,
                 digest=blobs[key].decoded.key,
             )
         reference = task.call if sends else 0 if held is None else held.call
-        if answers and not is_exact(self._upload) and (reference or not self._upload.feedback):
+        if answers and not is_exact(upload) and (reference or not upload.feedback):
             call, cut = self._acknowledged.get(site, (0, None))
-            feedback = call if self._upload.feedback and cut == task.cut else 0
-            coding = replace(coding, upload=self._upload, reference=reference, feedback=feedback)
+            feedback = call if upload.feedback and cut == task.cut else 0
+            coding = replace(coding, upload=upload, reference=reference, feedback=feedback)
         return replace(task, coding=coding)
 
-    def _encodes(self, task: Task, held: Held | None) -> bool:
+    def _encodes(self, task: Task, held: Held | None, codec: Codec) -> bool:
         """Return whether the parameters of a task are encoded. Otherwise they are sent as float32.
 
         A codec that omits values needs a model that the edge holds and later calls that send them, which a
         model to adopt may not have.
         """
-        if is_exact(self._download) or (self._download.feedback and (held is None or task.kind != "train")):
+        if is_exact(codec) or (codec.feedback and (held is None or task.kind != "train")):
             return False
         assert task.blob is not None
         known = self._network.shapes(task.cut) | constants_of(task.blob)
         return task.blob.size == encoded_size(known)  # nothing else beside the parameters
 
-    def _coded(self, task: Task, held: Held | None, record: Record) -> CodedBlob:
+    def _coded(self, task: Task, held: Held | None, record: Record, codec: Codec) -> CodedBlob:
         """Return the parameters of a task encoded, and record those that a site decodes."""
-        blob, codec = task.blob, self._download
+        blob = task.blob
         assert blob is not None
         shapes = self._network.shapes(task.cut)
         base = None if held is None else held.blob
@@ -189,11 +205,12 @@ class CloudCoding:
 
     def _drop_old_cuts(self) -> None:
         """Drop exact sub-models of earlier calls, each of which keeps a whole model in memory."""
-        if is_exact(self._download):
-            latest = max((held.call for held in self._held.values()), default=0)
-            self._held = {
-                site: held for site, held in self._held.items() if held.cut is None or held.call == latest
-            }
+        latest = max((held.call for held in self._held.values()), default=0)
+        self._held = {
+            site: held
+            for site, held in self._held.items()
+            if held.cut is None or held.call == latest or not is_exact(self._of(site)[0])
+        }
 
     @property
     def _network(self) -> Network:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -131,6 +132,9 @@ class Edges:
             raise ValueError("cuts need theta: an edge that continues keeps its cut")
         settings = {"recipe": recipe, "outliers": outliers, "reply": reply, "statistic": statistic}
         fields = self._fields(theta, only, **settings)
+        for edge in self.needs:
+            if edge.name in fields and edge.work < 1:
+                fields[edge.name]["recipe"] = replace(recipe, work=edge.work * recipe.work)
         if own_start:
             for site in fields:
                 fields[site]["blob"] = Blob.of(self._drawn(self._calls.seed("start", site)))
@@ -243,7 +247,11 @@ class Edges:
                 "method.share.choose = 'uncertain' needs a trained model on the edge, but this method shares "
                 "samples before training; allowed: 'random', 'balanced'"
             )
-        return self._ask("share", self._fields(None, share=share))
+        fields = self._fields(None, share=share)
+        for edge in self.needs:
+            if edge.name in fields and edge.share < share.fraction:
+                fields[edge.name]["share"] = replace(share, fraction=edge.share)
+        return self._ask("share", fields)
 
     def statistics(self, theta: Params, statistic: Statistic) -> Params:
         """Return the sum over the edges of a statistic of ``theta`` on their training data.

@@ -33,7 +33,7 @@ from sheaf.runtime.model_store import ModelStore
 from sheaf.runtime.training_data import TrainingData
 from sheaf.training import classifier_from_moments, classifier_refit, loop, statistics
 from sheaf.training.batch_norm import reestimate_statistics, set_from_sums
-from sheaf.training.batches import Job
+from sheaf.training.batches import Job, examples_of
 from sheaf.training.class_moments import ClassMoments
 from sheaf.training.evaluation import Evaluation, balanced_accuracy, evaluate, forward
 from sheaf.training.interpolation import choose_mixture, mixture
@@ -193,11 +193,11 @@ class Worker:
         if task.kind == "summarize":
             spent = 0  # beyond the statistic, below
         elif task.kind == "train":
-            spent = recipe_of(task).epochs * self.training_examples(task) * macs.train
+            spent = examples_of(recipe_of(task), self.training_examples(task)) * macs.train
         elif task.kind == "refit" and task.recipe is not None:
             classifier = self.network.classifier
             per_example = flops.train_macs_per_example(classifier, (classifier.in_features,))
-            spent += task.recipe.epochs * len(self.data.train) * per_example
+            spent += examples_of(task.recipe, len(self.data.train)) * per_example
         elif task.kind == "refit":
             spent += classifier_refit.ridge_macs(self.network.classifier, len(self.data.train))
         elif task.kind == "choose":

@@ -14,12 +14,14 @@ from sheaf.submodels.structure import ChannelStructure
 
 @dataclass(frozen=True)
 class SiteNeeds:
-    """A site's classes and capacity, the inputs of a scheme of cuts.
+    """A site's classes and capacity. A scheme of cuts uses its classes and its width.
 
     Attributes:
         name: the site's name.
         classes: the classes in its data, sorted.
         width: the fraction of the channels of every layer that the site can train, above 0 and at most 1.
+        work: the fraction of each training that the site does, above 0 and at most 1; see ``Recipe``.
+        share: the largest fraction of its training samples that the site sends, above 0 and at most 1.
 
     Raises:
         CutError: the width is out of range.
@@ -28,6 +30,8 @@ class SiteNeeds:
     name: str
     classes: tuple[int, ...]
     width: float = 1.0
+    work: float = 1.0
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 < self.width <= 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from math import prod
+from math import ceil, prod
 
 import torch
 from torch import Tensor
@@ -74,6 +74,19 @@ def batch_sizes(examples: int, batch_size: int) -> list[int]:
     return sizes
 
 
+def steps_of(recipe: Recipe, examples: int) -> int:
+    """Return the number of mini-batches of a training on a site's examples."""
+    steps = recipe.epochs * len(batch_sizes(examples, recipe.batch_size))
+    return steps if recipe.work == 1 else ceil(round(recipe.work * steps, 9))
+
+
+def examples_of(recipe: Recipe, examples: int) -> int:
+    """Return the number of examples in the mini-batches of a training, counted once for each use."""
+    sizes = batch_sizes(examples, recipe.batch_size)
+    epochs, rest = divmod(steps_of(recipe, examples), max(1, len(sizes)))
+    return epochs * examples + sum(sizes[:rest])
+
+
 def positions_of_batches(samples: Samples, batch_size: int, draws: torch.Generator) -> tuple[Tensor, ...]:
     """Return the mini-batches of one shuffled epoch, as positions in ``samples.inputs``."""
     order = samples.positions[torch.randperm(len(samples), generator=draws)]
@@ -114,7 +127,7 @@ class _Feed:
     def __init__(self, job: Job, recipe: Recipe) -> None:
         self.samples = samples = job.samples
         self.draws = draws = generator(job.seed)
-        self.steps = recipe.epochs * len(batch_sizes(len(samples), recipe.batch_size))
+        self.steps = steps_of(recipe, len(samples))
         # No method of this object: a reference cycle would keep the examples in memory.
         self._positions = chain.from_iterable(
             positions_of_batches(samples, recipe.batch_size, draws) for _ in range(recipe.epochs)

@@ -7,7 +7,7 @@ import torch
 from sheaf.core.cut import Cut
 from sheaf.core.recipe import Recipe
 from sheaf.training import loop
-from sheaf.training.batches import Job, batch_sizes
+from sheaf.training.batches import Job, steps_of
 from sheaf.training.network import Network
 from sheaf.training.one_site import OneSite
 from sheaf.training.preparation import Preparation
@@ -63,6 +63,6 @@ def _is_worth_recording(
     network: Network, cut: Cut | None, examples: int, recipe: Recipe, device: torch.device
 ) -> bool:
     """Return whether recorded steps save time; sub-models differ from site to site."""
-    steps = recipe.epochs * len(batch_sizes(examples, recipe.batch_size))
+    steps = steps_of(recipe, examples)
     small = cut is None and recipe.batch_size * network.macs().train <= LARGEST_STEP
     return device.type == "cpu" and steps >= LEAST_STEPS and small and network.traits().stacks

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from sheaf.core.recipe import Recipe
-from sheaf.training.batches import Job, batch_sizes, batches
+from sheaf.training.batches import Job, batch_sizes, batches, steps_of
 from sheaf.training.preparation import Preparation
 from sheaf.training.weight_averaging import WeightAverage, floating
 
@@ -83,7 +83,7 @@ def train(
     steps finishes earlier. Its result is that of training alone, but for the order of floating-point sums.
     """
     sizes = [batch_sizes(len(job.samples), recipe.batch_size) for job in jobs]
-    steps = [recipe.epochs * len(own) for own in sizes]
+    steps = [steps_of(recipe, len(job.samples)) for job in jobs]
     order = sorted(range(len(jobs)), key=lambda k: -steps[k])  # the sites that still train come first
     ordered = [jobs[k] for k in order]
     losses: list[Tensor] = []
@@ -111,6 +111,12 @@ def train(
 
 
 def _of_epochs(losses: list[float], sizes: list[int]) -> list[float]:
-    """Return the mean loss of each epoch from the losses of its steps, weighted by their examples."""
+    """Return the mean loss of each epoch from the losses of its steps, weighted by their examples.
+
+    The last epoch may have fewer steps.
+    """
     epochs = [losses[at : at + len(sizes)] for at in range(0, len(losses), len(sizes))]
-    return [sum(loss * n for loss, n in zip(each, sizes, strict=True)) / sum(sizes) for each in epochs]
+    return [
+        sum(loss * n for loss, n in zip(each, sizes, strict=False)) / sum(sizes[: len(each)])
+        for each in epochs
+    ]

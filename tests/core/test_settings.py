@@ -48,6 +48,7 @@ fractions = st.floats(0, 1, exclude_min=True)
 recipes = with_all_fields(
     Recipe,
     epochs=st.integers(0, 10**6),
+    work=fractions,
     batch_size=st.integers(1, 10**6),
     optimizer=st.sampled_from(["sgd", "adam", "adamw"]),
     lr=positive,
@@ -240,6 +241,9 @@ experiments = with_all_fields(
         quorum=fractions,
         deadline=positive,
         widths=st.dictionaries(st.text("abc", min_size=1), fractions, max_size=3),
+        work=st.dictionaries(st.text("abc", min_size=1), fractions, max_size=3),
+        shares=st.dictionaries(st.text("abc", min_size=1), fractions, max_size=3),
+        codecs=st.dictionaries(st.text("abc", min_size=1), any_of("codecs"), max_size=3),
         budgets=st.dictionaries(
             st.text("abc", min_size=1),
             with_all_fields(DeviceBudget, **{one.name: st.none() | positive for one in fields(DeviceBudget)}),

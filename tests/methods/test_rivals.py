@@ -78,6 +78,17 @@ def test_scaffolds_control_variates_are_the_mean_gradients(tmp_path: Path) -> No
     assert any(not torch.allclose(both[CLOUD][name], without[CLOUD][name], atol=1e-4) for name in both[CLOUD])
 
 
+def test_scaffold_counts_the_steps_that_each_edge_took(tmp_path: Path) -> None:
+    """Half of two epochs is one epoch: the control variates are those of one epoch too."""
+    half = run(
+        Scaffold(rounds=2, local=replace(RECIPE, epochs=2)),
+        tmp_path / "half",
+        "fleet.work={edge-1=0.5, edge-2=0.5}",
+    )
+    once = run(Scaffold(rounds=2, local=RECIPE), tmp_path / "once")
+    assert_same(half[CLOUD], once[CLOUD], tolerance=1e-6)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("optimizer", "adam"), ("momentum", 0.9), ("schedule", "cosine"), ("average_last", 0.5)],

@@ -240,3 +240,23 @@ def test_topk_sends_a_model_to_adopt_as_float32(tmp_path: Path) -> None:
         own.edges.adopt(params)
         held = own.edges.collect()
         assert all(torch.equal(update.params["1.weight"], params["1.weight"]) for update in held)
+
+
+def test_an_edge_has_its_own_codec_in_both_directions(tmp_path: Path) -> None:
+    """The others' messages are those of a run without codecs."""
+    bits, sizes = [], []
+    for of_edges in ({}, {"a": Int8()}):
+        coding = CloudCoding(network(), of_edges=of_edges)
+        folder = tmp_path / str(len(of_edges))
+        fleet = Partial(folder / "sites", {})
+        with Rig(folder, fleet, coding=coding) as own:
+            own.edges.train(theta(), RECIPE)
+            again = own.edges.train(theta(), RECIPE)
+            bits.append({update.site: Blob.of(update.params).sha256 for update in again})
+            costs = own.ledger.sites
+            sizes.append({site: (costs[site].bytes_received, costs[site].bytes_sent) for site in SITES})
+            coded = {site for site, task in fleet.tasks if task.coding is not None}
+            assert coded == set(of_edges)
+    assert {site for site in SITES if bits[0][site] != bits[1][site]} == {"a"}
+    assert {site for site in SITES if sizes[0][site][0] != sizes[1][site][0]} == {"a"}
+    assert all(small < large for small, large in zip(sizes[1]["a"], sizes[0]["a"], strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ from support import one_line
 from torch import Tensor
 
 from sheaf.core.errors import CutError, QuorumError
-from sheaf.core.recipe import Statistic
+from sheaf.core.recipe import Share, Statistic
 from sheaf.core.task import Task, Update
 from sheaf.core.tensor_file import Blob
 from sheaf.core.types import CLOUD
@@ -377,3 +378,15 @@ def test_a_statistic_of_no_layer_needs_no_call(tmp_path: Path) -> None:
         rig.edges._network.model[2].requires_grad_(False)  # the only batch norm is frozen
         assert rig.edges.statistics(theta(), Statistic("batch_norm")) == {}
         assert rig.calls.count == 0
+
+
+def test_each_edge_trains_and_shares_as_much_as_it_can(tmp_path: Path) -> None:
+    needs = [replace(NEEDS[0], work=0.5, share=0.1), NEEDS[1], NEEDS[2], replace(NEEDS[3], share=0.9)]
+    with Rig(tmp_path, Partial(tmp_path / "sites", {}), needs=needs) as rig:
+        rig.edges.train(theta(), replace(RECIPE, work=0.5))
+        rig.edges.share(Share(fraction=0.5))
+        fleet: Any = rig.fleet
+        works = {site: task.recipe.work for site, task in fleet.tasks if task.recipe is not None}
+        assert works == {"c": 0.25, "a": 0.5, "d": 0.5, "b": 0.5}
+        fractions = {site: task.share.fraction for site, task in fleet.tasks if task.share is not None}
+        assert fractions == {"c": 0.1, "a": 0.5, "d": 0.5, "b": 0.5}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sheaf.core.dataset import Samples
 from sheaf.core.recipe import Recipe
 from sheaf.core.seeds import generator
-from sheaf.training.batches import Job, batch_sizes, batches
+from sheaf.training.batches import Job, batch_sizes, batches, examples_of, steps_of
 from sheaf.training.preparation import Preparation
 from sheaf.training.step import PADDING
 
@@ -50,3 +50,19 @@ def test_a_job_has_the_same_batches_alone_and_beside_another(augmented: bool) ->
         real = labels[0] != PADDING
         assert torch.equal(labels[0], labels_of_two[0])
         assert torch.equal(x[0, real], x_of_two[0, real])
+
+
+@given(st.integers(0, 60), st.integers(1, 20), st.integers(0, 3), st.floats(0.01, 1))
+def test_work_ends_training_after_a_fraction_of_the_mini_batches(
+    n: int, batch_size: int, epochs: int, work: float
+) -> None:
+    pool = Samples.of(torch.arange(60).view(60, 1, 1, 1), torch.arange(60))
+    unchanged = Preparation((0.0,), (1.0,), torch.device("cpu"))
+    job, recipe = Job({}, pool.select(torch.arange(n)), 0), Recipe(epochs=epochs, batch_size=batch_size)
+    whole = list(batches([job], recipe, unchanged, lambda longest: longest))
+    less = Recipe(epochs=epochs, batch_size=batch_size, work=work)
+    part = list(batches([job], less, unchanged, lambda longest: longest))
+    assert len(part) == steps_of(less, n)
+    assert len(part) - 1 < work * len(whole) <= len(part) + 1e-6
+    assert sum(labels.numel() for _, labels in part) == examples_of(less, n)
+    assert all(torch.equal(one[1], other[1]) for one, other in zip(part, whole, strict=False))

@@ -165,3 +165,14 @@ def test_a_stack_of_one_ends_with_the_same_bits(make, optimizer: str) -> None:
     assert together[0][1] == alone[0][1]
     for name, value in together[0][0].items():
         assert torch.equal(value, alone[0][0][name]), name
+
+
+def test_a_fraction_of_the_work_trains_together_as_alone() -> None:
+    """Of two epochs, half are the first one; of one and a half, the last loss is of half an epoch."""
+    half, once = (Recipe(epochs=epochs, work=work, batch_size=8) for epochs, work in ((2, 0.5), (1, 1.0)))
+    together, alone = both(linear(), parts(UNEQUAL, (1, 8, 8)), half, torch.float64)
+    assert_alike(together, alone, 1e-9)
+    assert_alike(together, both(linear(), parts(UNEQUAL, (1, 8, 8)), once, torch.float64)[1], 1e-9)
+    longer = both(linear(), parts((32, 16), (1, 8, 8)), replace(half, work=0.75), torch.float64)
+    assert_alike(*longer, 1e-9)
+    assert [len(losses) for _, losses in longer[0]] == [2, 2]
