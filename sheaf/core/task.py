@@ -75,6 +75,9 @@ class Task:
         statistic: a statistic that the answer carries, beside the parameters if there are any.
         continues: train the held model; ``blob`` has only the loss's constants (``runtime/edge_tensors.py``).
         coding: the codecs of the parameters; None: they are sent as float32.
+        blocks: the cuts of the sub-models that the whole model in ``blob`` is bound from: the zeros between
+            their channels are neither sent nor multiplied (``submodels/block_diagonal.py``); empty: it is
+            sent whole.
     """
 
     kind: TaskKind
@@ -93,6 +96,7 @@ class Task:
     statistic: Statistic | None = None
     continues: bool = False
     coding: Coding | None = None
+    blocks: tuple[Cut, ...] = ()
 
     @property
     def is_repeatable(self) -> bool:
@@ -142,7 +146,11 @@ class Task:
             "statistic": None if self.statistic is None else asdict(self.statistic),
             "continues": self.continues,
         }
-        return header if self.coding is None else header | {"coding": plain(self.coding)}
+        if self.coding is not None:
+            header["coding"] = plain(self.coding)
+        if self.blocks:
+            header["blocks"] = [cut.header() for cut in self.blocks]
+        return header
 
 
 def _recipe_header(recipe: Recipe | None) -> dict[str, Any] | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from sheaf.core.cut import Cut
 from sheaf.core.privacy import noise_for
 from sheaf.core.recipe import FromStatistics, Recipe, Ridge, Share, Statistic
 from sheaf.core.task import Update
@@ -80,6 +81,7 @@ def fit(
     restat: bool,
     refit: Refit,
     rounds: int,
+    bound: Mapping[str, Cut] | None = None,
 ) -> Params:
     """Return a merged model with new batch-norm statistics and a new classifier, each step optional.
 
@@ -95,14 +97,15 @@ def fit(
         restat: whether to do so.
         refit: how to fit the classifier.
         rounds: the times that the run calls this function, among which ``refit.privacy`` is divided.
+        bound: edge -> the cut of the sub-model from which ``theta`` is bound; None: it is no bound model.
     """
     if restat:
-        sums = None if pooled else fleet.statistics(theta, Statistic("batch_norm"))
+        sums = None if pooled else fleet.statistics(theta, Statistic("batch_norm"), bound=bound)
         theta = cloud.restat(theta, sums)
         log("new statistics", cloud.evaluate(theta), n)
     if isinstance(refit, FromStatistics):
         noise = None if refit.privacy is None else noise_for(refit.privacy, rounds)
-        moments = fleet.statistics(theta, Statistic("features", noise=noise))
+        moments = fleet.statistics(theta, Statistic("features", noise=noise), bound=bound)
         theta = cloud.refit(theta, refit, moments)
     elif refit != "none":
         theta = cloud.refit(theta, refit)

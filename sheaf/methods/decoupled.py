@@ -41,7 +41,8 @@ class Decoupled:
             sums that the devices send.
         refit: then fit only the classifier: by a recipe or ridge regression on the pool, or by
             ``{ statistics = … }`` from statistics that the devices send. For these statistics, and for the
-            sums, each device computes a forward pass of the whole bound model.
+            sums, each device receives the bound model and computes a forward pass; the zeros between the
+            devices' channels are neither sent nor multiplied.
         finetune: then train the whole model on the pool.
         retrain: then each device trains its sub-model of the result.
         rounds: the number of times that sub-models are bound, at least 1; later rounds bind retrained ones.
@@ -91,6 +92,7 @@ class Decoupled:
                 restat=self.restat,
                 refit=self.refit,
                 rounds=self.rounds,
+                bound=cuts,
             )
             if self.finetune != "none" and self.share != "none":
                 theta = cloud.train(theta, self.finetune)

@@ -20,7 +20,7 @@ from sheaf.core.types import Params
 from sheaf.runtime.coded_params import DecodedBlob, encodable, encode, is_exact, layout
 from sheaf.runtime.edge_tensors import constants_of
 from sheaf.runtime.site_coding import encode_answer
-from sheaf.training.network import Network
+from sheaf.training.network import Blocks, Network
 
 EXACT = Float32()
 
@@ -38,11 +38,13 @@ class Held:
     Attributes:
         call: the call that sent it.
         cut: its sub-model.
+        blocks: of the whole model, see ``Task``.
         blob: the parameters that the site decoded.
     """
 
     call: int
     cut: Cut | None
+    blocks: Blocks
     blob: Blob
 
 
@@ -99,7 +101,8 @@ class CloudCoding:
         if is_exact(download) and is_exact(upload):
             return task
         held = self._held.get(site)
-        held = held if held is not None and held.cut == task.cut else None
+        if held is not None and (held.cut, held.blocks) != (task.cut, task.blocks):
+            held = None
         sends = task.has_parameters
         answers = task.kind in ANSWERED and task.reply
         if not (sends or answers):
@@ -132,14 +135,14 @@ class CloudCoding:
         if is_exact(codec) or (codec.feedback and (held is None or task.kind != "train")):
             return False
         assert task.blob is not None
-        known = self._network.shapes(task.cut) | constants_of(task.blob)
+        known = self._network.shapes(task.cut, task.blocks) | constants_of(task.blob)
         return task.blob.size == encoded_size(known)  # nothing else beside the parameters
 
     def _coded(self, task: Task, held: Held | None, record: Record, codec: Codec) -> CodedBlob:
         """Return the parameters of a task encoded, and record those that a site decodes."""
         blob = task.blob
         assert blob is not None
-        shapes = self._network.shapes(task.cut)
+        shapes = self._network.shapes(task.cut, task.blocks)
         base = None if held is None else held.blob
 
         @cache
@@ -198,7 +201,7 @@ class CloudCoding:
             if task.has_parameters:
                 self._held.pop(site, None)
                 if answered and (blob := decoded_blob(task.blob)) is not None:
-                    self._held[site] = Held(task.call, task.cut, blob)
+                    self._held[site] = Held(task.call, task.cut, task.blocks, blob)
             if answered and task.coding.upload.feedback and flaws.get(site) is None:
                 self._acknowledged[site] = task.call, task.cut
         self._drop_old_cuts()

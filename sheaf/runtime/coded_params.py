@@ -23,6 +23,7 @@ from sheaf.core.lazy_blob import LazyBlob, TensorBlob
 from sheaf.core.seeds import generator
 from sheaf.core.tensor_file import Blob
 from sheaf.core.types import Params
+from sheaf.submodels.block_diagonal import BLOCK
 from sheaf.training.network import Network
 
 
@@ -209,7 +210,7 @@ def _check_layout(tensors: Params, expected: Params) -> None:
 
 
 def _is_encoded(name: str, value: Tensor, names: Collection[str]) -> bool:
-    return name in names and value.numel() > 0
+    return (name in names or name.partition(BLOCK)[0] in names) and value.numel() > 0
 
 
 def _matrix(value: Tensor) -> tuple[int, int]:

@@ -31,7 +31,7 @@ from sheaf.runtime.edge_tensors import EdgeTensors
 from sheaf.submodels.class_rows import rows_of
 from sheaf.submodels.scheme import Scheme, SiteNeeds
 from sheaf.training.merge_statistics import products
-from sheaf.training.network import Network
+from sheaf.training.network import Blocks, Network
 from sheaf.training.statistics import blank
 
 
@@ -253,20 +253,32 @@ class Edges:
                 fields[edge.name]["share"] = replace(share, fraction=edge.share)
         return self._ask("share", fields)
 
-    def statistics(self, theta: Params, statistic: Statistic) -> Params:
+    def statistics(
+        self, theta: Params, statistic: Statistic, *, bound: Mapping[str, Cut] | None = None
+    ) -> Params:
         """Return the sum over the edges of a statistic of ``theta`` on their training data.
 
         The sum runs in float64 in the order of the edges, and is recorded as in ``merge``. The edges' own
         models do not change. A model without a layer that the statistic describes needs no call: the result
         is empty.
 
+        Args:
+            theta: the global model.
+            statistic: the statistic.
+            bound: see ``summarize``.
+
         Raises:
             QuorumError: too few edges sent a usable statistic.
         """
-        return self.total(self.summarize(theta, statistic), statistic)
+        return self.total(self.summarize(theta, statistic, bound=bound), statistic)
 
     def summarize(
-        self, theta: Params, statistic: Statistic, cuts: Mapping[str, Cut] | None = None
+        self,
+        theta: Params,
+        statistic: Statistic,
+        cuts: Mapping[str, Cut] | None = None,
+        *,
+        bound: Mapping[str, Cut] | None = None,
     ) -> list[Update]:
         """Return each edge's statistic of ``theta``, or of its sub-model, on its training data.
 
@@ -274,6 +286,8 @@ class Edges:
             theta: the global model.
             statistic: the statistic.
             cuts: edge -> its cut; None is the whole model for all.
+            bound: edge -> the cut of the sub-model from which ``theta`` is bound (``average`` with
+                ``unheld="zero"``). An edge then receives, and multiplies by, only the blocks of ``theta``.
 
         Raises:
             QuorumError: too few edges sent a usable statistic.
@@ -281,12 +295,15 @@ class Edges:
         if not blank(self._network, None, statistic):
             return []
         whole, cuts = blob_of(theta), cuts or {}
+        blocks = self._network.blocks((bound or {}).values())
+        if blocks:
+            whole = self._bound_blob(theta, whole, blocks)
         fields: dict[str, dict[str, Any]] = {}
         for site in self._fleet.names():
             if not self._cuts or site in self._cuts:
                 cut = cuts.get(site)
                 blob = whole if cut is None else self._cut_blob(theta, whole, cut)
-                fields[site] = {"blob": blob, "cut": cut, "statistic": statistic}
+                fields[site] = {"blob": blob, "cut": cut, "statistic": statistic, "blocks": blocks}
 
         def flaw(update: Update) -> str | None:
             expected = blank(self._network, cuts.get(update.site), statistic)
@@ -420,6 +437,13 @@ class Edges:
         key = f"{whole.key} {cut!r}"
         size = encoded_size(self._network.shapes(cut))
         return LazyBlob(lambda: TensorBlob(submodel.take(theta)), size, key, origin=origin_of(whole))
+
+    def _bound_blob(self, theta: Params, whole: Blob, blocks: Blocks) -> Blob:
+        """Return the blocks of ``theta``, encoded in ``whole``. They are taken when something reads them."""
+        bound = self._network.bound(blocks)
+        size = encoded_size(self._network.shapes(None, blocks))
+        key = f"{whole.key} {blocks!r}"
+        return LazyBlob(lambda: TensorBlob(bound.pack(theta)), size, key, origin=origin_of(whole))
 
     def _take(self, theta: Params, cut: Cut | None) -> Params:
         return theta if cut is None else self._network.submodel(cut).take(theta)

@@ -74,7 +74,7 @@ class SiteCoding:
         blob = task.blob
         if not is_exact(coding.download):
             base = self._model(coding.base)
-            shapes = self._network.shapes(task.cut)
+            shapes = self._network.shapes(task.cut, task.blocks)
             blob = Blob.of(DecodedBlob(blob, shapes, coding.download, self._names, base).open())
             if blob.key != coding.digest:
                 raise FleetError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -188,7 +189,7 @@ class Worker:
             return Cost()
         if isinstance(task.refit, FromStatistics):
             return Cost(classifier_from_moments.macs(self.network.classifier, task.refit))
-        macs = self.network.macs(task.cut)
+        macs = self.network.macs(task.cut, task.blocks)
         spent = len(self.data.train) * macs.forward
         if task.kind == "summarize":
             spent = 0  # beyond the statistic, below
@@ -206,8 +207,8 @@ class Worker:
         if task.statistic and task.reply:
             examples = min(task.statistic.examples or len(self.data.train), len(self.data.train))
             kind, layer = task.statistic.kind, task.statistic.layer
-            spent += examples * self.network.statistic_macs(kind, task.cut, layer)
-        parameters = self.network.num_parameters(task.cut)
+            spent += examples * self.network.statistic_macs(kind, task.cut, layer, task.blocks)
+        parameters = self.network.num_parameters(task.cut, task.blocks)
         return Cost(spent, macs_per_example=macs.forward, parameters=parameters)
 
     def macs_of(self, task: Task) -> int:
@@ -369,14 +370,17 @@ class Worker:
         """Return the statistic that the task asks for, of the loaded model, by the names of a blob."""
         assert task.statistic is not None
         network, samples = self.network, self.data.train
-        values = statistics.compute(
-            network, task.cut, samples, task.statistic, self.prepare, task.seed, self._key
-        )
+        with network.bound(task.blocks).multiplied(network.model) if task.blocks else nullcontext():
+            values = statistics.compute(
+                network, task.cut, samples, task.statistic, self.prepare, task.seed, self._key
+            )
         return named_statistic(task.statistic.kind, values)
 
     def _load(self, task: Task) -> None:
         """Load the parameters that the task brings, or else those that the site holds, without statistics."""
         params = self._blob_of(task).open(lambda name: not name.startswith("."))
+        if task.blocks:
+            params = self.network.bound(task.blocks).unpack(params, self.network.shapes(None))
         load_state(self.network.of(task.cut), params)
 
     def _blob_of(self, task: Task) -> Blob:

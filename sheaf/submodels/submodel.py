@@ -121,6 +121,10 @@ class SubModel:
             folded[name] = params[name][:-1] - params[name][-1:]
         return folded
 
+    def runs(self, name: str) -> tuple[Runs, ...]:
+        """Return the indices that the sub-model holds along each dimension of one tensor."""
+        return self._spans[name]
+
     def blocks(self, name: str) -> list[Block]:
         """Return the blocks that the sub-model holds of one tensor: indices in the whole, and in its own."""
         return list(_blocks(self._spans[name]))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from sheaf.core.recipe import StatisticKind
 from sheaf.models import flops
 from sheaf.models.check_cache import result_of
 from sheaf.models.forward_effects import effects_of, is_marked
+from sheaf.submodels.block_diagonal import BlockDiagonal
 from sheaf.submodels.dependency_graph import trace
 from sheaf.submodels.structure import ChannelStructure
 from sheaf.submodels.submodel import SubModel
@@ -74,8 +76,9 @@ class Network:
         self.model = model
         self.in_shape = in_shape
         self._modules: dict[Cut, nn.Module] = {}
-        self._macs: dict[_Widths, Macs] = {}
+        self._macs: dict[tuple[_Widths, Blocks], Macs] = {}
         self._num_parameters: dict[_Widths, int] = {}
+        self._bound: dict[Blocks, BlockDiagonal] = {}
         self._traits: dict[_Widths, Traits] = {}
         self._compared: str | None = None  # the result of the comparison of the ways of training
         self._evaluations: dict[Hashable, Evaluation] = {}
@@ -103,10 +106,34 @@ class Network:
             raise CutError(f"the model ends in {name} ({type(last).__name__}), not in a linear layer")
         return last
 
-    def shapes(self, cut: Cut | None) -> dict[str, Tensor]:
-        """Return the ``state_dict`` of the cut, or of the whole model, on the meta device."""
+    def shapes(self, cut: Cut | None, blocks: Blocks = ()) -> dict[str, Tensor]:
+        """Return the ``state_dict`` of the cut, or of the whole model, on the meta device.
+
+        Args:
+            cut: the cut; None: the whole model.
+            blocks: of the whole model, see ``bound``: the shapes are those of its packed parameters.
+        """
         shapes = {name: value.to("meta") for name, value in self.model.state_dict().items()}
+        if blocks:
+            return self.bound(blocks).pack(shapes)
         return shapes if cut is None else self.submodel(cut).take(shapes)
+
+    def blocks(self, cuts: Iterable[Cut]) -> Blocks:
+        """Return the different cuts from which a model is bound; none if it has no zeros between blocks."""
+        blocks = tuple(dict.fromkeys(replace(cut, other=False) for cut in cuts))
+        return blocks if blocks and self.bound(blocks).blocks else ()
+
+    def bound(self, blocks: Blocks) -> BlockDiagonal:
+        """Return the blocks of the whole model, bound from the sub-models of these cuts.
+
+        Raises:
+            CutError: a cut does not fit the model.
+        """
+        with self._lock:
+            if blocks not in self._bound:
+                self._bound.clear()
+                self._bound[blocks] = BlockDiagonal(self.model, [self.submodel(cut) for cut in blocks])
+            return self._bound[blocks]
 
     def submodel(self, cut: Cut) -> SubModel:
         """Return the sub-model that ``cut`` selects."""
@@ -123,20 +150,33 @@ class Network:
                 self._modules[cut] = self.submodel(cut).module()
             return self._modules[cut]
 
-    def macs(self, cut: Cut | None = None) -> Macs:
-        """Return the multiply-adds of one example in the cut, or in the whole model."""
-        widths = _widths(cut)
-        with self._lock:
-            if widths not in self._macs:
-                module = self.of(cut)
-                self._macs[widths] = Macs(
-                    flops.macs_per_example(module, self.in_shape),
-                    flops.train_macs_per_example(module, self.in_shape),
-                )
-            return self._macs[widths]
+    def macs(self, cut: Cut | None = None, blocks: Blocks = ()) -> Macs:
+        """Return the multiply-adds of one example in the cut, or in the whole model.
 
-    def num_parameters(self, cut: Cut | None = None) -> int:
-        """Return the number of entries in the ``state_dict`` of the cut, or of the whole model."""
+        Args:
+            cut: the cut; None: the whole model.
+            blocks: of the whole model, see ``bound``: only products with them count.
+        """
+        key = _widths(cut), blocks
+        with self._lock:
+            if key not in self._macs:
+                module = self.of(cut)
+                with self.bound(blocks).multiplied(module) if blocks else nullcontext():
+                    self._macs[key] = Macs(
+                        flops.macs_per_example(module, self.in_shape),
+                        flops.train_macs_per_example(module, self.in_shape),
+                    )
+            return self._macs[key]
+
+    def num_parameters(self, cut: Cut | None = None, blocks: Blocks = ()) -> int:
+        """Return the number of entries in the ``state_dict`` of the cut, or of the whole model.
+
+        Args:
+            cut: the cut; None: the whole model.
+            blocks: of the whole model, see ``bound``: zeros between them do not count.
+        """
+        if blocks:
+            return sum(value.numel() for value in self.shapes(None, blocks).values())
         widths = _widths(cut)
         with self._lock:
             if widths not in self._num_parameters:
@@ -187,16 +227,26 @@ class Network:
             self._evaluations[key] = evaluate()
         return self._evaluations[key]
 
-    def statistic_macs(self, kind: StatisticKind, cut: Cut | None = None, layer: str | None = None) -> int:
+    def statistic_macs(
+        self,
+        kind: StatisticKind,
+        cut: Cut | None = None,
+        layer: str | None = None,
+        blocks: Blocks = (),
+    ) -> int:
         """Return the multiply-adds of a statistic for each example that it is computed on."""
+        macs = self.macs(cut, blocks)
         if kind == "fisher":
-            return self.macs(cut).train
+            return macs.train
         if kind == "batch_norm":
-            return self.macs(cut).forward
+            return macs.forward
         if kind == "features":
-            return self.macs(cut).forward + class_moments.macs_per_example(self.classifier)
-        return self.macs(cut).forward + gram_macs_per_example(self.of(cut), self.in_shape, layer)
+            return macs.forward + class_moments.macs_per_example(self.classifier)
+        return macs.forward + gram_macs_per_example(self.of(cut), self.in_shape, layer)
 
+
+Blocks = tuple[Cut, ...]
+"""The different cuts from which a model is bound, without "other" rows; empty: it has no known blocks."""
 
 _Widths = tuple[tuple[tuple[str, int], ...], int | None, bool] | None
 """The sizes of a cut's network, whichever channels it holds: a rolling window keeps its width."""

@@ -25,16 +25,20 @@ from rig import (
 from support import one_line
 from torch import Tensor
 
+from sheaf.codecs.float32 import Float32
+from sheaf.codecs.int8 import Int8
+from sheaf.core.coding import Codec
 from sheaf.core.errors import CutError, QuorumError
-from sheaf.core.recipe import Share, Statistic
+from sheaf.core.recipe import Share, Statistic, StatisticKind
 from sheaf.core.task import Task, Update
 from sheaf.core.tensor_file import Blob
 from sheaf.core.types import CLOUD
 from sheaf.core.wire_format import decode_samples, message_bytes
 from sheaf.fleets.local.fleet import LocalFleet
-from sheaf.merges.average import average
+from sheaf.merges.average import Contribution, average
 from sheaf.merges.rules.mean import Mean
 from sheaf.merges.rules.regmean import Regmean
+from sheaf.runtime.cloud_coding import CloudCoding
 from sheaf.runtime.result import Refusal
 from sheaf.submodels.scheme import SiteNeeds
 from sheaf.submodels.schemes.by_class import ByClass
@@ -349,6 +353,33 @@ def test_statistics_are_those_of_the_pooled_samples(tmp_path: Path) -> None:
         torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-6)
         assert torch.equal(again[name], found[name])
     assert found["counts"].tolist() == [16, 16, 16]
+
+
+@pytest.mark.parametrize("codec", [Float32(), Int8()], ids=["float32", "int8"])
+@pytest.mark.parametrize("kind", ["features", "batch_norm"])
+def test_statistics_of_a_bound_model_take_its_blocks_only(
+    kind: StatisticKind, codec: Codec, tmp_path: Path
+) -> None:
+    """They are those of the dense computation, for fewer bytes and multiply-adds."""
+    needs = [SiteNeeds(site, (0, 1) if site in "ca" else (2,)) for site in SITES]
+    fleet = Partial(tmp_path / "sites", {})
+    with Rig(tmp_path, fleet, needs=needs, coding=CloudCoding(network(), codec)) as rig:
+        cuts = rig.edges.cut(ByClass())
+        submodels = [network().submodel(cut) for cut in cuts.values()]
+        parts = [Contribution(submodel.take(theta()), 1.0, submodel) for submodel in submodels]
+        bound = average(theta(), parts, unheld="zero")
+        dense = rig.edges.statistics(bound, Statistic(kind))
+        blockwise = rig.edges.statistics(bound, Statistic(kind), bound=cuts)
+    tasks = {task.call: task for _, task in fleet.tasks}
+    assert [len(tasks[call].blocks) for call in (1, 2)] == [0, 2]
+    costs = [fleet.workers["a"].cost_of(tasks[call]) for call in (1, 2)]
+    assert costs[1].train_macs < costs[0].train_macs
+    assert costs[1].macs_per_example < costs[0].macs_per_example
+    assert costs[1].parameters < costs[0].parameters
+    rounding = 1e-6 if isinstance(codec, Float32) else 0.1
+    for name, value in dense.items():
+        scale = value.abs().max().item()
+        torch.testing.assert_close(blockwise[name], value, rtol=0, atol=rounding * scale)
 
 
 class Lying(Fleet):

@@ -35,6 +35,7 @@ RANGES: dict[str, Any] = {
     "call": Annotated[int, Field(ge=1, lt=10**6)],
     "seed": NonNegativeInt,
     "cut": dict[str, Any] | None,
+    "blocks": Annotated[tuple[dict[str, Any], ...], Field(max_length=100_000)],
     "since": Annotated[int, Field(ge=0, lt=10**6)],
     "baseline": Annotated[int, Field(ge=0, lt=10**6)],
     "mixtures": Annotated[tuple[Fraction, ...], Field(max_length=1000)],
@@ -42,13 +43,16 @@ RANGES: dict[str, Any] = {
 }
 """Field of ``Task`` -> its type with the allowed range, where the type alone is too wide."""
 
+OMITTED: dict[str, Any] = {"coding": None, "blocks": ()}
+"""Field of ``Task`` -> its value where the header omits it."""
+
 _TASK_FIELDS: dict[str, Any] = {
     name: hint for name, hint in typing.get_type_hints(Task).items() if name != "blob"
 } | RANGES
 TaskHeader: Any = create_model(  # type: ignore[call-overload]  # the fields of Task
     "TaskHeader",
     __config__=ConfigDict(**STRICT, allow_inf_nan=False),
-    **{name: (hint, None if name == "coding" else ...) for name, hint in _TASK_FIELDS.items()},
+    **{name: (hint, OMITTED.get(name, ...)) for name, hint in _TASK_FIELDS.items()},
 )
 
 
@@ -130,9 +134,10 @@ def decode_task(header: Any, blob: Blob | None) -> Task:
     values = {field.name: getattr(parsed, field.name) for field in fields(Task) if field.name in _TASK_FIELDS}
     try:
         cut = None if values["cut"] is None else Cut.of(values["cut"])
+        blocks = tuple(map(Cut.of, values["blocks"]))
     except CutError as error:
         raise FleetError(str(error)) from error
-    return Task(**(values | {"blob": blob, "cut": cut}))
+    return Task(**(values | {"blob": blob, "cut": cut, "blocks": blocks}))
 
 
 def decode_update(header: Any, blob: Blob | None, site: str, kind: TaskKind, classes: int) -> Update:

@@ -7,16 +7,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from device_rig import Rig, absent, theta
+from device_rig import SHAPE, Rig, absent, theta
 from torch import Tensor
 
+from sheaf.core.cut import Cut
 from sheaf.core.privacy import spent
 from sheaf.core.recipe import Noise, Statistic
 from sheaf.core.task import Task, Update
 from sheaf.core.tensor_file import Blob
-from sheaf.fleets.remote.device_settings import EdgeFile, ShareSettings
+from sheaf.fleets.remote.device_settings import EdgeFile, EdgeSettings, ShareSettings
 from sheaf.fleets.remote.noise_key import KEY, noise_key
 from sheaf.fleets.remote.privacy_record import PrivacyRecord
+from sheaf.merges.average import Contribution, average
+from sheaf.models.build import ModelSettings, build_model
+from sheaf.submodels.scheme import SiteNeeds
+from sheaf.submodels.schemes.by_class import ByClass
+from sheaf.training.network import Network
 
 ALLOWED = dict.fromkeys(("left", "right"), EdgeFile(share=ShareSettings(statistics=True)))
 NOISE = Noise(clip=1.0, multiplier=2.0, delta=1e-5)
@@ -38,6 +44,35 @@ def test_a_device_sends_moments_of_its_training_samples(tmp_path: Path) -> None:
         assert sent["sums"].shape == (3, 8)
         assert sent["moment"].dtype == torch.float64
         assert sent["moment"].min() >= 0, "features of a ReLU"
+
+
+def test_a_device_multiplies_by_the_blocks_of_a_bound_model(tmp_path: Path) -> None:
+    """A limit that the dense model exceeds admits it, and the statistic is that of the dense model."""
+    network = Network(build_model(ModelSettings(name="mlp", options={"hidden": 8}), 3, SHAPE, 0), SHAPE)
+    needs = [SiteNeeds("left", (0, 1)), SiteNeeds("right", (2,))]
+    cuts = tuple(ByClass()(network.structure, needs, 0).values())
+    parts = [Contribution(network.submodel(cut).take(theta()), 1.0, network.submodel(cut)) for cut in cuts]
+    bound = average(theta(), parts, unheld="zero")
+    dense = Task("summarize", 1, 5, Blob.of(bound), statistic=Statistic("features"))
+    packed = replace(dense, call=2, blob=Blob.of(network.bound(cuts).pack(bound)), blocks=cuts)
+    assert network.blocks(cuts) == cuts
+    expected = Rig(tmp_path, ALLOWED).run(dense)["left"]
+    assert isinstance(expected, Update)
+
+    limit = network.macs(None, cuts).forward
+    assert limit < network.macs().forward
+    own = EdgeFile(share=ShareSettings(statistics=True), edge=EdgeSettings(macs=limit))
+    limited = Rig(tmp_path, dict.fromkeys(("left", "right"), own))
+    assert "multiply-adds exceed [edge] macs" in absent(limited.run(replace(dense, call=3))["left"])
+    update = limited.run(packed)["left"]
+    assert isinstance(update, Update), update
+    assert update.cost.macs_per_example == limit
+    for name, value in expected.statistics.items():
+        torch.testing.assert_close(update.statistics[name], value, rtol=1e-6, atol=1e-6)
+    broken = replace(packed, call=4, blob=Blob.of(bound))
+    assert "the packed model has no tensor" in absent(limited.run(broken)["left"])
+    wrong = replace(packed, call=5, blocks=(Cut((("no such", ((0, 1),)),)),))
+    assert "no group 'no such'" in absent(limited.run(wrong)["left"])
 
 
 def test_the_privacy_loss_is_limited_over_all_runs(tmp_path: Path) -> None:
