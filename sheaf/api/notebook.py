@@ -14,7 +14,9 @@ from rich.console import Console
 
 from sheaf.report.activities import ACTIVITY
 from sheaf.report.live import Live
+from sheaf.report.live_timeline import LiveTimeline
 from sheaf.runtime.observer import NullObserver, Observer
+from sheaf.runtime.timeline import Timeline
 
 INTERVAL = 0.25
 """Seconds between two updates of the line."""
@@ -64,6 +66,7 @@ class NotebookProgress(NullObserver):
         self._steps: dict[str, tuple[int, int]] = {}  # site -> (done, in total)
         self._sites = 1  # of the call
         self._activity = "starting"
+        self._timeline = LiveTimeline(drawn=False)
         self._line = [] if line is None else line
         self._began = self._updated = time.monotonic()
 
@@ -97,6 +100,11 @@ class NotebookProgress(NullObserver):
         self._steps[site] = done, steps
         self._update_at_times()
 
+    def timed(self, timeline: Timeline) -> None:
+        """Show the run's time."""
+        self._timeline.update(timeline)
+        self._update_at_times()
+
     def _update_at_times(self) -> None:
         if time.monotonic() - self._updated > INTERVAL:
             self._update()
@@ -112,5 +120,6 @@ class NotebookProgress(NullObserver):
         if self._steps:
             fraction = sum(done / max(steps, 1) for done, steps in self._steps.values()) / self._sites
             bar = f' <progress value="{fraction:.3f}" max="1"></progress> {fraction:.0%}'
-        lines.append(f"<div>{html.escape(self._title)}: {html.escape(self._activity)}{bar}</div>")
+        activity = html.escape(self._activity + self._timeline.title)
+        lines.append(f"<div>{html.escape(self._title)}: {activity}{bar}</div>")
         return self._display.HTML("".join(lines))

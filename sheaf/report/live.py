@@ -15,9 +15,11 @@ from rich.text import Text
 
 from sheaf.report.activities import ACTIVITY
 from sheaf.report.formatting import MAX_LISTED, format_number_of
+from sheaf.report.live_timeline import LEGEND, LiveTimeline
 from sheaf.report.stages import Repetition, stage_label
 from sheaf.report.terminal_tables import SUMMARIZED, row_line
 from sheaf.runtime.result import Row
+from sheaf.runtime.timeline import Timeline
 
 WINDOW = 10.0
 """Seconds over which speed is averaged."""
@@ -27,6 +29,15 @@ LINE_INTERVAL = 30.0
 
 FINISHED = ("done", "refused", "absent")
 """States of a site that is finished with the current call."""
+
+COLUMNS = ("step", "loss", "images/s", "time left")
+"""Columns of the table on a site's training."""
+
+NARROW = 100
+"""Width of a terminal below which the timeline is short, and replaces the images per second."""
+
+LEGEND_HEIGHT = 10
+"""Least height of a terminal for the legend of the timeline."""
 
 LISTED_FIRST = ("training", "refused", "absent")
 """States of the sites that the table lists when not all sites fit."""
@@ -73,14 +84,15 @@ class _Site:
         (start, before, _), (now, after, _) = self.history[0], self.history[-1]
         return (self.steps - self.done) * (now - start) / (after - before)
 
-    def cells(self) -> list[str]:
-        """Return state, step, loss, images per second and time left, as text."""
+    def cells(self) -> dict[str, str]:
+        """Return the texts of ``COLUMNS``."""
         if not self.steps:
-            return [self.state, "", "", "", ""]
+            return dict.fromkeys(COLUMNS, "")
         speed = "" if self.speed is None else f"{self.speed:,.0f}"
         left = _clock(self.seconds_left) if self.state == "training" else ""
         total = f"{self.steps:,}"
-        return [self.state, f"{self.done:{len(total)},}/{total}", f"{self.loss:.3f}", speed, left]
+        texts = f"{self.done:{len(total)},}/{total}", f"{self.loss:.3f}", speed, left
+        return dict(zip(COLUMNS, texts, strict=True))
 
 
 class Live:
@@ -101,6 +113,7 @@ class Live:
         self._sites: dict[str, _Site] = {}
         self._absent: set[str] = set()
         self._called: tuple[str, ...] = ()
+        self._timeline = LiveTimeline(console.is_terminal, 22 if console.width < NARROW else 32)
         self._activity = "starting"
         self._began = self._last_line = time.monotonic()
         # rich redraws a few times per second, independent of the number of events
@@ -139,7 +152,7 @@ class Live:
         self._sites.setdefault(site, _Site()).step(done, steps, loss, examples, now)
         if now - self._last_line > LINE_INTERVAL and self._rows and not self._console.is_terminal:
             self._last_line = now
-            _, step, loss_text, speed, left = self._sites[site].cells()
+            step, loss_text, speed, left = self._sites[site].cells().values()
             self._print(
                 f"{site:<12} step {step}, loss {loss_text}, {speed} images/s, {left} left; {self._progress()}"
             )
@@ -161,6 +174,10 @@ class Live:
         self._sites.setdefault(site, _Site()).state = "refused"
         self._print(f"refused: {site}: {why}")
 
+    def timed(self, timeline: Timeline) -> None:
+        """Show the run's time and, on a terminal, the timeline of the devices."""
+        self._timeline.update(timeline)
+
     def row(self, row: Row) -> None:
         """Collect a measurement; measurements of one stage are printed together."""
         if self._measured and (self._measured[0].stage, self._measured[0].round) != (row.stage, row.round):
@@ -180,9 +197,11 @@ class Live:
                 f"accuracy {mean:.4f} mean, "
                 f"{worst.accuracy:.4f} worst ({worst.site})"
             )
-            return
-        for row in rows:
-            self._print(row_line(row))
+        else:
+            for row in rows:
+                self._print(row_line(row))
+        if self._timeline.spent:
+            self._print(self._timeline.spent)
 
     def _print(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True)
@@ -193,25 +212,37 @@ class Live:
 
     def _table(self) -> Table:
         sites = list(self._sites.items())
+        lines = self._timeline.lines
         title = f"{self._activity}, {self._progress()}, {_clock(time.monotonic() - self._began)}"
+        title += self._timeline.title
         table = Table(box=box.SIMPLE_HEAD, title=Text(title), title_justify="left", pad_edge=False)
         table.caption_justify = "left"
         table.add_column("site")
         table.add_column("state")
-        for heading in ("step", "loss", "images/s", "time left"):
-            table.add_column(heading, justify="right", min_width=8)
-        room = min(MAX_LISTED, max(1, self._console.height - 8))
+        is_narrow = bool(lines) and self._console.width < NARROW
+        columns = [column for column in COLUMNS if not (is_narrow and column == "images/s")]
+        for column in columns:
+            table.add_column(column, justify="right", min_width=8)
+        if lines:
+            table.add_column(self._timeline.heading, no_wrap=True, overflow="crop")
+        notes = [LEGEND] if lines and self._console.height >= LEGEND_HEIGHT else []
+        room = min(MAX_LISTED, max(1, self._console.height - 8 - len(notes)))
+        listed = sites
         if len(sites) > room:
             first = [(name, site) for name, site in sites if site.state in LISTED_FIRST]
-            listed = sorted(first, key=lambda item: item[1].done - item[1].steps)[:room]
-        else:
-            listed = sites
+            order = {name: (name not in lines, site.done - site.steps) for name, site in first}
+            listed = sorted(first, key=lambda item: order[item[0]])[:room]
         for name, site in listed:
-            table.add_row(Text(name), *site.cells(), style="" if site.state == "training" else "dim")
+            cells = site.cells()
+            line = [lines.get(name, "")] if lines else []
+            style = "" if site.state == "training" else "dim"
+            table.add_row(Text(name), site.state, *(cells[column] for column in columns), *line, style=style)
         names = {name for name, _ in listed}
         if hidden := Counter(site.state for name, site in sites if name not in names):
             states = ", ".join(f"{count:,} {state}" for state, count in sorted(hidden.items()))
-            table.caption = Text(f"and {hidden.total():,} more: {states}")
+            notes.append(f"and {hidden.total():,} more: {states}")
+        if notes:
+            table.caption = Text("\n".join(notes))
         return table
 
 

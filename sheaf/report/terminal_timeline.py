@@ -31,10 +31,11 @@ def time_table(record: TimeRecord) -> Group:
             Column("profile", 6, right=False),
         ]
     )
+    lines = timeline_characters(record)
     for site, time in listed_times(record).items():
         table.add_row(
             site,
-            timeline(record, site),
+            lines.get(site, SIGNS["waiting"] * WIDTH),
             *map(format_duration, (time.computing, time.receiving, time.sending)),
             format_percent(time.idle).replace("\u00a0", " "),
             "-" if time.joules is None else format_count(time.joules),
@@ -50,21 +51,35 @@ def time_table(record: TimeRecord) -> Group:
     )
 
 
-def timeline(record: TimeRecord, site: str, width: int = WIDTH) -> str:
-    """Return the states of a site over the run, one character for each of ``width`` intervals."""
-    end = record.spent.seconds
-    if end <= 0:
+def timeline_characters(record: TimeRecord, begin: float = 0.0, width: int = WIDTH) -> dict[str, str]:
+    """Return site -> its states, one character for each of ``width`` equal intervals of the run.
+
+    Args:
+        record: the time of the run.
+        begin: the start of the first interval, in seconds; the last one ends with the run.
+        width: number of intervals.
+    """
+    spans: dict[str, list[tuple[str, float, float]]] = {}
+    for task in record.tasks:
+        spans.setdefault(task.site, []).extend(_spans(task))
+    for site, intervals in record.away.items():
+        spans.setdefault(site, []).extend(("away", start, stop) for start, stop in intervals)
+    interval = (record.spent.seconds - begin) / width
+    return {site: _characters(own, begin, interval, width) for site, own in spans.items()}
+
+
+def _characters(spans: list[tuple[str, float, float]], begin: float, interval: float, width: int) -> str:
+    if interval <= 0:
         return SIGNS["waiting"] * width
     filled: list[dict[str, float]] = [{} for _ in range(width)]
-    spans = [span for task in record.tasks if task.site == site for span in _spans(task)]
-    spans += [("away", start, stop) for start, stop in record.away.get(site, [])]
     for state, start, stop in spans:
-        first, last = int(start / end * width), min(width - 1, int(stop / end * width))
+        first = max(0, int((start - begin) / interval))
+        last = min(width - 1, int((stop - begin) / interval))
         for cell in range(first, last + 1):
-            overlap = min(stop, (cell + 1) * end / width) - max(start, cell * end / width)
+            overlap = min(stop, begin + (cell + 1) * interval) - max(start, begin + cell * interval)
             if overlap > 0:
                 filled[cell][state] = filled[cell].get(state, 0.0) + overlap
-    return "".join(_sign(each, end / width) for each in filled)
+    return "".join(_sign(each, interval) for each in filled)
 
 
 def _spans(task: TaskTime) -> list[tuple[str, float, float]]:

@@ -192,6 +192,8 @@ class Calls:
         if counted:
             for update in updates:
                 self._ledger.book(tasks[update.site], update)
+        if open_tasks and self._timeline is not None and self._timeline.now:
+            self._observer.timed(self._timeline)
         if self._trained is not None and (trained := [u for u in updates if u.metrics.get("losses")]):
             self._trained(self.count, trained)
         return list(decoded.values())

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import Protocol
 
 from sheaf.runtime.result import Row
+from sheaf.runtime.timeline import Timeline
 
 
 class Observer(Protocol):
@@ -52,6 +53,10 @@ class Observer(Protocol):
         """Receive the refusal of a site's answer."""
         ...
 
+    def timed(self, timeline: Timeline) -> None:
+        """Receive the timeline after a call, if its answers have times. The next call changes it."""
+        ...
+
     def row(self, row: Row) -> None:
         """Receive a measurement of a model. A resumed run repeats the earlier ones."""
         ...
@@ -83,6 +88,9 @@ class NullObserver:
 
     def refused(self, site: str, why: str) -> None:
         """Ignore the refusal."""
+
+    def timed(self, timeline: Timeline) -> None:
+        """Ignore the timeline."""
 
     def row(self, row: Row) -> None:
         """Ignore the measurement."""
@@ -138,6 +146,11 @@ class Observers:
         """Forward the refusal."""
         for observer in self._observers:
             observer.refused(site, why)
+
+    def timed(self, timeline: Timeline) -> None:
+        """Forward the timeline."""
+        for observer in self._observers:
+            observer.timed(timeline)
 
     def row(self, row: Row) -> None:
         """Forward the measurement."""

@@ -23,6 +23,9 @@ Amount = Annotated[float, Field(gt=0)]
 MAX_AWAY = 200
 """Most intervals recorded in which a device is away."""
 
+LATEST = 2000
+"""Tasks in the record of a run that goes on: the latest."""
+
 
 class BudgetSpent(Exception):  # noqa: N818  # ends a run as planned
     """The run has spent its budget."""
@@ -77,6 +80,7 @@ class Timeline:
 
     Attributes:
         now: seconds from the start of the run to the end of the latest call.
+        virtual: the times are those of simulated devices.
     """
 
     def __init__(
@@ -87,7 +91,7 @@ class Timeline:
         measured: bool = False,
     ) -> None:
         self.now = 0.0
-        self._measured = measured
+        self.virtual = not measured
         self._sites = dict(sites)
         self._traffic = traffic
         self._away = away or (lambda site, until: ())
@@ -104,7 +108,7 @@ class Timeline:
 
     def began(self) -> None:
         """Note the start of a call's new tasks: a real fleet's times count from the first one's."""
-        if self._measured and self._origin is None:
+        if not self.virtual and self._origin is None:
             self._origin = time.monotonic() - self.now
 
     def placed(self, answer: Update | Absence) -> Update | Absence:
@@ -191,36 +195,53 @@ class Timeline:
         Args:
             measured: what was spent before each measurement, in the order of the result's rows.
         """
+        return self._record(self._sites, self._tasks, self._calls, measured)
+
+    def latest(self) -> TimeRecord:
+        """Return the record until now, with the latest ``LATEST`` tasks and their sites and calls only."""
+        tasks = self._tasks[-LATEST:]
+        calls = self._calls[-LATEST:]
+        if len(tasks) < len(self._tasks):
+            calls = [call for call in calls if call.call >= tasks[0].call]
+        return self._record(self._shown, tasks, calls, ())
+
+    def _record(
+        self,
+        sites: Collection[str],
+        tasks: Sequence[TaskTime],
+        calls: Sequence[CallTime],
+        measured: Sequence[Spent],
+    ) -> TimeRecord:
         until = self.now
-        sites = {}
-        for site, (received, worked, sent, beyond) in self._totals.items():
-            own = self._sites[site]
-            intervals = [] if site == CLOUD else self._away(site, until)
-            away = sum(end - start for start, end in intervals)
-            waiting = max(0.0, until - received - worked - sent - away)
-            sites[site] = SiteTime(
-                profile=own.profile,
-                receiving=round(received, 6),
-                computing=round(worked, 6),
-                sending=round(sent, 6),
-                waiting=round(waiting, 6),
-                away=round(away, 6),
-                idle=round(waiting / until, 6) if until else 0.0,
-                joules=None if own.watts_idle is None else round(own.watts_idle * until + beyond, 6),
-            )
         shown = [site for site in self._sites if site in self._shown and site != CLOUD]
         return TimeRecord(
-            virtual=not self._measured,
+            virtual=self.virtual,
             spent=self.spent(),
-            sites=sites,
-            calls=self._calls,
-            tasks=self._tasks,
+            sites={site: self._site_time(site) for site in self._sites if site in sites},
+            calls=list(calls),
+            tasks=list(tasks),
             away={
                 site: [(round(start, 3), round(end, 3)) for start, end in intervals[:MAX_AWAY]]
                 for site in shown
                 if (intervals := self._away(site, until))
             },
             measured=list(measured),
+        )
+
+    def _site_time(self, site: str) -> SiteTime:
+        until, own = self.now, self._sites[site]
+        received, worked, sent, beyond = self._totals[site]
+        away = 0.0 if site == CLOUD else sum(end - start for start, end in self._away(site, until))
+        waiting = max(0.0, until - received - worked - sent - away)
+        return SiteTime(
+            profile=own.profile,
+            receiving=round(received, 6),
+            computing=round(worked, 6),
+            sending=round(sent, 6),
+            waiting=round(waiting, 6),
+            away=round(away, 6),
+            idle=round(waiting / until, 6) if until else 0.0,
+            joules=None if own.watts_idle is None else round(own.watts_idle * until + beyond, 6),
         )
 
 

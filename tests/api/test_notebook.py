@@ -14,6 +14,7 @@ import sheaf
 from sheaf.api.notebook import NotebookProgress, make_observer
 from sheaf.report.live import Live
 from sheaf.runtime.observer import NullObserver
+from sheaf.runtime.timeline import TimedSite, Timeline
 
 
 @pytest.fixture
@@ -65,6 +66,10 @@ def test_the_bar_the_notes_and_the_hint_after_a_stop(
         "<div>note: a &lt;note&gt;</div><div>a &lt;run&gt;: training 2 sites "
         '<progress value="0.250" max="1"></progress> 25%</div>'
     )
+    timeline = Timeline({"edge-1": TimedSite()}, lambda: 0)
+    timeline.now = 90.0
+    observer.timed(timeline)
+    assert "training 2 sites, virtual time 90.0 s <progress" in shown(published[-1])
     observer.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert f"stopped; continue with sheaf.resume(&#x27;{tmp_path / 'r'}&#x27;)" in shown(published[-1])
 

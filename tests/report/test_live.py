@@ -11,9 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from sheaf.core.task import Cost, Times, Update
 from sheaf.report import live
 from sheaf.report.live import Live
+from sheaf.report.live_timeline import LiveTimeline
+from sheaf.runtime import timeline as timelines
 from sheaf.runtime.result import Row
+from sheaf.runtime.timeline import TimedSite, Timeline
 
 
 def row(site: str, stage: str, accuracy: float) -> Row:
@@ -99,13 +103,30 @@ EVENT = st.one_of(
     st.tuples(st.just("step"), st.sampled_from(SITES), st.integers(1, 100)),
     st.tuples(st.just("refused"), st.sampled_from(SITES)),
     st.tuples(st.just("answered"), st.integers(0, 59)),
+    st.tuples(st.just("timed"), st.integers(1, 3)),
 )
+
+
+def timeline_of(work: dict[str, float], calls: int = 1, measured: bool = False) -> Timeline:
+    """Return the timeline of calls in which each site receives for 1 s and computes for ``work`` seconds."""
+    timeline = Timeline({site: TimedSite("", 1.0) for site in work}, lambda: 3_000_000, measured=measured)
+    for call in range(1, calls + 1):
+        start = timeline.now
+        timeline.add(
+            call,
+            "train",
+            {
+                site: Update(site, "train", None, (), {}, Cost(), Times(start, 1.0, seconds, 0.0, seconds))
+                for site, seconds in work.items()
+            },
+        )
+    return timeline
 
 
 @given(events=st.lists(EVENT, max_size=40), height=st.integers(5, 60))
 def test_the_table_fits_after_any_sequence_of_events(events: list[tuple], height: int) -> None:
     """Sites may train together, finish in any order, and report events outside of a call."""
-    console = Console(file=io.StringIO(), width=80, height=height)
+    console = Console(file=io.StringIO(), width=80, height=height, force_terminal=True, color_system=None)
     shown = Live(console, "a run")
     asked = SITES
     shown.began("train", asked)
@@ -117,6 +138,8 @@ def test_the_table_fits_after_any_sequence_of_events(events: list[tuple], height
             shown.step(told[0], told[1], 100, 1.0, told[1] * 64)
         elif event == "refused":
             shown.refused(told[0], "not finite")
+        elif event == "timed":
+            shown.timed(timeline_of(dict.fromkeys(SITES, 2000.0 * told[0]), calls=told[0]))
         else:
             shown.answered(asked[told[0] % len(asked)])
         console.file = io.StringIO()
@@ -186,3 +209,47 @@ def test_a_measurement_that_repeats_the_last_one_is_printed_once() -> None:
             shown.row(replace(row("a", stage, 0.5), round=number // 2 + 1))
     stages = re.findall(r"before update|after retraining", out.getvalue())
     assert stages == ["before update", "after retraining", "after retraining"]
+
+
+@pytest.mark.parametrize("width", [80, 110])
+def test_a_clocked_run_shows_its_time_and_the_line_of_each_device(width: int) -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=width, height=30, force_terminal=True, color_system=None)
+    shown = Live(console, "a run")
+    shown.began("train", ["slow", "fast", "late"])
+    shown.step("slow", 3, 10, 0.5, 96)
+    shown.timed(timeline_of({"slow": 9.0, "fast": 4.0}))
+    console.print(shown._table())
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    assert max(map(len, lines)) <= width
+    (title,) = [line for line in lines if "virtual time" in line]
+    assert title.endswith("0 of 3 done, 0:00, virtual time 10.0 s")
+    slow, fast, late = (
+        next(line for line in lines if line.startswith(f" {name}")) for name in ("slow", "fast", "late")
+    )
+    assert re.search("  ▼▼+█+$", slow)
+    assert re.search("  ▼▼+█+·+$", fast)
+    assert fast.count("·") == (11 if width == 80 else 16)
+    assert late.split() == ["late", "waiting"]
+    assert "0 s to 10.0 s" in out.getvalue()
+    assert "█ computing, ▼ receiving" in out.getvalue()
+    assert ("images/s" in out.getvalue()) == (width > 100)
+
+
+def test_measurements_are_followed_by_the_time_and_its_cost() -> None:
+    shown, out = plain()
+    with shown:
+        shown.timed(timeline_of({"a": 9.0}, measured=True))
+        shown.row(row("a", "before update", 0.75))
+    assert out.getvalue().splitlines()[-1] == "time         10.0 s, 3.0 MB of messages, 9 joules"
+
+
+def test_the_line_of_a_long_run_covers_its_latest_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timelines, "LATEST", 6)
+    record = timeline_of({"slow": 9.0, "fast": 4.0}, calls=10).latest()
+    assert [call.call for call in record.calls] == [8, 9, 10]
+    assert {task.start for task in record.tasks} == {70.0, 80.0, 90.0}
+    shown = LiveTimeline(drawn=True)
+    shown.update(timeline_of({"slow": 9.0, "fast": 4.0}, calls=10))
+    assert shown.heading == "70.0 s to 1.7 min"
+    assert shown.lines["fast"].count("·") == pytest.approx(16, abs=1)

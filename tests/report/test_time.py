@@ -12,7 +12,7 @@ import sheaf
 from sheaf.report.load_runs import load_runs
 from sheaf.report.pictures.spending import measured_of
 from sheaf.report.run_page import run_page
-from sheaf.report.terminal_timeline import WIDTH, time_table, timeline
+from sheaf.report.terminal_timeline import WIDTH, time_table, timeline_characters
 from sheaf.report.time_section import spending_curves, time_section
 from sheaf.runtime.result import Result
 
@@ -72,10 +72,10 @@ def test_the_curve_of_the_cloud_is_that_of_the_rounds(timed: Path) -> None:
 def test_the_terminal_has_a_timeline_of_each_device(timed: Path) -> None:
     result = Result.read(timed)
     assert result.time is not None
-    line = timeline(result.time, "edge-1")
+    line = timeline_characters(result.time)["edge-1"]
     assert len(line) == WIDTH
     assert line.count("▼") + line.count("▲") > WIDTH / 2  # the thin link
-    assert timeline(result.time, "cloud") == "·" * WIDTH
+    assert timeline_characters(result.time)["cloud"] == "·" * WIDTH
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(time_table(result.time))
     text = console.export_text()

@@ -15,6 +15,7 @@ EVENTS: dict[str, tuple[object, ...]] = {
     "answered": ("a",),
     "absent": ("b", "its battery is empty"),
     "refused": ("c", "not finite"),
+    "timed": ("a timeline",),
     "row": ("a row",),
 }
 """One event for every method of an observer: its name and arguments."""

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from sheaf.report.trackers._axis import Axis
 from sheaf.runtime.result import Row
+from sheaf.runtime.timeline import Timeline
 
 
 class JsonLines:
@@ -64,6 +65,10 @@ class JsonLines:
     def refused(self, site: str, why: str) -> None:
         """Write a ``refused`` event."""
         self.write("refused", site=site, why=why)
+
+    def timed(self, timeline: Timeline) -> None:
+        """Write a ``timed`` event."""
+        self.write("timed", virtual=timeline.virtual, **asdict(timeline.spent()))
 
     def row(self, row: Row) -> None:
         """Write a ``measured`` event."""

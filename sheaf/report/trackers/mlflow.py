@@ -21,6 +21,7 @@ from sheaf.core.errors import SheafError, first_line
 from sheaf.core.optional_imports import extra
 from sheaf.report.trackers._axis import Axis
 from sheaf.runtime.result import Row
+from sheaf.runtime.timeline import Timeline
 
 logger = logging.getLogger("sheaf")
 
@@ -99,6 +100,9 @@ class MLflow:
     def refused(self, site: str, why: str) -> None:
         """Set the tag ``refused/SITE``."""
         self._try(lambda: self._client.set_tag(self._run, f"refused/{site}", why))
+
+    def timed(self, timeline: Timeline) -> None:
+        """Log nothing."""
 
     def row(self, row: Row) -> None:
         """Log a point of each accuracy."""

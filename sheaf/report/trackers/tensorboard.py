@@ -9,6 +9,7 @@ from sheaf.core.optional_imports import extra
 from sheaf.report.stages import stage_label
 from sheaf.report.trackers._axis import Axis
 from sheaf.runtime.result import Row
+from sheaf.runtime.timeline import Timeline
 
 
 class TensorBoard:
@@ -65,6 +66,9 @@ class TensorBoard:
     def refused(self, site: str, why: str) -> None:
         """Write a text ``refused``."""
         self._writer.add_text("refused", f"{site}: {why}")
+
+    def timed(self, timeline: Timeline) -> None:
+        """Write nothing."""
 
     def row(self, row: Row) -> None:
         """Write a point of each accuracy, and the stage as text."""

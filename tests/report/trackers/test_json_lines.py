@@ -24,7 +24,8 @@ def events(output: str) -> list[dict[str, object]]:
 
 
 def test_a_run_as_json_lines(sheaf: Sheaf) -> None:
-    done = sheaf("run", "ecavg-digits", *SETS, "--out", "r", "--json")
+    clock = ("--set", "fleet.devices.mix={laptop = 1}")
+    done = sheaf("run", "ecavg-digits", *SETS, *clock, "--out", "r", "--json")
     assert done.returncode == 0, done.stderr
     said = events(done.stdout)
     assert [said[0]["event"], said[-2]["event"], said[-1]["event"]] == ["started", "ended", "finished"]
@@ -43,6 +44,11 @@ def test_a_run_as_json_lines(sheaf: Sheaf) -> None:
         ("edge-2", "before update"),
     ]
     assert len(measured) == 9
+    timed = [one for one in said if one["event"] == "timed"]
+    assert len(timed) == len(began)
+    assert timed[-1]["virtual"]
+    for spent in ("seconds", "bytes", "joules"):
+        assert 0 < timed[0][spent] < timed[-1][spent]
     times = [one["time"] for one in said]
     assert times == sorted(times)
     text = DOCUMENT.read_text(encoding="utf-8")
