@@ -63,4 +63,6 @@ def dry_run(setup: ExperimentSetup, fleet: type[DryFleet] = DryFleet) -> tuple[L
         sites = edges_and_cloud(setup, calls, fleets[0], cloud, fleets[1])
         with contextlib.suppress(BudgetSpent):
             setup.experiment.method.run(setup.theta, *sites, Log())
+        if timeline is not None:
+            sites[0].collect()  # as a run does at its end
     return ledger, timeline

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from sheaf.core.recipe import Statistic
 from sheaf.core.task import Cost, Task, Update, named_statistic
 from sheaf.core.tensor_file import Blob
+from sheaf.runtime.measured_logits import MeasuredLogits, count_recorded
 from sheaf.runtime.site_coding import SiteCoding
 from sheaf.runtime.worker import Worker
+from sheaf.training.batches import batch_sizes, steps_of
 from sheaf.training.statistics import blank
+
+MEASURED = 0.1234567890123456
+"""Stands for a measured number in the header of an answer: most have as many digits."""
 
 
 class DryFleet:
     """Sites that execute every task except training and evaluation; see ``LocalFleet``.
 
     The method runs as it is, so this holds for any method: multiply-adds are exactly those of the epochs that
-    are skipped, and bytes are those of the messages, except for losses and seconds in their headers.
+    are skipped, and bytes are those of the messages, except for the digits of measured numbers in the headers
+    of answers.
 
     Args:
         workers: the sites, in their order.
@@ -48,18 +56,19 @@ class DryFleet:
 
     def _do(self, worker: Worker, task: Task) -> Update:
         if task.kind == "evaluate":
-            classes = len(worker.data.classes)
-            perfect = torch.diag(worker.data.test.counts(classes)).tolist()
-            counts = tuple(worker.data.train.counts(classes).tolist())
-            metrics = {"confusion": perfect, "loss": 0.0}
-            return Update(worker.name, "evaluate", None, counts, metrics, Cost())
+            return _evaluation(worker, task)
         if task.kind == "train" and task.recipe is not None:
             statistic = task.statistic and replace(task.statistic, examples=1)
             update = worker.do(replace(task, recipe=replace(task.recipe, epochs=0), statistic=statistic))
-            return replace(update, cost=worker.cost_of(task))
+            batches = len(batch_sizes(worker.training_examples(task), task.recipe.batch_size))
+            epochs = math.ceil(steps_of(task.recipe, worker.training_examples(task)) / max(1, batches))
+            metrics = update.metrics | {"losses": [MEASURED] * epochs}
+            return replace(update, metrics=metrics, cost=worker.cost_of(task))
         if task.kind == "choose":
-            update = worker.do(replace(task, mixtures=()))
-            return replace(update, cost=worker.cost_of(task))
+            update, mixtures = worker.do(replace(task, mixtures=())), [0.0, *task.mixtures]
+            measured = {"mixtures": mixtures, "accuracies": [MEASURED] * len(mixtures)}
+            metrics = update.metrics | (measured if task.mixtures and len(worker.held_out) else {})
+            return replace(update, metrics=metrics, cost=worker.cost_of(task))
         if task.kind in ("refit", "restat"):
             update = worker.do(replace(task, kind="collect"))
             model = Blob.of(update.params)  # without a statistic that the task brought
@@ -67,6 +76,24 @@ class DryFleet:
         if task.kind == "summarize" and task.statistic is not None:
             return _summary(worker, task, task.statistic)
         return worker.do(task)
+
+
+def _evaluation(worker: Worker, task: Task) -> Update:
+    """Return a perfect evaluation with as many recorded logits as a true one."""
+    classes, cut = len(worker.data.classes), task.cut
+    outputs = classes if cut is None or cut.classes is None else len(cut.classes)
+    outputs += cut is not None and cut.other
+    logits = torch.zeros(count_recorded(worker.data.test, outputs), outputs)
+    record = MeasuredLogits.of("0" * 64, "test", worker.prepare.device, logits)
+    metrics: dict[str, Any] = {
+        "confusion": torch.diag(worker.data.test.counts(classes)).tolist(),
+        "loss": MEASURED,
+        "measured": record.header(),
+    }
+    if len(worker.held_out):
+        metrics["held_out"] = MEASURED
+    counts = tuple(worker.data.train.counts(classes).tolist())
+    return Update(worker.name, "evaluate", None, counts, metrics, Cost())
 
 
 def _summary(worker: Worker, task: Task, statistic: Statistic) -> Update:
