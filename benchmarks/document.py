@@ -29,6 +29,7 @@ from benchmarks.sections.remedies import remedies
 from benchmarks.sections.rivals import rivals
 from benchmarks.sections.simulation import simulation
 from benchmarks.sections.start import start
+from benchmarks.sections.taking_part import taking_part
 from benchmarks.sections.tracing import tracing
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "measurements.md"
@@ -49,6 +50,7 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     "averaging": averaging,
     "drop": drop,
     "remedies": remedies,
+    "taking_part": taking_part,
     "decoupled": decoupled,
     "full_size": full_size,
     "tracing": tracing,
@@ -94,3 +96,5 @@ if __name__ == "__main__":
     pictures.gains(measured)
     pictures.sharing(measured)
     pictures.drop(json.loads((FOLDER / "drop.json").read_text())["rows"])
+    if (file := FOLDER / "taking_part.json").exists():
+        pictures.taking_part(json.loads(file.read_text())["rows"])

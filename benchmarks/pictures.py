@@ -7,8 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+
 from benchmarks.sections.drop import of_stage
-from sheaf.report.style import BLUE, FAINT, GREEN, INK, ORANGE, new_figure, picture_style
+from benchmarks.sections.taking_part import METHODS, SPLITS
+from benchmarks.sections.taking_part import gains as gains_over_local
+from sheaf.report.style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PAPER, new_figure, picture_style
 
 Rows = Sequence[Mapping[str, Any]]
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
@@ -99,3 +104,56 @@ def drop(rows: Rows) -> None:
             axes.set_xlabel("hidden units")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=1)
         figure.savefig(FOLDER / "drop.svg", metadata={"Date": None})
+
+
+def taking_part(rows: Rows) -> None:
+    """``taking-part.svg``: the gain of an edge over training alone, on its own classes and on all."""
+    groups = sorted({(row["weights"], row["edges"]) for row in rows})
+    images = sorted({row["images"] for row in rows})
+    with picture_style():
+        figure, panels = new_figure(0.75 + 1.05 * len(groups), 1, 2, sharey=True)
+        for axes, classes in zip(panels, ("own", "all"), strict=True):
+            columns = [(method, count) for method in METHODS for count in images]
+            measured = {method: gains_over_local(rows, method, classes) for method in METHODS}
+            cells = [
+                [measured[method].get((*group, count, split)) for method, count in columns]
+                for group in groups
+                for split in SPLITS
+            ]
+            _heat_map(
+                axes, [[None if cell is None else statistics.mean(cell) for cell in row] for row in cells]
+            )
+            for line in range(1, len(METHODS)):
+                axes.axvline(line * len(images) - 0.5, color=PAPER, linewidth=5)
+            for line in range(1, len(groups)):
+                axes.axhline(line * len(SPLITS) - 0.5, color=PAPER, linewidth=5)
+            axes.set_xticks(range(len(columns)), [str(count) for _, count in columns])
+            for place, method in enumerate(METHODS):
+                axes.annotate(
+                    method, ((place + 0.5) / len(METHODS), 1), (0, 4), xycoords="axes fraction",
+                    textcoords="offset points", ha="center", fontsize=8.5, color=GREY,
+                )  # fmt: skip
+            axes.set_title(f"on {'its own' if classes == 'own' else 'all'} classes", pad=18)
+            axes.set_xlabel("images an edge")
+        labels = [f"{edges} edges, {weights}: {split}" if split == SPLITS[0] else split
+                  for weights, edges in groups for split in SPLITS]  # fmt: skip
+        panels[0].set_yticks(range(len(labels)), labels)
+        figure.suptitle("gain of an edge over training alone, percentage points", fontsize=9.5)
+        figure.savefig(FOLDER / "taking-part.svg", metadata={"Date": None})
+
+
+def _heat_map(axes: Axes, cells: Sequence[Sequence[float | None]]) -> None:
+    """Draw cells with their numbers, gains blue and losses orange; a cell of None is grey."""
+    limit = max(abs(cell) for row in cells for cell in row if cell is not None)
+    colours = LinearSegmentedColormap.from_list("gain", (ORANGE, PAPER, BLUE))
+    colours.set_bad(FAINT)
+    values = [[float("nan") if cell is None else cell for cell in row] for row in cells]
+    axes.imshow(values, cmap=colours, vmin=-limit, vmax=limit, aspect="auto")
+    for y, row in enumerate(cells):
+        for x, cell in enumerate(row):
+            if cell is not None:
+                dark = cell > 0.6 * limit
+                axes.text(x, y, f"{cell:+.1f}", ha="center", va="center", fontsize=7,
+                          color=PAPER if dark else INK)  # fmt: skip
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)

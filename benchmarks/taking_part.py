@@ -29,7 +29,7 @@ from sheaf.runtime.result import Result, Row
 
 SEEDS = 3
 EDGES = 2, 10
-IMAGES = 25, 100, 400, 1600
+IMAGES = 25, 100, 400, 1600, 5000
 SPLITS = "disjoint", "dirichlet 0.1", "dirichlet 1", "iid"
 WEIGHTS = "imagenet", "random"
 METHODS = "local", "ecavg", "ecavg_plus"
