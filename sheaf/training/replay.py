@@ -5,8 +5,8 @@ Stands on private parts of torch; see ``cpu_graph``.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -29,32 +29,18 @@ FACTORY = {"dtype", "layout", "device", "pin_memory"}
 """Arguments that describe a new tensor; an ``out`` variant lacks them."""
 
 
-class _Unoptimized:
-    """Turns off TorchScript's optimizer, whose two profiling runs take longer than ten replays.
+@contextmanager
+def _unoptimized() -> Iterator[None]:
+    """Turn off TorchScript's optimizer, whose two profiling runs take longer than ten replays.
 
-    The setting is the process's: it is off while any thread is inside, and then what it was.
+    The setting is the thread's.
     """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._before = True
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._inside == 0:
-                self._before = torch._C._get_graph_executor_optimize()
-                torch._C._set_graph_executor_optimize(False)
-            self._inside += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                torch._C._set_graph_executor_optimize(self._before)
-
-
-UNOPTIMIZED = _Unoptimized()
+    before = torch._C._get_graph_executor_optimize()
+    torch._C._set_graph_executor_optimize(False)
+    try:
+        yield
+    finally:
+        torch._C._set_graph_executor_optimize(before)
 
 
 class Replay:
@@ -99,7 +85,7 @@ class Replay:
 
     def _loop(self, inputs: Sequence[Tensor], results: Sequence[Tensor]) -> None:
         """Write the results of T successive calls into ``results``, (T, ...) each."""
-        with torch.no_grad(), UNOPTIMIZED:
+        with torch.no_grad(), _unoptimized():
             self._run(len(inputs[0]), *inputs, *results, *self._graph.tensors)
 
 
@@ -172,7 +158,7 @@ class _Graph:
         go_on = self._graph.insertConstant(True)  # type: ignore[attr-defined]  # the stub lacks it
         loop = self._graph.insertNode(self._graph.create("prim::Loop", [times, go_on], 0))
         body = loop.addBlock()
-        number = body.addInputToBlock()
+        number = body.addInputToBlock()  # type: ignore[attr-defined]  # the stub lacks it
         number.setType(torch._C.IntType.get())
         with self._graph.insert_point_guard(body):
             for own, of_all in zip(inputs, given, strict=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -53,3 +55,22 @@ def test_successive_calls_in_one_have_the_bits_of_calls_one_by_one() -> None:
     assert torch.equal(losses, one_by_one)
     assert torch.equal(weight, end)
     assert torch.equal(moment, moment_after)
+
+
+def test_replays_on_several_threads_have_the_bits_of_one() -> None:
+    """TorchScript's optimizer is turned off for each thread. It would drop a loop's writes into lists."""
+
+    def train(_: int) -> Tensor:
+        weight = torch.ones(8, 4).requires_grad_()
+        replay = replay_of(weight, torch.zeros(8, 4))
+        with torch.no_grad():
+            weight.fill_(1.0)
+        for _ in range(20):
+            replay.successive(x, labels)
+        return weight.detach()
+
+    x, labels = torch.eye(8)[torch.arange(5)].expand(50, 5, 8), torch.arange(5).remainder(4).expand(50, 5)
+    with ThreadPoolExecutor(2) as pool:
+        trained = list(pool.map(train, range(4)))
+    assert not torch.equal(trained[0], torch.ones(8, 4))
+    assert all(torch.equal(each, trained[0]) for each in trained)
