@@ -148,11 +148,16 @@ def simulation(rows: Rows) -> str:
         "that stores nothing, alternating; *lost* is the median over the pairs:\n\n"
         + table(("job", "fraction", "minimum to maximum", "with, s", "without, s", "lost"), fractions)
         + _optional(
-            "A recorded step of a stack that updates each site right after its gradient, and one that "
-            "updates all sites at the end: microseconds of processor time for each site, median (quartiles):",
-            ("sites", "by site", "at the end", "gain"),
+            "A recorded step of a stack whose updates are fused with the gradients, one that updates each "
+            "site right after its gradient, and one that updates all sites at the end: microseconds of "
+            "processor time for each site, median (quartiles):",
+            ("sites", "fused", "by site", "at the end", "gain of fused"),
             [
-                (depth, _quartiles(each, "by_site"), _quartiles(each, "at_end"), f"{each['vs_at_end']:.2f}x")
+                (
+                    depth,
+                    *(_quartiles(each, order) for order in ("fused", "by_site", "at_end")),
+                    f"{each['vs_at_end']:.2f}x",
+                )
                 for row in rows
                 for depth, each in row.get("depths", {}).items()
             ],

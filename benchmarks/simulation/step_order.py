@@ -1,13 +1,14 @@
-"""The order of a recorded step: each site's update right after its gradient, or all updates at the end.
+"""The order of a recorded step: updates fused with the gradients, after each site's gradient, or at the end.
 
-``training/update_by_site`` orders the step. Two stacks of each depth take turns, a step at a time.
+``training/fused_update`` and ``training/update_by_site`` order the step. Stacks of each depth take turns, a
+step at a time.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from typing import Any
 from unittest import mock
 
@@ -28,11 +29,11 @@ DEPTHS = (8, 16)
 STEPS = 300
 """Steps of each stack after the recording."""
 
-ORDERS = ("by_site", "at_end")
+ORDERS = ("fused", "by_site", "at_end")
 
 
 def ordered() -> dict[str, Any]:
-    """Return the row: microseconds of processor time for each site of a step, in both orders."""
+    """Return the row: microseconds of processor time for each site of a step, in every order."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     draws = torch.Generator().manual_seed(SEED)
@@ -57,7 +58,7 @@ def ordered() -> dict[str, Any]:
         "depths": {
             str(depth): {
                 "quartiles_us": {order: quartiles[depth, order] for order in ORDERS},
-                "vs_at_end": quartiles[depth, "at_end"][1] / quartiles[depth, "by_site"][1],
+                "vs_at_end": quartiles[depth, "at_end"][1] / quartiles[depth, "fused"][1],
             }
             for depth in DEPTHS
         },
@@ -72,12 +73,9 @@ def _recorded(depth: int, order: str, x: Tensor, labels: Tensor, begun: ExitStac
     jobs = [Job(model.state_dict(), samples, seed) for seed in range(depth)]
     stack = Stack(model, depth, recipe, device)
     begun.enter_context(stack.begin(jobs, Preparation((0.1,), (0.3,), device), 1))
-    change = (
-        mock.patch.object(replay, "update_by_site", lambda operations, kept: operations)
-        if order == "at_end"
-        else nullcontext()
-    )
-    with change:
-        for _ in range(3):  # two equal steps are recorded, the third is a replay
-            stack.step(x, labels)
+    left_out = {"fused": (), "by_site": ("fuse_updates",), "at_end": ("fuse_updates", "update_by_site")}
+    with ExitStack() as changes:
+        for name in left_out[order]:
+            changes.enter_context(mock.patch.object(replay, name, lambda operations, kept: operations))
+        stack.step(x, labels)  # recorded here
     return stack

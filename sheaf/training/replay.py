@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from sheaf.training.fused_update import fuse_updates
 from sheaf.training.operation import Operation, address, tensors_in
 from sheaf.training.update_by_site import update_by_site
 
@@ -54,14 +55,22 @@ class Replay:
         operations: all that were recorded.
         inputs: the tensors that a replay copies its inputs into.
         result: the tensors that the operations wrote the result into.
+        exact: keep the bits of the operations; see ``fused_update``.
 
     Raises:
         RuntimeError, TypeError, KeyError, AttributeError: TorchScript cannot run an operation.
     """
 
     def __init__(
-        self, operations: Sequence[Operation], inputs: tuple[Tensor, ...], result: tuple[Tensor, ...]
+        self,
+        operations: Sequence[Operation],
+        inputs: tuple[Tensor, ...],
+        result: tuple[Tensor, ...],
+        *,
+        exact: bool = True,
     ) -> None:
+        if not exact:
+            operations = fuse_updates(operations, (*inputs, *result))
         operations = update_by_site(operations, (*inputs, *result))
         self._operations = operations  # keeps their results alive
         self._inputs = inputs

@@ -35,8 +35,8 @@ def update_by_site(operations: Sequence[Operation], kept: Sequence[Tensor]) -> l
     (step,) = steps
     reordered, by_site, others = list(operations), [], []
     for own in zip(*(each for each in step.args if each), strict=True):  # parameter, gradient, momentum
-        product = _product_of(own[1], operations, kept)
-        if product is None:
+        product = product_of(own[1], operations, kept)
+        if product is None or own[1].nbytes <= LEAST_BYTES:
             others.append(own)
             continue
         reordered.remove(product)
@@ -50,11 +50,9 @@ def update_by_site(operations: Sequence[Operation], kept: Sequence[Tensor]) -> l
     return [*reordered[:at], *by_site, *rest, *reordered[at + 1 :]]
 
 
-def _product_of(
-    gradient: Tensor, operations: Sequence[Operation], kept: Sequence[Tensor]
-) -> Operation | None:
-    """Return the product that computes a large gradient, if only the optimizer reads it afterwards."""
-    if gradient.nbytes <= LEAST_BYTES or any(address(gradient) == address(each) for each in kept):
+def product_of(gradient: Tensor, operations: Sequence[Operation], kept: Sequence[Tensor]) -> Operation | None:
+    """Return the product that computes a gradient, if only the optimizer reads it afterwards."""
+    if any(address(gradient) == address(each) for each in kept):
         return None
     users = [each for each in operations if not each.is_view and each.touches(gradient)]
     if [each.operator for each in users] != [PRODUCT, SGD]:

@@ -86,9 +86,10 @@ class Stack:
         if device.type == "cuda":
             self._fast = CudaGraphFunction(weak_method(self._backward))  # an optimizer steps in few kernels
         elif recipe.schedule == "constant":
-            self._fast = CpuGraphFunction(weak_method(self._whole_step))
+            step, changed = weak_method(self._whole_step), weak_method(self._changed)
+            self._fast = CpuGraphFunction(step, changed, exact=self._one)
         else:  # a rate that changes cannot be recorded
-            self._fast = CpuGraphFunction(weak_method(self._backward))
+            self._fast = CpuGraphFunction(weak_method(self._backward), weak_method(self._changed))
 
     @contextmanager
     def begin(self, jobs: Sequence[Job], prepare: Preparation, steps: int) -> Iterator[None]:
@@ -226,6 +227,12 @@ class Stack:
     def _leaves(self) -> list[Tensor]:
         """The trained parameters of the sites that still train."""
         return [self._first[self._active][name] for name in self._trained]
+
+    def _changed(self) -> list[Tensor]:
+        """Return the tensors that a step changes: parameters, buffers and the optimizer's moments."""
+        moments = [self._optimizers[self._active].state[leaf].values() for leaf in self._leaves]
+        tensors = [each for own in moments for each in own if isinstance(each, Tensor)]
+        return [*self._stacked.values(), *tensors]
 
     def _set_context(self, jobs: Sequence[Job], prepare: Preparation) -> None:
         """Set what the sites' ``LossContext`` has beside parameters, in place for a recorded step."""
