@@ -1,4 +1,4 @@
-"""Results of real runs, changed."""
+"""Results of real runs, changed, and timelines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from sheaf.core.task import Cost, Times, Update
 from sheaf.runtime.result import Refusal, Result
+from sheaf.runtime.timeline import TimedSite, Timeline
 
 STRANGE = (
     "<script>alert(1)</script>",
@@ -40,3 +42,19 @@ def strange(result: Result) -> Result:
         refused=[Refusal(call=result.curves[-2].call, site=edge, why=why)],
         provenance=result.provenance | {"settings": {"title": "</title><script>alert(4)</script>"}},
     )
+
+
+def timeline_of(work: dict[str, float], calls: int = 1, measured: bool = False) -> Timeline:
+    """Return the timeline of calls in which each site receives for 1 s and computes for ``work`` seconds."""
+    timeline = Timeline({site: TimedSite("", 1.0) for site in work}, lambda: 3_000_000, measured=measured)
+    for call in range(1, calls + 1):
+        start = timeline.now
+        timeline.add(
+            call,
+            "train",
+            {
+                site: Update(site, "train", None, (), {}, Cost(), Times(start, 1.0, seconds, 0.0, seconds))
+                for site, seconds in work.items()
+            },
+        )
+    return timeline

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import time
@@ -11,8 +12,12 @@ from threading import Thread
 
 import pytest
 from browser import chromium, set_width
+from PIL import Image
 from support import QUICK
 
+from sheaf.core.types import CLOUD
+from sheaf.data.load import load_dataset
+from sheaf.data.settings import DataSettings
 from sheaf.experiments import rehearse as rehearsal
 from sheaf.experiments import run as runs
 from sheaf.experiments import run_on_fleet as deployed
@@ -25,7 +30,22 @@ from sheaf.fleets.remote.device_models import read_kept
 from sheaf.fleets.remote.sample_pool import Pool
 from sheaf.runtime.result import Result
 
-ONE_THREAD = (*QUICK, "fleet.threads=1")
+PICTURES = "data.name=pictures"
+ONE_THREAD = (*QUICK, "fleet.threads=1", PICTURES)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A folder of digits as JPEG files, in the working directory."""
+    folder = tmp_path_factory.mktemp("digits")
+    digits = load_dataset(DataSettings(name="digits"))
+    for split, samples in (("train", digits.train), ("test", digits.test)):
+        for number, position in enumerate(samples.positions[:500].tolist()):
+            path = folder / "pictures" / split / str(int(samples.targets[position])) / f"{number:03}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(samples.inputs[position, 0].numpy()).resize((32, 32)).save(path, quality=50)
+    with contextlib.chdir(folder):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +71,41 @@ def assert_same_run(here: Path, there: Path) -> None:
     for site, cost in expected.cost.items():  # but for seconds and memory in the headers
         assert sent[site] == pytest.approx((cost.bytes_sent, cost.bytes_received), rel=0.02)
     assert {path.name for path in there.iterdir()} == {path.name for path in here.iterdir()} | {"pool"}
-    assert [pooled.edge for pooled in Pool(there / "pool").files()] == ["edge-1", "edge-2"]
+    pooled = [*Pool(there / "pool").files()]
+    assert [file.edge for file in pooled] == ["edge-1", "edge-2"]
+    assert sum(file.path.stat().st_size for file in pooled) < 700 * sum(file.samples for file in pooled), (
+        "JPEG files, not images of 1,024 bytes"
+    )
+
+
+def assert_measured_time(result: Result) -> None:
+    """Check that the record covers each task of each site, one after another, and nothing beyond the run."""
+    record = result.time
+    assert record is not None
+    assert not record.virtual
+    assert record.spent.joules is None
+    assert record.spent.bytes == sum(
+        cost.bytes_sent + cost.bytes_received for site, cost in result.cost.items() if site != CLOUD
+    )
+    assert [call.call for call in record.calls] == list(range(1, len(record.calls) + 1))
+    trained = next(call for call in record.calls if call.kind == "train")
+    assert (trained.sites, trained.absent, trained.last in ("edge-1", "edge-2")) == (2, 0, True)
+    seconds = [spent.seconds for spent in record.measured]
+    assert len(seconds) == len(result.rows)
+    assert 0 < seconds[0] <= seconds[-1] <= record.spent.seconds
+    for site in ("edge-1", "edge-2", CLOUD):
+        own = [task for task in record.tasks if task.site == site]
+        assert own
+        ends = [task.start + task.download + task.work + task.upload for task in own]
+        assert all(later.start >= end - 1e-3 for end, later in zip(ends, own[1:], strict=False))
+        assert ends[-1] <= record.spent.seconds + 1e-3
+        total = record.sites[site]
+        assert total.computing == pytest.approx(sum(task.work for task in own), abs=1e-4)
+        assert total.receiving + total.computing + total.sending + total.waiting == pytest.approx(
+            record.spent.seconds, rel=0.01
+        )
+        at_a_device = site != CLOUD
+        assert (total.sending > 0, total.computing > 0, total.away) == (at_a_device, True, 0.0)
 
 
 def test_the_real_fleet_ends_with_the_weights_of_the_one_in_process(fleet: Path, tmp_path: Path) -> None:
@@ -61,6 +115,7 @@ def test_the_real_fleet_ends_with_the_weights_of_the_one_in_process(fleet: Path,
     assert_same_run(tmp_path / "here", tmp_path / "there")
     exported = export(tmp_path / "there", "edge-1", "safetensors", tmp_path / "model.safetensors")
     assert exported.measured.startswith("compared with the run's own logits on 16 random examples: ")
+    assert_measured_time(Result.read(tmp_path / "there"))
     replacements = Result.read(tmp_path / "there").replacements
     for edge in ("edge-1", "edge-2"):
         kept = read_kept(fleet.parent / edge / "state" / "model.safetensors")
@@ -77,7 +132,7 @@ def test_a_run_that_is_killed_goes_on_from_its_journal(
 ) -> None:
     """Of sub-models, with pooled samples; long enough in its last step to be killed there."""
     changes = (
-        *("data.limit=400", "data.limit_test=100", "fleet.threads=1"),
+        *("data.limit=400", "data.limit_test=100", "fleet.threads=1", PICTURES),
         *("method=decoupled", "method.train.epochs=4", "method.share.fraction=0.5"),
         *("method.negatives=pooled", "method.retrain.epochs=100"),
     )
@@ -134,6 +189,7 @@ def test_the_page_follows_a_run(
         wait_until(lambda: "The latest run has ended." in main())
         wait_until(lambda: all(text in main() for text in ("took part", "run, ", "after retraining")))
         assert browser.execute_script("return document.querySelectorAll('#curves svg').length") == 2
+        assert browser.execute_script("return document.querySelectorAll('#timeline svg').length") == 1
         assert browser.get_log("browser") == []
 
 

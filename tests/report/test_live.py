@@ -9,15 +9,14 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up import timeline_of
 from rich.console import Console
 
-from sheaf.core.task import Cost, Times, Update
 from sheaf.report import live
 from sheaf.report.live import Live
 from sheaf.report.live_timeline import LiveTimeline
 from sheaf.runtime import timeline as timelines
 from sheaf.runtime.result import Row
-from sheaf.runtime.timeline import TimedSite, Timeline
 
 
 def row(site: str, stage: str, accuracy: float) -> Row:
@@ -105,22 +104,6 @@ EVENT = st.one_of(
     st.tuples(st.just("answered"), st.integers(0, 59)),
     st.tuples(st.just("timed"), st.integers(1, 3)),
 )
-
-
-def timeline_of(work: dict[str, float], calls: int = 1, measured: bool = False) -> Timeline:
-    """Return the timeline of calls in which each site receives for 1 s and computes for ``work`` seconds."""
-    timeline = Timeline({site: TimedSite("", 1.0) for site in work}, lambda: 3_000_000, measured=measured)
-    for call in range(1, calls + 1):
-        start = timeline.now
-        timeline.add(
-            call,
-            "train",
-            {
-                site: Update(site, "train", None, (), {}, Cost(), Times(start, 1.0, seconds, 0.0, seconds))
-                for site, seconds in work.items()
-            },
-        )
-    return timeline
 
 
 @given(events=st.lists(EVENT, max_size=40), height=st.integers(5, 60))

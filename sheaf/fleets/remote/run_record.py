@@ -37,6 +37,7 @@ from sheaf.fleets.remote.status import (
 )
 from sheaf.runtime.observer import NullObserver
 from sheaf.runtime.result import Result, Row
+from sheaf.runtime.timeline import Timeline
 
 logger = logging.getLogger("sheaf")
 
@@ -131,6 +132,13 @@ class RunRecord(NullObserver):
     def refused(self, site: str, why: str) -> None:
         """Record a refusal and its reason."""
         self._skip(site, "refused", why)
+
+    def timed(self, timeline: Timeline) -> None:
+        """Record when the sites worked."""
+        latest = timeline.latest()
+        with self._lock:
+            self._status.time = latest
+        self._changed.set()
 
     def row(self, row: Row) -> None:
         """Record a measurement, in the record of its device too."""

@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, Field, ValidationError
 
 from sheaf.core.atomic_io import write
+from sheaf.runtime.time_record import TimeRecord
 
 FOLDER = "status"
 
@@ -125,6 +126,7 @@ class RunStatus(BaseModel):
         losses: the latest trainings, in order.
         skipped: the latest absences and refusals, in order.
         notes: notes for the user, in order.
+        time: when the sites worked, the latest tasks of at most 20 devices; None before the first answers.
     """
 
     run: str
@@ -141,6 +143,7 @@ class RunStatus(BaseModel):
     losses: list[CallLoss] = Field(default_factory=list)
     skipped: list[Skip] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
+    time: TimeRecord | None = None
 
 
 class MeasuredModel(BaseModel):

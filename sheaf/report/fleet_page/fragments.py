@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.resources import files
 from pathlib import Path
@@ -12,11 +12,12 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from sheaf.fleets.remote.status import RunStatus
+from sheaf.fleets.remote.status import CallLoss, Measurement
 from sheaf.report.activities import ACTIVITY
 from sheaf.report.fleet_page.snapshot import Reader, Snapshot
 from sheaf.report.formatting import format_number_of, format_percent
 from sheaf.report.stages import stage_label
+from sheaf.runtime.time_record import TimeRecord
 
 TEMPLATES = files("sheaf.report.fleet_page")
 
@@ -39,8 +40,29 @@ MOST_SKIPPED = 20
 MOST_RUNS = 50
 """Maximum number of earlier runs on the page: the latest."""
 
-CURVES_PERIOD = 5.0
-"""Minimum time between two drawings of the curves, in seconds."""
+DRAWING_PERIOD = 5.0
+"""Minimum time between two drawings of the same pictures, in seconds."""
+
+
+class _Drawn:
+    """Pictures that are drawn when their values have changed, at most every ``DRAWING_PERIOD`` seconds.
+
+    Args:
+        draw: returns the pictures as SVG for the page.
+    """
+
+    def __init__(self, draw: Callable[..., Sequence[str]]) -> None:
+        self._draw = draw
+        self._values: tuple[object, ...] | None = None
+        self._pictures: list[Markup] = []
+        self._at = 0.0
+
+    def pictures(self, now: float, ended: bool, *values: object) -> list[Markup]:
+        """Return the pictures; those of a run that has ended are up to date."""
+        if values != self._values and (now - self._at >= DRAWING_PERIOD or ended):
+            self._pictures = [Markup(picture) for picture in self._draw(*values)]
+            self._values, self._at = values, now
+        return self._pictures
 
 
 class FleetPage:
@@ -57,7 +79,8 @@ class FleetPage:
     def __init__(self, fleet: Path, service: Path | None = None) -> None:
         self._reader = Reader(fleet, service or fleet / "service")
         self._rows: dict[str, tuple[object, str]] = {}  # id -> what it shows, and its HTML
-        self._drawn: tuple[object, list[Markup], float] = (None, [], 0.0)
+        self._curves = _Drawn(_draw_curves)
+        self._timeline = _Drawn(_draw_timeline)
         environment = jinja2.Environment(
             autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
@@ -71,15 +94,21 @@ class FleetPage:
         """Return the fragments of the page: the id of an element -> its HTML."""
         snapshot = self._reader.snapshot(time.time())
         view, macros = view_of(snapshot), self._macros
-        ended = snapshot.run_state != "running"
+        ended, run = snapshot.run_state != "running", snapshot.run
+        curves, timeline = list[Markup](), list[Markup]()
+        if run is not None and (run.measured or run.losses):
+            curves = self._curves.pictures(snapshot.now, run.ended is not None, run.measured, run.losses)
+        if run is not None and run.time is not None:
+            timeline = self._timeline.pictures(snapshot.now, run.ended is not None, run.time)
         fragments = {
             "summary": macros.summary(snapshot, view),
             "run-now": macros.run(snapshot, view),
-            "skipped": macros.skipped(snapshot.run, MOST_SKIPPED),
+            "skipped": macros.skipped(run, MOST_SKIPPED),
             "states": macros.states(snapshot, LABELS),
             "rounds": macros.rounds(snapshot.rounds),
             "history": macros.history(snapshot.history, MOST_RUNS),
-            "curves": macros.curves(self._curves(snapshot.run, snapshot.now)),
+            "timeline": macros.timeline(timeline),
+            "curves": macros.curves(curves),
         }
         rows: dict[str, tuple[object, str]] = {}
         for number, device in enumerate(snapshot.devices):
@@ -103,18 +132,21 @@ class FleetPage:
         """Return the whole page."""
         return self._page.render(host=self._host, main=Markup(self.main(fragments)))
 
-    def _curves(self, run: RunStatus | None, now: float) -> list[Markup]:
-        """Return the pictures of the run's curves, drawn at most every ``CURVES_PERIOD`` seconds."""
-        if run is None or not (run.measured or run.losses):
-            return []
-        from sheaf.report.fleet_page.curves import curves  # imports matplotlib, which takes a second
 
-        values, pictures, at = self._drawn
-        latest = (run.measured, run.losses)
-        if values != latest and (now - at >= CURVES_PERIOD or run.ended is not None):
-            pictures = [Markup(picture) for picture in curves(*latest)]
-            self._drawn = latest, pictures, now
-        return pictures
+def _draw_curves(measured: Sequence[Measurement], losses: Sequence[CallLoss]) -> list[str]:
+    from sheaf.report.fleet_page.curves import curves  # imports matplotlib, which takes a second
+
+    return curves(measured, losses)
+
+
+def _draw_timeline(record: TimeRecord) -> list[str]:
+    from sheaf.report.pictures.timeline import draw_timeline
+    from sheaf.report.style import picture_style
+    from sheaf.report.svg import figure_svg, inline_svg
+
+    with picture_style():
+        picture = draw_timeline(record)
+        return [inline_svg(figure_svg(picture.figure), picture.name, picture.alt)]
 
 
 def view_of(snapshot: Snapshot) -> dict[str, Any]:

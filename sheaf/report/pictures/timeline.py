@@ -21,7 +21,7 @@ VISIBLE = 0.002
 """Least fraction of a run for which the critical path follows a call."""
 
 MAX_TASKS = 3000
-"""Most tasks that are drawn; of a longer run, the first ones."""
+"""Most tasks that are drawn; of a longer record, the first ones."""
 
 
 def draw_timeline(record: TimeRecord) -> Picture:
@@ -42,8 +42,10 @@ def draw_timeline(record: TimeRecord) -> Picture:
     _critical_path(axes, record, sites, tasks, seconds_of_unit)
     axes.set_yticks(range(len(sites)), [_label(record, site) for site in sites])
     axes.set_ylim(len(sites) - 0.5, -0.6)
+    is_whole = not tasks or tasks[0].call == 1
+    start = 0.0 if is_whole else min(task.start for task in tasks)
     end = max((task.start + task.download + task.work + task.upload for task in tasks), default=1.0)
-    axes.set_xlim(0, max(end / seconds_of_unit, 1e-9))
+    axes.set_xlim(start / seconds_of_unit, max(end, start + 1e-9) / seconds_of_unit)
     axes.set_xlabel(f"{'virtual ' * record.virtual}time in {unit}")
     axes.tick_params(axis="y", length=0)
     handles = [Patch(color=colour, label=state) for state, colour in STATES]

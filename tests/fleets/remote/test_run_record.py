@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from made_up import timeline_of
 
 from sheaf.core.errors import FleetError
 from sheaf.fleets.remote import run_record
@@ -77,6 +78,15 @@ def test_a_call_with_a_slow_and_an_absent_device(
     assert [(loss.call, loss.losses) for loss in status.losses] == [(1, (0.5, 0.5, 0.5))]
     assert status.ended is not None
     assert status.error == ""
+
+
+def test_the_time_of_the_sites(record: RunRecord, tmp_path: Path) -> None:
+    timeline = timeline_of({"shop-1": 9.0, "cloud": 4.0}, measured=True)
+    with record.kept():
+        record.timed(timeline)
+    time = read(tmp_path).time
+    assert time == timeline.latest()
+    assert [(task.site, task.work) for task in time.tasks] == [("shop-1", 9.0), ("cloud", 4.0)]
 
 
 def test_measurements_and_the_devices_models(record: RunRecord, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from made_up import timeline_of
 from made_up_fleet import HOSTILE, MEASURED, write_fleet, write_models, write_presence, write_run
 
 from sheaf.experiments import service_history
@@ -76,7 +77,7 @@ def test_the_state_of_the_run(fields: dict[str, object], sentence: str, fleet: P
 
 
 def test_the_curves_are_drawn_when_they_have_changed(fleet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fragments, "CURVES_PERIOD", 3600.0)
+    monkeypatch.setattr(fragments, "DRAWING_PERIOD", 3600.0)
     page = FleetPage(fleet)
     assert "No measurement yet." in page.fragments()["curves"]
     write_run(fleet, {}, measured=MEASURED, losses=[CallLoss(call=1, at_cloud=True, losses=(0.5, 0.5, 0.5))])
@@ -88,6 +89,19 @@ def test_the_curves_are_drawn_when_they_have_changed(fleet: Path, monkeypatch: p
     assert page.fragments()["curves"] == first, "not drawn again within seconds"
     write_run(fleet, {}, measured=MEASURED, ended=time.time())
     assert page.fragments()["curves"].count("<svg ") == 1
+
+
+def test_the_timeline_of_the_devices(fleet: Path) -> None:
+    page = FleetPage(fleet)
+    assert "No answer yet." in page.fragments()["timeline"]
+    timeline = timeline_of({"shop-1": 9.0, HOSTILE: 4.0}, calls=3, measured=True)
+    write_run(fleet, {}, time=timeline.latest())
+    fragment = page.fragments()["timeline"]
+    assert fragment.count("<svg ") == 1
+    assert "Timeline of the devices over 30.0 s. shop-1: computing 27.0 s, receiving 3.0 s," in fragment
+    assert HOSTILE not in fragment
+    write_run(fleet, {}, time=timeline_of({"shop-1": 9.0}, measured=True).latest())
+    assert page.fragments()["timeline"] == fragment, "not drawn again within seconds"
 
 
 def test_the_history_shows_the_latest_runs_first(fleet: Path) -> None:
@@ -131,5 +145,5 @@ def test_a_thousand_devices_are_fast(tmp_path: Path) -> None:
     began = time.process_time()
     second = page.fragments()
     assert time.process_time() - began < 0.5
-    assert len(first) == len(second) == 1007
+    assert len(first) == len(second) == 1008
     assert len(page.html(second)) < 2_000_000
