@@ -82,7 +82,7 @@ def publish_finished(name: str, folder: Path) -> None:
             found[_order(named)] = [named | row for row in rows_of(result)]
             settings[f"{name}/{method}"] = result.provenance["settings"]
             data |= result.provenance["data"]
-    publish("ecavg", [row for run in sorted(found) for row in found[run]], settings, 0, data)
+    publish("ecavg", [row for run in sorted(found) for row in found[run]], settings, 0, data, folder=FOLDER)
 
 
 def _order(row: dict[str, Any]) -> tuple[int, int, int]:

@@ -145,8 +145,7 @@ def taking_part(rows: Rows) -> None:
 def _heat_map(axes: Axes, cells: Sequence[Sequence[float | None]]) -> None:
     """Draw cells with their numbers, gains blue and losses orange; a cell of None is grey."""
     limit = max(abs(cell) for row in cells for cell in row if cell is not None)
-    colours = LinearSegmentedColormap.from_list("gain", (ORANGE, PAPER, BLUE))
-    colours.set_bad(FAINT)
+    colours = LinearSegmentedColormap.from_list("gain", (ORANGE, PAPER, BLUE)).with_extremes(bad=FAINT)
     values = [[float("nan") if cell is None else cell for cell in row] for row in cells]
     axes.imshow(values, cmap=colours, vmin=-limit, vmax=limit, aspect="auto")
     for y, row in enumerate(cells):
