@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -274,8 +274,8 @@ class Update:
 
     def at(self, times: Times) -> Update:
         """Return the update with its times; its header is not encoded again."""
-        timed = replace(self, times=times)
-        vars(timed).update(vars(self) | {"times": times})
+        timed = object.__new__(Update)  # ``replace`` would lose the encoded header
+        vars(timed).update(vars(self), times=times)
         return timed
 
     @classmethod

@@ -24,7 +24,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from dataclasses import astuple, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,7 @@ class Journal:
         if flaw is not None:
             entry["flaw"] = flaw
         if update.times is not None:
-            entry["times"] = astuple(update.times)
+            entry["times"] = [*vars(update.times).values()]
         header = encoded_header(update)
         self._append(encode_header(entry)[:-1] + b',"update":' + header + b"}", syncing)
         self._remember((task.call, update.site), entry | {"update": update.header()})
@@ -157,7 +157,7 @@ class Journal:
             "absent": absence.why,
         }
         if absence.times is not None:
-            entry["times"] = astuple(absence.times)
+            entry["times"] = [*vars(absence.times).values()]
         self._append(encode_header(entry))
         self._remember((task.call, absence.site), entry)
 

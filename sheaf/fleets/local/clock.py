@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from statistics import NormalDist
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sheaf.core.task import Absence, Fleet, ReplayedFleet, Task, Times, Update
 from sheaf.core.tensor_file import Blob
@@ -44,6 +44,20 @@ class SimulatedFleet(Fleet, Protocol):
     def workers(self) -> Mapping[str, Worker]:
         """The sites by name."""
         ...
+
+
+class _Begun(NamedTuple):
+    """A task whose answer is ready.
+
+    Attributes:
+        times: its times without the upload.
+        upload: the factor of the seconds of its upload.
+        gone: when the device leaves for ``DEAD_AFTER`` seconds or more; infinity if it never does.
+    """
+
+    times: Times
+    upload: float
+    gone: float
 
 
 class ClockedFleet:
@@ -93,7 +107,7 @@ class ClockedFleet:
             if isinstance(answer, Absence):
                 yield answer
                 continue
-            timed = self._finish(answer, tasks[answer.site], begun[answer.site])
+            timed = self._finish(answer, begun[answer.site])
             if isinstance(timed, Absence):
                 self._workers[timed.site].store.forget(tasks[timed.site].call)
             yield timed
@@ -109,19 +123,20 @@ class ClockedFleet:
         begun, _ = self._begin(tasks)
         return self._fleet.train_again({site: tasks[site] for site in begun})
 
-    def _begin(self, call: Mapping[str, Task]) -> tuple[dict[str, Times], dict[str, Absence]]:
-        """Return the times of each task of a call without its upload, or its absence if that is known."""
-        begun, absent = {}, {}
+    def _begin(self, call: Mapping[str, Task]) -> tuple[dict[str, _Begun], dict[str, Absence]]:
+        """Return each task of a call until its answer is ready, or its absence if that is known."""
+        begun, absent = dict[str, _Begun](), dict[str, Absence]()
         start = self._start(call)
         for site, task in call.items():
             back = self._devices.presence.back_at(site, start)
             if back > start:
                 absent[site] = Absence(site, NOT_CONNECTED, self._times(site, start))
                 continue
-            times = self._working(site, task, start)
-            failed = self._give_up(site, times)
+            times, upload = self._working(site, task, start)
+            gone = math.inf if site == CLOUD else self._devices.presence.leaves_at(site, start, DEAD_AFTER)
+            failed = self._give_up(site, times, gone)
             if failed is None:
-                begun[site] = times
+                begun[site] = _Begun(times, upload, gone)
             else:
                 absent[site] = failed
         return begun, absent
@@ -153,40 +168,38 @@ class ClockedFleet:
                 heapq.heapreplace(returns, (back, site))
         return now
 
-    def _working(self, site: str, task: Task, start: float) -> Times:
-        """Return the times of a task until its answer is ready."""
+    def _working(self, site: str, task: Task, start: float) -> tuple[Times, float]:
+        """Return the times of a task until its answer is ready, and the factor of its upload."""
         if task.kind in RECORD_ONLY and not self._devices.settings.evaluation:
-            return self._times(site, start)
-        profile, (of_link, of_work, _) = self._devices.profiles[site], self._factors(task)
+            return self._times(site, start), 0.0
+        profile, (of_download, of_work, of_upload) = self._devices.profiles[site], self._factors(task)
         precision = "float32" if task.recipe is None else task.recipe.precision
         work = self._workers[site].macs_of(task) / profile.device.speed(precision)
         download = 0.0 if profile.link is None else profile.link.seconds_down(message_bytes(task))
-        return self._times(site, start, download * of_link, work * of_work)
+        return self._times(site, start, download * of_download, work * of_work), of_upload
 
-    def _finish(self, update: Update, task: Task, times: Times) -> Update | Absence:
+    def _finish(self, update: Update, begun: _Begun) -> Update | Absence:
         """Return the update with its times, or its absence if it arrives too late.
 
         Its cost has the virtual seconds and no memory: the measured ones differ between runs, and so do the
         bytes of a message that contains them.
         """
+        times = begun.times
         cost = replace(update.cost, seconds=round(times.work, 9), peak_memory_bytes=0)
         update = replace(update, cost=cost)
         link = self._devices.profiles[update.site].link
-        counts = self._devices.settings.evaluation or task.kind not in RECORD_ONLY
-        upload = 0.0
-        if link is not None and counts:
-            upload = link.seconds_up(message_bytes(update)) * self._factors(task)[2]
-        times = self._times(update.site, times.start, times.download, times.work, upload)
-        return self._give_up(update.site, times) or update.at(times)
+        if link is not None and begun.upload:
+            upload = link.seconds_up(message_bytes(update)) * begun.upload
+            times = self._times(update.site, times.start, times.download, times.work, upload)
+        return self._give_up(update.site, times, begun.gone) or update.at(times)
 
-    def _give_up(self, site: str, times: Times) -> Absence | None:
+    def _give_up(self, site: str, times: Times, gone: float) -> Absence | None:
         """Return the absence of a device that exceeds the deadline or leaves, with the time spent until then.
 
         The cloud has no link to itself, and no deadline.
         """
         if site == CLOUD:
             return None
-        gone = self._devices.presence.leaves_at(site, times.start, DEAD_AFTER)
         deadline = times.start + self._deadline
         if times.end <= min(gone, deadline):
             return None
