@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import pictures
+from benchmarks import pictures, rival_pictures
 from benchmarks.results import FOLDER
 from benchmarks.sections._tables import Rows
 from benchmarks.sections.averaging import averaging
@@ -24,6 +24,7 @@ from benchmarks.sections.full_size import full_size
 from benchmarks.sections.long_run import long_run
 from benchmarks.sections.model_check import model_check
 from benchmarks.sections.overhead import overhead
+from benchmarks.sections.privacy import privacy
 from benchmarks.sections.processes import processes
 from benchmarks.sections.remedies import remedies
 from benchmarks.sections.rivals import rivals
@@ -64,6 +65,7 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     "fleet": fleet,
     "fleet_rounds": fleet_rounds,
     "rivals": rivals,
+    "privacy": privacy,
     "codecs": codecs,
     "footprint": footprint,
     "faults": faults,
@@ -96,5 +98,8 @@ if __name__ == "__main__":
     pictures.gains(measured)
     pictures.sharing(measured)
     pictures.drop(json.loads((FOLDER / "drop.json").read_text())["rows"])
+    for name in ("rivals", "privacy"):
+        if (file := FOLDER / f"{name}.json").exists():
+            getattr(rival_pictures, name)(json.loads(file.read_text())["rows"])
     if (file := FOLDER / "taking_part.json").exists():
         pictures.taking_part(json.loads(file.read_text())["rows"])

@@ -2,24 +2,27 @@
 
 Protocol A: label skew, ten equal edges with two shards of CIFAR-10 each. Protocol B: eight unequal edges,
 two each with 1, 1/4, 1/16 and 1/64 of the parameters (widths 1, 1/2, 1/4 and 1/8), iid or Dirichlet 0.3.
-Protocol C: ECAvg's first experiment with an ImageNet network, two edges of five classes. 10,000 training and
-2,000 test images, and a small network: a run of A or B takes minutes on one thread.
+Protocol C: ECAvg's first experiment with an ImageNet network, two edges of five classes, images of 48x48.
+A and B have 3,000 training images, 20 epochs and a small network with 8 and 16 to 32 and 64 channels, C has
+2,000 images and 6 epochs, all have 1,000 test images: a run takes 5 to 100 processor seconds.
 
-Every method trains each edge for the same number of epochs. ``edges_mean`` and ``worst_edge`` are accuracies
-on the edges' own classes, ``cloud`` on all; ``bytes`` are sent by all sites; ``saved_weakest`` is the
-multiply-adds per image of the whole model over those of the weakest edge's model; ``curve`` is the cloud's
-accuracy by round.
+Every method trains each edge for the same number of epochs, with the settings of ``TUNED``, which ``--sweep``
+found. ``edges_mean`` and ``worst_edge`` are accuracies on the edges' own classes, ``cloud`` on all; ``bytes``
+are sent by all sites; ``saved_weakest`` is the multiply-adds per image of the whole model over those of the
+weakest edge's model; ``curve`` is the cloud's accuracy at each measurement, ``curve_bytes`` the bytes sent by
+then.
 
 Run: SHEAF_DATA=… OMP_NUM_THREADS=1 python -m benchmarks.rivals FOLDER [--protocols A,B-iid,B-dirichlet,C]
-[--methods "NAME;…"] [--seeds 0,1,2] [--toy] [--publish]
+[--methods "NAME;…"] [--seeds 0,1,2] [--toy] [--sweep] [--publish]
 Runs one method and seed at a time. Finished runs in FOLDER are read, so that an interrupted benchmark
-continues; --publish writes rivals.json from the finished runs of the named ones, without running any.
+continues; --publish writes rivals.json from the finished runs of the named ones, without running any. --sweep
+runs the grid of each method with seed 100 and prints the best settings.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,44 +31,39 @@ from rich.console import Console
 from torch import nn
 
 from benchmarks.results import publish
-from sheaf.core.recipe import FromStatistics, Recipe, Share
+from benchmarks.rival_methods import EQUAL, PRE_TRAINED, TUNED, UNEQUAL, Methods, grid
+from sheaf.core.recipe import Recipe
 from sheaf.core.types import CLOUD
 from sheaf.experiments.compare import run_or_resume, summarise
 from sheaf.experiments.config import Experiment, load_experiment
-from sheaf.methods.central import Central
-from sheaf.methods.decoupled import Decoupled
-from sheaf.methods.ditto import Ditto
-from sheaf.methods.ecavg import ECAvg
-from sheaf.methods.ecavg_plus import ECAvgPlus
-from sheaf.methods.fedadam import FedAdam
-from sheaf.methods.fedavg import FedAvg
-from sheaf.methods.fedavgm import FedAvgM
-from sheaf.methods.fedbn import FedBN
-from sheaf.methods.fedprox import FedProx
-from sheaf.methods.fedrolex import FedRolex
-from sheaf.methods.fiarse import FIARSE
-from sheaf.methods.fjord import FjORD
-from sheaf.methods.heterofl import HeteroFL
-from sheaf.methods.local import Local
-from sheaf.methods.scaffold import Scaffold
 from sheaf.runtime.result import Result
-from sheaf.submodels.schemes.prefix import Prefix
+from sheaf.runtime.timeline import Budget
 
 TIERS = (1.0, 0.5, 0.25, 0.125)
 EDGES = 8
-TENTH = Share(fraction=0.1)
 COLUMNS = ("protocol", "method", "seed", "edges_mean", "worst_edge", "cloud", "bytes", "images_sent")
+SWEPT = 100
+"""The seed of the sweep, which no result has."""
+
+RECORD_BYTES = Budget(bytes=10**15)
+"""A limit that no run reaches: a run with a limit records the bytes of each measurement."""
 
 
 class SmallCNN(nn.Sequential):
-    """Three convolutions with batch norm for 3x32x32: 2.8M multiply-adds, 24,000 parameters."""
+    """Three strided convolutions with batch norm for 3x32x32.
 
-    def __init__(self, num_classes: int) -> None:
+    Args:
+        num_classes: the number of classes.
+        channels: of the first convolution; 16 gives 0.7M multiply-adds and 24,000 parameters.
+    """
+
+    def __init__(self, num_classes: int, channels: int = 16) -> None:
         layers: list[nn.Module] = []
-        for before, channels in ((3, 16), (16, 32), (32, 64)):
-            conv = nn.Conv2d(before, channels, 3, padding=1)
-            layers += [conv, nn.BatchNorm2d(channels), nn.ReLU(), nn.MaxPool2d(2)]
-        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes))
+        for before, after in ((3, channels), (channels, 2 * channels), (2 * channels, 4 * channels)):
+            conv = nn.Conv2d(before, after, 3, stride=2, padding=1)
+            layers += [conv, nn.BatchNorm2d(after), nn.ReLU()]
+        last = nn.Linear(4 * channels, num_classes)
+        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), last)
 
 
 @dataclass(frozen=True)
@@ -83,123 +81,45 @@ class Size:
     epochs: int
 
 
-FULL, TOY = Size(10_000, 2_000, 20), Size(400, 100, 4)
-
-Methods = dict[str, Callable[[int, Recipe], Any]]
-"""Name -> the method for a number of edge epochs and a recipe."""
-
-
-def _ours(epochs: int, recipe: Recipe, **changes: Any) -> ECAvg:
-    """Return ECAvg in rounds of one epoch on each edge."""
-    one = replace(recipe, epochs=1)
-    return ECAvg(pretrain=one, retrain=one, rounds=epochs - 1, reference=False, **changes)
-
-
-def _rounds(kind: Any, **changes: Any) -> Callable[[int, Recipe], Any]:
-    """Return a method in rounds of one epoch on each edge."""
-    return lambda epochs, recipe: kind(rounds=epochs, local=replace(recipe, epochs=1), **changes)
-
-
-def _scaffold(epochs: int, recipe: Recipe) -> Scaffold:
-    plain = replace(recipe, epochs=1, lr=2 * recipe.lr, momentum=0.0)
-    return Scaffold(rounds=epochs, local=plain)
-
-
-def _ditto(epochs: int, recipe: Recipe) -> Ditto:
-    one = replace(recipe, epochs=1)
-    return Ditto(rounds=epochs // 2, local=one, personal=one)
-
-
-def _plus(epochs: int, recipe: Recipe, share: Share) -> ECAvgPlus:
-    return ECAvgPlus(
-        pretrain=replace(recipe, epochs=epochs // 2),
-        finetune=replace(recipe, epochs=epochs // 2),
-        retrain=replace(recipe, epochs=epochs - epochs // 2),
-        share=share,
-        mixtures=(),
-    )
-
-
-LDA = FromStatistics(statistics="lda")
-NO_IMAGES: dict[str, Any] = {"share": "none", "finetune": "none", "refit": LDA, "restat": True}
-
-EQUAL: Methods = {
-    "ecavg, all images": lambda e, r: _ours(e, r, finetune=replace(r, epochs=1)),
-    "ecavg, a tenth": lambda e, r: _ours(e, r, finetune=replace(r, epochs=1), share=TENTH),
-    "ecavg, no images": lambda e, r: _ours(e, r, **NO_IMAGES),
-    "ecavg_plus, a tenth": lambda e, r: _plus(e, r, TENTH),
-    "fedavg": _rounds(FedAvg),
-    "fedprox": _rounds(FedProx),
-    "fedavgm": _rounds(FedAvgM, momentum=0.5),
-    "fedadam": _rounds(FedAdam),
-    "scaffold": _scaffold,
-    "fedbn": _rounds(FedBN),
-    "ditto": _ditto,
-    "local": lambda e, r: Local(train=replace(r, epochs=e)),
-    "central": lambda e, r: Central(train=replace(r, epochs=e)),
-}
-
-
-def _decoupled(epochs: int, recipe: Recipe, **changes: Any) -> Decoupled:
-    one = replace(recipe, epochs=1)
-    return Decoupled(train=one, retrain=one, rounds=epochs - 1, cut=Prefix(), **changes)
-
-
-UNEQUAL: Methods = {
-    "decoupled, prefix": _decoupled,
-    "decoupled, prefix, refit from statistics": lambda e, r: _decoupled(e, r, refit=LDA),
-    "decoupled, prefix, a tenth": lambda e, r: _decoupled(e, r, share=TENTH, finetune=replace(r, epochs=1)),
-    "heterofl": _rounds(HeteroFL),
-    "fedrolex": _rounds(FedRolex),
-    "fjord": _rounds(FjORD),
-    "fiarse": _rounds(FIARSE),
-    "fedavg, strong edges": _rounds(FedAvg, only_strong=True),
-    "fedavg, all edges": _rounds(FedAvg),
-}
-
-PRE_TRAINED: Methods = {
-    "ecavg_plus, all images": lambda e, r: _plus(e, r, Share()),
-    "ecavg, no images": lambda e, r: ECAvg(
-        pretrain=replace(r, epochs=e // 2),
-        retrain=replace(r, epochs=e - e // 2),
-        reference=False,
-        **NO_IMAGES,
-    ),
-    "fedavg": _rounds(FedAvg),
-    "fedprox": _rounds(FedProx),
-    "scaffold": _scaffold,
-    "fedbn": _rounds(FedBN),
-    "ditto": _ditto,
-}
+FULL, TOY = Size(3_000, 1_000, 20), Size(400, 100, 4)
+PRE_TRAINED_SIZE = Size(2_000, 1_000, 6)
 
 PROTOCOLS: dict[str, tuple[Methods, tuple[str, ...]]] = {
     "A": (EQUAL, ("partition={name='shards', edges=10}",)),
     "B-iid": (UNEQUAL, (f"partition={{name='iid', edges={EDGES}}}",)),
     "B-dirichlet": (UNEQUAL, (f"partition={{name='dirichlet', edges={EDGES}, alpha=0.3}}",)),
-    "C": (PRE_TRAINED, ()),
+    "C": (PRE_TRAINED, ("data.size=[48, 48]",)),
 }
 
 
-def experiment(protocol: str, name: str, seed: int, size: Size) -> Experiment:
-    """Return the experiment of a method."""
+def experiment(protocol: str, name: str, seed: int, size: Size, tuned: dict[str, Any]) -> Experiment:
+    """Return the experiment of a method with the settings ``tuned``, among them the learning rate ``lr``."""
     methods, changes = PROTOCOLS[protocol]
     limits = (f"data.limit={size.images}", f"data.limit_test={size.test}", "fleet.threads=1", f"seed={seed}")
     if protocol == "C":
-        base = load_experiment("ecavg-cifar10-lite0", limits)
+        base = load_experiment("ecavg-cifar10-lite0", (*changes, *limits))
         recipe = replace(base.method.pretrain, epochs=1)
-        return replace(base, method=methods[name](6, recipe))
-    own = ("model={name='benchmarks.rivals:SmallCNN'}", *changes)
-    base = load_experiment("ecavg-cifar10", (*own, *limits))
-    widths = {f"edge-{n + 1}": TIERS[n * len(TIERS) // EDGES] for n in range(EDGES)}
-    fleet = replace(base.fleet, widths=widths) if protocol.startswith("B") else base.fleet
-    recipe = Recipe(batch_size=32, optimizer="sgd", lr=0.05)
-    return replace(base, method=methods[name](size.epochs, recipe), fleet=fleet)
+    else:
+        channels = 8 if protocol == "A" else 16
+        network = f"model={{name='benchmarks.rivals:SmallCNN', options={{channels={channels}}}}}"
+        own = (network, *changes)
+        base = load_experiment("ecavg-cifar10", (*own, *limits))
+        recipe = Recipe(batch_size=32, optimizer="sgd")
+    given = {key: value for key, value in tuned.items() if key != "lr"}
+    method = methods[name](size.epochs, replace(recipe, lr=tuned.get("lr", recipe.lr)), **given)
+    fleet = replace(base.fleet, stop_at=RECORD_BYTES)
+    if protocol.startswith("B"):
+        widths = {f"edge-{n + 1}": TIERS[n * len(TIERS) // EDGES] for n in range(EDGES)}
+        fleet = replace(fleet, widths=widths)
+    return replace(base, method=method, fleet=fleet)
 
 
 def row(protocol: str, name: str, seed: int, result: Result) -> dict[str, Any]:
     """Return the row of a run."""
     summary = summarise(name, [result], 1)
-    curve = [each.accuracy for each in result.rows if each.site == CLOUD]
+    assert result.time is not None
+    measured = list(zip(result.rows, result.time.measured, strict=True))
+    curve = [(each.accuracy, spent.bytes) for each, spent in measured if each.site == CLOUD]
     return {
         "protocol": protocol,
         "method": name,
@@ -212,7 +132,8 @@ def row(protocol: str, name: str, seed: int, result: Result) -> dict[str, Any]:
         "edge_macs": summary.edge_macs,
         "cloud_macs": summary.cloud_macs,
         "saved_weakest": max(summary.saved.values()) if summary.edge_macs else None,
-        "curve": curve,
+        "curve": [accuracy for accuracy, _ in curve],
+        "curve_bytes": [sent for _, sent in curve],
         "commit": result.provenance["commit"],
     }
 
@@ -225,6 +146,7 @@ def selected() -> tuple[argparse.Namespace, Iterator[tuple[str, str, int]]]:
     parser.add_argument("--methods", default="", help="names separated by ';' (default: all)")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--toy", action="store_true", help="400 images, 4 epochs: to try the benchmark")
+    parser.add_argument("--sweep", action="store_true", help=f"run the grid of each method, seed {SWEPT}")
     parser.add_argument("--publish", action="store_true")
     given = parser.parse_args()
     protocols, names = given.protocols.split(","), [name for name in given.methods.split(";") if name]
@@ -234,7 +156,7 @@ def selected() -> tuple[argparse.Namespace, Iterator[tuple[str, str, int]]]:
         parser.error(f"unknown method {unknown!r}; the protocols list them in this file")
     runs = (
         (protocol, name, int(seed))
-        for seed in given.seeds.split(",")
+        for seed in ([SWEPT] if given.sweep else given.seeds.split(","))
         for protocol in protocols
         for name in PROTOCOLS[protocol][0]
         if not names or name in names
@@ -242,18 +164,53 @@ def selected() -> tuple[argparse.Namespace, Iterator[tuple[str, str, int]]]:
     return given, runs
 
 
+def settings_of(protocol: str, method: str) -> dict[str, Any]:
+    """Return the tuned settings; B has one table for both of its splits."""
+    return TUNED[protocol[0]].get(method, {})
+
+
+def folder_of(folder: Path, protocol: str, name: str, seed: int, tuned: dict[str, Any] | None = None) -> Path:
+    """Return the folder of a run in ``folder``; runs of the sweep have their settings in the name."""
+    swept = "".join(f"-{key}={value}" for key, value in (tuned or {}).items())
+    return folder.resolve() / f"{protocol}-{name.replace(', ', '-').replace(' ', '_')}-{seed}{swept}"
+
+
+def run(folder: Path, protocol: str, name: str, seed: int, size: Size, tuned: dict[str, Any]) -> Result:
+    """Return the result of a run, which its folder in ``folder`` has if it is finished."""
+    own = folder_of(folder, protocol, name, seed, tuned if seed == SWEPT else None)
+    return run_or_resume(experiment(protocol, name, seed, size, tuned), own)
+
+
+def sweep(folder: Path, protocol: str, name: str, size: Size) -> list[dict[str, Any]]:
+    """Run the grid of a method, print the settings with the best score, and return a row for each setting.
+
+    The score is the sum of the edges' mean and of the cloud's accuracy, if there is one.
+    """
+    rows = []
+    for tuned in grid(name):
+        each = row(protocol, name, SWEPT, run(folder, protocol, name, SWEPT, size, tuned))
+        score = each["edges_mean"] + (each["cloud"] or 0)
+        rows.append({**{key: each[key] for key in COLUMNS}, "settings": tuned, "score": score})
+    best = max(rows, key=lambda each: each["score"])
+    print(f'{protocol} "{name}": {best["settings"]},', [(r["settings"], round(r["score"], 4)) for r in rows])
+    return rows
+
+
 def main() -> None:
     """Run what is missing, or publish what is finished."""
     given, runs = selected()
-    console, size = Console(width=110), TOY if given.toy else FULL
+    console = Console(width=110)
     rows: list[dict[str, Any]] = []
     settings: dict[str, Any] = {}
     data: dict[str, str] = {}
     for protocol, name, seed in runs:
-        folder = given.folder.resolve() / f"{protocol}-{name.replace(', ', '-').replace(' ', '_')}-{seed}"
-        if given.publish and not (folder / "result.json").exists():
+        size = TOY if given.toy else PRE_TRAINED_SIZE if protocol == "C" else FULL
+        if given.sweep:
+            rows += sweep(given.folder, protocol, name, size)
             continue
-        result = run_or_resume(experiment(protocol, name, seed, size), folder)
+        if given.publish and not (folder_of(given.folder, protocol, name, seed) / "result.json").exists():
+            continue
+        result = run(given.folder, protocol, name, seed, size, settings_of(protocol, name))
         rows.append(row(protocol, name, seed, result))
         settings[f"{protocol}: {name}"] = result.provenance["settings"]
         data |= result.provenance["data"]

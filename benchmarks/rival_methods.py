@@ -1,0 +1,156 @@
+"""The methods of ``benchmarks.rivals`` by protocol, and their tuned settings.
+
+Every method takes the number of edge epochs, a recipe and its tuned settings, and spends the epochs in its
+own way: most in rounds of one epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from sheaf.core.recipe import FromStatistics, Recipe, Share
+from sheaf.methods.central import Central
+from sheaf.methods.decoupled import Decoupled
+from sheaf.methods.ditto import Ditto
+from sheaf.methods.ecavg import ECAvg
+from sheaf.methods.ecavg_plus import ECAvgPlus
+from sheaf.methods.fedadam import FedAdam
+from sheaf.methods.fedavg import FedAvg
+from sheaf.methods.fedavgm import FedAvgM
+from sheaf.methods.fedbn import FedBN
+from sheaf.methods.fedprox import FedProx
+from sheaf.methods.fedrolex import FedRolex
+from sheaf.methods.fiarse import FIARSE
+from sheaf.methods.fjord import FjORD
+from sheaf.methods.heterofl import HeteroFL
+from sheaf.methods.local import Local
+from sheaf.methods.scaffold import Scaffold
+from sheaf.submodels.schemes.prefix import Prefix
+
+Methods = dict[str, Callable[..., Any]]
+"""Name -> the method for a number of edge epochs, a recipe and tuned settings."""
+
+TENTH = Share(fraction=0.1)
+LDA = FromStatistics(statistics="lda")
+NO_IMAGES: dict[str, Any] = {"share": "none", "finetune": "none", "refit": LDA, "restat": True}
+
+
+def _ours(epochs: int, recipe: Recipe, first: int = 0, later: int = 0, **changes: Any) -> ECAvg:
+    """Return ECAvg with ``first`` epochs on each edge before the first merge, then rounds of ``later``.
+
+    By default one round, with half of the epochs before the merge.
+    """
+    first = first or epochs // 2
+    later = later or epochs - first
+    return ECAvg(
+        pretrain=replace(recipe, epochs=first),
+        retrain=replace(recipe, epochs=later),
+        rounds=(epochs - first) // later,
+        reference=False,
+        **changes,
+    )
+
+
+def _rounds(kind: Any, **changes: Any) -> Callable[..., Any]:
+    """Return a method in rounds of one epoch on each edge."""
+    return lambda epochs, recipe, **tuned: kind(
+        rounds=epochs, local=replace(recipe, epochs=1), **changes, **tuned
+    )
+
+
+def _server(kind: Any) -> Callable[..., Any]:
+    """Return a method with an optimizer in the cloud, whose learning rate is the setting ``server_lr``."""
+    return lambda epochs, recipe, server_lr, **tuned: kind(
+        rounds=epochs, local=replace(recipe, epochs=1), lr=server_lr, **tuned
+    )
+
+
+def _scaffold(epochs: int, recipe: Recipe) -> Scaffold:
+    return Scaffold(rounds=epochs, local=replace(recipe, epochs=1, momentum=0.0))
+
+
+def _ditto(epochs: int, recipe: Recipe, **tuned: Any) -> Ditto:
+    one = replace(recipe, epochs=1)
+    return Ditto(rounds=epochs // 2, local=one, personal=one, **tuned)
+
+
+def _plus(epochs: int, recipe: Recipe, share: Share) -> ECAvgPlus:
+    return ECAvgPlus(
+        pretrain=replace(recipe, epochs=epochs // 2),
+        finetune=replace(recipe, epochs=epochs // 2),
+        retrain=replace(recipe, epochs=epochs - epochs // 2),
+        share=share,
+        mixtures=(),
+    )
+
+
+EQUAL: Methods = {
+    "ecavg, a tenth": lambda e, r, **t: _ours(
+        e, r, restat=True, finetune=replace(r, epochs=e // 2), share=TENTH, **t
+    ),
+    "ecavg, no images": lambda e, r, **t: _ours(e, r, **NO_IMAGES, **t),
+    "ecavg_plus, a tenth": lambda e, r: _plus(e, r, TENTH),
+    "fedavg": _rounds(FedAvg),
+    "fedprox": _rounds(FedProx),
+    "fedavgm": _server(FedAvgM),
+    "fedadam": _server(FedAdam),
+    "scaffold": _scaffold,
+    "fedbn": _rounds(FedBN),
+    "ditto": _ditto,
+    "local": lambda e, r: Local(train=replace(r, epochs=e)),
+    "central": lambda e, r: Central(train=replace(r, epochs=e)),
+}
+
+
+def _decoupled(epochs: int, recipe: Recipe, of_round: int = 2, **changes: Any) -> Decoupled:
+    """Return decoupled training of prefix sub-models in rounds of ``of_round`` epochs."""
+    one = replace(recipe, epochs=of_round)
+    return Decoupled(train=one, retrain=one, rounds=epochs // of_round - 1, cut=Prefix(), **changes)
+
+
+UNEQUAL: Methods = {
+    "decoupled, prefix": _decoupled,
+    "decoupled, no images": lambda e, r, **t: _decoupled(e, r, refit=LDA, restat=True, **t),
+    "decoupled, a tenth": lambda e, r, **t: _decoupled(
+        e, r, share=TENTH, restat=True, finetune=replace(r, epochs=2), **t
+    ),
+    "heterofl": _rounds(HeteroFL),
+    "fedrolex": _rounds(FedRolex),
+    "fjord": _rounds(FjORD),
+    "fiarse": _rounds(FIARSE),
+    "fedavg, strong edges": _rounds(FedAvg, only_strong=True),
+    "fedavg, all edges": _rounds(FedAvg),
+}
+
+PRE_TRAINED: Methods = {
+    "ecavg_plus, all images": lambda e, r: _plus(e, r, Share()),
+    "ecavg, no images": lambda e, r, **t: _ours(e, r, **NO_IMAGES, **t),
+    "fedavg": _rounds(FedAvg),
+    "fedprox": _rounds(FedProx),
+    "scaffold": _scaffold,
+    "fedbn": _rounds(FedBN),
+    "ditto": _ditto,
+}
+
+RATES = (0.01, 0.03, 0.1)
+"""Learning rates that the sweep tries, of SGD with momentum 0.9."""
+
+GRIDS: dict[str, list[dict[str, Any]]] = {
+    "central": [{"lr": lr} for lr in RATES[:2]],
+    "local": [{"lr": lr} for lr in RATES],
+    "scaffold": [{"lr": lr} for lr in (0.05, 0.15, 0.5)],  # has no momentum
+    "fedprox": [{"lr": 0.03, "mu": mu} for mu in (0.01, 0.1, 1.0)],
+    "fedavgm": [{"lr": 0.03, "server_lr": 1.0, "momentum": momentum} for momentum in (0.5, 0.9)],
+    "fedadam": [{"lr": 0.03, "server_lr": rate} for rate in (0.003, 0.01, 0.03)],
+}
+"""Method -> the settings that the sweep tries; by default ``lr`` of ``RATES``."""
+
+TUNED: dict[str, dict[str, dict[str, Any]]] = {"A": {}, "B": {}, "C": {}}
+"""Protocol -> method -> its settings: those of the sweep with the highest score, for seed 100."""
+
+
+def grid(method: str) -> list[dict[str, Any]]:
+    """Return the settings that the sweep tries."""
+    return GRIDS.get(method) or [{"lr": lr} for lr in RATES]
