@@ -133,6 +133,7 @@ def rows(name: str, step: str, seed: int, result: Result, central: Result) -> It
         "name": name,
         "step": step,
         "seed": seed,
+        "images": sum(map(sum, result.split.values())),
         "accuracy": list(stages.values())[-1],
         "central": reference.accuracy,
         "cloud_share": result.cost[CLOUD].train_macs / central.cost[CLOUD].train_macs,

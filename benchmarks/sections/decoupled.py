@@ -39,8 +39,9 @@ def decoupled(rows: Rows) -> str:
             "sent",
         )
         parts.append(
-            f"### {name}\n\nMean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}. *cloud's work* "
-            "is relative to `central`. *saved* for the devices with the strongest and the weakest sub-model "
+            f"### {name}\n\nMean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}, "
+            f"{of[0]['images']:,} training images. *cloud's work* is relative to `central`. *saved* for the "
+            "devices with the strongest and the weakest sub-model "
             "is multiply-adds per image of the whole model divided by those of the sub-model. For the sums "
             "it is the training work of the whole model on every device divided by the work actually "
             "done.\n\n" + table(heading, lines)
