@@ -23,7 +23,7 @@ from benchmarks.simulation.sheaf_side import sheaf
 from sheaf.core.thread_pool import side_by_side
 
 PARTS: Mapping[str, tuple[str, ...]] = {
-    "training steps": ("sheaf.training.vectorized:Stack.step", "sheaf.training.one_site:OneSite.step"),
+    "training steps": ("sheaf.training.vectorized:Stack.steps", "sheaf.training.one_site:OneSite.steps"),
     "mini-batches": ("sheaf.training.loop:batches",),
     "copying weights in and out": ("sheaf.training.loop:train",),
     "merging": (

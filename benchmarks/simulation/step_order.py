@@ -49,7 +49,7 @@ def ordered() -> dict[str, Any]:
         for _ in range(STEPS):
             for (depth, order), stack in stacks.items():
                 began = time.thread_time()
-                stack.step(x[:depth], labels[:depth])
+                stack.steps(x[None, :depth], labels[None, :depth])
                 times[depth, order].append(1e6 * (time.thread_time() - began) / depth)
     torch.set_num_threads(before)
     quartiles = {key: statistics.quantiles(each) for key, each in times.items()}
@@ -77,5 +77,5 @@ def _recorded(depth: int, order: str, x: Tensor, labels: Tensor, begun: ExitStac
     with ExitStack() as changes:
         for name in left_out[order]:
             changes.enter_context(mock.patch.object(replay, name, lambda operations, kept: operations))
-        stack.step(x, labels)  # recorded here
+        stack.steps(x[None], labels[None])  # recorded here
     return stack

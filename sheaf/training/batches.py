@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
-from math import ceil, prod
+from itertools import chain, groupby
+from math import ceil
 
 import torch
 from torch import Tensor
@@ -94,9 +94,13 @@ def positions_of_batches(samples: Samples, batch_size: int, draws: torch.Generat
 
 
 def batches(
-    jobs: Sequence[Job], recipe: Recipe, prepare: Preparation, padded_size: Callable[[int], int]
+    jobs: Sequence[Job],
+    recipe: Recipe,
+    prepare: Preparation,
+    padded_size: Callable[[int], int],
+    at_once: int = 1,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (S, B, C, H, W) inputs and (S, B) labels of each step, for the S jobs that have another step.
+    """Yield (T, S, B, C, H, W) inputs and (T, S, B) labels of the next T steps of the S unfinished jobs.
 
     Each job's draws (order, augmentation) come from its own seed, whatever other jobs it trains beside.
 
@@ -104,21 +108,28 @@ def batches(
         jobs: those of most steps first.
         padded_size: B of the longest of a step's mini-batches. Shorter ones are filled up with label
             ``PADDING``.
+        at_once: T, at most; no T steps reach across a multiple of it.
     """
     feeds = [_Feed(job, recipe) for job in jobs]
     if len(feeds) == 1:
-        yield from _of_one(feeds[0], recipe, prepare, padded_size)
+        yield from _of_one(feeds[0], recipe, prepare, padded_size, at_once)
         return
-    example_bytes = 4 * prod(jobs[0].samples.inputs.shape[1:])
     step = 0
     while step < feeds[0].steps:
         active = [feed for feed in feeds if feed.steps > step]
-        ahead = 1  # an augmentation draws between one step's order and the next
-        if not recipe.augment:
-            fit = AHEAD_BYTES // (len(active) * recipe.batch_size * example_bytes)
-            ahead = min(active[-1].steps - step, max(1, fit))
-        yield from _next(active, ahead, recipe, prepare, padded_size)
-        step += ahead
+        ahead = min(active[-1].steps - step, _ahead(active, recipe))
+        for x, labels in _next(active, ahead, recipe, prepare, padded_size):
+            yield from _pieces(x, labels, step, at_once)
+            step += len(x)
+
+
+def _pieces(x: Tensor, labels: Tensor, step: int, at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Divide the mini-batches of the steps from ``step`` on at the multiples of ``at_once``."""
+    start = 0
+    while start < len(x):
+        stop = start + at_once - (step + start) % at_once
+        yield x[start:stop], labels[start:stop]
+        start = stop
 
 
 class _Feed:
@@ -138,22 +149,34 @@ class _Feed:
         return next(self._positions)
 
 
+def _ahead(feeds: Sequence[_Feed], recipe: Recipe) -> int:
+    """Return the number of steps whose mini-batches are normalised at a time."""
+    if recipe.augment:  # which draws between one step's order and the next
+        return 1
+    example_bytes = torch.float32.itemsize * feeds[0].samples.inputs.shape[1:].numel()
+    return max(1, AHEAD_BYTES // (len(feeds) * recipe.batch_size * example_bytes))
+
+
 def _of_one(
-    feed: _Feed, recipe: Recipe, prepare: Preparation, padded_size: Callable[[int], int]
+    feed: _Feed, recipe: Recipe, prepare: Preparation, padded_size: Callable[[int], int], at_once: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield all mini-batches of one job, without the work of aligning several (benchmarks/overhead.py)."""
-    for _ in range(feed.steps):
-        positions = feed.next()
-        length = len(positions)
-        if padding := padded_size(length) - length:
-            positions = F.pad(positions, (0, padding))
-        x = prepare(pick(feed.samples.inputs, positions, prepare.device))
-        labels = pick(feed.samples.targets, positions, prepare.device).to(prepare.device)
-        if padding:
-            labels[length:] = PADDING
-        for name in recipe.augment:
-            x[:length] = AUGMENTATIONS[name](x[:length], feed.draws)
-        yield x[None], labels[None]
+    step, ahead = 0, min(at_once, _ahead([feed], recipe))
+    while step < feed.steps:
+        count = min(ahead, feed.steps - step, at_once - step % at_once)
+        step += count
+        for length, equal in groupby([feed.next() for _ in range(count)], len):
+            positions = torch.stack(list(equal))
+            if padding := padded_size(length) - length:
+                positions = F.pad(positions, (0, padding))
+            flat, shape = positions.view(-1), (len(positions), 1, length + padding)
+            x = prepare(pick(feed.samples.inputs, flat, prepare.device))
+            labels = pick(feed.samples.targets, flat, prepare.device).to(prepare.device).view(shape)
+            if padding:
+                labels[..., length:] = PADDING
+            for name in recipe.augment:
+                x[:length] = AUGMENTATIONS[name](x[:length], feed.draws)
+            yield x.view(*shape, *x.shape[1:]), labels
 
 
 def _next(
@@ -163,7 +186,7 @@ def _next(
     prepare: Preparation,
     padded_size: Callable[[int], int],
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the feeds' next ``steps`` mini-batches."""
+    """Yield the feeds' next ``steps`` mini-batches, successive ones of one size together."""
     positions_of = [feed.next() for _ in range(steps) for feed in feeds]
     lengths = torch.tensor([len(positions) for positions in positions_of]).view(steps, len(feeds))
     widths = [padded_size(longest) for longest in lengths.amax(1).tolist()]
@@ -177,8 +200,11 @@ def _next(
         for site, feed in enumerate(feeds):
             length = int(lengths[0, site])
             x[0, site, :length] = AUGMENTATIONS[name](x[0, site, :length], feed.draws)
-    for step, width in enumerate(widths):
-        yield x[step, :, :width], labels[step, :, :width]
+    start = 0
+    for width, equal in groupby(widths):
+        stop = start + len(list(equal))
+        yield x[start:stop, :, :width], labels[start:stop, :, :width]
+        start = stop
 
 
 def _gather(sources: Sequence[Tensor], positions: Tensor, device: torch.device) -> Tensor:

@@ -79,14 +79,28 @@ class CpuGraphFunction:
 
     def __call__(self, *inputs: Tensor) -> Result:
         """Return the function's result."""
+        return self._for(inputs)(*inputs)
+
+    def successive(self, *inputs: Tensor) -> Result:
+        """Return the results (T, ...) of T successive calls with the inputs (T, ...)."""
+        function = self._for(tuple(each[0] for each in inputs))
+        if isinstance(function, Replay):
+            return function.successive(*inputs)
+        results = [
+            tuple(each.clone() for each in function(*own)) for own in zip(*inputs, strict=True)
+        ]  # the next call overwrites them
+        return tuple(map(torch.stack, zip(*results, strict=True)))
+
+    def _for(self, inputs: Result) -> Function:
+        """Return the replay for inputs of these shapes, or the function."""
         if MISSING:
             _log_once(f"training steps are not recorded: {MISSING}")
         if MISSING or inputs[0].device.type != "cpu":
-            return self._function(*inputs)
+            return self._function
         shapes = tuple(tuple(each.shape) for each in inputs)
         if shapes not in self._by_shapes:
             self._by_shapes[shapes] = self._recorded(inputs) or self._function
-        return self._by_shapes[shapes](*inputs)
+        return self._by_shapes[shapes]
 
     def _recorded(self, inputs: Result) -> Replay | None:
         """Return the replay for inputs of these shapes, or None if there is none."""

@@ -52,8 +52,13 @@ class TrainingState(Protocol):
         """Train on with the first ``active`` sites only; the others are finished."""
         ...
 
-    def step(self, x: Tensor, labels: Tensor) -> Tensor:
-        """Take one step on (S, B, C, H, W) inputs and (S, B) labels; return the (S,) losses."""
+    @property
+    def takes_several(self) -> bool:
+        """Whether several steps in one call take less time than one by one."""
+        ...
+
+    def steps(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Take T steps on (T, S, B, C, H, W) inputs and (T, S, B) labels; return the (T, S) losses."""
         ...
 
     @property
@@ -91,18 +96,21 @@ def train(
         average = None
         if recipe.average_last and steps[order[0]]:
             average = WeightAverage(floating(state.values), [steps[k] for k in order], recipe.average_last)
-        for step, (x, labels) in enumerate(batches(ordered, recipe, prepare, state.padded_size), start=1):
-            state.keep_first(len(x))
-            losses.append(state.step(x, labels))
+        at_once = EVERY if state.takes_several and average is None else 1
+        step = 0
+        for x, labels in batches(ordered, recipe, prepare, state.padded_size, at_once):
+            step += len(x)
+            state.keep_first(x.shape[1])
+            losses.append(state.steps(x, labels))
             if average is not None:
                 average.add(floating(state.values), step)
-            if progress is not None and (step % EVERY == 0 or step == steps[order[len(x) - 1]]):
-                for k, loss in zip(order, losses[-1].tolist(), strict=False):
+            if progress is not None and (step % EVERY == 0 or step == steps[order[x.shape[1] - 1]]):
+                for k, loss in zip(order, losses[-1][-1].tolist(), strict=False):
                     epochs, rest = divmod(step, len(sizes[k]))
                     progress(k, step, steps[k], loss, epochs * sum(sizes[k]) + sum(sizes[k][:rest]))
         if average is not None:
             state.overwrite(average.mean)
-    by_step = [loss.tolist() for loss in losses]  # read once: a GPU would stop for each
+    by_step = [row for each in losses for row in each.tolist()]  # read once: a GPU would stop for each
     trained = {
         k: Trained(state.result(at), _of_epochs([row[at] for row in by_step[: steps[k]]], sizes[k]))
         for at, k in enumerate(order)

@@ -119,7 +119,16 @@ class OneSite:
     def keep_first(self, active: int) -> None:
         """Do nothing: there is only one site."""
 
-    def step(self, x: Tensor, labels: Tensor) -> Tensor:
+    @property
+    def takes_several(self) -> bool:
+        """Whether several steps in one call take less time than one by one."""
+        return False
+
+    def steps(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Take T steps on (T, 1, B, C, H, W) inputs; return the (T, 1) losses."""
+        return torch.stack([self._step(*batch) for batch in zip(x, labels, strict=True)])
+
+    def _step(self, x: Tensor, labels: Tensor) -> Tensor:
         """Take one step on (1, B, C, H, W) inputs; return the (1,) loss."""
         if self._context.draw is not None:
             self._context.draw.fill_(torch.rand((), generator=self._draws).item())

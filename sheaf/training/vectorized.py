@@ -83,11 +83,12 @@ class Stack:
         self._scheduler: LRScheduler | None = None
         self._with_gradient: list[str] = []
         self._fast: Function
+        self._recorded: CpuGraphFunction | None = None  # the whole step
         if device.type == "cuda":
             self._fast = CudaGraphFunction(weak_method(self._backward))  # an optimizer steps in few kernels
         elif recipe.schedule == "constant":
             step, changed = weak_method(self._whole_step), weak_method(self._changed)
-            self._fast = CpuGraphFunction(step, changed, exact=self._one)
+            self._fast = self._recorded = CpuGraphFunction(step, changed, exact=self._one)
         else:  # a rate that changes cannot be recorded
             self._fast = CpuGraphFunction(weak_method(self._backward), weak_method(self._changed))
 
@@ -139,8 +140,20 @@ class Stack:
                 for key, value in moment.items()
             }
 
-    def step(self, x: Tensor, labels: Tensor) -> Tensor:
-        """Take one step of the sites that still train; return their (A,) losses."""
+    @property
+    def takes_several(self) -> bool:
+        """Whether several steps in one call take less time than one by one."""
+        return self._recorded is not None and "draw" not in self._fields
+
+    def steps(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Take T steps of the A sites that still train; return their (T, A) losses."""
+        if self._recorded is not None and self.takes_several:
+            (losses,) = self._recorded.successive(x, labels)
+            return losses
+        return torch.stack([self._step(*batch) for batch in zip(x, labels, strict=True)])
+
+    def _step(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Take one step; return the (A,) losses."""
         if "draw" in self._fields:
             for draw, own in zip(self._fields["draw"][: self._active], self._draws, strict=False):
                 draw.fill_(torch.rand((), generator=own).item())

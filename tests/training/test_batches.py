@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import accumulate, pairwise
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from sheaf.core.dataset import Samples
 from sheaf.core.recipe import Recipe
@@ -24,12 +28,16 @@ def test_batches_hold_every_example_and_never_one_alone(n: int, batch_size: int)
     assert 1 not in sizes or n == 1 or batch_size == 1
 
 
+def one_by_one(chunks: Iterator[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    return [step for x, labels in chunks for step in zip(x, labels, strict=True)]
+
+
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 9))
 def test_an_epoch_contains_each_example_once(n: int, batch_size: int, seed: int) -> None:
     pool = Samples.of(torch.arange(100).view(100, 1, 1, 1), torch.arange(100))
     part = pool.select(torch.randperm(100, generator=generator(seed))[:n])
     recipe, unchanged = Recipe(batch_size=batch_size), Preparation((0.0,), (1.0,), torch.device("cpu"))
-    steps = list(batches([Job({}, part, seed)], recipe, unchanged, lambda longest: longest))
+    steps = one_by_one(batches([Job({}, part, seed)], recipe, unchanged, lambda longest: longest))
     assert [labels.shape for _, labels in steps] == [(1, size) for size in batch_sizes(n, batch_size)]
     for inputs, labels in steps:
         torch.testing.assert_close(inputs.flatten(), labels.flatten() / 1.0)
@@ -44,8 +52,8 @@ def test_a_job_has_the_same_batches_alone_and_beside_another(augmented: bool) ->
     recipe = Recipe(epochs=2, batch_size=4, augment=("flip", "crop") if augmented else ())
     unchanged = Preparation((0.0, 0.0), (1.0, 1.0), torch.device("cpu"))
     job, other = Job({}, pool.select(torch.arange(11)), 1), Job({}, pool.select(torch.arange(11, 21)), 2)
-    alone = list(batches([job], recipe, unchanged, lambda longest: max(6, longest)))
-    beside = list(batches([job, other], recipe, unchanged, lambda longest: max(6, longest)))
+    alone = one_by_one(batches([job], recipe, unchanged, lambda longest: max(6, longest)))
+    beside = one_by_one(batches([job, other], recipe, unchanged, lambda longest: max(6, longest)))
     for (x, labels), (x_of_two, labels_of_two) in zip(alone, beside, strict=True):
         real = labels[0] != PADDING
         assert torch.equal(labels[0], labels_of_two[0])
@@ -66,3 +74,17 @@ def test_work_ends_training_after_a_fraction_of_the_mini_batches(
     assert len(part) - 1 < work * len(whole) <= len(part) + 1e-6
     assert sum(labels.numel() for _, labels in part) == examples_of(less, n)
     assert all(torch.equal(one[1], other[1]) for one, other in zip(part, whole, strict=False))
+
+
+def test_several_batches_at_once_are_those_one_by_one() -> None:
+    pool = Samples.of(torch.rand(90, 2, 4, 4), torch.arange(90))
+    recipe, unchanged = Recipe(epochs=3, batch_size=4), Preparation((0.0,), (1.0,), torch.device("cpu"))
+    jobs = [Job({}, pool.select(torch.arange(start, stop)), start) for start, stop in ((0, 49), (49, 90))]
+    for sites in (jobs, jobs[:1]):
+        apart = one_by_one(batches(sites, recipe, unchanged, lambda longest: longest, 1))
+        chunks = list(batches(sites, recipe, unchanged, lambda longest: longest, 16))
+        assert [len(x) for x, _ in chunks] != [1] * len(apart)
+        ends = list(accumulate(len(x) for x, _ in chunks))
+        assert all(start // 16 == (stop - 1) // 16 for start, stop in pairwise([0, *ends]))
+        for together, step in zip(one_by_one(iter(chunks)), apart, strict=True):
+            assert all(map(torch.equal, together, step))
