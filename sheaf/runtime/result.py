@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import statistics
@@ -262,8 +261,7 @@ class Result:
 
     def write(self, folder: Path) -> None:
         """Write ``result.json``, atomically and durably."""
-        content = TypeAdapter(Result).dump_python(self, mode="json")
-        write_durably(folder / "result.json", json.dumps(content, indent=1).encode())
+        write_durably(folder / "result.json", TypeAdapter(Result).dump_json(self, indent=1))
 
     @classmethod
     def read(cls, folder: Path) -> Result:

@@ -27,7 +27,7 @@ STEP = Recipe(epochs=1, batch_size=2, optimizer="sgd", lr=1e-4, momentum=0.0, pr
 """A step of a batch of two; so short that differences in rounding do not grow."""
 
 STEPS = 4
-"""Steps that are compared: a recorded step is replayed from the third on."""
+"""Steps that are compared: more than are recorded, to find a model that counts its steps."""
 
 ROUNDING = {torch.float64: (1e-6, 1e-13), torch.float32: (5e-2, 1e-6)}
 """Largest difference that is rounding, as a fraction of a tensor's largest change and of its values."""
@@ -47,7 +47,7 @@ def why_not_stacked(model: nn.Module, in_shape: tuple[int, int, int], compare: b
         return "two of its parameters are one tensor"
     if not compare:
         try:
-            _train(copy.deepcopy(model).cpu(), 2, _jobs(model, in_shape, torch.float32), STEP)
+            _train(copy.deepcopy(model).cpu(), 2, _jobs(model, in_shape, torch.float32), STEP, recorded=False)
         except Exception as error:  # a user's network may raise anything
             return describe(error)
         return ""
@@ -106,13 +106,13 @@ def _jobs(model: nn.Module, in_shape: tuple[int, int, int], dtype: torch.dtype) 
 
 
 def _train(
-    model: nn.Module, sites: int | None, jobs: Sequence[Job], recipe: Recipe
+    model: nn.Module, sites: int | None, jobs: Sequence[Job], recipe: Recipe, *, recorded: bool = True
 ) -> list[dict[str, Tensor]]:
     """Train in a stack of sites, or the model as it is (None); return the state_dict of each job."""
     prepare = _Unchanged((), (), torch.device("cpu"))
     state: TrainingState = OneSite(model, recipe)
     if sites is not None:
-        state = Stack(model, sites, recipe, prepare.device)
+        state = Stack(model, sites, recipe, prepare.device, recorded=recorded)
     return [trained.params for trained in loop.train(state, jobs, recipe, prepare)]
 
 

@@ -42,9 +42,18 @@ class Stack:
         sites: S, the number of jobs of each training.
         recipe: the recipe of each training.
         device: where the stack lies.
+        recorded: record a step and replay it; False: for a single step.
     """
 
-    def __init__(self, model: nn.Module, sites: int, recipe: Recipe, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        sites: int,
+        recipe: Recipe,
+        device: torch.device,
+        *,
+        recorded: bool = True,
+    ) -> None:
         self._recipe = recipe
         self._one = sites == 1
         self._pads = not self._one and not _has_batch_norm(model)
@@ -83,12 +92,13 @@ class Stack:
         self._scheduler: LRScheduler | None = None
         self._with_gradient: list[str] = []
         self._fast: Function
-        self._recorded: CpuGraphFunction | None = None  # the whole step
-        if device.type == "cuda":
+        if not recorded:
+            self._fast = weak_method(self._whole_step if recipe.schedule == "constant" else self._backward)
+        elif device.type == "cuda":
             self._fast = CudaGraphFunction(weak_method(self._backward))  # an optimizer steps in few kernels
         elif recipe.schedule == "constant":
             step, changed = weak_method(self._whole_step), weak_method(self._changed)
-            self._fast = self._recorded = CpuGraphFunction(step, changed, exact=self._one)
+            self._fast = CpuGraphFunction(step, changed, exact=self._one)
         else:  # a rate that changes cannot be recorded
             self._fast = CpuGraphFunction(weak_method(self._backward), weak_method(self._changed))
 
