@@ -18,6 +18,7 @@ from sheaf.core.errors import UnknownNameError
 from sheaf.core.recipe import FromStatistics, Privacy, Recipe, Ridge, Share
 from sheaf.core.settings_help import SettingHelp, describe_settings, describe_type, nested_settings
 from sheaf.data.settings import DataSettings
+from sheaf.data.unlabelled import PublicSettings
 from sheaf.experiments.config import CloudSettings, DeviceBudget, Experiment, FleetSettings
 from sheaf.experiments.shipped import SHIPPED
 from sheaf.fleets.remote.device_settings import EdgeSettings, ShareSettings
@@ -35,7 +36,7 @@ PARTS: dict[str, tuple[str, tuple[type, ...]]] = {
         "Keys under `[fleet]`, `[fleet.budgets.EDGE]`, `[fleet.devices]` and `[fleet.stop_at]`.",
         (FleetSettings, DeviceBudget, DevicesSettings, Budget),
     ),
-    "cloud": ("Keys under `[cloud]`.", (CloudSettings,)),
+    "cloud": ("Keys under `[cloud]` and `[cloud.public]`.", (CloudSettings, PublicSettings)),
     "Recipe, Share, Ridge": ("Tables that settings of methods contain.", (Recipe, Share, Ridge)),
     "FromStatistics, Privacy": (
         "A table for `refit`, and the table `privacy` in it.",

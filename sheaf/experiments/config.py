@@ -17,11 +17,13 @@ from sheaf.core.errors import SettingError, UnknownNameError
 from sheaf.core.recipe import Recipe
 from sheaf.core.settings import make_plugin, parse, plain, plugin_field, settings
 from sheaf.data.settings import DataSettings
+from sheaf.data.unlabelled import PublicSettings
 from sheaf.experiments.shipped import SHIPPED, shipped
 from sheaf.models.build import ModelSettings, imagenet_urls
 from sheaf.models.checkpoints import IMAGENET
 from sheaf.profiles.assignment import DevicesSettings
 from sheaf.runtime.timeline import Budget
+from sheaf.training.step import distils
 
 PLUGINS = {
     "method": "methods",
@@ -136,9 +138,12 @@ class CloudSettings:
             starts on this machine or which ``torchrun`` started. Batch norm and dropout on a CPU are those of
             the whole mini-batch, so the result is that of one process, except for the order of floating-point
             sums.
+        public: samples without labels on which the cloud distils the edges' models (the loss
+            ``distillation`` of ``method.finetune``), instead of the pool; None: it has none.
     """
 
     processes: Annotated[int, Field(ge=1)] = 1
+    public: PublicSettings | None = None
 
 
 @settings
@@ -169,6 +174,17 @@ class Experiment:
     def __post_init__(self) -> None:
         if getattr(self.method, "mixtures", ()) and self.data.held_out == 0:
             raise ValueError("method.mixtures needs held-out examples: set data.held_out above 0")
+        if self.distils and self.cloud.public is None and getattr(self.method, "share", None) == "none":
+            raise ValueError(
+                "method.finetune.loss = 'distillation' with method.share = 'none' has no samples: set "
+                "cloud.public to unlabelled ones, or set method.share"
+            )
+
+    @property
+    def distils(self) -> bool:
+        """Whether the cloud distils the edges' models."""
+        recipe = getattr(self.method, "finetune", None)
+        return isinstance(recipe, Recipe) and distils(recipe)
 
     def toml(self) -> str:
         """Return the experiment as TOML, with all defaults."""

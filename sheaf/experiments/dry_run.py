@@ -17,6 +17,7 @@ from sheaf.runtime.costs import Ledger
 from sheaf.runtime.edges import Edges
 from sheaf.runtime.journal import Journal
 from sheaf.runtime.result import Log
+from sheaf.runtime.teachers import no_logits
 from sheaf.runtime.timeline import BudgetSpent, Timeline
 from sheaf.runtime.worker import Worker
 
@@ -51,7 +52,7 @@ def dry_run(setup: ExperimentSetup, fleet: type[DryFleet] = DryFleet) -> tuple[L
     ledger = setup.ledger()
     timeline = timeline_of(setup, ledger)
     with tempfile.TemporaryDirectory() as scratch, Journal(Path(scratch) / "journal", {}) as journal:
-        edges, cloud = setup.edges(Path(scratch)), setup.cloud(Path(scratch))
+        edges, cloud = setup.edges(Path(scratch)), setup.cloud(Path(scratch), teach=no_logits)
         calls = Calls(
             setup.experiment.seed, journal, ledger, timeline=timeline, budget=setup.experiment.fleet.stop_at
         )

@@ -279,9 +279,9 @@ def _execute(
         provenance=provenance(
             plain(experiment),
             experiment.seed,
-            {setup.dataset.name: setup.dataset.fingerprint},
+            setup.fingerprints,
             setup.device,
-            {setup.dataset.name: setup.dataset.commit} if setup.dataset.commit else None,
+            setup.commits,
         )
         | _objects(setup),
     )
@@ -403,7 +403,7 @@ def _identity(setup: ExperimentSetup) -> dict[str, str]:
     devices = {} if setup.devices is None else {"profile": setup.devices.digest}
     return devices | {
         "experiment": hashlib.sha256(setup.experiment.toml().encode()).hexdigest(),
-        "data": setup.dataset.fingerprint,
+        "data": " ".join(setup.fingerprints.values()),
         "sheaf": installed_version(),
         "torch": torch.__version__,
         "threads": str(torch.get_num_threads()),

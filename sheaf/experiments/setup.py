@@ -22,6 +22,7 @@ from sheaf.core.types import CLOUD, Params
 from sheaf.data.held_out import hold_out
 from sheaf.data.load import load_dataset
 from sheaf.data.settings import DataSettings
+from sheaf.data.unlabelled import Unlabelled, load_unlabelled
 from sheaf.experiments.config import Experiment
 from sheaf.fleets.local.scheduling import examine_ways
 from sheaf.models.build import build_model
@@ -29,6 +30,7 @@ from sheaf.profiles.assignment import Devices, assign_devices
 from sheaf.runtime.codec_check import check_codec
 from sheaf.runtime.costs import Ledger
 from sheaf.runtime.result import WholeModel
+from sheaf.runtime.teachers import Teach, mean_logits
 from sheaf.runtime.worker import Train, Worker
 from sheaf.submodels.scheme import SiteNeeds
 from sheaf.training.lone_site import LoneSite
@@ -55,6 +57,7 @@ class ExperimentSetup:
         left_out: device -> why it takes no part in the run.
         root: the directory in which named datasets were looked for first.
         devices: the devices that the edges stand for; None: there is no virtual clock.
+        public: the cloud's own samples without labels; None: it has none.
     """
 
     experiment: Experiment
@@ -67,6 +70,7 @@ class ExperimentSetup:
     left_out: Mapping[str, str] = field(default_factory=dict)
     root: Path | None = None
     devices: Devices | None = None
+    public: Unlabelled | None = None
 
     @property
     def theta(self) -> Params:
@@ -143,12 +147,30 @@ class ExperimentSetup:
             for site, (train, held_out) in self.edge_samples.items()
         ]
 
-    def cloud(self, folder: Path, train: Train | None = None) -> Worker:
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """The fingerprint of each dataset by its name."""
+        return {name: each.fingerprint for name, each in self._datasets.items()}
+
+    @property
+    def commits(self) -> dict[str, str]:
+        """The commit of each dataset of the Hugging Face Hub by its name."""
+        return {name: each.commit for name, each in self._datasets.items() if each.commit}
+
+    @property
+    def _datasets(self) -> dict[str, Dataset | Unlabelled]:
+        datasets: dict[str, Dataset | Unlabelled] = {self.dataset.name: self.dataset}
+        if self.public is not None and self.experiment.cloud.public is not None:
+            datasets[f"public {self.experiment.cloud.public.name}"] = self.public
+        return datasets
+
+    def cloud(self, folder: Path, train: Train | None = None, teach: Teach = mean_logits) -> Worker:
         """Return the worker of the cloud, whose pool is empty at first.
 
         Args:
             folder: its models are stored there.
             train: how it trains; by default, in this process.
+            teach: how it computes the logits of teachers.
         """
         nothing = self.dataset.train.select(torch.arange(0))
         return Worker(
@@ -159,6 +181,8 @@ class ExperimentSetup:
             folder,
             self.device,
             train=train or LoneSite(),
+            public=None if self.public is None else self.public.samples,
+            teach=teach,
         )
 
 
@@ -190,6 +214,7 @@ def prepare(
             )
         if counts is not None:
             _note_test_data(experiment.data, dataset)
+        public = _public(experiment, dataset, data)
         model = build_model(experiment.model, len(dataset.classes), dataset.shape, seed)
     edge_samples = split(experiment, dataset) if counts is None else _samples_elsewhere(counts, dataset)
     fleet = experiment.fleet
@@ -206,6 +231,7 @@ def prepare(
         (),
         root=data,
         devices=None if counts is not None else _devices(experiment, edge_samples),
+        public=public,
     )
     sizes = [each.batch_size for each in vars(experiment.method).values() if isinstance(each, Recipe)]
     if counts is None and sizes:  # otherwise devices train by themselves
@@ -220,6 +246,20 @@ def prepare(
             scheme(setup.network.structure, known, 0)
         notes += of_cut
     return replace(setup, notes=tuple(notes))
+
+
+def _public(experiment: Experiment, dataset: Dataset, root: Path | None) -> Unlabelled | None:
+    """Return the cloud's own samples without labels, if the method uses them."""
+    if (public := experiment.cloud.public) is None:
+        return None
+    if not experiment.distils:
+        logger.info(
+            "cloud.public is not read: only a method whose finetune has the loss distillation uses it"
+        )
+        return None
+    unlabelled = load_unlabelled(public, dataset, root, seed_for(experiment.seed, "public"))
+    logger.info("%d samples of %s, without labels, are the cloud's own", len(unlabelled.samples), public.name)
+    return unlabelled
 
 
 def _devices(experiment: Experiment, sites: Collection[str]) -> Devices | None:

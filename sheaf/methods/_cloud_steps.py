@@ -30,14 +30,17 @@ def trains(recipe: Recipe | Off) -> bool:
 def check_steps(share: Share | Off, *, restat: bool, refit: Refit, finetune: Recipe | Off) -> None:
     """Check that the cloud has what its steps need.
 
+    A distillation without a pool needs public samples, which the settings of the experiment name.
+
     Raises:
         ValueError: a step needs a pool, or would send statistics without the noise that ``privacy`` asks for.
     """
     if share != "none":
         return
-    if trains(finetune):
+    if finetune != "none" and trains(finetune) and not distils(finetune):
         raise ValueError(
-            "share = 'none' leaves no pool of samples to fine-tune on: set finetune = 'none', or set share"
+            "share = 'none' leaves no pool of samples to fine-tune on: set finetune = 'none', set share, or "
+            "set finetune.loss = 'distillation' and cloud.public"
         )
     if isinstance(refit, Recipe | Ridge):
         raise ValueError(
@@ -60,9 +63,14 @@ def check_labelled(**recipes: Recipe | Off) -> None:
     for name, recipe in recipes.items():
         if recipe != "none" and distils(recipe):
             raise ValueError(
-                f"{name}.loss = 'distillation' has no teacher: only finetune of ecavg and ecavg_plus can "
-                "have this loss; set another one"
+                f"{name}.loss = 'distillation' has no teacher: only finetune of ecavg, ecavg_plus and "
+                "decoupled can have this loss; set another one"
             )
+
+
+def has_samples(share: Share | Off, finetune: Recipe) -> bool:
+    """Return whether the cloud has samples to fine-tune on: a pool, or public ones for a distillation."""
+    return share != "none" or distils(finetune)
 
 
 def teachers_of(finetune: Recipe, local: Sequence[Update]) -> Sequence[Update]:

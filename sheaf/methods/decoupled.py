@@ -17,7 +17,7 @@ from pydantic import Field
 from sheaf.core.recipe import Recipe, Share
 from sheaf.core.settings import settings
 from sheaf.core.types import Params
-from sheaf.methods._cloud_steps import Off, Refit, check_labelled, check_steps, fit
+from sheaf.methods._cloud_steps import Off, Refit, check_labelled, check_steps, fit, has_samples, teachers_of
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges
@@ -43,7 +43,8 @@ class Decoupled:
             ``{ statistics = … }`` from statistics that the devices send. For these statistics, and for the
             sums, each device receives the bound model and computes a forward pass; the zeros between the
             devices' channels are neither sent nor multiplied.
-        finetune: then train the whole model on the pool.
+        finetune: then train the whole model on the pool. With the loss ``distillation`` its teachers are the
+            devices' sub-models, each for the logits of its classes, and it trains on ``cloud.public`` if set.
         retrain: then each device trains its sub-model of the result.
         rounds: the number of times that sub-models are bound, at least 1; later rounds bind retrained ones.
     """
@@ -63,7 +64,7 @@ class Decoupled:
         if self.share == "none" and self.negatives == "pooled":
             raise ValueError("negatives = 'pooled' needs a pool of samples: set share")
         check_steps(self.share, restat=self.restat, refit=self.refit, finetune=self.finetune)
-        check_labelled(train=self.train, finetune=self.finetune, retrain=self.retrain)
+        check_labelled(train=self.train, retrain=self.retrain)
         if self.rounds > 1 and self.retrain == "none":
             raise ValueError("rounds above 1 need retrain, which trains the sub-models of the later rounds")
 
@@ -94,8 +95,9 @@ class Decoupled:
                 rounds=self.rounds,
                 bound=cuts,
             )
-            if self.finetune != "none" and self.share != "none":
-                theta = cloud.train(theta, self.finetune)
+            if self.finetune != "none" and has_samples(self.share, self.finetune):
+                teachers = teachers_of(self.finetune, harvest)
+                theta = cloud.train(theta, self.finetune, teachers=teachers, cuts=cuts)
                 log("fine-tuned", cloud.evaluate(theta), n)
             if self.retrain != "none":
                 fleet.adopt(theta, cuts)

@@ -23,7 +23,7 @@ from sheaf.core.settings import settings
 from sheaf.core.types import Params
 from sheaf.merges.merge import Merge, statistic_of
 from sheaf.merges.rules.mean import Mean
-from sheaf.methods._cloud_steps import Off, Refit, check_labelled, check_steps, fit, teachers_of
+from sheaf.methods._cloud_steps import Off, Refit, check_labelled, check_steps, fit, has_samples, teachers_of
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges
@@ -40,12 +40,13 @@ class ECAvg:
             from sums that the edges send.
         refit: then fit only the classifier: by a recipe or ridge regression on the combined data, or by
             ``{ statistics = … }`` from statistics that the edges send.
-        finetune: step 3, in the cloud, on the combined data.
+        finetune: step 3, in the cloud, on the combined data; with the loss ``distillation``, on
+            ``cloud.public`` if set.
         retrain: step 5, on each edge's own data again.
         rounds: the number of times that steps 2 to 5 run, at least 1; later rounds average retrained models.
         merge: step 2.
         share: the samples that each edge sends to the combined data; all, as in the paper, by default. "none"
-            needs ``finetune`` to be "none", too.
+            needs ``finetune`` to be "none", too, or a distillation on ``cloud.public``.
         own_start: initialise each edge separately instead of with common weights; use with merge = "aligned".
         reference: also fine-tune the initial weights for as many epochs, the paper's comparison; not done
             if ``finetune`` is "none".
@@ -87,7 +88,7 @@ class ECAvg:
                 refit=self.refit,
                 rounds=self.rounds,
             )
-            if self.finetune != "none" and self.share != "none":
+            if self.finetune != "none" and has_samples(self.share, self.finetune):
                 teachers = teachers_of(self.finetune, local)
                 theta = cloud.train(theta, self.finetune, teachers=teachers)  # theta*_avg
                 log("averaged weights", cloud.evaluate(theta), n)
@@ -95,7 +96,7 @@ class ECAvg:
             log("after update", fleet.evaluate(), n)
             local = fleet.train(None, self.retrain, reply=n < self.rounds, statistic=statistic)
             log("after retraining", fleet.evaluate(), n)
-        if self.reference and self.finetune != "none" and self.share != "none":
+        if self.reference and self.finetune != "none" and has_samples(self.share, self.finetune):
             as_long = replace(self.finetune, epochs=self.rounds * self.finetune.epochs)
             theta_ref = cloud.train(theta_0, as_long, counted=False, teachers=teachers)
             log("initial weights", cloud.evaluate(theta_ref), self.rounds, reference=True)

@@ -22,7 +22,7 @@ from sheaf.core.task import Update
 from sheaf.core.types import Params
 from sheaf.merges.merge import Merge, statistic_of
 from sheaf.merges.rules.mean import Mean
-from sheaf.methods._cloud_steps import Off, Refit, check_labelled, check_steps, fit, teachers_of
+from sheaf.methods._cloud_steps import Off, Refit, check_labelled, check_steps, fit, has_samples, teachers_of
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges
@@ -40,12 +40,14 @@ class ECAvgPlus:
 
     Attributes:
         pretrain: step 1, on each edge's own data D_i.
-        finetune: step 3, in the cloud, on the combined data; averages the weights of the last steps.
+        finetune: step 3, in the cloud, on the combined data; averages the weights of the last steps. With the
+            loss ``distillation``, on ``cloud.public`` if set.
         retrain: step 5, on each edge's own data again; likewise.
         rounds: the number of times that steps 2 to 5 run, at least 1; later rounds average retrained models.
         merge: step 2.
         share: the samples that each edge sends to the combined data; all by default. "none" needs
-            ``finetune`` to be "none" and ``refit`` to be "none" or from statistics.
+            ``finetune`` to be "none" or a distillation on ``cloud.public``, and ``refit`` to be "none" or
+            from statistics.
         own_start: initialise each edge separately instead of with common weights; use with merge = "aligned".
         restat: after step 2, estimate the batch-norm statistics on the combined data; if ``share`` is "none",
             from sums that the edges send.
@@ -93,7 +95,7 @@ class ECAvgPlus:
                 refit=self.refit,
                 rounds=self.rounds,
             )
-            if self.finetune != "none" and self.share != "none":
+            if self.finetune != "none" and has_samples(self.share, self.finetune):
                 teachers = teachers_of(self.finetune, local)
                 theta = cloud.train(theta, self.finetune, teachers=teachers)  # theta*_avg
                 log("averaged weights", cloud.evaluate(theta), n)

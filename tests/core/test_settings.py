@@ -18,6 +18,7 @@ from sheaf.core.errors import SettingError, UnknownNameError
 from sheaf.core.recipe import FromStatistics, Privacy, Recipe, Ridge, Share
 from sheaf.core.settings import make_plugin, parse, plain, settings
 from sheaf.data.settings import DataSettings
+from sheaf.data.unlabelled import PublicSettings
 from sheaf.experiments.config import (
     CloudSettings,
     DeviceBudget,
@@ -260,7 +261,14 @@ experiments = with_all_fields(
         upload=any_of("codecs"),
         download=any_of("codecs"),
     ),
-    cloud=with_all_fields(CloudSettings, processes=st.integers(1, 9)),
+    cloud=with_all_fields(
+        CloudSettings,
+        processes=st.integers(1, 9),
+        public=st.none()
+        | with_all_fields(
+            PublicSettings, name=st.text("ab/:", min_size=1), limit=st.none() | st.integers(1, 9)
+        ),
+    ),
     baselines=st.lists(st.sampled_from(["local", "central"]), max_size=2).map(tuple),
     compare=st.dictionaries(
         st.sampled_from(list(registry.describe("methods"))),

@@ -17,6 +17,7 @@ from sheaf.core.errors import SettingError, SheafError, UnknownNameError
 from sheaf.core.recipe import Recipe
 from sheaf.data.partitions.classes import Classes
 from sheaf.data.partitions.iid import IID
+from sheaf.data.unlabelled import PublicSettings
 from sheaf.experiments.config import load_experiment, shipped
 from sheaf.merges.rules.mean import Mean
 from sheaf.merges.rules.weighted_mean import WeightedMean
@@ -278,3 +279,16 @@ def test_changes_may_be_a_mapping_on_an_experiment() -> None:
     assert after.method.pretrain == Recipe(epochs=3)
     assert (after.data.limit, after.partition.edges) == (None, 4)
     assert after == load_experiment(after)
+
+
+def test_a_distillation_needs_samples() -> None:
+    changes = ["method.share=none", "method.finetune.loss=distillation"]
+    with pytest.raises(SettingError, match=r"share = 'none' has no samples: set cloud.public") as error:
+        load_experiment("ecavg-digits", changes)
+    one_line(error)
+    experiment = load_experiment("ecavg-digits", [*changes, "cloud.public.name=digits"])
+    assert experiment.cloud.public == PublicSettings(name="digits")
+    for wrong, message in (("limit=0", "cloud.public.limit"), ("labels=a.csv", "labels")):
+        with pytest.raises(SettingError, match=message) as error:
+            load_experiment("ecavg-digits", [*changes, "cloud.public.name=digits", f"cloud.public.{wrong}"])
+        one_line(error)

@@ -21,8 +21,9 @@ from sheaf.core.cut import Cut
 from sheaf.core.recipe import FromStatistics, Privacy, Recipe, Share
 from sheaf.core.task import Task, Update
 from sheaf.core.types import CLOUD
+from sheaf.data.unlabelled import PublicSettings
 from sheaf.experiments import run as runs
-from sheaf.experiments.config import Experiment, load_experiment
+from sheaf.experiments.config import CloudSettings, Experiment, load_experiment
 from sheaf.experiments.dry_run import estimate_cost
 from sheaf.experiments.setup import prepare
 from sheaf.merges.rules.fisher import Fisher
@@ -36,7 +37,9 @@ from sheaf.models.build import ModelSettings
 from sheaf.runtime.journal import Journal
 from sheaf.runtime.observer import NullObserver
 from sheaf.runtime.result import Result
+from sheaf.submodels.schemes.by_class import ByClass
 from sheaf.submodels.schemes.rolling import Rolling
+from sheaf.training.losses.distillation import Distillation
 from sheaf.training.stack_pool import StackPool
 
 METHODS = list(registry.describe("methods"))
@@ -93,6 +96,18 @@ WITHOUT_IMAGES = {
 }
 """Methods whose cloud works on statistics of the edges, on the same network."""
 
+DISTILLED = {
+    "decoupled from its experts": Decoupled(
+        train=replace(STEP, epochs=6),
+        cut=ByClass(stem=1),
+        negatives="outliers",
+        finetune=replace(STEP, loss=Distillation()),
+        retrain=STEP,
+        rounds=2,
+    ),
+}
+"""Methods whose cloud learns from the edges' models on 60 images of its own, on the same network."""
+
 
 Finished = Callable[[str], tuple[Result, Path]]
 
@@ -111,11 +126,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 def experiment_of(name: str, quick: Experiment) -> Experiment:
     """Return the method under the quick experiment's budget, or one of the methods above."""
-    if name not in SUB_MODELS | WEIGHTED | WITHOUT_IMAGES:
+    if name not in SUB_MODELS | WEIGHTED | WITHOUT_IMAGES | DISTILLED:
         return quick.with_method(name)
+    if name in DISTILLED:
+        quick = replace(quick, cloud=CloudSettings(public=PublicSettings(name="digits", limit=60)))
     fleet = replace(quick.fleet, widths={"edge-2": 0.5})
     model = ModelSettings(name="toys:DigitsCNN")
-    return replace(quick, method=(SUB_MODELS | WEIGHTED | WITHOUT_IMAGES)[name], fleet=fleet, model=model)
+    method = (SUB_MODELS | WEIGHTED | WITHOUT_IMAGES | DISTILLED)[name]
+    return replace(quick, method=method, fleet=fleet, model=model)
 
 
 def cut_of(path: Path) -> Cut | None:
@@ -136,6 +154,19 @@ def test_no_image_leaves_an_edge_for_statistics(name: str, finished: Finished) -
     noise = prepared["refit"].get("privacy")
     assert result.cost["edge-1"].epsilon == (pytest.approx(noise["epsilon"]) if noise else None)
     assert [row.site for row in result.rows if row.stage == "refitted"] == [CLOUD] * rounds
+
+
+def test_the_experts_of_a_bound_model_teach_it_on_public_images(finished: Finished) -> None:
+    """No image leaves an edge; each round costs a forward pass of each expert and one epoch."""
+    result, _ = finished("decoupled from its experts")
+    setup = prepare(experiment_of("decoupled from its experts", load_experiment("ecavg-digits", QUICK)))
+    cuts = setup.experiment.method.cut(setup.network.structure, setup.needs, 0).values()
+    experts = sum(setup.network.macs(cut).forward for cut in cuts)
+    assert result.cost[CLOUD].train_macs == 2 * 60 * (experts + setup.network.macs().train)
+    assert [result.cost[edge].samples_sent for edge in ("edge-1", "edge-2")] == [0, 0]
+    assert "public digits" in result.provenance["data"]
+    rows = {(row.stage, row.round): row for row in result.rows if row.site == CLOUD}
+    assert rows["fine-tuned", 1].confusion != rows["bound", 1].confusion, "the averaged stem differs"
 
 
 @pytest.mark.parametrize("name", ["ecavg from statistics", "decoupled from statistics"])
@@ -213,7 +244,7 @@ def test_same_seed_same_bits(name: str, quick: Experiment, finished: Finished, t
 
 @pytest.mark.parametrize(
     "name",
-    [*METHODS, *WEIGHTED, *WITHOUT_IMAGES, "decoupled with every step", "a window that moves"],
+    [*METHODS, *WEIGHTED, *WITHOUT_IMAGES, *DISTILLED, "decoupled with every step", "a window that moves"],
 )
 def test_a_run_stopped_after_any_answer_resumes_to_the_same_bits(
     name: str, quick: Experiment, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -236,7 +267,7 @@ def test_a_run_stopped_after_any_answer_resumes_to_the_same_bits(
             assert (stopped / file).read_bytes() == (folder / file).read_bytes()
 
 
-@pytest.mark.parametrize("name", [*METHODS, *SUB_MODELS, *WEIGHTED, *WITHOUT_IMAGES])
+@pytest.mark.parametrize("name", [*METHODS, *SUB_MODELS, *WEIGHTED, *WITHOUT_IMAGES, *DISTILLED])
 def test_the_dry_run_predicts_the_cost(name: str, quick: Experiment, finished: Finished) -> None:
     predicted = estimate_cost(prepare(experiment_of(name, quick))).sites
     spent = finished(name)[0].cost

@@ -17,7 +17,7 @@ from sheaf.submodels.scheme import SiteNeeds
 from sheaf.submodels.schemes.by_class import ByClass
 from sheaf.submodels.submodel import SubModel
 
-quick = settings(max_examples=15, deadline=None)
+quick = settings(max_examples=10, deadline=None)
 every_toy = pytest.mark.parametrize("toy", toys.EVERY, ids=lambda toy: toy.__name__)
 
 

@@ -17,9 +17,10 @@ class Distillation:
     """T^2 KL(softmax(t / T) || softmax(z / T)), a mean over the mini-batch; t are the teachers' mean logits.
 
     FedDF: Ensemble Distillation for Robust Model Fusion in Federated Learning. Lin, Kong, Stich, Jaggi.
-    NeurIPS 2020, arXiv:2006.07242, equation 3: the teachers are the edges' models before their average. Only
-    for ``finetune`` of ``ecavg`` and ``ecavg_plus``, whose cloud has the edges' models and a pool; the labels
-    of the pool are not used. T^2 keeps the size of the gradients (Hinton, Vinyals, Dean 2015).
+    NeurIPS 2020, arXiv:2006.07242, equation 3: the teachers are the edges' models before they are merged.
+    Only for ``finetune`` of ``ecavg``, ``ecavg_plus`` and ``decoupled``, on unlabelled samples of the cloud
+    (``cloud.public``) or on the pool, whose labels are not used. T^2 keeps the size of the gradients (Hinton,
+    Vinyals, Dean 2015).
 
     Attributes:
         temperature: T, above 0; 1 in the paper.
