@@ -103,6 +103,8 @@ def main() -> None:
         if (folder / name / "result.json").exists():
             result = Result.read(folder / name)
             rows.append(named | accuracies(result) | {"commit": result.provenance["commit"]})
+    if not rows:
+        sys.exit(f"{folder} holds no finished run; run: python -m benchmarks.taking_part {folder} 0")
     publish("taking_part", rows, result.provenance["settings"], 0, result.provenance["data"])
 
 
