@@ -82,7 +82,7 @@ class FakeLink:
 
 
 class Rig:
-    """A fleet of two devices, each with 30 samples in its folder."""
+    """A fleet of two devices, each with 30 samples in its folder, or with the images of ``pictures``."""
 
     def __init__(
         self,
@@ -91,22 +91,25 @@ class Rig:
         tamper: Mapping[str, Tamper] | None = None,
         deadline: float = 20.0,
         setup: Mapping[str, Any] | None = None,
+        pictures: Path | None = None,
+        shape: tuple[int, int, int] = SHAPE,
     ) -> None:
         sites = {}
         for number, site in enumerate(SITES):
             (folder / site).mkdir(parents=True, exist_ok=True)
             save_device_data(folder / site / "own.safetensors", samples(number), samples(9, 6), CLASSES)
             file = (own or {}).get(site, SHARES_ALL)
-            sites[site] = EdgeSite(site, folder / site / "own.safetensors", file, folder / site / "state")
+            data = pictures or folder / site / "own.safetensors"
+            sites[site] = EdgeSite(site, data, file, folder / site / "state")
         self.link = FakeLink(sites, tamper)
         run = {"model": "mlp", "options": {"hidden": 8}, "held_out": 0.1, "form": DataForm()}
         run |= {"run": uuid.uuid4().hex} | dict(setup or {})
         self.setup = Setup(
             seed=3,
             classes=list(CLASSES),
-            shape=SHAPE,
-            mean=[0.5],
-            std=[0.25],
+            shape=shape,
+            mean=[0.5] * shape[0],
+            std=[0.25] * shape[0],
             **run,  # type: ignore[arg-type]
         )
         self.steps: list[tuple[str, int]] = []
@@ -117,7 +120,7 @@ class Rig:
             self.link,
             self.setup,
             lambda _: Blob.of(theta()).size,
-            (SHAPE, torch.uint8),
+            (shape, torch.uint8),
             deadline,
             folder / "incoming",
             lambda site, done, *_: self.steps.append((site, done)),

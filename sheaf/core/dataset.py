@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import torch
@@ -11,6 +11,9 @@ from pydantic import Field
 from torch import Tensor
 
 from sheaf.core.settings import settings
+
+FileReader = Callable[[int, int], bytes]
+"""Returns the encoded file of an example, given its index and a limit in bytes; empty if there is none."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,14 @@ class Samples:
         inputs: (M, C, H, W), uint8 for images, float32 for features such as log-mel spectrograms.
         targets: (M,) int64, the class of each input.
         positions: (N,) int64, the indices of the selected examples, in their order.
+        read_file: reads the files of which ``inputs`` were decoded; None: there are none. A file may have
+            changed since.
     """
 
     inputs: Tensor
     targets: Tensor
     positions: Tensor
+    read_file: FileReader | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, inputs: Tensor, targets: Tensor) -> Samples:
@@ -52,7 +58,7 @@ class Samples:
 
     def select(self, index: Tensor) -> Samples:
         """Select among the N examples by int64 indices or a bool mask; the tensors stay shared."""
-        return Samples(self.inputs, self.targets, self.positions[index])
+        return Samples(self.inputs, self.targets, self.positions[index], self.read_file)
 
     def counts(self, num_classes: int) -> Tensor:
         """Count the examples of each class: (K,) int64."""

@@ -102,7 +102,7 @@ def write_edges(setup: ExperimentSetup, folder: Path) -> list[str]:
         write_durably(
             place / "edge.toml",
             f'[edge]\nthreads = {settings.threads}\ndevice = "{settings.device}"\nwidth = {width}\n\n'
-            "[share]\nmax_fraction = 1.0\nstatistics = true\n".encode(),
+            "[share]\nmax_fraction = 1.0\nfiles = 'any'\nstatistics = true\n".encode(),
         )
     return list(setup.edge_samples)
 

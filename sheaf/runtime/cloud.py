@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
-from sheaf.core.cut import Cut
 from sheaf.core.dataset import Samples
 from sheaf.core.errors import DataError, TrainingError
 from sheaf.core.lazy_blob import LazyBlob, TensorBlob
@@ -16,11 +15,10 @@ from sheaf.core.stored_params import StoredParams, blob_of
 from sheaf.core.task import Fleet, TaskKind, Update, named_statistic
 from sheaf.core.tensor_file import Blob
 from sheaf.core.types import CLOUD, Params
-from sheaf.core.wire_format import decode_samples
+from sheaf.data.shared_samples import decode_shared
 from sheaf.merges.check import misfit
 from sheaf.runtime.calls import Calls
 from sheaf.runtime.edge_tensors import CONSTANT
-from sheaf.runtime.teachers import macs
 from sheaf.runtime.worker import Worker
 from sheaf.training.step import distils
 
@@ -43,9 +41,11 @@ class Cloud:
         """Make the shared samples the cloud's training data, in the order of the edges, and return them.
 
         Raises:
-            DataError: no edge shared any.
+            DataError: no edge shared any, or image files decode to other pixels than on an edge.
         """
-        parts = [decode_samples(update.blob) for update in shared if update.blob is not None]
+        data = self._worker.data
+        blobs = [update.blob for update in shared if update.blob is not None]
+        parts = [decode_shared(blob, data.shape, data.bits) for blob in blobs]
         if not parts:
             raise DataError("no edge shared samples, so the cloud has nothing to train on")
         pooled = Samples.concat(parts)
@@ -53,39 +53,27 @@ class Cloud:
         return pooled
 
     def train(
-        self,
-        theta: Params,
-        recipe: Recipe,
-        *,
-        counted: bool = True,
-        teachers: Sequence[Update] = (),
-        cuts: Mapping[str, Cut] | None = None,
+        self, theta: Params, recipe: Recipe, *, counted: bool = True, teachers: Sequence[Update] = ()
     ) -> Params:
         """Train ``theta`` on the pool and return the result.
-
-        If the recipe's loss is ``distillation`` and the cloud has public samples, it trains on these instead.
 
         Args:
             theta: the start parameters.
             recipe: how to train.
             counted: book the cost. False for training that serves only a comparison.
             teachers: the models that ``theta`` learns from if the recipe's loss is ``distillation``.
-            cuts: teacher -> its cut; None: each is of the whole model.
 
         Raises:
             TrainingError: the result is not finite.
         """
         if not (teachers and distils(recipe)):
             return self._call("train", theta, counted, recipe=recipe)
-        of = {update.site: None if cuts is None else cuts[update.site] for update in teachers}
         teacher = self._calls.merged(
-            f"logits of {len(teachers)} models",
-            lambda: {
-                "teacher": self._worker.teacher((of[update.site], update.params) for update in teachers)
-            },
+            f"logits of {len(teachers)} models on the pool",
+            lambda: {"teacher": self._worker.mean_logits([update.params for update in teachers])},
         )
         if counted:
-            self._calls.book(CLOUD, macs(self._worker.network, of.values(), len(self._worker.unlabelled)))
+            self._calls.book(CLOUD, len(teachers) * self._worker.forward_macs)
         key = f"{blob_of(theta).key} {teacher.blob.key}"
         blob = LazyBlob(lambda: TensorBlob({**theta, CONSTANT + "teacher": teacher["teacher"]}), key=key)
         return self._call("train", theta, counted, recipe=recipe, blob=blob)

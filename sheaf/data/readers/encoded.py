@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -23,14 +24,17 @@ class EncodedSplit:
         labels: (N,) int64 class indices.
         items: takes increasing positions below N and yields for each (location, content): where the example
             comes from, for error messages, and its encoded bytes.
+        paths: the files of the N examples; None: they are not in files of their own.
     """
 
     labels: Ints
     items: Callable[[Ints], Iterator[tuple[str, bytes]]]
+    paths: Sequence[Path] | None = None
 
     def select(self, positions: Ints) -> EncodedSplit:
         """Return the examples at increasing ``positions``; no file is read."""
-        return EncodedSplit(self.labels[positions], lambda inner: self.items(positions[inner]))
+        paths = self.paths and [self.paths[position] for position in positions.tolist()]
+        return EncodedSplit(self.labels[positions], lambda inner: self.items(positions[inner]), paths)
 
 
 @dataclass(frozen=True)

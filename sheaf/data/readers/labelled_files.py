@@ -31,7 +31,7 @@ def split_of_files(files: Sequence[Path], labels: Ints) -> EncodedSplit:
             except OSError as error:
                 raise DataError(f"{printable(path)} cannot be read: {error.strerror}") from error
 
-    return EncodedSplit(labels, items)
+    return EncodedSplit(labels, items, files)
 
 
 def encode_hashed_split(

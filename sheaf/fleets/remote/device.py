@@ -26,9 +26,10 @@ from sheaf.core.errors import DataError, FleetError, SheafError, first_line
 from sheaf.core.seeds import seed_for
 from sheaf.core.task import Update
 from sheaf.core.tensor_file import Blob
-from sheaf.core.wire_format import decode_samples, encode_header
+from sheaf.core.wire_format import encode_header
 from sheaf.data.device_data import load_device_data
 from sheaf.data.settings import DataSettings
+from sheaf.data.shared_samples import decode_shared
 from sheaf.fleets.remote import device_limits
 from sheaf.fleets.remote.blob_receiver import BlobReceiver
 from sheaf.fleets.remote.device_settings import EdgeFile, read_joined
@@ -214,7 +215,9 @@ class EdgeSite:
                 DataSettings(name=str(self._data), cache=self._own.edge.cache, **setup.form.model_dump()),
                 tuple(setup.classes),
             )
-            dataset = replace(own, mean=tuple(setup.mean), std=tuple(setup.std))
+            dataset = replace(own, mean=tuple(setup.mean), std=tuple(setup.std), bits=setup.form.bits)
+            if self._own.share.files == "none":
+                dataset = replace(dataset, train=replace(dataset.train, read_file=None))
             if dataset.shape != setup.shape:
                 raise DataError(f"examples have the shape {dataset.shape}, the fleet's {setup.shape}")
             self._worker = self._make_worker(setup, dataset)
@@ -272,6 +275,7 @@ class EdgeSite:
             pick_device(self._own.edge.device),
             private_test=True,
             may_leave=lambda order: samples.may_leave(order, self._own.share),
+            originals=self._own.share.files == "any",
             key=noise_key(self._folder),
         )
 
@@ -310,7 +314,9 @@ class EdgeSite:
             self._privacy.add(task, update.blob.sha256, self._own.share)
         if task.kind == "share":
             assert update.blob is not None
-            self._samples.record_shared(decode_samples(update.blob), self._own.share)
+            data = self._worker.data
+            shared = decode_shared(update.blob, data.shape, data.bits)
+            self._samples.record_shared(shared, self._own.share)
         return self._coding.answer(coded, update)
 
 

@@ -64,7 +64,11 @@ class ShareSettings:
 
     Attributes:
         max_fraction: maximum fraction of the training samples, over all runs, in [0, 1].
-        max_mb: maximum size of these in megabytes; unset: no limit beyond the fraction.
+        max_mb: maximum size of these in megabytes, as tensors; unset: no limit beyond the fraction.
+        files: which images leave as their JPEG or PNG file, without metadata, where the file is smaller than
+            the decoded image: ``same``, those that already have the fleet's size and channels, so that no
+            more leaves than the decoded image; ``any``, also those that the fleet makes smaller or grey, of
+            which the original then leaves; ``none``.
         statistics: whether statistics of the training samples may leave: sums of features by class, of the
             inputs of layers, or second moments of these.
         max_epsilon: maximum privacy loss of all statistics over all runs, at the delta of the experiment:
@@ -73,6 +77,7 @@ class ShareSettings:
 
     max_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
     max_mb: Annotated[float, Field(ge=0)] | None = None
+    files: Literal["none", "same", "any"] = "same"
     statistics: bool = False
     max_epsilon: PositiveFloat | None = None
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from sheaf.core.dataset import Samples
 from sheaf.core.errors import FleetError, RefusedError
 from sheaf.core.task import Absence, Progress, Task, Times, Update
 from sheaf.fleets.absences import NOT_CONNECTED
@@ -56,7 +57,7 @@ class RemoteFleet:
         deadline: time in seconds that a device may take for a call.
         folder: for downloaded updates, until the journal has them.
         progress: called with the progress of each device in training.
-        shared: called with each update of a ``share`` task.
+        shared: called with each update of a ``share`` task and its samples.
     """
 
     def __init__(
@@ -69,12 +70,12 @@ class RemoteFleet:
         deadline: float,
         folder: Path,
         progress: Progress | None = None,
-        shared: Callable[[Task, Update], None] | None = None,
+        shared: Callable[[Task, Update, Samples], None] | None = None,
     ) -> None:
         self._sites = tuple(sites)
         self._link = link
         self._setup = setup
-        self._limits = UpdateLimits(parameter_bytes, *sample, len(setup.classes))
+        self._limits = UpdateLimits(parameter_bytes, *sample, len(setup.classes), setup.form.bits)
         self._deadline = deadline
         self._folder = folder
         self._progress = progress
@@ -265,9 +266,9 @@ class RemoteFleet:
         transfer = self._transfer
         download = transfer.download_samples if task.kind == "share" else transfer.download_parameters
         update = Update.of(update.header(), download(site, state.blob, first, started))
-        self._limits.check_tensors(task, update, device)
-        if task.kind == "share" and self._shared is not None:
-            self._shared(task, update)
+        samples = self._limits.check_tensors(task, update, device)
+        if samples is not None and self._shared is not None:
+            self._shared(task, update, samples)
         return update
 
 

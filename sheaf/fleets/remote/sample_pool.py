@@ -1,6 +1,7 @@
 """The pool of samples that devices share in a run: one parquet file per device and call.
 
-Each row contains one sample, its label and its device; shape and dtype are in the file's metadata.
+Each row contains one sample, its label and its device. A sample is a JPEG or PNG file, or the values of a
+tensor, whose shape and dtype are in the metadata of the parquet file.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sheaf.core.dataset import Samples
 from sheaf.core.errors import FleetError
 from sheaf.core.optional_imports import needs
 from sheaf.core.task import Task, Update
-from sheaf.core.wire_format import decode_samples
+from sheaf.data.shared_samples import shared_files
 
 with needs("cloud"):
     import pyarrow as pa
@@ -47,14 +49,16 @@ class Pool:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def add(self, task: Task, update: Update) -> None:
+    def add(self, task: Task, update: Update, samples: Samples) -> None:
         """Write the samples of an update to a file; the same call overwrites the same file."""
         assert update.blob is not None
-        samples = decode_samples(update.blob)
-        rows = [row.contiguous().numpy().tobytes() for row in samples.inputs]
+        files = shared_files(update.blob)
+        pairs = zip(files, samples.inputs, strict=True)
+        rows = [content or row.contiguous().numpy().tobytes() for content, row in pairs]
         table = pa.table(
             {
                 "sample": pa.array(rows, pa.binary()),
+                "is_file": pa.array(list(map(bool, files)), pa.bool_()),
                 "label": pa.array(samples.labels.tolist(), pa.int64()),
                 "origin": pa.array([update.site] * len(rows)).dictionary_encode(),
             }

@@ -11,9 +11,11 @@ import safetensors
 import torch
 from safetensors import SafetensorError
 
-from sheaf.core.errors import FleetError
+from sheaf.core.dataset import Samples
+from sheaf.core.errors import DataError, FleetError
 from sheaf.core.recipe import Share
 from sheaf.core.task import Task, Update
+from sheaf.data.shared_samples import decode_shared
 from sheaf.fleets.remote.messages import CHUNK, BlobHeader, DeviceInfo
 
 HEADER_ALLOWANCE = 1 << 20
@@ -29,12 +31,14 @@ class UpdateLimits:
         shape: (C, H, W) of one sample.
         dtype: of a sample.
         classes: number of classes.
+        bits: bits per channel from which images of more than 8 are scaled; see ``DataSettings``.
     """
 
     parameter_bytes: Callable[[Task], int]
     shape: tuple[int, int, int]
     dtype: torch.dtype
     classes: int
+    bits: int | None
 
     def check_size(self, task: Task, blob: BlobHeader, device: DeviceInfo) -> None:
         """Check the size of an update before its download.
@@ -54,8 +58,8 @@ class UpdateLimits:
         if task.kind == "share" and len(blob.chunks) != math.ceil(blob.size / CHUNK):
             raise FleetError(f"update of {blob.size} bytes lists {len(blob.chunks)} chunks of {CHUNK} bytes")
 
-    def check_tensors(self, task: Task, update: Update, device: DeviceInfo) -> None:
-        """Check the tensors of a downloaded update.
+    def check_tensors(self, task: Task, update: Update, device: DeviceInfo) -> Samples | None:
+        """Check the tensors of a downloaded update, and return the samples of a ``share`` task.
 
         Raises:
             FleetError: they are not a tensor file, or are samples of a wrong shape, dtype, number or value.
@@ -65,26 +69,31 @@ class UpdateLimits:
         try:
             with safetensors.safe_open(update.blob.source, "pt") as file:
                 if task.kind != "share":
-                    return
-                if sorted(file.keys()) != ["inputs", "labels"]:
+                    return None
+                if not {"inputs", "labels"} <= set(file.keys()):
                     raise FleetError("shared tensors are not named inputs and labels")
-                inputs, labels = file.get_tensor("inputs"), file.get_tensor("labels")
+                labels = file.get_tensor("labels")
         except (SafetensorError, OSError) as error:
             raise FleetError(f"update's tensors cannot be read: {error}") from error
+        if labels.numel() > max_samples(task, device):  # before files are decoded
+            raise FleetError(
+                f"{labels.numel()} shared samples exceed the maximum of {max_samples(task, device)}"
+            )
+        try:
+            inputs = decode_shared(update.blob, self.shape, self.bits).inputs
+        except DataError as error:
+            raise FleetError(str(error)) from error
         if tuple(inputs.shape[1:]) != self.shape or inputs.dtype != self.dtype:
             raise FleetError(
                 f"shared samples are {tuple(inputs.shape[1:])} {inputs.dtype}, not {self.shape} {self.dtype}"
             )
         if labels.dtype != torch.int64 or labels.shape != inputs.shape[:1]:
             raise FleetError(f"{len(inputs)} shared samples have labels {tuple(labels.shape)} {labels.dtype}")
-        if len(inputs) > max_samples(task, device):
-            raise FleetError(
-                f"{len(inputs)} shared samples exceed the maximum of {max_samples(task, device)}"
-            )
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.classes:
             raise FleetError(f"shared samples have labels outside of 0 to {self.classes - 1}")
         if inputs.is_floating_point() and not torch.isfinite(inputs).all():
             raise FleetError("shared samples have values that are not finite")
+        return Samples.of(inputs, labels)
 
 
 def max_samples(task: Task, device: DeviceInfo) -> int:
