@@ -92,13 +92,14 @@ class Stack:
         self._scheduler: LRScheduler | None = None
         self._with_gradient: list[str] = []
         self._fast: Function
+        self._recorded: CpuGraphFunction | None = None  # the whole step
         if not recorded:
             self._fast = weak_method(self._whole_step if recipe.schedule == "constant" else self._backward)
         elif device.type == "cuda":
             self._fast = CudaGraphFunction(weak_method(self._backward))  # an optimizer steps in few kernels
         elif recipe.schedule == "constant":
             step, changed = weak_method(self._whole_step), weak_method(self._changed)
-            self._fast = CpuGraphFunction(step, changed, exact=self._one)
+            self._fast = self._recorded = CpuGraphFunction(step, changed, exact=self._one)
         else:  # a rate that changes cannot be recorded
             self._fast = CpuGraphFunction(weak_method(self._backward), weak_method(self._changed))
 
