@@ -64,10 +64,14 @@ def load_dataset(settings: DataSettings, root: Path | None = None) -> Dataset:
         DataError: the dataset cannot be found or read, or is inconsistent.
         UnknownNameError: the name is neither a known set nor a folder.
     """
-    root = root or (Path(os.environ["SHEAF_DATA"]) if os.environ.get("SHEAF_DATA") else None)
-    dataset, notes = _load_with_notes(settings, root)
+    dataset, notes = _load_with_notes(settings, data_root(root))
     log_notes(notes)
     return dataset
+
+
+def data_root(root: Path | None) -> Path | None:
+    """Return the folder of ``--data``; if it is not given, that of the variable ``SHEAF_DATA``, or None."""
+    return root or (Path(os.environ["SHEAF_DATA"]) if os.environ.get("SHEAF_DATA") else None)
 
 
 def convert_object(data: Any, settings: DataSettings) -> Dataset:
@@ -83,7 +87,7 @@ def convert_object(data: Any, settings: DataSettings) -> Dataset:
     settings = replace(settings, limit=None, limit_test=None)
     content = read_object(data, settings)
     if isinstance(content, Encoded):
-        return _from_encoded(content, settings)
+        return dataset_of(content, settings)
     if settings.size or settings.channels or settings.rate:
         raise DataError(
             "data.size, data.channels and data.rate convert images and sounds, but the data are tensors; "
@@ -103,7 +107,7 @@ def _load(settings: DataSettings, root: Path | None) -> Dataset:
     if not is_utf8(settings.name):
         raise DataError(f"data.name = {settings.name!a} is not UTF-8; rename the folder")
     if re.fullmatch(r"(?!hf:)[\w.]+:[\w.]+", settings.name):
-        for folder in _candidates(settings.name, root):
+        for folder in candidate_folders(settings.name, root):
             if folder.is_dir():
                 raise DataError(
                     f"data.name = {settings.name!r} means package.module:callable, but is also a folder; "
@@ -114,7 +118,7 @@ def _load(settings: DataSettings, root: Path | None) -> Dataset:
     as_read = replace(settings, mean=None, std=None)
 
     def read(store: ArrayStore) -> Dataset:
-        return _from_encoded(source.read(), as_read, store)
+        return dataset_of(source.read(), as_read, store)
 
     if source.folder is None:
         dataset = read(MemoryStore())
@@ -126,7 +130,7 @@ def _load(settings: DataSettings, root: Path | None) -> Dataset:
     return replace(_normalised(dataset, settings), commit=source.commit)
 
 
-def _from_encoded(encoded: Encoded, settings: DataSettings, store: ArrayStore | None = None) -> Dataset:
+def dataset_of(encoded: Encoded, settings: DataSettings, store: ArrayStore | None = None) -> Dataset:
     """Decode the examples into the store, check the classes and add the statistics."""
     check_classes(settings.name, encoded)
     check_limits(settings, encoded.classes)
@@ -223,7 +227,7 @@ def _find_source(settings: DataSettings, root: Path | None) -> Source:
             folder = make.find(root)
             return Source(folder, repr(make), partial(make.read, folder, settings))
         return Source(None, settings.name, partial(make, settings, root))
-    candidates = _candidates(settings.name, root)
+    candidates = candidate_folders(settings.name, root)
     for candidate in candidates:
         if candidate.is_dir():
             return Source(candidate, FOLDER, partial(read_any_folder, candidate, settings))
@@ -252,7 +256,7 @@ def _hub_source(settings: DataSettings) -> Source:
     return Source(found.folder, f"hf:{found.repo}@{found.commit} {found.config}", read, found.commit)
 
 
-def _candidates(name: str, root: Path | None) -> list[Path]:
+def candidate_folders(name: str, root: Path | None) -> list[Path]:
     """Return the paths that ``name`` can mean, in the order of precedence."""
     folder = Path(name).expanduser()
     return [folder] if folder.is_absolute() or root is None else [folder, root / folder]

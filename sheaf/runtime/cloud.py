@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
+from sheaf.core.cut import Cut
 from sheaf.core.dataset import Samples
 from sheaf.core.errors import DataError, TrainingError
 from sheaf.core.lazy_blob import LazyBlob, TensorBlob
@@ -19,6 +20,7 @@ from sheaf.data.shared_samples import decode_shared
 from sheaf.merges.check import misfit
 from sheaf.runtime.calls import Calls
 from sheaf.runtime.edge_tensors import CONSTANT
+from sheaf.runtime.teachers import macs
 from sheaf.runtime.worker import Worker
 from sheaf.training.step import distils
 
@@ -53,27 +55,39 @@ class Cloud:
         return pooled
 
     def train(
-        self, theta: Params, recipe: Recipe, *, counted: bool = True, teachers: Sequence[Update] = ()
+        self,
+        theta: Params,
+        recipe: Recipe,
+        *,
+        counted: bool = True,
+        teachers: Sequence[Update] = (),
+        cuts: Mapping[str, Cut] | None = None,
     ) -> Params:
         """Train ``theta`` on the pool and return the result.
+
+        If the recipe's loss is ``distillation`` and the cloud has public samples, it trains on these instead.
 
         Args:
             theta: the start parameters.
             recipe: how to train.
             counted: book the cost. False for training that serves only a comparison.
             teachers: the models that ``theta`` learns from if the recipe's loss is ``distillation``.
+            cuts: teacher -> its cut; None: each is of the whole model.
 
         Raises:
             TrainingError: the result is not finite.
         """
         if not (teachers and distils(recipe)):
             return self._call("train", theta, counted, recipe=recipe)
+        of = {update.site: None if cuts is None else cuts[update.site] for update in teachers}
         teacher = self._calls.merged(
-            f"logits of {len(teachers)} models on the pool",
-            lambda: {"teacher": self._worker.mean_logits([update.params for update in teachers])},
+            f"logits of {len(teachers)} models",
+            lambda: {
+                "teacher": self._worker.teacher((of[update.site], update.params) for update in teachers)
+            },
         )
         if counted:
-            self._calls.book(CLOUD, len(teachers) * self._worker.forward_macs)
+            self._calls.book(CLOUD, macs(self._worker.network, of.values(), len(self._worker.unlabelled)))
         key = f"{blob_of(theta).key} {teacher.blob.key}"
         blob = LazyBlob(lambda: TensorBlob({**theta, CONSTANT + "teacher": teacher["teacher"]}), key=key)
         return self._call("train", theta, counted, recipe=recipe, blob=blob)

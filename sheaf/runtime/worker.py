@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +31,7 @@ from sheaf.runtime.measured_logits import (
     random_examples,
 )
 from sheaf.runtime.model_store import ModelStore
+from sheaf.runtime.teachers import Teach, Teachers, mean_logits
 from sheaf.runtime.training_data import TrainingData
 from sheaf.training import classifier_from_moments, classifier_refit, loop, statistics
 from sheaf.training.batch_norm import reestimate_statistics, set_from_sums
@@ -82,6 +83,8 @@ class Worker:
         originals: see ``encode_shared``.
         train: executes the training of a train task.
         key: from which the noise of statistics is derived; must be secret where noise protects somebody.
+        public: unlabelled samples for distillation; None: it uses the training examples.
+        teach: computes the logits of the teachers.
     """
 
     def __init__(
@@ -98,8 +101,12 @@ class Worker:
         originals: bool = True,
         train: Train = train_plainly,
         key: bytes = b"",
+        public: Samples | None = None,
+        teach: Teach = mean_logits,
     ) -> None:
         self.name = name
+        self._public = public
+        self._teach = teach
         self._key = key
         self._train_model = train
         self._may_leave = may_leave
@@ -152,7 +159,7 @@ class Worker:
         Raises:
             DataError: there is nothing to train on.
         """
-        samples = self._training_data.of(self.data, task)
+        samples = self._training_data.of(self._data_for(task), task)
         self._training_data.check_batch_norm(samples, task.cut)
         blob = self._blob_of(task)
         if blob.key not in opened:
@@ -164,27 +171,29 @@ class Worker:
             samples = _numbered(samples)
         elif task.recipe is not None and distils(task.recipe):
             raise DataError(
-                f"{self.name} has no teacher, which loss = 'distillation' needs: only finetune of ecavg and "
-                "ecavg_plus can have this loss; set another loss for the other recipes"
+                f"{self.name} has no teacher, which loss = 'distillation' needs: only finetune of ecavg, "
+                "ecavg_plus and decoupled can have this loss; set another loss for the other recipes"
             )
         return Job(start, samples, task.seed, constants)
 
     @property
-    def forward_macs(self) -> int:
-        """The multiply-adds of a forward pass of the whole model on all training examples."""
-        return len(self.data.train) * self.network.macs().forward
+    def unlabelled(self) -> Samples:
+        """The samples on which a model is distilled."""
+        return self.data.train if self._public is None else self._public
 
-    def mean_logits(self, models: Sequence[Params]) -> Tensor:
-        """Return the (N, K) mean of the logits of several whole models on the training examples."""
-        total = torch.zeros(())
-        for params in models:
-            load_state(self.network.model, params)
-            total = total + forward(self.network.model, self.data.train, self.prepare).double()
-        return (total / len(models)).float()
+    def teacher(self, teachers: Teachers) -> Tensor:
+        """Return the (N, K) logits from which a model is distilled, on the samples of ``unlabelled``."""
+        return self._teach(self.network, teachers, self.unlabelled, self.prepare, len(self.data.classes))
+
+    def _data_for(self, task: Task) -> Dataset:
+        """Return the dataset whose training examples a train task uses."""
+        if task.recipe is None or not distils(task.recipe):
+            return self.data
+        return replace(self.data, train=self.unlabelled)
 
     def training_examples(self, task: Task) -> int:
         """Return the number of examples that a train task trains on."""
-        return self._training_data.count(self.data, task)
+        return self._training_data.count(self._data_for(task), task)
 
     def cost_of(self, task: Task) -> Cost:
         """Return the cost of a task before it is executed: multiply-adds, and parameters of its network."""
