@@ -83,7 +83,8 @@ def _evaluation(worker: Worker, task: Task) -> Update:
     classes, cut = len(worker.data.classes), task.cut
     outputs = classes if cut is None or cut.classes is None else len(cut.classes)
     outputs += cut is not None and cut.other
-    logits = torch.zeros(count_recorded(worker.data.test, outputs), outputs)
+    recorded = min(len(worker.data.test), count_recorded(worker.data.test, outputs))
+    logits = torch.zeros(recorded, outputs)
     record = MeasuredLogits.of("0" * 64, "test", worker.prepare.device, logits)
     metrics: dict[str, Any] = {
         "confusion": torch.diag(worker.data.test.counts(classes)).tolist(),
