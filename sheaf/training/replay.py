@@ -99,12 +99,20 @@ class Replay:
 
 
 def _fixed_addresses(operations: Sequence[Operation], fixed: Sequence[Tensor]) -> set[int]:
-    """Return the addresses of the fixed tensors, and of memory that more than one tensor views."""
-    viewers: dict[int, set[int]] = {}
+    """Return the addresses of the fixed tensors, and of memory that is viewed in more than one way."""
+    viewers: dict[int, set[View]] = {}
     for operation in operations:
         for tensor in tensors_in((operation.args, operation.kwargs, operation.results)):
-            viewers.setdefault(address(tensor), set()).add(id(tensor))
+            viewers.setdefault(address(tensor), set()).add(_view(tensor))
     return {address(each) for each in fixed} | {at for at, tensors in viewers.items() if len(tensors) > 1}
+
+
+View = tuple[int, int, tuple[int, ...], tuple[int, ...], torch.dtype]
+
+
+def _view(tensor: Tensor) -> View:
+    """Return a key that is the same for two tensors with the same content, such as one and its ``detach``."""
+    return address(tensor), tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype
 
 
 class _Graph:
@@ -119,7 +127,7 @@ class _Graph:
         self.tensors: list[Tensor] = []
         self._graph = torch._C.Graph()
         self._pending: list[tuple[OpOverload, list[Any], list[Tensor | None]]] = []
-        self._values: dict[int, Any] = {}
+        self._values: dict[View, Any] = {}
 
     def add(self, operation: Operation) -> None:
         """Add an operation that writes into the tensors that it made when it was recorded."""
@@ -161,8 +169,8 @@ class _Graph:
         wanted = [self._graph.addInput() for _ in result]
         pending = [*inputs, *result, [each[1:] for each in self._pending]]
         for tensor in tensors_in(pending):  # a graph's inputs come before its nodes
-            if id(tensor) not in self._values:
-                self._values[id(tensor)] = self._graph.addInput()
+            if _view(tensor) not in self._values:
+                self._values[_view(tensor)] = self._graph.addInput()
                 self.tensors.append(tensor)
         go_on = self._graph.insertConstant(True)  # type: ignore[attr-defined]  # the stub lacks it
         loop = self._graph.insertNode(self._graph.create("prim::Loop", [times, go_on], 0))
@@ -190,7 +198,7 @@ class _Graph:
             )
             for recorded, new in zip(results, outputs, strict=False):  # it has no ``out`` variant
                 if recorded is not None and address(recorded) not in self._fixed:
-                    self._values[id(recorded)] = new
+                    self._values[_view(recorded)] = new
                 elif recorded is not None:
                     self._copy(self._value(recorded), new)
 
@@ -229,7 +237,7 @@ class _Graph:
 
     def _value(self, given: Any) -> Any:
         if isinstance(given, Tensor):
-            return self._values[id(given)]
+            return self._values[_view(given)]
         has_tensors = isinstance(given, tuple | list) and any(isinstance(each, Tensor) for each in given)
         if has_tensors or given is NO_TENSORS:
             node = self._graph.create("prim::ListConstruct", [self._value(each) for each in given], 1)
