@@ -4,6 +4,8 @@ The devices are simulated (``fleet.devices``): seconds and joules are virtual, a
 machine. Each has two classes. A method trains for all of its rounds; a row has what it had spent when the
 cloud's model first reached the accuracy on all classes.
 
+With the runs of the first seed, docs/pictures/timelines.svg is drawn.
+
 Run: [SHEAF_DATA=…] python -m benchmarks.clock FOLDER [SEED,SEED… [METHOD…]]
 Resumes interrupted runs. Published rows stay until their seed and method run again.
 """
@@ -15,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.clock_picture import draw_timelines
 from benchmarks.results import FOLDER, publish
 from sheaf.core.types import CLOUD
 from sheaf.experiments.compare import run_or_resume
@@ -38,14 +41,16 @@ WIDTHS = (0.25, 0.25, 0.25, 0.5, 0.5, 0.5, 0.5, 1.0, 1.0, 1.0)
 
 RECIPE = '{ epochs = %d, batch_size = 32, optimizer = "sgd", lr = 0.05 }'
 
+ECAVG = (
+    'method={ name = "ecavg", rounds = 8 }',
+    f"method.pretrain={RECIPE % 2}",
+    f"method.retrain={RECIPE % 1}",
+    "method.share={ fraction = 0.1 }",
+)
+
 METHODS = {
-    "ecavg": (
-        'method={ name = "ecavg", rounds = 8 }',
-        f"method.pretrain={RECIPE % 2}",
-        f"method.finetune={RECIPE % 2}",
-        f"method.retrain={RECIPE % 1}",
-        "method.share={ fraction = 0.1 }",
-    ),
+    "ecavg": (*ECAVG, f"method.finetune={RECIPE % 2}"),
+    "ecavg, 5 epochs in the cloud": (*ECAVG, f"method.finetune={RECIPE % 5}"),
     "decoupled": (
         'method={ name = "decoupled" }',
         f"method.train={RECIPE % 10}",
@@ -56,6 +61,12 @@ METHODS = {
     "heterofl": ('method={ name = "heterofl", rounds = 200 }', f"method.local={RECIPE % 1}"),
 }
 """Method -> its settings."""
+
+CUT = ("decoupled", "heterofl")
+"""Methods whose devices hold sub-models."""
+
+DRAWN = ("decoupled", "ecavg", "fedavg")
+"""Methods in the picture."""
 
 DATA = (
     "data={ name = 'mnist', limit = 10000, limit_test = 2000 }",
@@ -69,7 +80,7 @@ def changes(method: str) -> list[str]:
     edges = ", ".join(f"edge-{n:02} = '{name}'" for n, name in enumerate(DEVICES, start=1))
     widths = ", ".join(f"edge-{n:02} = {width}" for n, width in enumerate(WIDTHS, start=1))
     own = [*DATA, *METHODS[method], f"fleet.devices.edges={{ {edges} }}", "fleet.devices.evaluation=false"]
-    return own if method in ("ecavg", "fedavg") else [*own, f"fleet.widths={{ {widths} }}"]
+    return [*own, f"fleet.widths={{ {widths} }}"] if method in CUT else own
 
 
 def row_of(method: str, seed: int, result: Result) -> dict[str, Any]:
@@ -112,6 +123,21 @@ def main(folder: Path, seeds: str = SEEDS, *methods: str) -> None:
             settings = {name: changes(name) for name in METHODS}
             columns = ("method", "seed", "best", "seconds", "bytes", "joules", "idle")
             publish("clock", [rows[key] for key in sorted(rows)], settings, 0, data, columns)
+    draw(folder, rows)
+
+
+def draw(folder: Path, rows: dict[tuple[str, int], dict[str, Any]]) -> None:
+    """Draw the timelines of the first seed, if its runs are there and have reached the accuracy."""
+    seed = int(SEEDS[0])
+    timelines = {}
+    for method in DRAWN:
+        seconds = rows.get((method, seed), {}).get("seconds")
+        if seconds is not None and (folder / f"{method}-{seed}" / "result.json").exists():
+            record = Result.read(folder / f"{method}-{seed}").time
+            assert record is not None
+            timelines[method] = (record, seconds)
+    if len(timelines) == len(DRAWN):
+        draw_timelines(timelines, TARGET)
 
 
 if __name__ == "__main__":

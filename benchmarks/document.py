@@ -12,6 +12,8 @@ from benchmarks.results import FOLDER
 from benchmarks.sections._tables import Rows
 from benchmarks.sections.averaging import averaging
 from benchmarks.sections.busy import busy
+from benchmarks.sections.clock import clock
+from benchmarks.sections.clock_overhead import clock_overhead
 from benchmarks.sections.codecs import codecs
 from benchmarks.sections.decoupled import decoupled
 from benchmarks.sections.drop import drop
@@ -66,6 +68,8 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     "fleet_rounds": fleet_rounds,
     "rivals": rivals,
     "privacy": privacy,
+    "clock": clock,
+    "clock_overhead": clock_overhead,
     "codecs": codecs,
     "footprint": footprint,
     "faults": faults,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from sheaf.core.types import CLOUD
@@ -29,34 +32,16 @@ def draw_timeline(record: TimeRecord) -> Picture:
 
     The critical path goes through the site that the cloud waited for last in each call.
     """
-    sites = sorted(dict.fromkeys(task.site for task in record.tasks), key=lambda site: site == CLOUD)
     unit, seconds_of_unit = _unit(record.spent.seconds)
     tasks = record.tasks[:MAX_TASKS]
-    figure, (axes,) = new_figure(0.3 * len(sites) + 1.1)
-    for row, site in enumerate(sites):
-        own = [task for task in tasks if task.site == site]
-        away = [(start, end - start) for start, end in record.away.get(site, [])]
-        _bars(axes, row, "away", FAINT, away, seconds_of_unit, hatch="////")
-        for number, (state, colour) in enumerate(STATES):
-            _bars(axes, row, state, colour, [_steps(task)[number] for task in own], seconds_of_unit)
-    _critical_path(axes, record, sites, tasks, seconds_of_unit)
-    axes.set_yticks(range(len(sites)), [_label(record, site) for site in sites])
-    axes.set_ylim(len(sites) - 0.5, -0.6)
+    figure, (axes,) = new_figure(0.3 * len({task.site for task in record.tasks}) + 1.1)
+    sites = draw_devices(axes, record, tasks, seconds_of_unit)
     is_whole = not tasks or tasks[0].call == 1
     start = 0.0 if is_whole else min(task.start for task in tasks)
     end = max((task.start + task.download + task.work + task.upload for task in tasks), default=1.0)
     axes.set_xlim(start / seconds_of_unit, max(end, start + 1e-9) / seconds_of_unit)
     axes.set_xlabel(f"{'virtual ' * record.virtual}time in {unit}")
-    axes.tick_params(axis="y", length=0)
-    handles = [Patch(color=colour, label=state) for state, colour in STATES]
-    handles.append(Patch(facecolor=PAPER, edgecolor=FAINT, label="waiting"))
-    if record.away:
-        handles.append(Patch(facecolor=PAPER, edgecolor=FAINT, hatch="////", label="away"))
-    (line,) = axes.plot([], [], color=VERMILLION, linewidth=1.6, label="critical path")
-    figure.legend(
-        handles=[*handles, line], loc="outside upper left", ncols=len(handles) + 1, fontsize=8.5,
-        handlelength=1.2, columnspacing=1.1,
-    )  # fmt: skip
+    add_legend(figure, bool(record.away))
     numbers = "; ".join(
         f"{site}: computing {format_duration(time.computing)}, receiving {format_duration(time.receiving)}, "
         f"sending {format_duration(time.sending)}, waiting {format_percent(time.idle)} of the run"
@@ -74,6 +59,44 @@ def draw_timeline(record: TimeRecord) -> Picture:
         * (len(record.sites) > len(sites) + 1),
         figure,
     )
+
+
+def draw_devices(
+    axes: Axes, record: TimeRecord, tasks: Sequence[TaskTime], unit: float = 1.0
+) -> Sequence[str]:
+    """Draw a row for each recorded device, the cloud last, with the critical path; return the devices.
+
+    Args:
+        axes: the axes.
+        record: the time of the run.
+        tasks: those to be drawn.
+        unit: seconds of a unit of the axis.
+    """
+    sites = sorted(dict.fromkeys(task.site for task in record.tasks), key=lambda site: site == CLOUD)
+    for row, site in enumerate(sites):
+        own = [task for task in tasks if task.site == site]
+        away = [(start, end - start) for start, end in record.away.get(site, [])]
+        _bars(axes, row, "away", FAINT, away, unit, hatch="////")
+        for number, (state, colour) in enumerate(STATES):
+            _bars(axes, row, state, colour, [_steps(task)[number] for task in own], unit)
+    _critical_path(axes, record, sites, tasks, unit)
+    axes.set_yticks(range(len(sites)), [_label(record, site) for site in sites])
+    axes.set_ylim(len(sites) - 0.5, -0.6)
+    axes.tick_params(axis="y", length=0)
+    return sites
+
+
+def add_legend(figure: Figure, away: bool) -> None:
+    """Add the legend of the states, with or without ``away``."""
+    handles: list[Artist] = [Patch(color=colour, label=state) for state, colour in STATES]
+    handles.append(Patch(facecolor=PAPER, edgecolor=FAINT, label="waiting"))
+    if away:
+        handles.append(Patch(facecolor=PAPER, edgecolor=FAINT, hatch="////", label="away"))
+    handles.append(Line2D([], [], color=VERMILLION, linewidth=1.6, label="critical path"))
+    figure.legend(
+        handles=handles, loc="outside upper left", ncols=len(handles), fontsize=8.5, handlelength=1.2,
+        columnspacing=1.1,
+    )  # fmt: skip
 
 
 def _steps(task: TaskTime) -> tuple[tuple[float, float], ...]:
