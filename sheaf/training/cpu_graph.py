@@ -18,6 +18,7 @@ tests/training/test_cpu_graph.py fails when they change.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -26,7 +27,7 @@ import torch
 from torch import Tensor
 
 from sheaf.training import operation
-from sheaf.training.operation import Operation, tensors_in
+from sheaf.training.operation import Operation, address, tensors_in
 from sheaf.training.replay import Replay
 
 try:
@@ -44,8 +45,17 @@ LARGEST = 2**26
 ATTEMPTS = 3
 """Recordings at most to find two equal ones."""
 
+Shapes = tuple[tuple[int, ...], ...]
 Result = tuple[Tensor, ...]
 Function = Callable[..., Result]
+
+
+class Recordings:
+    """The recordings of functions that do the same on memory of their own: one of them records for all."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()  # held while one function records
+        self.by_shapes: dict[Shapes, tuple[Replay, list[Tensor]]] = {}
 
 
 class CpuGraphFunction:
@@ -60,22 +70,25 @@ class CpuGraphFunction:
     Args:
         function: tensors -> tensors. The next call overwrites its result. Beyond its inputs it may read and
             change tensors that stay at their address.
-        changed: returns these tensors that it changes. Those that a call adds are 0 before it.
+        memory: returns these tensors, in the same order. Those that the first call adds are 0 before it.
         exact: replays have the bits of the function; otherwise sums may be rounded otherwise
             (``fused_update``).
+        recordings: shared with other functions that differ in their memory only.
     """
 
     def __init__(
         self,
         function: Function,
-        changed: Callable[[], Sequence[Tensor]] = tuple,
+        memory: Callable[[], Sequence[Tensor]] = tuple,
         *,
         exact: bool = True,
+        recordings: Recordings | None = None,
     ) -> None:
         self._function = function
-        self._changed = changed
+        self._memory = memory
         self._exact = exact
-        self._by_shapes: dict[tuple[tuple[int, ...], ...], Function] = {}
+        self._recordings = recordings or Recordings()
+        self._by_shapes: dict[Shapes, Function] = {}
 
     def __call__(self, *inputs: Tensor) -> Result:
         """Return the function's result."""
@@ -99,19 +112,33 @@ class CpuGraphFunction:
             return self._function
         shapes = tuple(tuple(each.shape) for each in inputs)
         if shapes not in self._by_shapes:
-            self._by_shapes[shapes] = self._recorded(inputs) or self._function
+            with self._recordings.lock:
+                replay = self._of_another(shapes) or self._recorded(inputs)
+                if replay is not None:
+                    self._recordings.by_shapes.setdefault(shapes, (replay, list(self._memory())))
+            self._by_shapes[shapes] = replay or self._function
         return self._by_shapes[shapes]
+
+    def _of_another(self, shapes: Shapes) -> Replay | None:
+        """Return the replay of another function on the memory of this one, if both have the same memory."""
+        if shapes not in self._recordings.by_shapes:
+            return None
+        replay, memory = self._recordings.by_shapes[shapes]
+        own = self._memory()
+        if [(each.shape, each.dtype) for each in memory] != [(each.shape, each.dtype) for each in own]:
+            return None  # an optimizer has not allocated its moments yet
+        return replay.on({address(each): new for each, new in zip(memory, own, strict=True)})
 
     def _recorded(self, inputs: Result) -> Replay | None:
         """Return the replay for inputs of these shapes, or None if there is none."""
         inputs = tuple(each.clone() for each in inputs)  # a replay overwrites them
-        before = {id(each): each.clone() for each in self._changed()}
+        before = {id(each): each.clone() for each in self._memory()}
         outlines: list[tuple[Any, ...]] | None = None
         for _ in range(ATTEMPTS):
             with torch.random.fork_rng(devices=[]), _Recorder() as recorder:
                 result = self._function(*inputs)
             with torch.no_grad():
-                for each in self._changed():
+                for each in self._memory():
                     each.copy_(before[id(each)]) if id(each) in before else each.zero_()
             if not recorder.repeatable:
                 return None

@@ -5,8 +5,9 @@ Stands on private parts of torch; see ``cpu_graph``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,28 @@ class Replay:
             if not operation.is_view and not operation.is_constant:
                 self._graph.add(operation)
         self._run = self._graph.function(inputs, result)
+        self._tensors = self._graph.tensors
+
+    def on(self, memory: Mapping[int, Tensor]) -> Replay:
+        """Return the same replay on other memory, without building its function again.
+
+        Args:
+            memory: address of memory of this replay (``operation.address``) -> a tensor on the other memory,
+                of the same size. All other memory is copied.
+        """
+        storages = {at: tensor.untyped_storage() for at, tensor in memory.items()}
+
+        def moved(tensor: Tensor) -> Tensor:
+            at = address(tensor)
+            if at not in storages:
+                storages[at] = tensor.untyped_storage().clone()  # type: ignore[no-untyped-call]
+            new: Tensor = torch.empty(0, dtype=tensor.dtype)
+            return new.set_(storages[at], tensor.storage_offset(), tensor.shape, tensor.stride())
+
+        other = copy(self)
+        other._inputs, other._result = tuple(map(moved, self._inputs)), tuple(map(moved, self._result))
+        other._tensors = [moved(tensor) for tensor in self._tensors]
+        return other
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Return the result for these inputs; the next call overwrites it."""
@@ -95,7 +118,7 @@ class Replay:
     def _loop(self, inputs: Sequence[Tensor], results: Sequence[Tensor]) -> None:
         """Write the results of T successive calls into ``results``, (T, ...) each."""
         with torch.no_grad(), _unoptimized():
-            self._run(len(inputs[0]), *inputs, *results, *self._graph.tensors)
+            self._run(len(inputs[0]), *inputs, *results, *self._tensors)
 
 
 def _fixed_addresses(operations: Sequence[Operation], fixed: Sequence[Tensor]) -> set[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 
 from sheaf.core.cut import Cut
 from sheaf.core.recipe import Recipe
+from sheaf.training.cpu_graph import Recordings
 from sheaf.training.loop import TrainingState
 from sheaf.training.network import Network
 from sheaf.training.one_site import OneSite
@@ -18,10 +20,11 @@ from sheaf.training.vectorized import Stack
 
 
 class StackPool:
-    """The idle stacks of the latest key."""
+    """The idle stacks of the latest key. Stacks of the same number of sites share their recordings."""
 
     def __init__(self) -> None:
-        self._idle: dict[Any, list[Stack]] = {}
+        self._idle: dict[Any, tuple[list[Stack], Recordings]] = {}
+        self._lock = threading.Lock()
 
     @contextmanager
     def stack(self, key: Any, sites: int, device: torch.device) -> Iterator[Stack]:
@@ -30,13 +33,13 @@ class StackPool:
         Args:
             key: network, cut and recipe.
         """
-        self._idle = {each: idle for each, idle in self._idle.items() if each[0] == key}
-        idle = self._idle.setdefault((key, sites), [])
-        network, cut, recipe = key
-        try:
-            stack = idle.pop()
-        except IndexError:
-            stack = Stack(network.of(cut), sites, recipe, device)
+        with self._lock:
+            self._idle = {each: idle for each, idle in self._idle.items() if each[0] == key}
+            idle, recordings = self._idle.setdefault((key, sites), ([], Recordings()))
+            stack = idle.pop() if idle else None
+        if stack is None:
+            network, cut, recipe = key
+            stack = Stack(network.of(cut), sites, recipe, device, recordings=recordings)
         yield stack
         idle.append(stack)
 

@@ -23,7 +23,7 @@ from sheaf.core.recipe import Recipe
 from sheaf.core.seeds import generator, seed_for
 from sheaf.models.freezing import into_training
 from sheaf.training.batches import Job, batch_sizes
-from sheaf.training.cpu_graph import CpuGraphFunction, Function
+from sheaf.training.cpu_graph import CpuGraphFunction, Function, Recordings
 from sheaf.training.cuda_graph import CudaGraphFunction
 from sheaf.training.optimizers import make_optimizer, make_scheduler
 from sheaf.training.preparation import Preparation, move_model
@@ -43,6 +43,7 @@ class Stack:
         recipe: the recipe of each training.
         device: where the stack lies.
         recorded: record a step and replay it; False: for a single step.
+        recordings: shared with other stacks of the same arguments.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Stack:
         device: torch.device,
         *,
         recorded: bool = True,
+        recordings: Recordings | None = None,
     ) -> None:
         self._recipe = recipe
         self._one = sites == 1
@@ -93,15 +95,17 @@ class Stack:
         self._with_gradient: list[str] = []
         self._fast: Function
         self._recorded: CpuGraphFunction | None = None  # the whole step
+        whole = recipe.schedule == "constant"  # a rate that changes cannot be recorded
+        step = weak_method(self._whole_step if whole else self._backward)
         if not recorded:
-            self._fast = weak_method(self._whole_step if recipe.schedule == "constant" else self._backward)
+            self._fast = step
         elif device.type == "cuda":
             self._fast = CudaGraphFunction(weak_method(self._backward))  # an optimizer steps in few kernels
-        elif recipe.schedule == "constant":
-            step, changed = weak_method(self._whole_step), weak_method(self._changed)
-            self._fast = self._recorded = CpuGraphFunction(step, changed, exact=self._one)
-        else:  # a rate that changes cannot be recorded
-            self._fast = CpuGraphFunction(weak_method(self._backward), weak_method(self._changed))
+        else:
+            self._fast = graph = CpuGraphFunction(
+                step, weak_method(self._memory), exact=self._one, recordings=recordings
+            )
+            self._recorded = graph if whole else None
 
     @contextmanager
     def begin(self, jobs: Sequence[Job], prepare: Preparation, steps: int) -> Iterator[None]:
@@ -252,11 +256,12 @@ class Stack:
         """The trained parameters of the sites that still train."""
         return [self._first[self._active][name] for name in self._trained]
 
-    def _changed(self) -> list[Tensor]:
-        """Return the tensors that a step changes: parameters, buffers and the optimizer's moments."""
+    def _memory(self) -> list[Tensor]:
+        """Return the tensors beside its inputs that a step reads or changes."""
         moments = [self._optimizers[self._active].state[leaf].values() for leaf in self._leaves]
         tensors = [each for own in moments for each in own if isinstance(each, Tensor)]
-        return [*self._stacked.values(), *tensors]
+        others = (self._stacked, self._start, self._fields, self._constants)
+        return [*(each for own in others for each in own.values()), *tensors]
 
     def _set_context(self, jobs: Sequence[Job], prepare: Preparation) -> None:
         """Set what the sites' ``LossContext`` has beside parameters, in place for a recorded step."""

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import sheaf.training
 from sheaf.training import cpu_graph
-from sheaf.training.cpu_graph import CpuGraphFunction
+from sheaf.training.cpu_graph import CpuGraphFunction, Recordings
 from sheaf.training.replay import Replay
 
 
@@ -202,3 +202,22 @@ def test_a_number_is_taken_for_a_tensor() -> None:
         x = torch.randn(3, 4)
         assert all(map(torch.equal, repeated(x), (x + 1, x * 2)))
     assert replays(repeated)
+
+
+def test_a_recording_serves_other_memory() -> None:
+    """The second function replays the first one's recording on its own parameters and buffers."""
+    recordings, model = Recordings(), convolutional()
+    (plain, expected), (_, own) = stepper(model, 3), stepper(model, 3)
+    x, labels = torch.randn(3, 5, 1, 8, 8), torch.randint(4, (3, 5))
+    other = CpuGraphFunction(*stepper(model, 3), recordings=recordings)
+    for _ in range(2):  # the parameters of both differ from now on
+        other(x, labels)
+
+    def must_not_run(*inputs: Tensor) -> tuple[Tensor, ...]:
+        raise AssertionError("recorded again")
+
+    shared = CpuGraphFunction(must_not_run, own, recordings=recordings)
+    for _ in range(3):
+        for found, wanted in zip(shared(x, labels), plain(x, labels), strict=True):
+            assert torch.equal(found, wanted)
+    assert all(map(torch.equal, own(), expected()))
