@@ -6,6 +6,7 @@ import statistics
 
 from benchmarks.pictures import FOLDER
 from benchmarks.sections._tables import Rows
+from benchmarks.sections.rivals import MOST_BYTES, best_by_bytes
 from sheaf.report.style import BLUE, COLOURS, FAINT, INK, new_figure, picture_style
 
 
@@ -36,9 +37,6 @@ CURVES = {
 }
 """Protocol -> the methods whose curves are drawn, ours first."""
 
-MOST_BYTES = 10e6
-"""The end of the curves."""
-
 
 def rivals(rows: Rows) -> None:
     """``rivals.svg``: best accuracy of the cloud so far, against the bytes sent by all sites, up to 10 MB."""
@@ -62,21 +60,3 @@ def rivals(rows: Rows) -> None:
             axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         panels[-1].set_xlabel("sent by all sites, MB")
         figure.savefig(FOLDER / "rivals.svg", metadata={"Date": None})
-
-
-def best_by_bytes(rows: Rows, points: int = 200) -> tuple[list[float], list[float]]:
-    """Return amounts of bytes up to ``MOST_BYTES``, and the mean over the seeds of the best accuracy by then.
-
-    The curve begins when every seed has a measurement.
-    """
-    amounts = [MOST_BYTES * n / points for n in range(points + 1)]
-    begin = max(row["curve_bytes"][0] for row in rows)
-    sent = [amount for amount in amounts if amount >= begin]
-    best = [
-        statistics.mean(
-            max(value for value, at in zip(row["curve"], row["curve_bytes"], strict=True) if at <= amount)
-            for row in rows
-        )
-        for amount in sent
-    ]
-    return sent, best

@@ -32,6 +32,9 @@ IN_CLOUD = [("decoupled, no images", "cloud"), ("decoupled, a tenth", "cloud")]
 CLAIMS = {"A": IN_ALL, "B-iid": IN_CLOUD, "B-dirichlet": IN_CLOUD, "C": IN_ALL}
 """Protocol -> our methods and the columns in which they are compared with the rivals."""
 
+MOST_BYTES = 10e6
+"""The end of the curves of accuracy against bytes."""
+
 POOLED = "ecavg_plus, all images"
 NAMES = {"edges_mean": "the edges' mean", "worst_edge": "the worst edge", "cloud": "the cloud's accuracy"}
 
@@ -41,7 +44,7 @@ def rivals(rows: Rows) -> str:
     parts = [
         "## ECAvg and decoupled training beside their rivals\n\n"
         "CIFAR-10. A and B: 3,000 training images, 20 epochs on each edge, a convolutional network with "
-        "batch norm; C: 1,000 images of 48x48, 6 epochs, EfficientNet-Lite0. Every method trains each edge "
+        "batch norm; C: 2,000 images of 48x48, 6 epochs, EfficientNet-Lite0. Every method trains each edge "
         "for as many epochs; the learning rates were found on another seed (`benchmarks/rival_methods.py`). "
         "`saved` is the multiply-adds per image of the whole model over those of the weakest edge's model. "
         "The rivals are those of [compare.md](compare.md#the-rivals-as-published)."
@@ -94,6 +97,8 @@ def _verdicts(protocol: str, rows: Rows) -> Iterator[str]:
         if known:
             best = max(known, key=lambda name: known[name])
             yield _sentence(f"`{method}`", f"the best rival, `{best}`", column, ours - known[best])
+        if column == "cloud" and method.endswith("no images"):
+            yield _by_bytes(method, rows, list(known))
         if protocol == "C" and (pooled := _mean(rows, POOLED, column)) is not None:
             yield _sentence(f"`{method}`", f"`{POOLED}`", column, ours - pooled)
 
@@ -118,3 +123,34 @@ def _rivals_of(protocol: str, rows: Rows) -> list[str]:
 def _mean(rows: Rows, method: str, column: str) -> float | None:
     values = [row[column] for row in rows if row["method"] == method and row[column] is not None]
     return statistics.mean(values) if values else None
+
+
+def _by_bytes(method: str, rows: Rows, names: list[str]) -> str:
+    """Return a sentence on the amounts of bytes at which our curve lies above those of all rivals."""
+    amounts, ours = best_by_bytes([row for row in rows if row["method"] == method])
+    last = 0.0
+    for name in names:
+        best = dict(zip(*best_by_bytes([row for row in rows if row["method"] == name]), strict=True))
+        better = [at for at, value in zip(amounts, ours, strict=True) if best.get(at, 0) > value]
+        last = max([last, *better])
+    if last == amounts[-1]:
+        return "At 10 MB sent, a rival has had a better model."
+    return f"From {(last or amounts[0]) / 1e6:.2f} to 10 MB sent, no rival has had a better model."
+
+
+def best_by_bytes(rows: Rows, points: int = 200) -> tuple[list[float], list[float]]:
+    """Return amounts of bytes up to ``MOST_BYTES``, and the mean over the seeds of the best accuracy by then.
+
+    The curve begins when every seed has a measurement.
+    """
+    amounts = [MOST_BYTES * n / points for n in range(points + 1)]
+    begin = max(row["curve_bytes"][0] for row in rows)
+    sent = [amount for amount in amounts if amount >= begin]
+    best = [
+        statistics.mean(
+            max(value for value, at in zip(row["curve"], row["curve_bytes"], strict=True) if at <= amount)
+            for row in rows
+        )
+        for amount in sent
+    ]
+    return sent, best
