@@ -1,4 +1,4 @@
-"""The commands for experiments in one process: ``run``, ``compare``, ``plan`` and ``profile``."""
+"""The commands for experiments in one process: ``run``, ``compare`` and ``profile``."""
 
 from __future__ import annotations
 
@@ -208,37 +208,6 @@ def _sweep_variants(source: str, changes: Iterable[str], sweep: str) -> dict[str
         f"{short}={value}": load_experiment(source, [*changes, f"{key}={value}"])
         for value in values.split(",")
     }
-
-
-@commands.command(epilog="Example: sheaf plan decoupled-cifar10 --out planned.toml")
-def plan(
-    experiment: Source = "decoupled-cifar10",
-    changes: Changes = None,
-    seed: Seed = None,
-    data: Data = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Write the planned experiment to this TOML file, for sheaf run [default: print]."),
-    ] = None,
-) -> None:
-    """Find the widest sub-model that fits each device's budget.
-
-    The budgets are the settings fleet.budgets of the experiment.
-    """
-    changes = with_seed(changes, seed)
-    from sheaf.core.atomic_io import write_durably
-    from sheaf.experiments.config import load_experiment
-    from sheaf.experiments.plan import plan as plan_cuts
-    from sheaf.report.terminal_tables import plan_table
-
-    console = output_console()
-    planned, rows = plan_cuts(load_experiment(experiment, changes or ()), data)
-    console.print(plan_table(rows))
-    if out is None:
-        console.print(Text(planned.toml()))
-    else:
-        write_durably(out, planned.toml().encode())
-        print_line(f"written: {out}; next: sheaf run {out}")
 
 
 @commands.command(epilog="Example: sheaf profile ecavg-digits --out mine.toml --watts-idle 3 --watts-busy 9")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sheaf.cli import cache, catalogue, cloud, edge, experiments, results, runs
+from sheaf.cli import cache, catalogue, cloud, edge, experiments, plan, results, runs
 from sheaf.cli.console import error_console, print_line
 from sheaf.core.errors import SheafError
 from sheaf.core.optional_imports import installed_version
@@ -22,6 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(experiments.commands)
+app.add_typer(plan.commands)
 app.add_typer(catalogue.commands)
 app.add_typer(runs.commands)
 app.add_typer(results.commands)

@@ -22,6 +22,7 @@ OPERATORS: dict[str, Callable[[int, int], bool]] = {
 }
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 BYTES = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+JOULES = {"J": 1, "kJ": 10**3, "MJ": 10**6, "Wh": 3600, "kWh": 3_600_000}
 
 _TERM = re.compile(rf"\s*({'|'.join(QUANTITIES)})\s*(>=|<=|==|>|<)\s*(\d+)\s*")
 
@@ -84,3 +85,15 @@ def parse_bytes(option: str, text: str) -> int:
     if match is None or not float(match[1]):
         raise SettingError(f"{option} {text}: write a size above 0 such as 500MB or 2GB")
     return int(float(match[1]) * BYTES[match[2]])
+
+
+def parse_joules(option: str, text: str) -> float:
+    """Return the joules of an energy such as ``20kJ`` or ``5Wh``.
+
+    Raises:
+        SettingError: the text is not an energy above 0.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(J|kJ|MJ|Wh|kWh)", text)
+    if match is None or not float(match[1]):
+        raise SettingError(f"{option} {text}: write an energy above 0 such as 500J, 20kJ or 5Wh")
+    return float(match[1]) * JOULES[match[2]]
