@@ -9,31 +9,50 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
 from support import command
 
-KILLS = 12
-SETTINGS = ("--set", "method.rounds=3", "--set", "data.limit=600")
+from sheaf.runtime.result import Result
+
+KILLS = 6
+PLAIN = ("method.rounds=3", "data.limit=600")
+CLOCKED = (
+    *PLAIN,
+    "fleet.devices.mix={'raspberry-pi-4+lte' = 1}",
+    "fleet.devices.on=1",
+    "fleet.devices.off=2",
+    "fleet.deadline=0.3",
+    "fleet.quorum=0.5",
+)
+"""In virtual time, with devices that leave and return: 8 of its 29 calls lack a device."""
 
 
-def test_killed_a_dozen_times(tmp_path: Path, fork_server: Path) -> None:
+@pytest.mark.parametrize("changes", [PLAIN, CLOCKED], ids=["plain", "clocked"])
+def test_a_run_that_is_killed_again_and_again(
+    changes: tuple[str, ...], tmp_path: Path, fork_server: Path
+) -> None:
     """One process is the installed program; the others are forks of one server, for speed."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     sheaf = fork_server / "sheaf"
-    subprocess.run([sheaf, "run", "ecavg-digits", *SETTINGS, "--out", whole], check=True, capture_output=True)
+    settings = [word for change in changes for word in ("--set", change)]
+    subprocess.run([sheaf, "run", "ecavg-digits", *settings, "--out", whole], check=True, capture_output=True)
+    expected = Result.read(whole)
+    assert (expected.time is not None) == (changes == CLOCKED)
+    assert bool(expected.refused) == (changes == CLOCKED)
     moments = random.Random(2310_03823)
     killed = 0
     for attempt in range(3 * KILLS):
         if killed == KILLS:
             break
         if (broken / "result.json").exists():  # it ended before the kill: prove it, and break another
-            assert_same_weights(broken, whole)
+            assert_same_run(broken, whole)
             shutil.rmtree(broken)
         start = (
             ["--resume", broken]
             if (broken / "experiment.toml").exists()
-            else ["ecavg-digits", *SETTINGS, "--out", broken]
+            else ["ecavg-digits", *settings, "--out", broken]
         )
-        program = command() if attempt == 5 else sheaf
+        program = command() if attempt == 3 and changes == PLAIN else sheaf
         process = subprocess.Popen([program, "run", *start], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         wait_for_growth(process, broken / "journal" / "journal.jsonl")
         time.sleep(moments.uniform(0, 0.1))
@@ -45,14 +64,19 @@ def test_killed_a_dozen_times(tmp_path: Path, fork_server: Path) -> None:
         process.stdout.close()
     assert killed == KILLS
     subprocess.run([sheaf, "run", "--resume", broken], check=True, capture_output=True)
-    assert_same_weights(broken, whole)
+    assert_same_run(broken, whole)
 
 
-def assert_same_weights(one: Path, other: Path) -> None:
-    files = sorted(path.name for path in (other / "weights").iterdir())
-    assert files == ["cloud.safetensors", "edge-1.safetensors", "edge-2.safetensors"]
-    for name in files:
-        assert (one / "weights" / name).read_bytes() == (other / "weights" / name).read_bytes()
+def assert_same_run(one: Path, other: Path) -> None:
+    """Compare weights, measurements, absences and virtual times."""
+    found, expected = Result.read(one), Result.read(other)
+    assert found.rows == expected.rows
+    assert found.refused == expected.refused
+    assert found.time == expected.time
+    assert found.weights == expected.weights
+    assert "cloud" in expected.weights
+    for file in expected.weights.values():
+        assert (one / file).read_bytes() == (other / file).read_bytes()
 
 
 def wait_for_growth(process: subprocess.Popen[bytes], journal: Path) -> None:
