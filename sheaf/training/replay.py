@@ -130,7 +130,7 @@ def _fixed_addresses(operations: Sequence[Operation], fixed: Sequence[Tensor]) -
     return {address(each) for each in fixed} | {at for at, tensors in viewers.items() if len(tensors) > 1}
 
 
-View = tuple[int, int, tuple[int, ...], tuple[int, ...], torch.dtype]
+View = tuple[int, int | torch.SymInt, tuple[int, ...], tuple[int, ...], torch.dtype]
 
 
 def _view(tensor: Tensor) -> View:

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -35,19 +37,10 @@ def _forward(layer: _BatchNorm, group: dist.ProcessGroup, x: Tensor) -> Tensor:
         plain: Tensor = type(layer).forward(layer, x)
         return plain
     exact = x if x.dtype == torch.float64 else x.float()
-    rows = (0, *range(2, x.dim()))
-    shape = (1, -1, *[1] * (x.dim() - 2))
-    count = exact.new_tensor([x.numel() // x.shape[1]])
-    totals = _sum(torch.cat([exact.sum(rows), count]), group)
-    count = totals[-1].detach()
-    mean = totals[:-1] / count
-    centred = exact - mean.view(shape)
-    variance = _sum(centred.square().sum(rows), group) / count
+    apply: Callable[..., tuple[Tensor, ...]] = _Normalized.apply  # typed in some releases of torch only
+    y, mean, variance, count = apply(exact, layer.weight, layer.bias, layer.eps, group)
     if layer.training and layer.track_running_stats:
-        _update_statistics(layer, mean.detach(), variance.detach() * (count / (count - 1)))
-    y = centred * (variance + layer.eps).rsqrt().view(shape)
-    if layer.weight is not None:
-        y = y * layer.weight.view(shape) + layer.bias.view(shape)
+        _update_statistics(layer, mean, variance * (count / (count - 1)))
     return y.to(x.dtype)
 
 
@@ -62,25 +55,49 @@ def _update_statistics(layer: _BatchNorm, mean: Tensor, variance: Tensor) -> Non
     layer.running_var.lerp_(variance.to(layer.running_var.dtype), momentum)
 
 
-def _sum(value: Tensor, group: dist.ProcessGroup) -> Tensor:
-    apply: Callable[..., Tensor] = _Sum.apply  # typed in some releases of torch only
-    return apply(value, group)
+class _Normalized(torch.autograd.Function):
+    """The rows of this process, normalised over the rows of all; one all-reduce forwards and one backwards.
 
-
-class _Sum(torch.autograd.Function):
-    """The sum of a tensor over the processes; its gradient is the sum of their gradients."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, group: dist.ProcessGroup) -> Tensor:
-        """Return the sum."""
-        ctx.group = group
-        total = value.clone()
-        dist.all_reduce(total, group=group)
-        return total
+    Mean and variance of all rows follow from those of each process (Chan, Golub, LeVeque 1979). The kernels
+    are those of batch norm in evaluation mode, which take given statistics.
+    """
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """Return the sum of the gradients."""
-        total = gradient.contiguous().clone()
-        dist.all_reduce(total, group=ctx.group)
-        return total, None
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, group: dist.ProcessGroup
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the normalised rows, and mean, biased variance and number of the values of all processes."""
+        number = x.numel() // x.shape[1]
+        if number:
+            own = torch.stack(torch.ops.aten.batch_norm_update_stats(x, None, None, 0.0)).double()
+            own[1] += own[0].square()
+        else:  # fewer rows than processes
+            own = x.new_zeros(2, x.shape[1], dtype=torch.float64)
+        sums = torch.cat([own.flatten() * number, own.new_tensor([number])])
+        dist.all_reduce(sums, group=group)
+        count = sums[-1]
+        mean, of_squares = (sums[:-1] / count).view_as(own)
+        variance = (of_squares - mean.square()).clamp_min_(0).to(x.dtype)
+        mean = mean.to(x.dtype)
+        ctx.save_for_backward(x, weight, mean, variance, count)
+        ctx.eps, ctx.group = eps, group
+        ctx.mark_non_differentiable(mean, variance, count)
+        return F.batch_norm(x, mean, variance, weight, bias, eps=eps), mean, variance, count
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor, *others: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of the rows, and this process's parts of those of weight and bias."""
+        x, weight, mean, variance, count = ctx.saved_tensors
+        of_rows, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            gradient, x, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
+        )
+        sums = torch.stack([of_weight, of_bias]).double()
+        dist.all_reduce(sums, group=ctx.group)
+        scale = (variance + ctx.eps).rsqrt() if weight is None else weight * (variance + ctx.eps).rsqrt()
+        by_weight, by_bias = (sums / count).to(x.dtype)
+        # Mean and variance depend on every row.
+        of_rows -= F.batch_norm(x, mean, variance, scale * by_weight, scale * by_bias, eps=ctx.eps)
+        if weight is None:
+            return of_rows, None, None, None, None
+        return of_rows, of_weight, of_bias, None, None
