@@ -32,6 +32,7 @@ from benchmarks.sections.remedies import remedies
 from benchmarks.sections.rivals import rivals
 from benchmarks.sections.simulation import simulation
 from benchmarks.sections.start import start
+from benchmarks.sections.statistics_head import statistics_head
 from benchmarks.sections.taking_part import taking_part
 from benchmarks.sections.tracing import tracing
 
@@ -55,6 +56,7 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     "remedies": remedies,
     "taking_part": taking_part,
     "decoupled": decoupled,
+    "statistics_head": statistics_head,
     "full_size": full_size,
     "tracing": tracing,
     "model_check": model_check,
