@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -153,7 +154,9 @@ class Task:
         return header
 
 
+@lru_cache(32)
 def _recipe_header(recipe: Recipe | None) -> dict[str, Any] | None:
+    """Return a recipe as a JSON object, which must not be modified."""
     if recipe is None:
         return None
     header = dict(vars(recipe)) | {"loss": plain(recipe.loss)}

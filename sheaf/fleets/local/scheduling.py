@@ -73,13 +73,17 @@ def group_sites(
     by side and one after another: stacks are the same on any number of cores.
     """
     alike: dict[tuple[int, Cut | None, Recipe, tuple[int, ...]], list[str]] = {}
+    common: dict[tuple[int, Cut | None, Recipe, int], tuple[int, ...]] = {}
     groups, alone = [], []
     for name, task in ((name, tasks[name]) for name in workers if name in tasks):
         mode = _mode(workers[name], task, together) if task.kind == "train" else "never"
         if mode == "stacked":
             network, recipe = workers[name].network, recipe_of(task)
-            common = compatibility(network.of(task.cut), workers[name].training_examples(task), recipe)
-            alike.setdefault((id(network), task.cut, recipe, common), []).append(name)
+            examples = workers[name].training_examples(task)
+            key = id(network), task.cut, recipe, examples
+            if key not in common:
+                common[key] = compatibility(network.of(task.cut), examples, recipe)
+            alike.setdefault((*key[:3], common[key]), []).append(name)
         elif mode == "threads":
             groups.append(SiteGroup((name,), stacked=_records(workers[name].network, task)))
         else:
@@ -135,11 +139,15 @@ def _bytes_of_site(worker: Worker, task: Task) -> int:
 
 
 def _stacks(names: tuple[str, ...], fit: int) -> list[tuple[str, ...]]:
-    """Divide sites into stacks of nearly one depth, so that up to four cores have as much to do each."""
+    """Divide sites into stacks of nearly one depth, so that up to four cores have as much to do each.
+
+    Stacks of exactly one depth need one recording, so up to a quarter more of them are made for it.
+    """
     depth = max(MIN_DEPTH, min(fit, MAX_DEPTH))
     count = max(-(-len(names) // depth), min(4, len(names) // MIN_DEPTH))
     count += count % 2 if count > 1 else 0
-    return _divide(names, count)
+    equal = (more for more in range(count, count * 5 // 4 + 1, 2) if len(names) % more == 0)
+    return _divide(names, next(equal, count))
 
 
 def _divide(names: tuple[str, ...], count: int) -> list[tuple[str, ...]]:

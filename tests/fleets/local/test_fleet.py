@@ -220,7 +220,7 @@ def test_who_trains_together(tmp_path: Path) -> None:
 
 def test_a_stack_fits_in_the_cache() -> None:
     names = tuple(map(str, range(100)))
-    for fit, count in ((0, 26), (3, 26), (8, 14), (12, 10), (1000, 8)):
+    for fit, count in ((0, 26), (3, 26), (8, 14), (12, 10), (1000, 10)):
         stacks = _stacks(names, fit)
         assert sum(stacks, ()) == names
         assert len(stacks) == count
