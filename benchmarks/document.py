@@ -26,6 +26,7 @@ from benchmarks.sections.full_size import full_size
 from benchmarks.sections.long_run import long_run
 from benchmarks.sections.model_check import model_check
 from benchmarks.sections.overhead import overhead
+from benchmarks.sections.plan import plan, plan_prices
 from benchmarks.sections.privacy import privacy
 from benchmarks.sections.processes import processes
 from benchmarks.sections.remedies import remedies
@@ -73,6 +74,8 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     "clock": clock,
     "clock_overhead": clock_overhead,
     "codecs": codecs,
+    "plan": plan,
+    "plan_prices": plan_prices,
     "footprint": footprint,
     "faults": faults,
 }

@@ -1,8 +1,8 @@
 """Settings of one device that ``sheaf plan`` may lower, and the accuracy that lowering them costs.
 
-The costs order the options of a device; they do not predict the accuracy of a run. They are rounded from runs
-of ECAvg, FedAvg, HeteroFL and decoupled training on MNIST, in which four of ten edges had the lower setting
-(docs/plan.md has the table).
+The costs order the options of a device; they do not predict the accuracy of a run. They are rounded from
+``benchmarks/plan_prices.py``: ECAvg, FedAvg, HeteroFL and decoupled training on MNIST, in which four of ten
+edges have the lower setting. The cost of codecs is that of ``benchmarks/codecs.py``.
 """
 
 from __future__ import annotations
@@ -83,7 +83,14 @@ OWN = Option()
 
 @dataclass(frozen=True)
 class Levels:
-    """The values of each setting that a plan may choose, the experiment's own first."""
+    """The values of each setting that a plan may choose, the experiment's own first.
+
+    Attributes:
+        widths: relative to the device's own.
+        codecs: names; "" keeps those of the experiment.
+        shares: relative to the samples that the device sends.
+        work: relative to each training.
+    """
 
     widths: tuple[float, ...]
     codecs: tuple[str, ...]
