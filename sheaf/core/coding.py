@@ -59,8 +59,8 @@ class Coding:
     Attributes:
         download: the codec of the task's parameters.
         base: the call with the model to which the task's parameters are differences, of those that the site
-            received; from 0, which stands for whole parameters.
-        digest: XXH3 of the decoded parameters, 32 hexadecimal digits; empty for float32.
+            received; from 0, which stands for whole parameters. With float32, the parameters that differ.
+        digest: XXH3 of the decoded parameters, 32 hexadecimal digits; empty for whole float32.
         upload: the codec of the answer's parameters.
         reference: the call with the model to which the answer's parameters are differences; as ``base``.
         feedback: the call whose encoding error is added to the answer's difference; from 0, which stands for
@@ -81,7 +81,7 @@ class CodedBlob(LazyBlob):
     A site in the process of the cloud uses the decoded ones, so nothing decodes them a second time.
 
     Args:
-        encoded: the encoded parameters.
+        encoded: the encoded parameters, or those that differ.
         decoded: the parameters in float32.
         key: identifies the content.
     """

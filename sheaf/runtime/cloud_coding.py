@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from typing import Any
 
 from torch import Tensor
 
@@ -46,6 +47,37 @@ class Held:
     cut: Cut | None
     blocks: Blocks
     blob: Blob
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The parameters in which a model differs from the model of an earlier call.
+
+    Attributes:
+        call: the earlier call; 0: there is none, and the sites store this model for a later one.
+        sites: the sites that hold its model.
+        names: the parameters that differ.
+    """
+
+    call: int = 0
+    sites: frozenset[str] = frozenset()
+    names: tuple[str, ...] = ()
+
+    def fields(self, site: str, theta: Params, whole: Blob, shapes: Params) -> dict[str, Any]:
+        """Return the fields of a task that sends only these parameters to a site that has the others.
+
+        Args:
+            site: the site.
+            theta: the model.
+            whole: its encoding.
+            shapes: its names, types and shapes.
+        """
+        if site not in self.sites:
+            return {"coding": Coding()}
+        size = encoded_size({name: shapes[name] for name in self.names})
+        changed = LazyBlob(lambda: TensorBlob({name: theta[name] for name in self.names}), size)
+        blob = CodedBlob(changed, whole, f"{whole.key} {self.names}")
+        return {"blob": blob, "coding": Coding(base=self.call, digest=whole.key)}
 
 
 class CloudCoding:
@@ -90,6 +122,10 @@ class CloudCoding:
         blobs: dict[tuple[str, str, str], CodedBlob] = {}
         return {site: self._encode(site, task, blobs, record) for site, task in tasks.items()}
 
+    def is_exact(self, site: str) -> bool:
+        """Return whether both codecs of a site leave parameters as they are."""
+        return all(map(is_exact, self._of(site)))
+
     def _of(self, site: str) -> tuple[Codec, Codec]:
         """Return the codecs of the parameters that a site receives and sends."""
         return self._of_edges.get(site, self._codecs)
@@ -97,9 +133,9 @@ class CloudCoding:
     def _encode(
         self, site: str, task: Task, blobs: dict[tuple[str, str, str], CodedBlob], record: Record
     ) -> Task:
-        download, upload = self._of(site)
-        if is_exact(download) and is_exact(upload):
+        if self.is_exact(site):
             return task
+        download, upload = self._of(site)
         held = self._held.get(site)
         if held is not None and (held.cut, held.blocks) != (task.cut, task.blocks):
             held = None
@@ -195,7 +231,7 @@ class CloudCoding:
             flaws: edge -> why its answer cannot be used.
         """
         for site, task in tasks.items():
-            if task.coding is None:
+            if task.coding is None or self.is_exact(site):
                 continue
             answered = isinstance(answers.get(site), Update)
             if task.has_parameters:

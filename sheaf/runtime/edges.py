@@ -26,7 +26,7 @@ from sheaf.merges.average import Contribution, average
 from sheaf.merges.check import misfit
 from sheaf.merges.merge import Merge
 from sheaf.runtime.calls import Calls, check_quorum
-from sheaf.runtime.cloud_coding import CloudCoding
+from sheaf.runtime.cloud_coding import Changes, CloudCoding
 from sheaf.runtime.edge_tensors import EdgeTensors
 from sheaf.submodels.class_rows import rows_of
 from sheaf.submodels.scheme import Scheme, SiteNeeds
@@ -169,10 +169,13 @@ class Edges:
         merged = self._calls.merged(of, lambda: merge(theta, updates, self._network))
         if not hasattr(merge, "fit_layer"):
             return merged
+        changes = Changes()
         for layer in products(self._network.model):
-            sent = self.summarize(merged, Statistic("gram", getattr(merge, "examples", None), layer=layer))
+            statistic = Statistic("gram", getattr(merge, "examples", None), layer=layer)
+            sent = self.summarize(merged, statistic, changes=changes)
             fit = partial(merge.fit_layer, merged, updates, sent, layer)
             merged = self._calls.merged(f"{of}, {layer}", fit)
+            changes = Changes(self._calls.count, frozenset(update.site for update in sent), (layer,))
         return merged
 
     def average(
@@ -279,6 +282,7 @@ class Edges:
         cuts: Mapping[str, Cut] | None = None,
         *,
         bound: Mapping[str, Cut] | None = None,
+        changes: Changes | None = None,
     ) -> list[Update]:
         """Return each edge's statistic of ``theta``, or of its sub-model, on its training data.
 
@@ -288,6 +292,8 @@ class Edges:
             cuts: edge -> its cut; None is the whole model for all.
             bound: edge -> the cut of the sub-model from which ``theta`` is bound (``average`` with
                 ``unheld="zero"``). An edge then receives, and multiplies by, only the blocks of ``theta``.
+            changes: the difference of ``theta`` from the model of an earlier call, which an edge that holds
+                that model receives instead of ``theta``. If there is a codec, the codec sends differences.
 
         Raises:
             QuorumError: too few edges sent a usable statistic.
@@ -304,6 +310,8 @@ class Edges:
                 cut = cuts.get(site)
                 blob = whole if cut is None else self._cut_blob(theta, whole, cut)
                 fields[site] = {"blob": blob, "cut": cut, "statistic": statistic, "blocks": blocks}
+                if changes is not None and (self._coding is None or self._coding.is_exact(site)):
+                    fields[site] |= changes.fields(site, theta, whole, self._network.shapes(None))
 
         def flaw(update: Update) -> str | None:
             expected = blank(self._network, cuts.get(update.site), statistic)

@@ -72,10 +72,13 @@ class SiteCoding:
         if coding is None or task.blob is None or not task.has_parameters:
             return task
         blob = task.blob
-        if not is_exact(coding.download):
+        if coding.base or not is_exact(coding.download):
             base = self._model(coding.base)
-            shapes = self._network.shapes(task.cut, task.blocks)
-            blob = Blob.of(DecodedBlob(blob, shapes, coding.download, self._names, base).open())
+            if base is not None and is_exact(coding.download):
+                blob = _completed(base, blob)
+            else:
+                shapes = self._network.shapes(task.cut, task.blocks)
+                blob = Blob.of(DecodedBlob(blob, shapes, coding.download, self._names, base).open())
             if blob.key != coding.digest:
                 raise FleetError(
                     f"the parameters of call {task.call} have the hash {blob.key} instead of "
@@ -130,3 +133,16 @@ class SiteCoding:
                 "the cloud sends the whole model in its next call"
             )
         return blob
+
+
+def _completed(base: Blob, changed: Blob) -> Blob:
+    """Return the parameters of ``base`` with those that have changed.
+
+    Raises:
+        FleetError: ``base`` has no such parameter.
+    """
+    params, new = base.open(), changed.open()
+    for name, value in new.items():
+        if name not in params or value.shape != params[name].shape or value.dtype != params[name].dtype:
+            raise FleetError(f"{name!r} of the message, {tuple(value.shape)}, is not in the earlier model")
+    return Blob.of({**params, **new})

@@ -25,8 +25,10 @@ class RegmeanPlusPlus:
     merged layer gets its inputs from merged layers. The authors' code fits the layers of a transformer block
     together.
 
-    The edges compute the Gram matrices in a call for each layer: in each, the cloud sends the model merged so
-    far, and an edge runs one forward pass and sends one G, of the size of its squared fan-in.
+    The edges compute the Gram matrices in a call for each layer: an edge runs one forward pass and sends one
+    G, of the size of its squared fan-in. The cloud sends the averaged model in the first call and only the
+    layer fitted last in each further one, so an edge receives about two models for all layers; an edge that
+    missed a call receives the whole model again. In the paper, models and data are in one place.
 
     Attributes:
         off_diagonal: factor on the off-diagonal entries of the Gram matrices.

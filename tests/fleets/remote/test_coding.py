@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,10 +24,13 @@ from sheaf.core.task import Fleet, Task, Update
 from sheaf.core.tensor_file import Blob
 from sheaf.fleets.local.fleet import LocalFleet
 from sheaf.fleets.remote.device import EdgeSite
+from sheaf.fleets.remote.device_settings import EdgeFile, ShareSettings
 from sheaf.fleets.remote.messages import decode_task
+from sheaf.merges.merge import Merge
 from sheaf.merges.rules.mean import Mean
+from sheaf.merges.rules.regmean_plus_plus import RegmeanPlusPlus
 from sheaf.runtime.calls import Calls
-from sheaf.runtime.cloud_coding import CloudCoding
+from sheaf.runtime.cloud_coding import Changes, CloudCoding
 from sheaf.runtime.coded_params import encodable, encode
 from sheaf.runtime.costs import Ledger
 from sheaf.runtime.edges import Edges
@@ -35,6 +39,7 @@ from sheaf.submodels.scheme import SiteNeeds
 from sheaf.training.network import Network
 
 EXACT = Float32()
+MEAN = Mean()
 RECIPE = Recipe(epochs=2, batch_size=8)
 PAIRS = [(Int8(), TopK(fraction=0.2)), (TopK(fraction=0.2), Int8())]
 
@@ -50,8 +55,8 @@ class Run:
         self.edges = Edges(self.calls, fleet, network, needs, 0.5, lambda _: theta(), coding=coding)
         self.params: Any = theta()
 
-    def round(self) -> None:
-        self.params = self.edges.merge(Mean(), self.params, self.edges.train(self.params, RECIPE))
+    def round(self, merge: Merge = MEAN) -> None:
+        self.params = self.edges.merge(merge, self.params, self.edges.train(self.params, RECIPE))
 
     def end(self) -> tuple[str, list[str], dict[str, tuple[int, int]]]:
         """Return hashes of the model and of the edges' models, and the bytes of each edge."""
@@ -122,6 +127,94 @@ def test_a_device_that_lost_its_files_gets_the_whole_model_in_the_next_call(tmp_
     run.round()
     assert len(run.calls.refused) == 1
     run.end()
+
+
+STATISTICS = EdgeFile(share=ShareSettings(statistics=True))
+LAYERS = RegmeanPlusPlus(off_diagonal=1.0)
+
+
+class LosingFleet:
+    """A fleet that calls a function before some call."""
+
+    def __init__(self, fleet: Fleet, call: int, before: Callable[[], None]) -> None:
+        self._fleet, self._call, self._before = fleet, call, before
+
+    def names(self) -> tuple[str, ...]:
+        return self._fleet.names()
+
+    def run(self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None) -> Iterator[Any]:
+        if {task.call for task in tasks.values()} == {self._call}:
+            self._before()
+        return self._fleet.run(tasks, call)
+
+
+def test_an_edge_that_missed_a_call_gets_the_whole_model() -> None:
+    changes = Changes(4, frozenset({"right"}), ("fc1.weight",))
+    blob = Blob.of(theta())
+    assert changes.fields("left", theta(), blob, theta()) == {"coding": Coding()}
+    fields = changes.fields("right", theta(), blob, theta())
+    assert list(fields["blob"].open()) == ["fc1.weight"]
+    assert fields["coding"] == Coding(base=4, digest=blob.key)
+
+
+def test_a_merge_layer_by_layer_sends_the_model_once(tmp_path: Path) -> None:
+    """With the bits and bytes of one process, and after a device has lost the model, without it."""
+    ends = {}
+    own = dict.fromkeys(SITES, STATISTICS)
+    for name in ("local", "devices", "lost"):
+        rig = Rig(tmp_path / name, own)
+        network, fleet = network_of(rig), rig.fleet
+        if name == "local":
+            fleet = LocalFleet([rig.link.sites[site]._worker for site in SITES], together="never")
+        if name == "lost":
+            files = tmp_path / name / "left" / "state" / "runs" / rig.setup.run
+
+            def lose(files: Path = files, rig: Rig = rig) -> None:
+                for path in files.glob("left.received-*"):
+                    path.unlink()
+                rig.link.job += 1
+                rig.link.sites["left"] = EdgeSite(
+                    "left", tmp_path / "lost/left/own.safetensors", STATISTICS, tmp_path / "lost/left/state"
+                )
+
+            fleet = LosingFleet(rig.fleet, 3, lose)
+        run = Run(tmp_path / name, fleet, network, (EXACT, EXACT))
+        run.round(LAYERS)
+        received = run.ledger.sites["left"].bytes_received
+        ends[name] = run.end(), run.calls.refused, received
+    (model, held, sizes), refused, received = ends["devices"]
+    assert (model, held, refused) == (*ends["local"][0][:2], [])
+    assert {site: size[1] for site, size in sizes.items()} == {
+        site: size[1] for site, size in ends["local"][0][2].items()
+    }
+    whole, first_layer = Blob.of(theta()).size, theta()["fc1.weight"].nbytes
+    headers = 3 * 1000
+    assert received < 2 * whole + first_layer + headers, "to train, to start the merge, and the fitted layer"
+    (refusal,) = ends["lost"][1]
+    assert (refusal.site, refusal.call) == ("left", 3)
+    assert "does not hold the model of call 2" in refusal.why
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"fc1.bias": torch.ones(8)}, "install the same versions"),
+        ({"fc1.bias": torch.ones(9)}, "'fc1.bias' of the message, (9,), is not in the earlier model"),
+        ({"fc1.bias": torch.ones(8).half()}, "is not in the earlier model"),
+        ({"fc3.weight": torch.ones(8)}, "is not in the earlier model"),
+    ],
+)
+def test_a_device_refuses_changes_that_do_not_complete_its_model(
+    tmp_path: Path, changed: dict[str, Tensor], message: str
+) -> None:
+    rig = Rig(tmp_path)
+    rig.run(Task("adopt", 1, 5, Blob.of(theta()), coding=Coding()))
+    coding = Coding(base=1, digest=32 * "0")
+    assert message in absent(rig.run(Task("adopt", 2, 5, Blob.of(changed), coding=coding))["left"])
+    coding = Coding(base=1, digest=Blob.of(theta() | changed).key)
+    assert ("versions" in message) == isinstance(
+        rig.run(Task("adopt", 3, 5, Blob.of(changed), coding=coding))["left"], Update
+    )
 
 
 def coded(rig: Rig, call: int, blob: Blob, **coding: Any) -> Any:
