@@ -10,6 +10,9 @@ from pydantic import Field
 from sheaf.core.optional_imports import require
 from sheaf.core.settings import plugin_field, settings
 
+Off = Literal["none"]
+"""The value of a setting that leaves its step out; TOML has no null."""
+
 
 @settings
 class Recipe:

@@ -1,22 +1,18 @@
-"""The optional steps of the cloud between a merge and fine-tuning, and how a setting leaves a step out."""
+"""The optional steps of the cloud between a merge and fine-tuning."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from sheaf.core.cut import Cut
 from sheaf.core.privacy import noise_for
-from sheaf.core.recipe import FromStatistics, Recipe, Ridge, Share, Statistic
+from sheaf.core.recipe import FromStatistics, Off, Recipe, Ridge, Share, Statistic
 from sheaf.core.task import Update
 from sheaf.core.types import Params
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges
 from sheaf.runtime.result import Log
 from sheaf.training.step import distils
-
-Off = Literal["none"]
-"""The value of a setting that leaves its step out; TOML has no null."""
 
 Refit = Recipe | Ridge | FromStatistics | Off
 """The refit of a merged model's classifier: on the pool, from statistics of the edges, or none."""

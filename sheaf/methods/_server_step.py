@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 
+from sheaf.core.recipe import Off
 from sheaf.core.types import Params
 from sheaf.merges.server_optimizer import ServerOptimizer, ServerStep
-from sheaf.methods._cloud_steps import Off
 from sheaf.runtime.edges import Edges
 from sheaf.training.network import Network
 

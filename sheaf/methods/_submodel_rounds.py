@@ -7,11 +7,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sheaf.core.recipe import Recipe
+from sheaf.core.recipe import Off, Recipe
 from sheaf.core.types import Params
 from sheaf.merges.server_optimizer import ServerOptimizer
 from sheaf.methods import _static_batch_norm
-from sheaf.methods._cloud_steps import Off
 from sheaf.methods._server_step import server_step
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edge_tensors import EdgeTensors

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sheaf.core.recipe import Recipe
-from sheaf.methods._cloud_steps import Off
+from sheaf.core.recipe import Off, Recipe
 
 
 @dataclass(frozen=True)

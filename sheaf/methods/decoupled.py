@@ -14,10 +14,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sheaf.core.recipe import Recipe, Share
+from sheaf.core.recipe import Off, Recipe, Share
 from sheaf.core.settings import settings
 from sheaf.core.types import Params
-from sheaf.methods._cloud_steps import Off, Refit, check_labelled, check_steps, fit, has_samples, teachers_of
+from sheaf.methods._cloud_steps import Refit, check_labelled, check_steps, fit, has_samples, teachers_of
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges

@@ -14,13 +14,12 @@ from typing import Annotated
 from pydantic import Field
 
 from sheaf.core.errors import PartitionError
-from sheaf.core.recipe import Recipe
+from sheaf.core.recipe import Off, Recipe
 from sheaf.core.settings import settings
 from sheaf.core.types import Params
 from sheaf.merges.merge import Merge, statistic_of
 from sheaf.merges.rules.weighted_mean import WeightedMean
 from sheaf.merges.server_optimizer import ServerOptimizer
-from sheaf.methods._cloud_steps import Off
 from sheaf.methods._server_step import server_step
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud

@@ -18,14 +18,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from sheaf.core.recipe import Recipe
+from sheaf.core.recipe import Off, Recipe
 from sheaf.core.settings import settings
 from sheaf.core.stored_params import blob_of
 from sheaf.core.task import Update
 from sheaf.core.types import Params
 from sheaf.merges.average import Contribution, average
 from sheaf.merges.server_optimizer import ServerOptimizer
-from sheaf.methods._cloud_steps import Off
 from sheaf.methods._server_step import server_step
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud

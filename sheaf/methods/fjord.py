@@ -18,12 +18,11 @@ from pydantic import Field
 from torch import Tensor
 
 from sheaf.core.cut import Cut
-from sheaf.core.recipe import Recipe
+from sheaf.core.recipe import Off, Recipe
 from sheaf.core.settings import settings
 from sheaf.core.types import Params
 from sheaf.merges.server_optimizer import ServerOptimizer
 from sheaf.methods import _static_batch_norm
-from sheaf.methods._cloud_steps import Off
 from sheaf.methods._server_step import server_step
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud

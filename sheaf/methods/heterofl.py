@@ -11,11 +11,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from sheaf.core.recipe import Recipe
+from sheaf.core.recipe import Off, Recipe
 from sheaf.core.settings import settings
 from sheaf.core.types import Params
 from sheaf.merges.server_optimizer import ServerOptimizer
-from sheaf.methods._cloud_steps import Off
 from sheaf.methods._submodel_rounds import average_submodels
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
