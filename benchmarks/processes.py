@@ -1,10 +1,10 @@
 """Measure training by two processes of one thread each against one such process: time, bits, memory.
 
-Edges: FedAvg with one hidden layer on MNIST, plain SGD on batches of ten; the time of a round, from the end
-of one measurement of the average to the next, so that the start of the other process is not in it. Cloud:
-MobileNetV2 on CIFAR-10, whose gradients and batch norms go through Gloo in every step; the time of the
-training call. One and two processes take turns. Memory is the largest resident and unique set of a process
-after a round: the examples that all map are in the resident set only.
+Edges: FedAvg with one hidden layer or a small CNN on MNIST, plain SGD on batches of ten; the time of a round,
+from the end of one measurement of the average to the next, so that the start of the other process is not in
+it. Cloud: MobileNetV2 on CIFAR-10, whose gradients and batch norms go through Gloo in every step; the time of
+the training call. One and two processes take turns. Memory is the largest resident and unique set of a
+process after a round: the examples that all map are in the resident set only.
 
 Run: SHEAF_DATA=… python -m benchmarks.processes
 """
@@ -24,6 +24,7 @@ from typing import Any
 import psutil
 
 from benchmarks.results import publish
+from benchmarks.simulation.jobs import CNN
 from sheaf.core.recipe import Recipe
 from sheaf.core.types import CLOUD
 from sheaf.data.partitions.iid import IID
@@ -52,11 +53,13 @@ class Job:
     Attributes:
         edges: their number.
         images: of each edge.
+        model: its name.
         cloud: the cloud trains, not the edges.
     """
 
     edges: int
     images: int
+    model: str = "mlp"
     cloud: bool = False
 
     def experiment(self, processes: int) -> Experiment:
@@ -70,7 +73,7 @@ class Job:
                 held_out=0.0,
             ),
             partition=IID(edges=self.edges),
-            model=ModelSettings(name="mobilenet_v2" if self.cloud else "mlp"),
+            model=ModelSettings(name=self.model),
             method=Central(train=ADAM) if self.cloud else FedAvg(rounds=ROUNDS, local=SGD),
             fleet=FleetSettings(threads=1, device="cpu", processes=1 if self.cloud else processes),
             cloud=CloudSettings(processes=processes if self.cloud else 1),
@@ -80,8 +83,10 @@ class Job:
 JOBS = {
     "1,000 edges, 60 images": Job(1000, 60),
     "100 edges, 600 images": Job(100, 600),
-    "cloud, MobileNetV2, 512 images": Job(2, 256, cloud=True),
+    "20 edges, small CNN, 600 images": Job(20, 600, CNN),
+    "cloud, MobileNetV2, 2,048 images": Job(2, 1024, "mobilenet_v2", cloud=True),
 }
+"""In the first, one process keeps two cores busy: its main thread merges while the other one trains."""
 
 
 class Watch(NullObserver):
