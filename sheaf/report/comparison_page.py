@@ -23,7 +23,6 @@ from sheaf.report.method_groups import MethodRuns, group_by_method
 from sheaf.report.paper_results import paper_section
 from sheaf.report.pictures.frontier import Point, draw_frontier, pareto_frontier
 from sheaf.report.pictures.methods import draw_methods
-from sheaf.report.pictures.spending import draw_spending
 from sheaf.report.provenance import (
     commit_label,
     dataset_name,
@@ -32,7 +31,7 @@ from sheaf.report.provenance import (
     setting_value,
     used_settings,
 )
-from sheaf.report.time_section import spending_curves
+from sheaf.report.time_section import comparison_section
 
 Format = Callable[[Sequence[float]], str]
 Best = Callable[[Sequence[float]], float]
@@ -219,14 +218,9 @@ def frontier_section(methods: Sequence[MethodRuns]) -> Iterator[Section]:
 
 def spending_section(methods: Sequence[MethodRuns]) -> Iterator[Section]:
     """Yield the section on accuracy against seconds, bytes and joules, if the first runs recorded them."""
-    what, curves = spending_curves({method.label: method.results[0] for method in methods})
-    if curves:
-        yield Section(
-            id="spending",
-            title="Accuracy against seconds, bytes and joules",
-            finding=f"The first run of each method: {what} against what it had spent by then.",
-            pictures=[draw_spending(curves, what)],
-        )
+    section = comparison_section({method.label: method.results[0] for method in methods})
+    if section is not None:
+        yield section
 
 
 def runs_section(methods: Sequence[MethodRuns], unfinished: Sequence[Path]) -> Section:

@@ -156,7 +156,7 @@ def cost_table(sites: Mapping[str, SiteCost], every: bool = False) -> Group:
         return [
             *_cost_figures(costs, join, shared, noised),
             f"{join([cost.seconds for cost in costs]):.1f}",
-            format_bytes(join([cost.peak_memory_bytes for cost in costs])),
+            format_bytes(peak) if (peak := join([cost.peak_memory_bytes for cost in costs])) else "-",
         ]
 
     table, notes = _per_device(columns, sites, figures, every)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from sheaf.core.types import CLOUD
@@ -13,11 +14,12 @@ from sheaf.report.formatting import (
     format_duration,
     format_number_of,
     format_percent,
+    join_names,
 )
-from sheaf.report.pictures.spending import Measured, draw_spending, measured_of
+from sheaf.report.pictures.spending import Measured, draw_spending, measured_of, reached
 from sheaf.report.pictures.timeline import draw_timeline
 from sheaf.runtime.result import Result
-from sheaf.runtime.time_record import SiteTime, TimeRecord
+from sheaf.runtime.time_record import SiteTime, Spent, TimeRecord
 
 HEADINGS = ("device", "profile", "computing", "receiving", "sending", "away", "waiting", "idle", "joules")
 
@@ -82,6 +84,52 @@ def time_cells(site: str, time: SiteTime) -> tuple[str, ...]:
         format_percent(time.idle),
         "-" if time.joules is None else format_count(time.joules),
     )
+
+
+def comparison_section(results: Mapping[str, Result]) -> Section | None:
+    """Return the section that compares the time of runs, if they have records of it.
+
+    Args:
+        results: label -> the run.
+    """
+    what, curves = spending_curves(results)
+    if not curves:
+        return None
+    common = min(max(point.accuracy for point in points) for points in curves.values())
+    until = {label: reached(points, common) for label, points in curves.items()}
+    order = sorted(until, key=lambda label: _seconds(until[label]))
+    percent = f"{100 * common:.1f}\u00a0%"
+    first = [f"{label} {format_duration(_seconds(until[label]))}" for label in order]
+    rows = []
+    for label in order:
+        record, at = results[label].time, until[label]
+        assert record is not None
+        edges = [time.idle for site, time in record.sites.items() if site != CLOUD]
+        cells = [_spent_cells(spent) for spent in (at, record.spent) if spent is not None]
+        rows.append((label, *cells[0], *cells[-1], format_percent(sum(edges) / max(1, len(edges)))))
+    headings = (*(f"{cost} to {percent}" for cost in COST_NAMES), *COST_NAMES, "idle")
+    return Section(
+        id="spending",
+        title="Accuracy against seconds, bytes and joules",
+        finding=f"Time to {percent} {what}, which every method reaches: {join_names(first)}.",
+        pictures=[draw_spending(curves, what)],
+        tables=[Table("Spent until that accuracy, and in the whole run", ("method", *headings), rows)],
+        notes=[
+            "Of each method, the first run. idle: the fraction of the run in which a device waits, the mean."
+        ],
+    )
+
+
+COST_NAMES = ("seconds", "bytes", "joules")
+
+
+def _seconds(spent: Spent | None) -> float:
+    return math.inf if spent is None else spent.seconds
+
+
+def _spent_cells(spent: Spent) -> tuple[str, str, str]:
+    joules = "-" if spent.joules is None else format_count(spent.joules)
+    return format_duration(spent.seconds), format_bytes(spent.bytes), joules
 
 
 def spending_curves(results: Mapping[str, Result]) -> tuple[str, dict[str, list[Measured]]]:

@@ -182,7 +182,7 @@ def cost_section(result: Result) -> Section:
          format_count(cost.parameters), format_count(cost.train_macs),
          *([f"{cost.samples_sent or 0:,}"] if shared else []),
          *([_epsilon(cost)] if noised else []), format_bytes(cost.bytes_sent),
-         format_bytes(cost.bytes_received), f"{cost.seconds:.3g}", format_bytes(cost.peak_memory_bytes))
+         format_bytes(cost.bytes_received), f"{cost.seconds:.3g}", _peak(cost))
         for site, cost in listed.items()
     ]  # fmt: skip
     headings: tuple[str, ...] = (
@@ -205,6 +205,11 @@ def cost_section(result: Result) -> Section:
         [picture] if picture is not None else [],
         [Table("Cost by device", headings, rows)],
     )
+
+
+def _peak(cost: SiteCost) -> str:
+    """Return the peak memory; a dash for a simulated device, whose memory is not measured."""
+    return format_bytes(cost.peak_memory_bytes) if cost.peak_memory_bytes else "-"
 
 
 def _listed_costs(edges: Mapping[str, SiteCost]) -> Iterator[tuple[str, SiteCost]]:

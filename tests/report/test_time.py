@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 import sheaf
+from sheaf.report.formatting import format_duration
 from sheaf.report.load_runs import load_runs
 from sheaf.report.pictures.spending import measured_of
 from sheaf.report.run_page import run_page
 from sheaf.report.terminal_timeline import WIDTH, time_table, timeline_characters
-from sheaf.report.time_section import spending_curves, time_section
+from sheaf.report.time_section import comparison_section, spending_curves, time_section
 from sheaf.runtime.result import Result
 
 CHANGES = (
@@ -67,6 +69,25 @@ def test_the_curve_of_the_cloud_is_that_of_the_rounds(timed: Path) -> None:
     assert what == "accuracy of the cloud's model"
     assert curves == {"fedavg": points}
     assert time_section(Result.read(timed)) is not None
+
+
+def test_a_comparison_names_the_time_to_the_accuracy_that_every_method_reaches(timed: Path) -> None:
+    result = Result.read(timed)
+    points = measured_of(result, "cloud")
+    first = replace(result, rows=[row for row in result.rows if row.round == 1])  # its best accuracy is lower
+    section = comparison_section({"whole": result, "short": first})
+    assert section is not None
+    common = points[0].accuracy
+    assert section.finding.startswith(
+        f"Time to {100 * common:.1f}\u00a0% accuracy of the cloud's model, which"
+    )
+    (table,) = section.tables
+    whole, short = table.rows
+    assert (whole[0], short[0]) == ("whole", "short")
+    assert whole[1:4] == short[1:4]
+    assert whole[1] == format_duration(points[0].spent.seconds)
+    assert result.time is not None
+    assert whole[4] == format_duration(result.time.spent.seconds)
 
 
 def test_the_terminal_has_a_timeline_of_each_device(timed: Path) -> None:

@@ -24,6 +24,9 @@ COSTS: Sequence[tuple[str, Cost, Callable[[float], str]]] = (
 )
 """(name, value, text of the value)."""
 
+SPACING = 0.09
+"""Distance of a curve's markers, as a fraction of the diagonal of its axes."""
+
 MAX_TARGETS = 60
 """Most points of a curve with a tooltip."""
 
@@ -64,6 +67,11 @@ def measured_of(result: Result, site: str | None) -> list[Measured]:
     ]
 
 
+def reached(points: Sequence[Measured], accuracy: float) -> Spent | None:
+    """Return what a run had spent when it first reached an accuracy; None if it never did."""
+    return next((point.spent for point in points if point.accuracy >= accuracy), None)
+
+
 def draw_spending(curves: Mapping[str, Sequence[Measured]], what: str) -> Picture:
     """Draw accuracy against seconds, bytes and joules, with a step curve for each label.
 
@@ -80,7 +88,7 @@ def draw_spending(curves: Mapping[str, Sequence[Measured]], what: str) -> Pictur
             colour, marker = COLOURS[number % DISTINCT], MARKERS[number % len(MARKERS)]
             axes.plot(
                 values, [point.accuracy for point in points], drawstyle="steps-post", color=colour,
-                marker=marker, markersize=4, markevery=max(1, len(points) // 12), clip_on=False,
+                marker=marker, markersize=4, markevery=SPACING, clip_on=False,
                 label=printable_name(label, 24),
             )  # fmt: skip
             for value, point in list(zip(values, points, strict=True))[:: max(1, len(points) // MAX_TARGETS)]:
@@ -92,7 +100,7 @@ def draw_spending(curves: Mapping[str, Sequence[Measured]], what: str) -> Pictur
         else:
             axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_xlabel(name)
-        axes.xaxis.set_major_formatter(lambda value, _: format_count(value) if value >= 1 else f"{value:g}")
+        axes.xaxis.set_major_formatter(lambda value, _: _tick(value))
         axes.grid(color=FAINT, linewidth=0.6)
         axes.set_axisbelow(True)
     panels[0].set_ylabel(what)
@@ -110,3 +118,7 @@ def draw_spending(curves: Mapping[str, Sequence[Measured]], what: str) -> Pictur
         "Accuracy that was reached by then. Bytes: of all messages, both ways. Joules: of all edges.",
         figure,
     )
+
+
+def _tick(value: float) -> str:
+    return format_count(value).replace(".0", "") if value >= 1 else f"{value:g}"
