@@ -13,7 +13,7 @@ from sheaf.core.stored_params import StoredParams
 from sheaf.core.task import Task, Update
 from sheaf.core.tensor_file import Blob
 from sheaf.core.types import Params
-from sheaf.experiments import run as runs
+from sheaf.experiments import execution
 from sheaf.runtime.journal import Journal
 
 PAIRS = 12
@@ -61,12 +61,12 @@ def journaled() -> dict[str, Any]:
 
     def timed() -> None:
         spent[0] = 0.0
-        with mock.patch.object(runs, "Journal", Timed):
+        with mock.patch.object(execution, "Journal", Timed):
             seconds.append(sheaf(job, "cpu")["seconds"])
         fractions.append(spent[0] / seconds[-1])
 
     def forgetful() -> None:
-        with mock.patch.object(runs, "Journal", Forgetful):
+        with mock.patch.object(execution, "Journal", Forgetful):
             without.append(sheaf(job, "cpu")["seconds"])
 
     for turn in range(PAIRS):

@@ -48,7 +48,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "result and weights": (
         "sheaf.experiments.run_folder:save_models",
         "sheaf.runtime.result:Result.write",
-        "sheaf.experiments.run:provenance",
+        "sheaf.experiments.execution:provenance",
     ),
 }
 """Part -> its functions, as ``module:name``."""

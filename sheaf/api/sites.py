@@ -13,7 +13,7 @@ from sheaf.api.given import Changes, experiment_of
 from sheaf.core.types import CLOUD, Params
 from sheaf.experiments.config import Experiment
 from sheaf.experiments.dry_run import edges_and_cloud
-from sheaf.experiments.run import configure_torch
+from sheaf.experiments.execution import configure_torch
 from sheaf.experiments.setup import ExperimentSetup, prepare
 from sheaf.fleets.local.fleet import LocalFleet
 from sheaf.runtime.calls import Calls

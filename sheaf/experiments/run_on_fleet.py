@@ -28,6 +28,7 @@ from sheaf.data.settings import DataSettings
 from sheaf.experiments import run as runs
 from sheaf.experiments import run_folder
 from sheaf.experiments.config import Experiment, load_experiment
+from sheaf.experiments.execution import Engine
 from sheaf.experiments.named_share import load_for_fleet
 from sheaf.experiments.setup import ExperimentSetup, prepare
 from sheaf.experiments.start_from import StartModels
@@ -211,7 +212,7 @@ def _with_roster(
     return replace(setup, left_out=command.get("left_out", {}))
 
 
-def _engine(link: FlareLink, command: dict[str, Any], absent: Mapping[str, str]) -> runs.Engine:
+def _engine(link: FlareLink, command: dict[str, Any], absent: Mapping[str, str]) -> Engine:
     """Return a function that creates the fleet of a run.
 
     It logs the devices that are absent at the start, because a method may send them no task.

@@ -18,6 +18,7 @@ from sheaf.core.errors import DevicesError, QuorumError, SettingError
 from sheaf.experiments import run as runs
 from sheaf.experiments import service, service_history
 from sheaf.experiments.config import Experiment, load_experiment
+from sheaf.experiments.execution import in_process
 from sheaf.experiments.service import Service, State
 from sheaf.experiments.service_condition import Condition, parse_bytes, parse_seconds
 from sheaf.experiments.service_history import HistoryLine
@@ -53,7 +54,7 @@ class Rounds:
             experiment = replace(experiment, method=replace(experiment.method, finetune=recipe))
         setup = prepare(experiment if models is None else models.adapt(experiment))
         setup = setup if models is None else models.begin(setup)
-        engine = runs.in_process
+        engine = in_process
         if self.error is not None:
             error, self.error = self.error, None
 

@@ -20,6 +20,7 @@ from sheaf.core.tensor_file import Blob
 from sheaf.core.wire_format import message_bytes
 from sheaf.experiments import run as runs
 from sheaf.experiments.config import load_experiment
+from sheaf.experiments.execution import STOPPED
 from sheaf.fleets.absences import late
 from sheaf.fleets.local.clock import ClockedFleet
 from sheaf.fleets.local.fleet import LocalFleet
@@ -283,7 +284,7 @@ def test_a_run_stops_at_its_budget(tmp_path: Path) -> None:
     rounds = [row.round for row in short.rows]
     assert 2 in rounds
     assert max(rounds) < 4
-    own = [row for row in short.rows if row.stage != runs.STOPPED]
+    own = [row for row in short.rows if row.stage != STOPPED]
     assert own == whole.rows[: len(own)]
     assert {row.site for row in short.rows[len(own) :]} == set(short.split)
     traffic = whole.time.measured[0].bytes
