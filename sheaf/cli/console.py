@@ -45,7 +45,8 @@ def print_result(console: Console, folder: Path, every: bool = False) -> None:
     """Print the verdict on a finished run and its tables; ``every`` also lists each of many edges."""
     from sheaf.report.refusals import refusal_lines
     from sheaf.report.replacements import replacement_lines
-    from sheaf.report.terminal_tables import accuracy_table, cost_table, verdict_lines
+    from sheaf.report.terminal_costs import cost_table
+    from sheaf.report.terminal_tables import accuracy_table, verdict_lines
     from sheaf.report.terminal_timeline import time_table
     from sheaf.runtime.result import Result
 

@@ -94,7 +94,8 @@ def run(
 def _print_dry_run(console: Console, settings: Experiment, data: Path | None, every: bool) -> None:
     from sheaf.experiments.setup import prepare
     from sheaf.experiments.speed import estimate
-    from sheaf.report.terminal_tables import estimate_table, split_table
+    from sheaf.report.terminal_costs import estimate_table
+    from sheaf.report.terminal_tables import split_table
 
     prepared = prepare(settings, data)
     console.print(Syntax(prepared.experiment.toml(), "toml", background_color="default", word_wrap=True))
@@ -147,7 +148,7 @@ def compare(
     from sheaf.experiments.compare import compare as compare_methods
     from sheaf.experiments.config import load_experiment
     from sheaf.experiments.run_folder import new_folder
-    from sheaf.report.terminal_tables import comparison_table
+    from sheaf.report.terminal_comparison import comparison_table
 
     console = output_console()
     settings = load_experiment(experiment, changes or ())

@@ -58,8 +58,8 @@ def plan(
     from sheaf.experiments.config import load_experiment
     from sheaf.experiments.plan import plan as plan_cuts
     from sheaf.experiments.plan_in_time import plan_in_time
+    from sheaf.report.terminal_costs import plan_table
     from sheaf.report.terminal_plan import time_plan_table
-    from sheaf.report.terminal_tables import plan_table
 
     console = output_console()
     changes = with_seed(changes, seed)

@@ -73,7 +73,7 @@ def show(
     folder = folder or newest()
     console = output_console()
     if (folder / "compare.json").exists() and not (folder / "result.json").exists():
-        from sheaf.report.terminal_tables import comparison_table
+        from sheaf.report.terminal_comparison import comparison_table
 
         console.print(comparison_table(_summaries(folder)))
         console.print(Text(f"folder: {folder}"), soft_wrap=True)

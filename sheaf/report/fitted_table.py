@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rich import box
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 WIDEST = 1000
 """Columns of the imaginary terminal on which a table's natural width is measured."""
+
+
+SUMMARIZED = 5
+"""From this number of edges on, a table has their mean, worst, best and spread instead of each edge."""
 
 
 @dataclass(frozen=True)
@@ -103,3 +107,8 @@ class FirstThatFits:
 def _width(console: Console, options: ConsoleOptions, table: Table) -> int:
     """Return the width of a table in which no cell is wrapped."""
     return Measurement.get(console, options.update(max_width=WIDEST), table).maximum
+
+
+def titled(title: str, table: RenderableType, *notes: str) -> Group:
+    """Return a table below its title and above notes."""
+    return Group(Text(title, style="bold"), table, *(Text(note, style="dim") for note in notes), Text())

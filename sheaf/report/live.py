@@ -14,10 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from sheaf.report.activities import ACTIVITY
+from sheaf.report.fitted_table import SUMMARIZED
 from sheaf.report.formatting import MAX_LISTED, format_number_of
 from sheaf.report.live_timeline import LEGEND, LiveTimeline
 from sheaf.report.stages import Repetition, stage_label
-from sheaf.report.terminal_tables import SUMMARIZED, row_line
+from sheaf.report.terminal_tables import row_line
 from sheaf.runtime.result import Row
 from sheaf.runtime.timeline import Timeline
 

@@ -13,14 +13,9 @@ from rich.console import Console, RenderableType
 
 from sheaf.core.types import CLOUD
 from sheaf.experiments.speed import Estimate
-from sheaf.report.terminal_tables import (
-    accuracy_table,
-    comparison_table,
-    cost_table,
-    estimate_table,
-    plan_table,
-    split_table,
-)
+from sheaf.report.terminal_comparison import comparison_table
+from sheaf.report.terminal_costs import cost_table, estimate_table, plan_table
+from sheaf.report.terminal_tables import accuracy_table, split_table
 from sheaf.runtime.costs import SiteCost
 from sheaf.runtime.result import Row
 
