@@ -6,8 +6,9 @@ whole model, as a difference, are timed on one thread.
 
 Run: SHEAF_DATA=… python -m benchmarks.codecs FOLDER
 Finished runs in FOLDER are read, so that an interrupted benchmark continues. With a seed after FOLDER, only
-the runs of that seed are executed and nothing is published: so several processes can share the work. Changes
-such as method.rounds=1 after FOLDER or the seed try it with less training; nothing is published then.
+the runs of that seed are executed and nothing is published: so several processes can share the work. With
+the word finished, no run is executed, and the finished ones are published. Changes such as method.rounds=1
+after FOLDER or the seed try it with less training; nothing is published then.
 """
 
 from __future__ import annotations
@@ -59,13 +60,15 @@ def variant(data: str, codec: str, seed: int, changes: Sequence[str]) -> Experim
 def main() -> None:
     """Run the missing variants in FOLDER, and publish ``codecs.json``."""
     folder, rows = Path(sys.argv[1]).resolve(), list[dict[str, Any]]()
-    only = [int(argument) for argument in sys.argv[2:] if "=" not in argument]
+    only = [int(argument) for argument in sys.argv[2:] if argument.isdigit()]
     changes = [argument for argument in sys.argv[2:] if "=" in argument]
     for seed in only or range(SEEDS):
         for data in DATA:
             for codec in CODECS:
-                experiment = variant(data, codec, seed, changes)
-                result = run_or_resume(experiment, folder / f"{data}-{codec}-{seed}")
+                experiment, own = variant(data, codec, seed, changes), folder / f"{data}-{codec}-{seed}"
+                if "finished" in sys.argv[2:] and not (own / "result.json").exists():
+                    continue
+                result = run_or_resume(experiment, own)
                 edges = [cost for site, cost in result.cost.items() if site != CLOUD]
                 rows.append(
                     {
@@ -74,6 +77,7 @@ def main() -> None:
                         "seed": seed,
                         "bytes": sum(cost.bytes_sent + cost.bytes_received for cost in edges),
                         "accuracy": [row.accuracy for row in result.rows if row.site == CLOUD][-1],
+                        "commit": result.provenance["commit"],
                     }
                 )
                 print(rows[-1], flush=True)
@@ -90,18 +94,18 @@ def main() -> None:
 
 
 def milliseconds_per_megabyte(setup: ExperimentSetup, codec: str) -> dict[str, float]:
-    """Return the median times of encoding and decoding, for each megabyte of float32 parameters."""
+    """Return the median processor times of encoding and decoding, for each megabyte of float32."""
     plugin: Codec = registry.load("codecs", codec)()
     names, shapes, base = encodable(setup.network), setup.network.shapes(None), setup.theta
     params, megabytes = setup.draw(1), Blob.of(setup.theta).size / 1e6
     encoding, decoding = [], []
     for seed in range(REPETITIONS):
-        began = time.perf_counter()
+        began = time.process_time()
         encoded = Blob.of(encode(params, plugin, names, seed, base)[0])
-        encoding.append(time.perf_counter() - began)
-        blob, began = Blob.of(base), time.perf_counter()
+        encoding.append(time.process_time() - began)
+        blob, began = Blob.of(base), time.process_time()
         DecodedBlob(encoded, shapes, plugin, names, blob).open()
-        decoding.append(time.perf_counter() - began)
+        decoding.append(time.process_time() - began)
     times = {"encode_ms_per_mb": encoding, "decode_ms_per_mb": decoding}
     return {name: 1e3 * statistics.median(of) / megabytes for name, of in times.items()}
 
