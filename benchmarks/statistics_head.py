@@ -11,8 +11,10 @@ takes each step alone:
 - distillation on as many unlabelled images of the cloud: MNIST images that no edge has, or CIFAR-10 images in
   grey; no image leaves an edge.
 
+The row *teachers* is the accuracy of the mean of the edges' logits itself, an ensemble, no model.
+
 The steps that train have the same multiply-adds in the cloud, the teachers' forward passes included: the
-number of mini-batches is chosen for it. Each step's learning rate is the best of three on seed 100.
+number of mini-batches is chosen for it. Each step's learning rate is the best of four on seed 100.
 
 The rows with ``network`` are of the costs of a forward pass of a bound model, dense and by its blocks.
 
@@ -25,7 +27,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +38,7 @@ from PIL import Image
 
 from benchmarks.results import publish
 from sheaf.api.sites import Sites
+from sheaf.core.cut import Cut
 from sheaf.core.recipe import FromStatistics, Recipe, Share, Statistic
 from sheaf.core.task import Update
 from sheaf.core.tensor_file import encoded_size
@@ -46,16 +49,18 @@ from sheaf.experiments.config import load_experiment
 from sheaf.experiments.setup import ExperimentSetup, prepare
 from sheaf.merges.rules.mean import Mean
 from sheaf.models.build import ModelSettings, build_model
+from sheaf.runtime.teachers import mean_logits
 from sheaf.submodels.scheme import SiteNeeds
 from sheaf.submodels.schemes.by_class import ByClass
 from sheaf.training.losses.distillation import Distillation
 from sheaf.training.network import Network
+from sheaf.training.preparation import Preparation
 
 SEEDS = "0,1,2"
 IMAGES, POOLED, EPOCHS = 6000, 0.25, 10
 """Training images, the fraction that is pooled, and epochs on the pool, which set the cloud's work."""
 
-RATE_SEED, RATES = 100, (3e-4, 1e-3, 3e-3)
+RATE_SEED, RATES = 100, (3e-4, 1e-3, 3e-3, 1e-2)
 """The seed and the learning rates among which the best is chosen for each step that trains."""
 
 EDGES = {"ecavg": 2, "decoupled": 5}
@@ -150,6 +155,12 @@ def measure(method: str, seed: int, folder: Path, rates: dict[str, float]) -> It
         for how in HEADS if seed != RATE_SEED else ():
             yield row(f"head, {how.statistics}", sites, partial(fit, how))
         of = [None if cuts is None else cuts[update.site] for update in local]
+        yield {
+            "method": method,
+            "step": "teachers",
+            "seed": seed,
+            "cloud": teachers_accuracy(setup, of, local),
+        }
         teacher_macs = sum(setup.network.macs(cut).forward for cut in of)
         cloud.pool(fleet.share(Share(fraction=POOLED)))
         recipes = {step: equal_work(setup, teacher_macs, rate) for step, rate in rates.items()}
@@ -161,6 +172,15 @@ def measure(method: str, seed: int, folder: Path, rates: dict[str, float]) -> It
                 yield row(
                     step, own, partial(own.cloud.train, theta, recipes[step], teachers=local, cuts=cuts)
                 )
+
+
+def teachers_accuracy(setup: ExperimentSetup, of: Sequence[Cut | None], local: Sequence[Update]) -> float:
+    """Return the accuracy of the mean of the edges' logits on the test images of all classes."""
+    data = setup.dataset
+    prepare = Preparation(data.mean, data.std, setup.device)
+    teachers = ((cut, update.params) for cut, update in zip(of, local, strict=True))
+    logits = mean_logits(setup.network, teachers, data.test, prepare, len(data.classes))
+    return float((logits.argmax(1) == data.test.labels).float().mean())
 
 
 def accuracy_of(sites: Sites, theta: Params) -> float:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from benchmarks.sections._tables import Rows, table
 from sheaf.report.formatting import format_mean
 
 MODELS = {"ecavg": "two edges, whole models, averaged", "decoupled": "five edges, sub-models, bound"}
+
+
+def _spent(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the cells of images sent, work in the cloud and on the edges, and the learning rate."""
+    if "cloud_macs" not in row:  # the teachers, which are no step
+        return ("-",) * 4
+    rate = "-" if row["lr"] is None else f"{row['lr']:g}"
+    work = (f"{row[key] / 1e9:.2f}" for key in ("cloud_macs", "edge_macs"))
+    return f"{row['images_sent']:,}", *work, rate
 
 
 def statistics_head(rows: Rows) -> str:
@@ -21,10 +33,7 @@ def statistics_head(rows: Rows) -> str:
                     models,
                     step,
                     format_mean([row["cloud"] for row in of]),
-                    f"{of[0]['images_sent']:,}",
-                    f"{of[0]['cloud_macs'] / 1e9:.2f}",
-                    f"{of[0]['edge_macs'] / 1e9:.2f}",
-                    "-" if of[0]["lr"] is None else f"{of[0]['lr']:g}",
+                    *_spent(of[0]),
                 )
             )
     costs = [
@@ -50,7 +59,8 @@ def statistics_head(rows: Rows) -> str:
         "the same merged model the cloud takes each step alone. The steps that train have equal work in the "
         "cloud, the teachers' forward passes included; the pool is a quarter of the images, and the cloud's "
         "own images are as many, unlabelled: MNIST images that no edge has, or CIFAR-10 in grey. Learning "
-        "rates are the best of three on another seed. "
+        "rates are the best of four on another seed. *teachers* is the mean of the edges' logits, an "
+        "ensemble and no model. "
         f"{seeds} seeds.\n\n{table(heading, lines)}\n\n"
         "A device's forward pass of a bound model, by which it sends statistics, multiplies only by the "
         "blocks of the devices' channels (no common stem, ten classes):\n\n"
