@@ -28,6 +28,7 @@ from sheaf.methods.heterofl import HeteroFL
 from sheaf.methods.local import Local
 from sheaf.methods.scaffold import Scaffold
 from sheaf.submodels.schemes.prefix import Prefix
+from sheaf.training.losses.restricted_softmax import RestrictedSoftmax
 
 Methods = dict[str, Callable[..., Any]]
 """Name -> the method for a number of edge epochs, a recipe and tuned settings."""
@@ -51,6 +52,17 @@ def _ours(epochs: int, recipe: Recipe, first: int = 0, later: int = 0, **changes
         reference=False,
         **changes,
     )
+
+
+def _no_images(epochs: int, recipe: Recipe) -> ECAvg:
+    """Return ECAvg without images: one round, with the weights of the last half of each training averaged.
+
+    Before the merge, the logits of classes without local examples are masked (HeteroFL's masked loss), so that
+    the average of edges with different classes is a model to fit a classifier on.
+    """
+    half = replace(recipe, epochs=epochs // 2, average_last=0.5)
+    masked = replace(half, loss=RestrictedSoftmax(alpha=0))
+    return ECAvg(pretrain=masked, retrain=half, reference=False, **NO_IMAGES)
 
 
 def _rounds(kind: Any, **changes: Any) -> Callable[..., Any]:
@@ -90,7 +102,7 @@ EQUAL: Methods = {
     "ecavg, a tenth": lambda e, r, **t: _ours(
         e, r, restat=True, finetune=replace(r, epochs=e // 2), share=TENTH, **t
     ),
-    "ecavg, no images": lambda e, r, **t: _ours(e, r, **NO_IMAGES, **t),
+    "ecavg, no images": _no_images,
     "ecavg_plus, a tenth": lambda e, r: _plus(e, r, TENTH),
     "fedavg": _rounds(FedAvg),
     "fedprox": _rounds(FedProx),
@@ -100,6 +112,7 @@ EQUAL: Methods = {
     "fedbn": _rounds(FedBN),
     "ditto": _ditto,
     "local": lambda e, r: Local(train=replace(r, epochs=e)),
+    "local, averaged weights": lambda e, r: Local(train=replace(r, epochs=e, average_last=0.5)),
     "central": lambda e, r: Central(train=replace(r, epochs=e)),
 }
 
@@ -160,9 +173,20 @@ TUNED: dict[str, dict[str, dict[str, Any]]] = {
         "fedbn": {"lr": 0.03},
         "ditto": {"lr": 0.03},
         "local": {"lr": 0.01},
+        "local, averaged weights": {"lr": 0.03},
         "central": {"lr": 0.01},
     },
-    "B": {},
+    "B": {
+        "decoupled, prefix": {"lr": 0.1},
+        "decoupled, no images": {"lr": 0.1},
+        "decoupled, a tenth": {"lr": 0.1},
+        "heterofl": {"lr": 0.1},
+        "fedrolex": {"lr": 0.1},
+        "fjord": {"lr": 0.1},
+        "fiarse": {"lr": 0.1},
+        "fedavg, strong edges": {"lr": 0.03},
+        "fedavg, all edges": {"lr": 0.03},
+    },
     "C": {"ecavg, no images": {"first": 1, "later": 1}},
 }
 """Protocol -> method -> its settings: those with the highest score in the sweep, with seed 100.
