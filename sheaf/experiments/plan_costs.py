@@ -85,7 +85,7 @@ class PlanCosts:
         sites: names of the N edges.
         levels: the values of each setting.
         options: O options in the order of the accuracy that they cost.
-        seconds: (O, N) seconds in which an edge receives, computes and sends.
+        seconds: (O, N) seconds of an edge's messages and work, for each of its trainings.
         longest: (O, N) seconds of its longest call.
         bytes: (O, N) bytes of its messages, as the ledger counts them.
         beyond: (O, N) joules beyond those of the idle device; not a number where its power is unknown.
@@ -120,6 +120,8 @@ class PlanCosts:
             tables = self._tables(self._with_all(Option(width)), self.levels)
             for codec in self.levels.codecs:
                 self._own[width, codec] = tables.scaled(coded[""], coded[codec])
+        trains = np.array([kind == "train" for kind in own.kinds])
+        self._trained = np.maximum(1.0, (self._weights * trains) @ (own.work[0] > 0))
         self.options = self.levels.options(prices_of(setup.experiment))
         found = [self._of(option) for option in self.options]
         self.seconds, self.longest, self.bytes, self.beyond, self.fits = (
@@ -168,7 +170,8 @@ class PlanCosts:
             joules.append(np.nan if spent is None or idle is None else spent - idle * sum(parts))
         limits = np.array([profile.device.memory for profile in self._profiles])
         fits = self._own[option.width, option.codec].memory <= limits
-        return down + work + up, calls.max(axis=0), self._weights @ traffic, np.array(joules), fits
+        seconds = (down + work + up) / self._trained
+        return seconds, calls.max(axis=0), self._weights @ traffic, np.array(joules), fits
 
     def _with_all(self, option: Option) -> Experiment:
         return with_options(self._setup, dict.fromkeys(self.sites, option))

@@ -191,8 +191,8 @@ def _choose(table: PlanCosts, setup: ExperimentSetup, aims: Limits, deadline: fl
                 break
         return chosen if until <= end else None
 
-    fastest = np.where(allowed, table.seconds, np.inf).min(axis=0).max()  # of the slowest edge
-    candidates = np.unique(table.seconds[allowed & (table.seconds >= fastest)])
+    least = np.where(allowed, table.seconds, np.inf)
+    candidates = np.unique(table.seconds[allowed & (table.seconds >= least.min(axis=0).max())])
     best, low, high = None, 0, len(candidates)
     while low < high:
         middle = (low + high) // 2
@@ -201,49 +201,57 @@ def _choose(table: PlanCosts, setup: ExperimentSetup, aims: Limits, deadline: fl
             high = middle
         else:
             best, low = chosen, middle + 1
-    if best is None:
-        _refuse(table, setup, allowed, limits)
-    return best
+    if best is not None:
+        return best
+    fastest: Array = least.argmin(axis=0)
+    until = table.end(fastest)
+    joules = np.take_along_axis(table.idle * until + table.beyond, fastest[None], 0)
+    enough = aims.joules is None or bool((joules <= aims.joules).all())
+    if not (allowed.any(axis=0).all() and until <= end and enough):
+        _refuse(table, setup, allowed, aims, limits)
+    return fastest
 
 
-def _refuse(table: PlanCosts, setup: ExperimentSetup, allowed: Array, limits: Limits) -> NoReturn:
+def _refuse(
+    table: PlanCosts, setup: ExperimentSetup, allowed: Array, aims: Limits, limits: Limits
+) -> NoReturn:
     """Raise an error that names the device and the limit which no option meets, and the nearest value."""
     assert setup.devices is not None
-    least = setup.devices.profiles
+    names = {site: f"{site} ({setup.devices.profiles[site].name})" for site in table.sites}
+    remedies = _remedies(setup)
     for number, site in enumerate(table.sites):
-        name = f"{site} ({least[site].name})"
-        if not table.fits[:, number].any():
+        fits = table.fits[:, number]
+        if not fits.any():
             raise SettingError(
-                f"{name}: no width of its sub-model fits into the device's memory; use a smaller model, a "
-                "smaller batch size or another device"
+                f"{names[site]}: no width of its sub-model fits into the device's memory; use a smaller "
+                "model, a smaller batch size or another device"
             )
-        if limits.bytes is not None and (fewest := table.bytes[:, number].min()) > limits.bytes:
+        fewest = float(table.bytes[fits, number].min())
+        if aims.bytes is not None and limits.bytes is not None and fewest > aims.bytes:
             raise SettingError(
-                f"--data-cap: {name} sends and receives at least {fewest / 1e6:.4g} MB, the cap is "
-                f"{limits.bytes / 1e6:.4g} MB; raise it to {_up(fewest / 1e6)}MB{_remedies(setup)}"
+                f"--data-cap: {names[site]} sends and receives at least {fewest / 1e6:.4g} MB, the cap is "
+                f"{limits.bytes / 1e6:.4g} MB; raise it to {_up(fewest / 1e6)}MB{remedies}"
             )
         if not allowed[:, number].any():
-            shortest = table.longest[table.fits[:, number], number].min()
+            shortest, deadline = table.longest[fits, number].min(), setup.experiment.fleet.deadline
             raise SettingError(
-                f"{name}: a call takes at least {shortest:.4g} s, fleet.deadline is "
-                f"{setup.experiment.fleet.deadline:.4g} s; raise fleet.deadline{_remedies(setup)}"
+                f"{names[site]}: a call takes at least {shortest:.4g} s, fleet.deadline is {deadline:.4g} s; "
+                f"raise fleet.deadline{remedies}"
             )
     fastest = np.where(allowed, table.seconds, np.inf).argmin(axis=0)
     end = table.end(fastest)
-    seconds = np.take_along_axis(table.seconds, fastest[None], 0)[0]
-    slowest = table.sites[int(seconds.argmax())]
-    if limits.seconds is not None and end > limits.seconds:
+    if aims.seconds is not None and limits.seconds is not None and end > aims.seconds:
+        seconds = np.take_along_axis(table.seconds, fastest[None], 0)[0]
+        slowest = names[table.sites[int(seconds.argmax())]]
         raise SettingError(
-            f"--finish-within: the run takes at least {end:.4g} s, {slowest} ({least[slowest].name}) is busy "
-            f"for {seconds.max():.4g} s of it, the limit is {limits.seconds:.4g} s; raise it to {_time(end)}"
-            f"{_remedies(setup)}"
+            f"--finish-within: the run takes at least {end:.4g} s, {slowest} needs {seconds.max():.4g} s for "
+            f"a training, the limit is {limits.seconds:.4g} s; raise it to {_time(end)}{remedies}"
         )
     joules = np.where(allowed, table.idle * end + table.beyond, np.inf).min(axis=0)
     most = int(joules.argmax())
-    site = table.sites[most]
     raise SettingError(
-        f"--joules: {site} ({least[site].name}) spends at least {joules[most]:.4g} J, the limit is "
-        f"{limits.joules or 0:.4g} J; raise it to {_up(joules[most])}J{_remedies(setup)}"
+        f"--joules: {names[table.sites[most]]} spends at least {joules[most]:.4g} J, the limit is "
+        f"{limits.joules or 0:.4g} J; raise it to {_up(joules[most])}J{remedies}"
     )
 
 

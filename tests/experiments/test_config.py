@@ -133,7 +133,7 @@ def test_another_name_keeps_the_common_settings() -> None:
         ("sed=1", "unknown key sed (did you mean 'seed'?); allowed: title, seed, data, partition"),
         (
             "fleet.devic=cpu",
-            "unknown key fleet.devic (did you mean 'device'?); allowed: quorum, deadline, widths, budgets",
+            "unknown key fleet.devic (did you mean 'device'?); allowed: quorum, deadline, widths, work",
         ),
         (
             "method.pretrain.epoch=1",

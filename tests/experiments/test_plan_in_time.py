@@ -193,3 +193,15 @@ def test_unknown_power_and_missing_devices_are_refused(tmp_path: Path) -> None:
     given = load_experiment("ecavg-digits", [*DATA, f"fleet.devices.mix={{'{tmp_path}/dark.toml' = 1}}"])
     with pytest.raises(SettingError, match="--joules: the power of edge-1's device"):
         plan_in_time(given, Limits(joules=1))
+
+
+def test_a_sample_of_edges_in_each_round_can_be_planned(tmp_path: Path) -> None:
+    """An edge that is drawn rarely has no more time for its training than the others."""
+    changes = ("partition=iid", "partition.edges=6", "method.rounds=3", "method.sample=0.34")
+    free, small = "fleet.devices.evaluation=false", "method.local.batch_size=8"
+    devices = f"fleet.devices.mix={{'{tmp_path}/own.toml'=1}}"
+    given = experiment("fedavg", tmp_path, *changes, "fleet.devices.edges={}", devices, free, small, **SLOW)
+    limits = limit(given, 0.7)
+    plan = plan_in_time(given, limits)
+    assert limits.seconds is not None
+    assert 0.5 * limits.seconds < plan.time.spent.seconds <= limits.seconds
