@@ -104,14 +104,16 @@ def throttled(fractions: Mapping[str, float]) -> Iterator[None]:
 def _throttle(edge: str, fraction: float, ended: threading.Event) -> None:
     """Let the processes of a device run for a fraction of each period."""
     (device,) = (each for each in psutil.Process().children() if _is_of(each, edge))
+    processes = [device, *device.children(recursive=True)]
     while not ended.is_set():
         began = time.monotonic()
-        processes = [device, *device.children(recursive=True)]
         _send(processes, signal.SIGSTOP)
         time.sleep((1 - fraction) * PERIOD)
         _send(processes, signal.SIGCONT)
-        stopped = time.monotonic() - began  # sleeping takes longer on a busy machine
-        ended.wait(stopped * fraction / (1 - fraction))
+        continued = time.monotonic()
+        runs_until = continued + (continued - began) * fraction / (1 - fraction)
+        processes = [device, *device.children(recursive=True)]  # takes milliseconds
+        ended.wait(max(0.0, runs_until - time.monotonic()))
 
 
 def _is_of(process: psutil.Process, edge: str) -> bool:
