@@ -7,7 +7,7 @@ on a rehearsed fleet: the real transport, with a process tree for each device th
 (SIGSTOP, SIGCONT) so that it runs for its fraction of the time.
 
 Run: SHEAF_DATA=… python -m benchmarks.plan FOLDER
-Takes 4 minutes on two idle cores. Changes such as data.limit=600 after FOLDER try it with less training;
+Takes about 3 minutes on two idle cores. Changes such as data.limit=600 after FOLDER try it with less training;
 nothing is published then.
 """
 
@@ -52,12 +52,12 @@ FASTER = 0.6
 
 RECIPE = '{ epochs = %d, batch_size = 32, optimizer = "sgd", lr = 0.05 }'
 SETTINGS = (
-    "data={ name = 'mnist', limit = 6000, limit_test = 300 }",
+    "data={ name = 'mnist', limit = 4500, limit_test = 300 }",
     "partition={ name = 'iid', edges = 3 }",
     "model={ name = 'kws_cnn' }",
-    f"method.pretrain={RECIPE % 12}",
+    f"method.pretrain={RECIPE % 10}",
     f"method.finetune={RECIPE % 1}",
-    f"method.retrain={RECIPE % 8}",
+    f"method.retrain={RECIPE % 6}",
     "method.share={ fraction = 0.1 }",
     "method.reference=false",
     "fleet.threads=1",

@@ -4,7 +4,7 @@ Ten edges have two classes each, and four of them a lower setting: a fraction of
 the samples that they send. Accuracy is that of the cloud's final model on all classes.
 
 Run: SHEAF_DATA=… python -m benchmarks.plan_prices FOLDER [SEED,SEED…]
-Takes 3 processor minutes a seed. Finished runs in FOLDER are read: an interrupted benchmark continues.
+Takes one processor minute a seed. Finished runs in FOLDER are read: an interrupted benchmark continues.
 """
 
 from __future__ import annotations
