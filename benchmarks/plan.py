@@ -7,8 +7,8 @@ on a rehearsed fleet: the real transport, with a process tree for each device th
 (SIGSTOP, SIGCONT) so that it runs for its fraction of the time.
 
 Run: SHEAF_DATA=… python -m benchmarks.plan FOLDER
-Takes about 3 minutes on two idle cores. Changes such as data.limit=600 after FOLDER try it with less training;
-nothing is published then.
+Takes about 3 minutes on two idle cores. Changes such as data.limit=600 after FOLDER try it with less
+training; nothing is published then.
 """
 
 from __future__ import annotations
