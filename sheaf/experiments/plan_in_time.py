@@ -15,12 +15,12 @@ from typing import NoReturn
 
 import numpy as np
 
-from sheaf.core.errors import SettingError
+from sheaf.core.errors import QuorumError, SettingError
 from sheaf.core.types import CLOUD
 from sheaf.experiments.config import Experiment
 from sheaf.experiments.dry_run import dry_run
 from sheaf.experiments.memory_check import check_memory
-from sheaf.experiments.plan_costs import Array, PlanCosts
+from sheaf.experiments.plan_costs import NEVER, Array, PlanCosts
 from sheaf.experiments.plan_options import OWN, Option, with_options
 from sheaf.experiments.setup import ExperimentSetup, prepare
 from sheaf.runtime.costs import SiteCost
@@ -31,6 +31,9 @@ ATTEMPTS = 6
 
 MARGIN = 0.995
 """Factor by which limits are lowered beyond the excess of the plan before."""
+
+TIGHTER = 0.9
+"""Factor by which the deadline of the next plan is lower if jitter makes a device exceed it."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +112,14 @@ def plan_in_time(experiment: Experiment, limits: Limits, data: Path | None = Non
                     f"--joules: the power of {site}'s device {setup.devices.profiles[site].name} is unknown; "
                     "add watts_idle and watts_busy to its profile"
                 )
-    own, costs = _predict(setup)
-    if _fits(setup) and not _gives_up(setup, own) and limits.lowered(own, costs) is None:
-        return TimePlan(experiment, {}, own, costs, own)
-    table, aims, deadline = PlanCosts(setup), limits, experiment.fleet.deadline
+    try:
+        own, costs = _predict(setup)
+        if _fits(setup) and not _gives_up(setup, own) and limits.lowered(own, costs) is None:
+            return TimePlan(experiment, {}, own, costs, own)
+    except QuorumError:  # too many devices exceed fleet.deadline
+        own, costs = _predict(setup, NEVER)
+    time, deadline = own, experiment.fleet.deadline
+    table, aims = PlanCosts(setup), limits
     for _ in range(ATTEMPTS):
         chosen = _choose(table, setup, aims, deadline, limits)
         options = {
@@ -120,10 +127,14 @@ def plan_in_time(experiment: Experiment, limits: Limits, data: Path | None = Non
         }
         changed = {site: option for site, option in options.items() if option != OWN}
         planned = with_options(setup, changed)
-        time, costs = _predict(replace(setup, experiment=planned))
+        try:
+            time, costs = _predict(replace(setup, experiment=planned))
+        except QuorumError:
+            deadline *= TIGHTER
+            continue
         lower = limits.lowered(time, costs)
         if _gives_up(setup, time):
-            deadline *= MARGIN**20
+            deadline *= TIGHTER
         elif lower is None:
             return TimePlan(planned, changed, time, costs, own)
         for name, value in vars(lower or limits).items():
@@ -145,8 +156,10 @@ def _fits(setup: ExperimentSetup) -> bool:
     return True
 
 
-def _predict(setup: ExperimentSetup) -> tuple[TimeRecord, dict[str, SiteCost]]:
-    unlimited = replace(setup.experiment, fleet=replace(setup.experiment.fleet, stop_at=None))
+def _predict(setup: ExperimentSetup, deadline: float | None = None) -> tuple[TimeRecord, dict[str, SiteCost]]:
+    fleet = setup.experiment.fleet
+    fleet = replace(fleet, stop_at=None, deadline=deadline or fleet.deadline)
+    unlimited = replace(setup.experiment, fleet=fleet)
     ledger, timeline = dry_run(replace(setup, experiment=unlimited))
     assert timeline is not None
     return timeline.record([]), ledger.sites

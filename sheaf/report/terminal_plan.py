@@ -18,6 +18,7 @@ from sheaf.report.formatting import (
     format_number_of,
     format_percent,
 )
+from sheaf.report.time_section import time_finding
 
 
 def time_plan_table(plan: TimePlan, limits: Limits, every: bool = False) -> Group:
@@ -72,7 +73,7 @@ def time_plan_table(plan: TimePlan, limits: Limits, every: bool = False) -> Grou
         notes.append(f"*: changed, {format_number_of(len(plan.changed), 'device')}; waits: of the run")
     return Group(
         Text(_answer(plan, limits), style="bold"),
-        Text(_last(plan)),
+        Text(time_finding(plan.time).replace("\u00a0", " ")),
         table,
         *(Text(note, style="dim") for note in notes),
         Text(),
@@ -95,22 +96,7 @@ def _answer(plan: TimePlan, limits: Limits) -> str:
     answer = ", ".join(parts) + "."
     if not plan.changed:
         return f"{answer} The experiment's own settings are within the limits."
-    return f"{answer} With the experiment's own settings it would end after {format_duration(own.seconds)}."
-
-
-def _last(plan: TimePlan) -> str:
-    """Return which site the others wait for."""
-    waits: dict[str, float] = {}
-    for call in plan.time.calls:
-        waits[call.last] = waits.get(call.last, 0.0) + call.end - call.start
-    last = max(waits, key=lambda site: waits[site])
-    idle = [time.idle for site, time in plan.time.sites.items() if site != CLOUD]
-    before = [time.idle for site, time in plan.own.sites.items() if site != CLOUD]
-    waiting = f"Devices wait for {format_percent(sum(idle) / len(idle))} of the run on average"
-    if plan.changed:
-        waiting += f" ({format_percent(sum(before) / len(before))} before)"
-    share = format_percent(waits[last] / max(plan.time.spent.seconds, 1e-12))
-    return f"{waiting}; {share} of it passes until the answers of {last}.".replace("\u00a0", " ")
+    return f"{answer} With the experiment's own settings, it would end after {format_duration(own.seconds)}."
 
 
 def _listed(plan: TimePlan, every: bool) -> list[str]:

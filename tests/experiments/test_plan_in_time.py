@@ -94,7 +94,6 @@ def test_limits_that_hold_change_nothing(planned: tuple[Experiment, Limits, Time
         ("ecavg", THIN, ("fleet.upload=int8", "fleet.download=int8"), {"share"}),
         ("ecavg", SLOW, (), {"work"}),
         ("decoupled", SLOW, (), {"work"}),
-        ("fedavg", SLOW, (), {"work"}),
         ("heterofl", SLOW, (), {"width"}),
     ],
 )
@@ -159,7 +158,6 @@ def test_the_costs_of_many_rounds_follow_from_three(tmp_path: Path) -> None:
     ("method", "device", "limits", "message"),
     [
         ("ecavg", THIN, Limits(seconds=1), "--finish-within: the run takes at least"),
-        ("fedavg", THIN, Limits(seconds=1), "use a method that cuts"),
         ("ecavg", {}, Limits(bytes=10_000), "--data-cap: edge-1 ("),
         ("ecavg", SLOW, Limits(joules=0.01), "--joules: edge-"),
         ("fedavg", {"memory": 1000.0}, Limits(seconds=1e6), "fits into the device's memory"),
@@ -178,10 +176,12 @@ def test_limits_that_nothing_meets_are_one_line_with_the_nearest_value(
         assert plan_in_time(given, Limits(seconds=nearest)).time.spent.seconds <= nearest
 
 
-def test_a_deadline_is_kept_though_no_limit_needs_it(tmp_path: Path) -> None:
-    given = experiment("ecavg", tmp_path, "fleet.deadline=12", **THIN)
+@pytest.mark.parametrize("quorum", [0.5, 1.0])
+def test_a_deadline_is_kept_though_no_limit_needs_it(quorum: float, tmp_path: Path) -> None:
+    """With a quorum of 1, the experiment's own settings stop the run."""
+    given = experiment("ecavg", tmp_path, "fleet.deadline=12", f"fleet.quorum={quorum}", **THIN)
     plan = plan_in_time(given, Limits(seconds=1e6))
-    assert any(call.absent for call in plan.own.calls)
+    assert max(call.end - call.start for call in plan.own.calls) >= 12
     assert not any(call.absent for call in plan.time.calls)
 
 
