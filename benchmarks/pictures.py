@@ -138,7 +138,9 @@ def taking_part(rows: Rows) -> None:
         labels = [f"{edges} edges, {weights}: {split}" if split == SPLITS[0] else split
                   for weights, edges in groups for split in SPLITS]  # fmt: skip
         panels[0].set_yticks(range(len(labels)), labels)
-        figure.suptitle("gain of an edge over training alone, percentage points", fontsize=9.5)
+        figure.suptitle(
+            "gain of an edge over training alone, percentage points; grey: not measured", fontsize=9.5
+        )
         figure.savefig(FOLDER / "taking-part.svg", metadata={"Date": None})
 
 
