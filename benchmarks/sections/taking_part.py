@@ -64,7 +64,7 @@ def taking_part(rows: Rows) -> str:
         "## When taking part pays\n\nThe gain of an edge over training alone with the same edge work, in "
         "percentage points, on the test images of its own classes and of all classes, mean over the edges: "
         f"EfficientNet-Lite0 on CIFAR-10 at 32x32, 1,000 test images, {named}. *images an edge* is a mean, a "
-        "tenth of them held out; a Dirichlet split gives edges different numbers. *plus* is `ecavg_plus`. The "
-        "number of test images alone gives a difference a standard error of one to two points.\n\n"
+        "tenth of them held out; a Dirichlet split gives edges different numbers. *plus* is `ecavg_plus`. "
+        "The number of test images alone gives a difference a standard error of one to two points.\n\n"
         "![Gain of an edge](pictures/taking-part.svg)\n\n" + table(heading, lines)
     )
