@@ -57,8 +57,8 @@ def _ours(epochs: int, recipe: Recipe, first: int = 0, later: int = 0, **changes
 def _no_images(epochs: int, recipe: Recipe) -> ECAvg:
     """Return ECAvg without images: one round, with the weights of the last half of each training averaged.
 
-    Before the merge, the logits of classes without local examples are masked (HeteroFL's masked loss), so that
-    the average of edges with different classes is a model to fit a classifier on.
+    Before the merge, the logits of classes without local examples are masked (HeteroFL's masked loss), which
+    keeps models of edges with different classes near enough to average.
     """
     half = replace(recipe, epochs=epochs // 2, average_last=0.5)
     masked = replace(half, loss=RestrictedSoftmax(alpha=0))

@@ -89,18 +89,26 @@ def _lines(rows: Rows, seeds: int) -> Iterator[tuple[Any, ...]]:
 def _verdicts(protocol: str, rows: Rows) -> Iterator[str]:
     """Yield a sentence for each claim of a protocol: by how much our method is ahead or behind."""
     for method, column in CLAIMS[protocol]:
-        ours = _mean(rows, method, column)
-        if ours is None:
-            continue
-        others = {name: _mean(rows, name, column) for name in _rivals_of(protocol, rows)}
-        known = {name: value for name, value in others.items() if value is not None}
+        ahead = {name: _ahead(rows, method, name, column) for name in _rivals_of(protocol, rows)}
+        known = {name: value for name, value in ahead.items() if value is not None}
         if known:
-            best = max(known, key=lambda name: known[name])
-            yield _sentence(f"`{method}`", f"the best rival, `{best}`", column, ours - known[best])
-        if column == "cloud" and method.endswith("no images"):
-            yield _by_bytes(method, rows, list(known))
-        if protocol == "C" and (pooled := _mean(rows, POOLED, column)) is not None:
-            yield _sentence(f"`{method}`", f"`{POOLED}`", column, ours - pooled)
+            best = min(known, key=lambda name: known[name])
+            yield _sentence(f"`{method}`", f"the best rival, `{best}`", column, known[best])
+            if column == "cloud" and method.endswith("no images"):
+                yield _by_bytes(method, rows, list(known))
+        pooled = _ahead(rows, method, POOLED, column) if protocol == "C" else None
+        if pooled is not None:
+            yield _sentence(f"`{method}`", f"`{POOLED}`", column, pooled)
+
+
+def _ahead(rows: Rows, ours: str, other: str, column: str) -> float | None:
+    """Return by how much our method is ahead, the mean over the seeds that both have; None without any."""
+    by_seed: dict[str, dict[int, float]] = {ours: {}, other: {}}
+    for row in rows:
+        if row["method"] in by_seed and row[column] is not None:
+            by_seed[row["method"]][row["seed"]] = row[column]
+    both = by_seed[ours].keys() & by_seed[other].keys()
+    return statistics.mean(by_seed[ours][seed] - by_seed[other][seed] for seed in both) if both else None
 
 
 def _sentence(ours: str, other: str, column: str, difference: float) -> str:
@@ -118,11 +126,6 @@ def _rivals_of(protocol: str, rows: Rows) -> list[str]:
         return [name for name in names if name in SUBMODELS]
     sending = {row["method"] for row in rows if row["images_sent"]}
     return [name for name in names if name not in sending and not name.startswith(("ecavg", "decoupled"))]
-
-
-def _mean(rows: Rows, method: str, column: str) -> float | None:
-    values = [row[column] for row in rows if row["method"] == method and row[column] is not None]
-    return statistics.mean(values) if values else None
 
 
 def _by_bytes(method: str, rows: Rows, names: list[str]) -> str:
