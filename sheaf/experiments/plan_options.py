@@ -48,10 +48,10 @@ class Prices:
     share: float
 
 
-LONG = Prices(width=0.3, work=0.2, share=1.6)
+LONG = Prices(width=0.3, work=0.2, share=2.0)
 """Of trainings of several epochs, as those of ECAvg and decoupled training."""
 
-SHORT = Prices(width=2.0, work=3.0, share=1.6)
+SHORT = Prices(width=2.0, work=3.0, share=2.0)
 """Of trainings of one epoch, as those of FedAvg and HeteroFL: the edge falls behind the others."""
 
 
