@@ -19,8 +19,11 @@ PIECE = 2**18
 WINDOW_BYTES = 2**28
 """Updates are read a few at a time, up to this size together; at least one."""
 
-SMALL, SMALL_TENSORS = 2_000_000, 30_000
-"""A model of at most this many entries, in all or on average a tensor, is summed on one core."""
+SMALL, SMALL_TENSORS = 2_000_000, 20_000
+"""Models of at most this many entries together, or on average a tensor, are summed on one core."""
+
+LEAST_PIECE = 2**14
+"""Entries of a tensor that are not divided among the cores."""
 
 Count = float | Tensor
 """The weight gathered by the coordinates of a tensor: one number, or float64 broadcast to its shape."""
@@ -67,20 +70,22 @@ def average(
     counts: dict[str, Count] = dict.fromkeys(floating, 0.0)
     buffers: dict[str, Tensor] = {}
     total = 0.0
-    with cores_for(theta) as cores:
-        for window in _windows(contributions, sum(value.nbytes for value in theta.values())):
-            total += sum(each.weight for each in window)
-            buffers = buffers or {name: window[0].params[name] for name in theta.keys() - floating.keys()}
-            _deal(cores, _add, _pieces(sums, window), [each.weight for each in window])
+    for window in _windows(contributions, sum(value.nbytes for value in theta.values())):
+        total += sum(each.weight for each in window)
+        buffers = buffers or {name: window[0].params[name] for name in theta.keys() - floating.keys()}
+        with cores_for(theta, len(window)) as cores:
+            _deal(cores, _add, _pieces(sums, window, cores), [each.weight for each in window])
             for each in window:
                 _add_by_entry(sums, counts, each)
                 _count(counts, sums, each)
-            window.clear()  # frees the updates before the next ones are read
-        if total <= 0:
-            raise ValueError("a merge needs at least one update of positive weight")
-        means = {name: torch.empty(value.shape, dtype=value.dtype) for name, value in floating.items()}
-        dense = [name for name in floating if isinstance(counts[name], float)]  # count: total
-        _deal(cores, _divide, [pair for name in dense for pair in _split(sums[name], [means[name]])], total)
+        window.clear()  # frees the updates before the next ones are read
+    if total <= 0:
+        raise ValueError("a merge needs at least one update of positive weight")
+    means = {name: torch.empty(value.shape, dtype=value.dtype) for name, value in floating.items()}
+    dense = [name for name in floating if isinstance(counts[name], float)]  # count: total
+    with cores_for(theta) as cores:
+        pieces = [pair for name in dense for pair in _split(sums[name], [means[name]], cores)]
+        _deal(cores, _divide, pieces, total)
     for name, count in counts.items():
         if isinstance(count, Tensor):
             mean = sums.pop(name).div_(count).to(means[name].dtype)
@@ -117,8 +122,8 @@ def _folded(each: Contribution) -> Contribution:
     return each._replace(params=each.submodel.fold_other(each.params))
 
 
-def _pieces(sums: Mapping[str, Tensor], window: Sequence[Contribution]) -> list[Piece]:
-    """Return every sum in pieces that fit a core's cache, each with its entries in the window's models."""
+def _pieces(sums: Mapping[str, Tensor], window: Sequence[Contribution], cores: int) -> list[Piece]:
+    """Return every sum in pieces for the cores, each with its entries in the window's models."""
     pieces: list[Piece] = []
     submodel, by_entry = window[0].submodel, window[0].entry_weights
     for name, total in sums.items():
@@ -127,14 +132,17 @@ def _pieces(sums: Mapping[str, Tensor], window: Sequence[Contribution]) -> list[
             for inside, own in submodel.blocks(name):
                 pieces.append((total[inside], [value[own] for value in values]))
         elif name not in by_entry:
-            pieces += _split(total, values)
+            pieces += _split(total, values, cores)
     return pieces
 
 
-def _split(total: Tensor, values: Sequence[Tensor]) -> list[Piece]:
-    if total.numel() <= PIECE:
+def _split(total: Tensor, values: Sequence[Tensor], cores: int) -> list[Piece]:
+    """Return a sum in pieces that fit a core's cache; of a large one, as many pieces for each core."""
+    entries = total.numel()
+    if entries <= (PIECE if cores == 1 else LEAST_PIECE):
         return [(total, values)]
-    flat = [torch.split(value.reshape(-1), PIECE) for value in (total, *values)]
+    size = -(-entries // (cores * -(-entries // (cores * PIECE))))
+    flat = [torch.split(value.reshape(-1), size) for value in (total, *values)]
     return [(first, rest) for first, *rest in zip(*flat, strict=True)]
 
 
@@ -178,12 +186,12 @@ def _count(counts: dict[str, Count], sums: Mapping[str, Tensor], each: Contribut
 
 
 @contextmanager
-def cores_for(theta: Params) -> Iterator[int]:
-    """Yield the number of cores to sum on: one for a small model, where starting more takes longer."""
+def cores_for(theta: Params, models: int = 1) -> Iterator[int]:
+    """Yield the number of cores to sum models on: one for few entries, where starting more takes longer."""
     threads = torch.get_num_threads()
     try:
         entries = sum(value.numel() for value in theta.values())
-        if entries <= max(SMALL, SMALL_TENSORS * len(theta)):
+        if models * entries <= SMALL or entries <= SMALL_TENSORS * len(theta):
             torch.set_num_threads(1)
         yield torch.get_num_threads()
     finally:

@@ -173,7 +173,8 @@ def test_pieces_windows_and_cores_change_no_bit(
         for name, total in expected.items():
             total.add_(params_of_one[name].double(), alpha=weight)
     usual = torch.get_num_threads()
-    for name, value in {"PIECE": 8, "SMALL": 0, "SMALL_TENSORS": 0, "WINDOW_BYTES": window}.items():
+    sizes = {"PIECE": 8, "LEAST_PIECE": 4, "SMALL": 0, "SMALL_TENSORS": 0, "WINDOW_BYTES": window}
+    for name, value in sizes.items():
         monkeypatch.setattr(module, name, value)
     try:
         torch.set_num_threads(threads)
