@@ -97,7 +97,7 @@ class FleetSettings:
             or also when the device receives a model in between (``adoptions``).
         together: how the sites of one process train: ``stacked`` (many sites as one vectorised model),
             ``threads`` (one site per core) or ``never`` (one after another); ``auto`` chooses the fastest for
-            the network. The results differ only by the order of floating-point sums.
+            the network. The results differ only by the rounding of sums.
         processes: the number of processes that train edges, at least 1: this one and others, which it starts
             on this machine or which ``torchrun`` started; each trains one group of edges at a time, and all
             map the same decoded examples. The results are those of one process, where a site that uses

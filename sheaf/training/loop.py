@@ -85,7 +85,7 @@ def train(
     """Train every job by ``recipe`` and return the results in the order of the jobs.
 
     Every draw of a job comes from its seed. Jobs may differ in their numbers of examples: one with fewer
-    steps finishes earlier. Its result is that of training alone, but for the order of floating-point sums.
+    steps finishes earlier. Its result is that of training alone, but for the rounding of sums.
     """
     sizes = [batch_sizes(len(job.samples), recipe.batch_size) for job in jobs]
     steps = [steps_of(recipe, len(job.samples)) for job in jobs]
