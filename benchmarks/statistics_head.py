@@ -241,7 +241,8 @@ def main(folder: Path, seeds: str = SEEDS) -> None:
     if seeds == SEEDS:
         setup = setup_of("ecavg", 0, "cifar10")
         settings = {"images": IMAGES, "pooled": POOLED, "epochs": EPOCHS, "rates": RATES}
-        publish("statistics_head", rows + list(costs()), settings, 0, setup.fingerprints)
+        rows += kept(folder / "costs.json", partial(list, costs()))
+        publish("statistics_head", rows, settings, 0, setup.fingerprints)
 
 
 if __name__ == "__main__":
