@@ -33,8 +33,8 @@ WRITE_SECONDS, WRITE_BYTES = 0.01, 200e6
 IN_MEMORY, MOST_IN_MEMORY = 2**27, 2**29
 """Models of one call are kept in memory up to the first size together, in unnamed files beyond the second.
 
-Between both they are kept in memory if they take at most an eighth of what is available: there 1,000 models of
-400 kB take 30 % less processor time.
+Between both they are kept in memory if they take at most an eighth of what is available: 1,000 models of
+400 kB take 30 % less processor time there.
 """
 
 TrainJobs = Callable[[Sequence[Job], Recipe, Preparation, loop.Progress], tuple[list[Trained], int]]
