@@ -135,7 +135,7 @@ class Task:
             "kind": self.kind,
             "call": self.call,
             "seed": self.seed,
-            "recipe": _recipe_header(self.recipe),
+            "recipe": None if self.recipe is None else dict(_recipe_header(self.recipe)),
             "cut": None if self.cut is None else self.cut.header(),
             "reply": self.reply,
             "share": _flat(self.share),
@@ -155,10 +155,8 @@ class Task:
 
 
 @lru_cache(32)
-def _recipe_header(recipe: Recipe | None) -> dict[str, Any] | None:
+def _recipe_header(recipe: Recipe) -> dict[str, Any]:
     """Return a recipe as a JSON object, which must not be modified."""
-    if recipe is None:
-        return None
     header = dict(vars(recipe)) | {"loss": plain(recipe.loss)}
     if recipe.work == 1:
         del header["work"]
