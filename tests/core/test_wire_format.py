@@ -81,6 +81,7 @@ CHANGES: list[dict[str, object]] = [
     {"mixtures": (0.5, 1.0)},
     {"continues": True},
     {"coding": Coding(base=3)},
+    {"blocks": (CUT,)},
 ]
 """Tasks that differ from ``TASK`` in one field."""
 
