@@ -47,6 +47,7 @@ def rivals(rows: Rows) -> str:
         "batch norm; C: 2,000 images of 48x48, 6 epochs, EfficientNet-Lite0. Every method trains each edge "
         "for as many epochs; the learning rates were found on another seed (`benchmarks/rival_methods.py`). "
         "`saved` is the multiply-adds per image of the whole model over those of the weakest edge's model. "
+        "It leaves out the forward passes of the whole model for statistics, which the edge work includes. "
         "The rivals are those of [compare.md](compare.md#the-rivals-as-published)."
     ]
     for protocol, text in PROTOCOLS.items():
