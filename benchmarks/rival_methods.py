@@ -147,18 +147,18 @@ PRE_TRAINED: Methods = {
     "ditto": _ditto,
 }
 
-RATES = (0.01, 0.03, 0.1)
+RATES = (0.01, 0.03, 0.1, 0.3)
 """Learning rates that the sweep tries, of SGD with momentum 0.9."""
 
 GRIDS: dict[str, list[dict[str, Any]]] = {
-    "central": [{"lr": lr} for lr in RATES[:2]],
-    "local": [{"lr": lr} for lr in RATES],
-    "scaffold": [{"lr": lr} for lr in (0.05, 0.15, 0.5)],  # has no momentum
-    "fedprox": [{"lr": 0.03, "mu": mu} for mu in (0.01, 0.1, 1.0)],
-    "fedavgm": [{"lr": 0.03, "server_lr": 1.0, "momentum": momentum} for momentum in (0.5, 0.9)],
-    "fedadam": [{"lr": 0.03, "server_lr": rate} for rate in (0.003, 0.01, 0.03)],
+    "scaffold": [{"lr": lr} for lr in (0.05, 0.15, 0.5, 1.5)],  # has no momentum
+    "fedprox": [{"lr": lr, "mu": mu} for lr in (0.01, 0.03) for mu in (0.01, 0.1)],
+    "fedavgm": [
+        {"lr": lr, "server_lr": 1.0, "momentum": momentum} for lr in (0.01, 0.03) for momentum in (0.5, 0.9)
+    ],
+    "fedadam": [{"lr": lr, "server_lr": rate} for lr in (0.01, 0.03) for rate in (0.01, 0.03)],
 }
-"""Method -> the settings that the sweep tries; by default ``lr`` of ``RATES``."""
+"""Method -> the settings that the sweep tries; by default ``lr`` of ``RATES``. Four for each method."""
 
 TUNED: dict[str, dict[str, dict[str, Any]]] = {
     "A": {
