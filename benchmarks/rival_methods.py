@@ -147,8 +147,8 @@ PRE_TRAINED: Methods = {
     "ditto": _ditto,
 }
 
-RATES = (0.01, 0.03, 0.1, 0.3)
-"""Learning rates that the sweep tries, of SGD with momentum 0.9."""
+RATES = {"A": (0.01, 0.03, 0.1, 0.3), "B": (0.03, 0.1, 0.3)}
+"""Learning rates that the sweep tries by protocol, of SGD with momentum 0.9."""
 
 GRIDS: dict[str, list[dict[str, Any]]] = {
     "scaffold": [{"lr": lr} for lr in (0.05, 0.15, 0.5, 1.5)],  # has no momentum
@@ -158,7 +158,7 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
     ],
     "fedadam": [{"lr": lr, "server_lr": rate} for lr in (0.01, 0.03) for rate in (0.01, 0.03)],
 }
-"""Method -> the settings that the sweep tries; by default ``lr`` of ``RATES``. Four for each method."""
+"""Method -> the settings that the sweep tries; by default ``lr`` of ``RATES``."""
 
 TUNED: dict[str, dict[str, dict[str, Any]]] = {
     "A": {
@@ -196,6 +196,6 @@ images, which have the rate of the one without; FedAvg in B; and C, which has th
 """
 
 
-def grid(method: str) -> list[dict[str, Any]]:
+def grid(protocol: str, method: str) -> list[dict[str, Any]]:
     """Return the settings that the sweep tries."""
-    return GRIDS.get(method) or [{"lr": lr} for lr in RATES]
+    return GRIDS.get(method) or [{"lr": lr} for lr in RATES[protocol[0]]]

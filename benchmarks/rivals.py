@@ -187,7 +187,7 @@ def sweep(folder: Path, protocol: str, name: str, size: Size) -> list[dict[str, 
     The score is the sum of the edges' mean and of the cloud's accuracy, if there is one.
     """
     rows = []
-    for tuned in grid(name):
+    for tuned in grid(protocol, name):
         each = row(protocol, name, SWEPT, run(folder, protocol, name, SWEPT, size, tuned))
         score = each["edges_mean"] + (each["cloud"] or 0)
         rows.append({**{key: each[key] for key in COLUMNS}, "settings": tuned, "score": score})
