@@ -147,7 +147,7 @@ PRE_TRAINED: Methods = {
     "ditto": _ditto,
 }
 
-RATES = {"A": (0.01, 0.03, 0.1, 0.3), "B": (0.03, 0.1, 0.3)}
+RATES = {"A": (0.01, 0.03, 0.1, 0.3), "B": (0.03, 0.1, 0.3, 1.0)}
 """Learning rates that the sweep tries by protocol, of SGD with momentum 0.9."""
 
 GRIDS: dict[str, list[dict[str, Any]]] = {
