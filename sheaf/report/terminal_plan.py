@@ -18,7 +18,7 @@ from sheaf.report.formatting import (
     format_number_of,
     format_percent,
 )
-from sheaf.report.time_section import time_finding
+from sheaf.report.time_finding import time_finding
 
 
 def time_plan_table(plan: TimePlan, limits: Limits, every: bool = False) -> Group:

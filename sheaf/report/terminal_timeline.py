@@ -7,7 +7,7 @@ from rich.text import Text
 
 from sheaf.report.fitted_table import Column, FittedTable
 from sheaf.report.formatting import format_count, format_duration, format_percent
-from sheaf.report.time_section import listed_times, time_finding
+from sheaf.report.time_finding import listed_times, time_finding
 from sheaf.runtime.time_record import TaskTime, TimeRecord
 
 WIDTH = 32

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from sheaf.core.types import CLOUD
 from sheaf.report.document import Section, Table
 from sheaf.report.formatting import (
-    MAX_LISTED,
     format_bytes,
     format_count,
     format_duration,
@@ -18,8 +17,9 @@ from sheaf.report.formatting import (
 )
 from sheaf.report.pictures.spending import Measured, draw_spending, measured_of, reached
 from sheaf.report.pictures.timeline import draw_timeline
+from sheaf.report.time_finding import listed_times, time_finding
 from sheaf.runtime.result import Result
-from sheaf.runtime.time_record import SiteTime, Spent, TimeRecord
+from sheaf.runtime.time_record import SiteTime, Spent
 
 HEADINGS = ("device", "profile", "computing", "receiving", "sending", "away", "waiting", "idle", "joules")
 
@@ -47,32 +47,6 @@ def time_section(result: Result) -> Section | None:
         [Table("Time and energy of each device", HEADINGS, rows, text_columns=2)],
         notes=[f"The table leaves out {format_number_of(hidden, 'device')}."] if hidden else [],
     )
-
-
-def time_finding(record: TimeRecord) -> str:
-    """Return the main result on the time of a run in one or two sentences."""
-    edges = {site: time for site, time in record.sites.items() if site != CLOUD}
-    waits: dict[str, float] = {}
-    for call in record.calls:
-        waits[call.last] = waits.get(call.last, 0.0) + call.end - call.start
-    slowest = max(waits, key=lambda site: waits[site])
-    idle = sum(time.idle for time in edges.values()) / max(1, len(edges))
-    spent = record.spent
-    energy = "" if spent.joules is None else f" and the edges {format_count(spent.joules)} joules"
-    at_slowest = format_percent(waits[slowest] / max(spent.seconds, 1e-12))
-    return (
-        f"The run takes {format_duration(spent.seconds)}{' of virtual time' * record.virtual}, "
-        f"{format_bytes(spent.bytes)} of messages{energy}. The edges wait for {format_percent(idle)} of it "
-        f"on average; {at_slowest} of it passes until the answers of {slowest}."
-    )
-
-
-def listed_times(record: TimeRecord) -> Mapping[str, SiteTime]:
-    """Return the sites of a table: all, or those whose tasks are recorded one by one."""
-    if len(record.sites) <= MAX_LISTED + 1:
-        return record.sites
-    recorded = {task.site for task in record.tasks}
-    return {site: time for site, time in record.sites.items() if site in recorded}
 
 
 def time_cells(site: str, time: SiteTime) -> tuple[str, ...]:
