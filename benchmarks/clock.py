@@ -17,12 +17,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.clock_picture import draw_timelines
 from benchmarks.results import FOLDER, publish
 from sheaf.core.types import CLOUD
 from sheaf.experiments.compare import run_or_resume
 from sheaf.experiments.config import load_experiment
+from sheaf.report.pictures.timelines import draw_timelines
+from sheaf.report.style import picture_style
 from sheaf.runtime.result import Result
+
+PICTURE = Path(__file__).parents[1] / "docs" / "pictures" / "timelines.svg"
 
 SEEDS = "0,1,2"
 TARGET = 0.9
@@ -137,7 +140,8 @@ def draw(folder: Path, rows: dict[tuple[str, int], dict[str, Any]]) -> None:
             assert record is not None
             timelines[method] = (record, seconds)
     if len(timelines) == len(DRAWN):
-        draw_timelines(timelines, TARGET)
+        with picture_style():
+            draw_timelines(timelines, TARGET).figure.savefig(PICTURE, metadata={"Date": None})
 
 
 if __name__ == "__main__":

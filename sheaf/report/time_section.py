@@ -17,6 +17,7 @@ from sheaf.report.formatting import (
 )
 from sheaf.report.pictures.spending import Measured, draw_spending, measured_of, reached
 from sheaf.report.pictures.timeline import draw_timeline
+from sheaf.report.pictures.timelines import draw_timelines
 from sheaf.report.time_finding import listed_times, time_finding
 from sheaf.runtime.result import Result
 from sheaf.runtime.time_record import SiteTime, Spent
@@ -75,9 +76,12 @@ def comparison_section(results: Mapping[str, Result]) -> Section | None:
     percent = f"{100 * common:.1f}\u00a0%"
     first = [f"{label} {format_duration(_seconds(until[label]))}" for label in order]
     rows = []
+    timelines = {}
     for label in order:
         record, at = results[label].time, until[label]
         assert record is not None
+        if record.tasks:
+            timelines[label] = (record, _seconds(at))
         edges = [time.idle for site, time in record.sites.items() if site != CLOUD]
         cells = [_spent_cells(spent) for spent in (at, record.spent) if spent is not None]
         rows.append((label, *cells[0], *cells[-1], format_percent(sum(edges) / max(1, len(edges)))))
@@ -86,7 +90,10 @@ def comparison_section(results: Mapping[str, Result]) -> Section | None:
         id="spending",
         title="Accuracy against seconds, bytes and joules",
         finding=f"Time to {percent} {what}, which every method reaches: {join_names(first)}.",
-        pictures=[draw_spending(curves, what)],
+        pictures=[
+            draw_spending(curves, what),
+            *([draw_timelines(timelines, common)] if timelines else []),
+        ],
         tables=[Table("Spent until that accuracy, and in the whole run", ("method", *headings), rows)],
         notes=[
             "Of each method, the first run. idle: the fraction of the run in which a device waits, the mean."

@@ -12,7 +12,9 @@ from rich.console import Console
 import sheaf
 from sheaf.report.formatting import format_duration
 from sheaf.report.load_runs import load_runs
+from sheaf.report.pictures import timelines
 from sheaf.report.pictures.spending import measured_of
+from sheaf.report.pictures.timelines import MAX_RUNS, draw_timelines
 from sheaf.report.run_page import run_page
 from sheaf.report.terminal_timeline import WIDTH, time_table, timeline_characters
 from sheaf.report.time_section import comparison_section, spending_curves, time_section
@@ -88,6 +90,52 @@ def test_a_comparison_names_the_time_to_the_accuracy_that_every_method_reaches(t
     assert whole[1] == format_duration(points[0].spent.seconds)
     assert result.time is not None
     assert whole[4] == format_duration(result.time.spent.seconds)
+
+
+def test_a_comparison_draws_the_timelines_until_that_accuracy_on_one_axis(timed: Path) -> None:
+    result = Result.read(timed)
+    first = replace(result, rows=[row for row in result.rows if row.round == 1])
+    section = comparison_section({"whole": result, "short": first})
+    assert section is not None
+    assert [picture.name for picture in section.pictures] == ["spending", "timelines"]
+    whole, short = section.pictures[1].figure.axes
+    reached = measured_of(result, "cloud")[0]
+    after = f"{100 * reached.accuracy:.1f}\u00a0% after {format_duration(reached.spent.seconds)}"
+    assert [axes.get_title() for axes in (whole, short)] == [f"whole: {after}", f"short: {after}"]
+    assert whole.get_xlim() == short.get_xlim()
+    assert [label.get_text().partition(":")[0] for label in whole.get_yticklabels()] == [
+        "edge-1", "edge-2", "edge-3", "cloud",
+    ]  # fmt: skip
+
+
+def test_the_axis_of_timelines_ends_after_the_second_slowest_run(timed: Path) -> None:
+    record = Result.read(timed).time
+    assert record is not None
+    away = replace(record, away={"edge-2": [(1.0, 3.0), (8.0, 9.0)]})
+    picture = draw_timelines({"fast": (record, 2.0), "slow": (away, 6.0)}, 0.9)
+    fast, slow = picture.figure.axes
+    assert fast.get_xlim() == slow.get_xlim() == (0.0, pytest.approx(2.24))
+    assert "The slowest run is cut off" in picture.caption
+    (absence,) = [bars for bars in slow.collections if bars.get_hatch()]
+    (path,) = absence.get_paths()
+    assert path.get_extents().intervalx == pytest.approx([1.0, 2.24])
+    assert "away" in [text.get_text() for text in picture.figure.legends[0].get_texts()]
+    picture = draw_timelines({"fast": (record, 2.0), "slow": (record, 3.0)}, 0.9)
+    assert picture.figure.axes[0].get_xlim() == (0.0, pytest.approx(3.09))
+    assert "cut off" not in picture.caption
+
+
+def test_the_first_timelines_and_tasks_are_drawn(timed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = Result.read(timed).time
+    assert record is not None
+    monkeypatch.setattr(timelines, "MAX_TASKS", 6)
+    runs = {f"method {n}": (record, record.spent.seconds) for n in range(MAX_RUNS + 2)}
+    picture = draw_timelines(runs, 0.9)
+    assert len(picture.figure.axes) == MAX_RUNS
+    assert f"Of {MAX_RUNS + 2} methods, the first {MAX_RUNS} are drawn." in picture.caption
+    assert "only the first 1 tasks are drawn." in picture.caption
+    (alone,) = draw_timelines({"alone": (record, record.spent.seconds)}, 0.9).figure.axes
+    assert alone.get_title().startswith("alone: 90.0")
 
 
 def test_the_terminal_has_a_timeline_of_each_device(timed: Path) -> None:

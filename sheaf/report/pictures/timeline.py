@@ -21,10 +21,12 @@ STATES = (("receiving", GREEN), ("computing", BLUE), ("sending", ORANGE))
 """(state, colour), in the order of a task."""
 
 VISIBLE = 0.002
-"""Least fraction of a run for which the critical path follows a call."""
+"""Least fraction of the drawn time for which the critical path follows a call."""
 
 MAX_TASKS = 3000
-"""Most tasks that are drawn; of a longer record, the first ones."""
+"""Most tasks in a picture; of a longer record, the first ones."""
+
+CRITICAL_PATH = "The critical path goes through the site that the cloud waited for last in each call."
 
 
 def draw_timeline(record: TimeRecord) -> Picture:
@@ -32,7 +34,7 @@ def draw_timeline(record: TimeRecord) -> Picture:
 
     The critical path goes through the site that the cloud waited for last in each call.
     """
-    unit, seconds_of_unit = _unit(record.spent.seconds)
+    unit, seconds_of_unit = unit_of_time(record.spent.seconds)
     tasks = record.tasks[:MAX_TASKS]
     figure, (axes,) = new_figure(0.3 * len({task.site for task in record.tasks}) + 1.1)
     sites = draw_devices(axes, record, tasks, seconds_of_unit)
@@ -53,10 +55,8 @@ def draw_timeline(record: TimeRecord) -> Picture:
     return Picture(
         "timeline",
         f"Timeline of the devices over {format_duration(record.spent.seconds)}. {numbers}.",
-        "What each device does. The critical path goes through the site that the cloud waited for last in "
-        f"each call: only a shorter task on it makes the run shorter.{cut}"
-        + few
-        * (len(record.sites) > len(sites) + 1),
+        f"What each device does. {CRITICAL_PATH} Only a shorter task on it makes the run shorter.{cut}"
+        + few * (len(record.sites) > len(sites) + 1),
         figure,
     )
 
@@ -106,7 +106,7 @@ def _steps(task: TaskTime) -> tuple[tuple[float, float], ...]:
     return (task.start, task.download), (received, task.work), (worked, task.upload)
 
 
-def _unit(seconds: float) -> tuple[str, float]:
+def unit_of_time(seconds: float) -> tuple[str, float]:
     """Return a unit of time for an axis, and its seconds."""
     for name, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
         if seconds >= 3 * size:
@@ -143,10 +143,11 @@ def _critical_path(
 ) -> None:
     """Draw a line below the bar of the last site of each call."""
     drawn = {task.call for task in tasks}
+    calls = [call for call in record.calls if call.call in drawn]
+    least = VISIBLE * (max(call.end for call in calls) - calls[0].start) if calls else 0.0
     times, rows = [], []
-    for call in record.calls:
-        is_visible = call.end - call.start > VISIBLE * record.spent.seconds
-        if call.call in drawn and call.last in sites and is_visible:
+    for call in calls:
+        if call.last in sites and call.end - call.start > least:
             row = sites.index(call.last) + 0.4
             times += [call.start / unit, call.end / unit]
             rows += [row, row]
