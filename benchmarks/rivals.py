@@ -16,7 +16,8 @@ Run: SHEAF_DATA=… OMP_NUM_THREADS=1 python -m benchmarks.rivals FOLDER [--prot
 [--methods "NAME;…"] [--seeds 0,1,2] [--toy] [--sweep] [--publish]
 Runs one method and seed at a time. Finished runs in FOLDER are read, so that an interrupted benchmark
 continues; --publish writes rivals.json from the finished runs of the named ones, without running any. --sweep
-runs the grid of each method with seed 100 and prints the best settings.
+runs the grid of each method with seed 100 and prints the best settings. The jobs named "Rivals" of
+benchmarks.full_size run the protocols at full size on a GPU.
 """
 
 from __future__ import annotations
@@ -71,14 +72,18 @@ class Size:
     """The size of the runs.
 
     Attributes:
-        images: training images of all edges.
-        test: test images.
+        images: training images of all edges; None: all of the dataset.
+        test: test images; None: all of the dataset.
         epochs: edge epochs of a run, at least 4.
+        channels: factor of the channels of the network in A and B.
+        side: pixels of a side of the images in C.
     """
 
-    images: int
-    test: int
+    images: int | None
+    test: int | None
     epochs: int
+    channels: int = 1
+    side: int = 48
 
 
 FULL, TOY = Size(3_000, 1_000, 20), Size(400, 100, 4)
@@ -88,22 +93,21 @@ PROTOCOLS: dict[str, tuple[Methods, tuple[str, ...]]] = {
     "A": (EQUAL, ("partition={name='shards', edges=10}",)),
     "B-iid": (UNEQUAL, (f"partition={{name='iid', edges={EDGES}}}",)),
     "B-dirichlet": (UNEQUAL, (f"partition={{name='dirichlet', edges={EDGES}, alpha=0.3}}",)),
-    "C": (PRE_TRAINED, ("data.size=[48, 48]",)),
+    "C": (PRE_TRAINED, ()),
 }
 
 
 def experiment(protocol: str, name: str, seed: int, size: Size, tuned: dict[str, Any]) -> Experiment:
     """Return the experiment of a method with the settings ``tuned``, among them the learning rate ``lr``."""
     methods, changes = PROTOCOLS[protocol]
-    limits = (f"data.limit={size.images}", f"data.limit_test={size.test}", "fleet.threads=1", f"seed={seed}")
+    common = (*changes, "fleet.threads=1", f"seed={seed}")
     if protocol == "C":
-        base = load_experiment("ecavg-cifar10-lite0", (*changes, *limits))
+        base = load_experiment("ecavg-cifar10-lite0", (f"data.size={[size.side] * 2}", *common))
         recipe = replace(base.method.pretrain, epochs=1)
     else:
-        channels = 8 if protocol == "A" else 16
+        channels = size.channels * (8 if protocol == "A" else 16)
         network = f"model={{name='benchmarks.rivals:SmallCNN', options={{channels={channels}}}}}"
-        own = (network, *changes)
-        base = load_experiment("ecavg-cifar10", (*own, *limits))
+        base = load_experiment("ecavg-cifar10", (network, *common))
         recipe = Recipe(batch_size=32, optimizer="sgd")
     given = {key: value for key, value in tuned.items() if key != "lr"}
     method = methods[name](size.epochs, replace(recipe, lr=tuned.get("lr", recipe.lr)), **given)
@@ -111,7 +115,8 @@ def experiment(protocol: str, name: str, seed: int, size: Size, tuned: dict[str,
     if protocol.startswith("B"):
         widths = {f"edge-{n + 1}": TIERS[n * len(TIERS) // EDGES] for n in range(EDGES)}
         fleet = replace(fleet, widths=widths)
-    return replace(base, method=method, fleet=fleet)
+    data = replace(base.data, limit=size.images, limit_test=size.test)
+    return replace(base, data=data, method=method, fleet=fleet)
 
 
 def row(protocol: str, name: str, seed: int, result: Result) -> dict[str, Any]:

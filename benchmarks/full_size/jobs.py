@@ -2,16 +2,21 @@
 
 Shipped experiments keep their recipes. ECAvg's edges hold out no images, except with EfficientNet-Lite0,
 where ``ecavg_plus`` decides on a tenth that every method holds out. The decoupled devices are four of equal
-width, each saving at least 11.8 times per image, and they pool all images.
+width, each saving at least 11.8 times per image, and they pool all images. The protocols of
+``benchmarks.rivals`` have all images of CIFAR-10, four times the channels (in C, images of 64x64), and the
+settings that were tuned on the small size.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.rivals import PROTOCOLS, Size, settings_of
+from benchmarks.rivals import experiment as rival_experiment
 from sheaf.core.recipe import Recipe
 from sheaf.data.partitions.shards import Shards
 from sheaf.data.settings import DataSettings
@@ -27,6 +32,10 @@ SCRATCH = ("model.weights=",)
 EQUAL_WIDTHS = ('method.cut={name="by_class", by="width", width=1.0}', "method.share.fraction=1.0")
 CLIENTS = 100
 
+RIVALS = Size(None, None, 20, channels=4)
+RIVALS_PRE_TRAINED = Size(None, None, 6, side=64)
+RIVALS_TOY = Size(200, 100, 4, side=32)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -37,12 +46,14 @@ class Job:
         weight: relative to the other jobs', its part of the time.
         experiment: the run's settings.
         central: the name of the job that trains the same network centrally; empty: none.
+        rival: its protocol and method in ``benchmarks.rivals``; None: a job of another kind.
     """
 
     name: str
     weight: float
     experiment: Experiment
     central: str = ""
+    rival: tuple[str, str] | None = None
 
 
 def all_jobs(device: str, seed: int, toy: bool) -> list[Job]:
@@ -100,7 +111,20 @@ def all_jobs(device: str, seed: int, toy: bool) -> list[Job]:
         ),
     ]
     jobs = [replace(job, experiment=replace(job.experiment, seed=seed)) for job in jobs]
-    return [replace(job, experiment=shrunk(job.experiment)) for job in jobs] if toy else jobs
+    jobs = [replace(job, experiment=shrunk(job.experiment)) for job in jobs] if toy else jobs
+    return [*jobs, *rivals(device, seed, toy)]
+
+
+def rivals(device: str, seed: int, toy: bool) -> Iterator[Job]:
+    """Yield a job for each protocol and method of ``benchmarks.rivals``; arguments as of ``all_jobs``."""
+    for protocol, (methods, _) in PROTOCOLS.items():
+        size, weight = (RIVALS_PRE_TRAINED, 1.0) if protocol == "C" else (RIVALS, 0.25)
+        for method in methods:
+            tuned = settings_of(protocol, method)
+            experiment = rival_experiment(protocol, method, seed, RIVALS_TOY if toy else size, tuned)
+            fleet = replace(experiment.fleet, device=device)  # type: ignore[arg-type]
+            experiment = replace(experiment, fleet=fleet)
+            yield Job(f"Rivals {protocol}: {method}", weight, experiment, rival=(protocol, method))
 
 
 def simulation(device: str) -> Experiment:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.full_size.jobs import Job
+from benchmarks.rivals import row as rival_row
 from sheaf.core.settings import plain
 from sheaf.core.types import CLOUD
 from sheaf.experiments.compare import summarise
@@ -33,7 +34,10 @@ def rows_of(job: Job, result: Result, central: Result | None, common: dict[str, 
         "data": job.experiment.data.name,
         "images": sum(map(sum, result.split.values())),
     }
-    if job.central:
+    if job.rival is not None:
+        own = rival_row(*job.rival, job.experiment.seed, result)
+        rows = [{key: value for key, value in own.items() if key not in ("seed", "commit")}]
+    elif job.central:
         rows = list(_decoupled(result, central, job.experiment.method.train.epochs))
     elif len(result.split) > SITES_WITH_ROWS:
         rows = [_simulation(result, plain(job.experiment.method)["rounds"])]

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from benchmarks.sections._tables import Rows, commits, table, times
-from sheaf.report.formatting import format_mean
+from sheaf.report.formatting import format_bytes, format_mean
 from sheaf.report.paper_results import paper_experiments
 
 PAPER = {
@@ -41,8 +41,9 @@ def _tables(rows: Rows) -> Iterator[tuple[str, str]]:
     kinds = {
         "Tests that need CUDA": ("failed", _tests),
         "Methods that train the whole model": ("stage", _stages),
-        "Decoupled training": ("saved_weakest", _decoupled),
+        "Decoupled training": ("step", _decoupled),
         "Simulation": ("clients", _simulation),
+        "ECAvg and decoupled training beside their rivals": ("protocol", _rivals),
     }
     for heading, (column, lines) in kinds.items():
         if of := [row for row in rows if column in row]:
@@ -130,3 +131,30 @@ def _simulation(rows: Rows) -> str:
     ]
     text = table(("job", "device", "clients", "rounds", "accuracy", "seconds"), lines)
     return f"{text}\n\nBlazeFL reports about {BLAZEFL_SECONDS} s on an H100, without preparing the data."
+
+
+def _rivals(rows: Rows) -> str:
+    lines = [
+        (
+            protocol,
+            method,
+            device,
+            _accuracy(runs, "edges_mean"),
+            _accuracy(runs, "worst_edge"),
+            _accuracy(runs, "cloud"),
+            format_bytes(statistics.fmean(row["bytes"] for row in runs)),
+            f"{statistics.fmean(row['images_sent'] for row in runs):,.0f}",
+            times(runs[0]["saved_weakest"]),
+            _seconds(runs),
+        )
+        for (_, device, protocol, method), runs in _runs(rows, "protocol", "method")
+    ]
+    heading = (
+        "protocol", "method", "device", "edges, mean", "worst edge", "cloud", "sent", "images", "saved",
+        "seconds",
+    )  # fmt: skip
+    return (
+        f"{table(heading, lines)}\n\n"
+        "Protocols and methods of `benchmarks/rivals.py` with all images of CIFAR-10: A and B with four "
+        "times the channels, C with images of 64x64. The learning rates are those found on the small size."
+    )

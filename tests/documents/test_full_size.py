@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,28 @@ def test_jobs(toy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert job.experiment.fleet.device == "cuda"
         assert job.experiment.data.limit == (200 if toy else None)
         assert not job.central or job.central in names[:number]
+
+
+def test_a_rivals_job_has_the_row_of_its_protocol_and_method(tmp_path: Path) -> None:
+    from benchmarks.full_size.jobs import all_jobs
+    from benchmarks.full_size.schedule import Outcome
+    from benchmarks.rivals import PROTOCOLS
+    from benchmarks.sections.full_size import full_size
+
+    jobs = {job.name: job for job in all_jobs("cpu", 1, toy=True) if job.rival}
+    expected = {(protocol, method) for protocol, (methods, _) in PROTOCOLS.items() for method in methods}
+    assert {job.rival for job in jobs.values()} == expected
+    job = jobs["Rivals A: fedavg"]
+    digits = replace(job.experiment.data, name="digits", channels=3)  # present on every machine
+    job = replace(job, experiment=replace(job.experiment, data=digits))
+    session = make_session(tmp_path, [job], [], NullObserver())
+    assert session.attempt(job, 60.0) is Outcome.FINISHED
+    (row,) = session.rows()
+    assert (row["protocol"], row["method"]) == job.rival
+    assert (row["job"], row["seed"], row["device"][:3]) == (job.name, 1, "cpu")
+    assert row["images_sent"] == 0
+    assert row["cloud"] == row["curve"][-1]
+    assert "| A | fedavg |" in full_size([row])
 
 
 def test_every_test_that_needs_cuda_is_run() -> None:
