@@ -31,8 +31,8 @@ PARTS: Mapping[str, tuple[str, ...]] = {
         "sheaf.merges.average:_add",
         "sheaf.merges.average:_divide",
     ),
-    "checking updates": ("sheaf.runtime.edges:Edges._usable",),
-    "evaluation": ("sheaf.runtime.worker:evaluate",),
+    "checking updates": ("sheaf.runtime.edge_calls:EdgeCalls.usable",),
+    "evaluation": ("sheaf.runtime.site_evaluation:evaluate",),
     "journal": (
         "sheaf.runtime.journal:Journal.record",
         "sheaf.runtime.journal:Journal.record_merged",

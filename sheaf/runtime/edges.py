@@ -4,35 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, Literal
 
 import torch
-import xxhash
-from safetensors import SafetensorError
-from torch import Tensor
 
 from sheaf.core.cut import Cut
 from sheaf.core.dataset import Samples
-from sheaf.core.errors import SettingError, WeightsError
-from sheaf.core.lazy_blob import LazyBlob, TensorBlob, origin_of
 from sheaf.core.recipe import Recipe, Share, Statistic
-from sheaf.core.stored_params import blob_of
-from sheaf.core.task import Absence, Fleet, TaskKind, Update
-from sheaf.core.tensor_file import Blob, encoded_size
+from sheaf.core.task import Fleet, Update
+from sheaf.core.tensor_file import Blob
 from sheaf.core.types import Params
 from sheaf.core.wire_format import encode_samples
 from sheaf.merges.average import Contribution, average
-from sheaf.merges.check import misfit
 from sheaf.merges.merge import Merge
-from sheaf.runtime.calls import Calls, check_quorum
-from sheaf.runtime.cloud_coding import Changes, CloudCoding
+from sheaf.runtime.calls import Calls
+from sheaf.runtime.cloud_coding import CloudCoding
+from sheaf.runtime.edge_calls import EdgeCalls
+from sheaf.runtime.edge_data import collect_samples, summarize, total
+from sheaf.runtime.edge_merges import contributions, merge_by_rule
 from sheaf.runtime.edge_tensors import EdgeTensors
-from sheaf.submodels.class_rows import rows_of
+from sheaf.runtime.held_models import HeldModels
 from sheaf.submodels.scheme import Scheme, SiteNeeds
-from sheaf.training.merge_statistics import products
-from sheaf.training.network import Blocks, Network
-from sheaf.training.statistics import blank
+from sheaf.training.network import Network
 
 
 class Edges:
@@ -63,20 +56,15 @@ class Edges:
     ) -> None:
         self.needs = tuple(needs)
         self._calls = calls
-        self._fleet = fleet
         self._network = network
-        self._quorum = quorum
         self._drawn = drawn
-        self._start = dict(start or {})
-        self._coding = coding
-        self._theta: Params | None = None
-        self._cuts: dict[str, Cut] = {}
-        self._behind: set[str] = set()  # edges that missed the model which they should hold
+        self._held = HeldModels(network, fleet, start)
+        self._edge_calls = EdgeCalls(calls, fleet, self._held, quorum, coding)
 
     @property
     def theta(self) -> Params | None:
         """The global model that the edges were sent last; None before the first."""
-        return self._theta
+        return self._held.theta
 
     def cut(self, scheme: Scheme, round: int = 0) -> dict[str, Cut]:
         """Return each edge's cut.
@@ -127,11 +115,11 @@ class Edges:
         if own_start and (theta is None or cuts is not None):
             raise ValueError("own_start needs theta and no cuts")
         if theta is not None:
-            self._theta, self._cuts = theta, dict(cuts or {})
+            self._held.hold(theta, cuts)
         elif cuts is not None:
             raise ValueError("cuts need theta: an edge that continues keeps its cut")
         settings = {"recipe": recipe, "outliers": outliers, "reply": reply, "statistic": statistic}
-        fields = self._fields(theta, only, **settings)
+        fields = self._held.fields(theta, only, **settings)
         for edge in self.needs:
             if edge.name in fields and edge.work < 1:
                 fields[edge.name]["recipe"] = replace(recipe, work=edge.work * recipe.work)
@@ -139,23 +127,9 @@ class Edges:
             for site in fields:
                 fields[site]["blob"] = Blob.of(self._drawn(self._calls.seed("start", site)))
         if theta is not None:
-            self._begin_from_start(theta, fields)
-        for site in own or {}:
-            if site in fields:
-                fields[site]["continues"] = fields[site]["blob"] is None
-        self._add(own, fields)
-        updates = self._ask("train", fields, check=self._check(statistic) if reply else None)
-        return self._usable(updates, len(fields)) if reply else updates
-
-    def _begin_from_start(self, theta: Params, fields: Mapping[str, dict[str, Any]]) -> None:
-        """Replace ``theta`` by the edges' own start models, where these fit."""
-        for site in fields:
-            cut, blob = self._start.get(site, (None, None))
-            if blob is not None and cut == self._cuts.get(site):
-                if why := misfit(self._take(theta, cut), blob.open()):
-                    raise WeightsError(f"the start model of {site} does not fit: {why}")
-                fields[site]["blob"] = blob
-        self._start = {}
+            self._held.begin_from_start(theta, fields)
+        self._held.add(own, fields)
+        return self._edge_calls.ask_for_models("train", fields, statistic, reply)
 
     def merge(self, merge: Merge, theta: Params, updates: Sequence[Update]) -> Params:
         """Merge usable updates of the whole model by a rule (``merges/rules/``).
@@ -164,19 +138,7 @@ class Edges:
         rule with a method ``fit_layer``, such as ``regmean_plus_plus``, fits one layer after another to a
         statistic that the edges compute of the model merged so far, in a call for each layer.
         """
-        name = getattr(merge, "__qualname__", type(merge).__qualname__)
-        of = _describe(name, updates)
-        merged = self._calls.merged(of, lambda: merge(theta, updates, self._network))
-        if not hasattr(merge, "fit_layer"):
-            return merged
-        changes = Changes()
-        for layer in products(self._network.model):
-            statistic = Statistic("gram", getattr(merge, "examples", None), layer=layer)
-            sent = self.summarize(merged, statistic, changes=changes)
-            fit = partial(merge.fit_layer, merged, updates, sent, layer)
-            merged = self._calls.merged(f"{of}, {layer}", fit)
-            changes = Changes(self._calls.count, frozenset(update.site for update in sent), (layer,))
-        return merged
+        return merge_by_rule(self._edge_calls, merge, theta, updates)
 
     def average(
         self,
@@ -197,7 +159,7 @@ class Edges:
             own_rows: an edge counts only in the classifier's rows of the classes that it has examples of.
         """
         parts = self.contributions(updates, by_examples=by_examples, own_rows=own_rows)
-        return self._calls.merged(_describe("average", updates), lambda: average(theta, parts, unheld))
+        return self._edge_calls.merged("average", updates, lambda: average(theta, parts, unheld))
 
     def compute(self, what: str, function: Callable[[Network], Params]) -> Params:
         """Return tensors that the cloud computes from earlier results, recorded as in ``merge``.
@@ -230,14 +192,14 @@ class Edges:
             cuts: edge -> its cut from now on; None is the whole model for all.
             own: edge -> parameters that replace those of ``theta``.
         """
-        self._theta, self._cuts = theta, dict(cuts or {})
-        fields = self._fields(theta)
-        self._add(own, fields)
-        self._ask("adopt", fields)
+        self._held.hold(theta, cuts)
+        fields = self._held.fields(theta)
+        self._held.add(own, fields)
+        self._edge_calls.ask("adopt", fields)
 
     def evaluate(self) -> list[Update]:
         """Measure each edge's model on its test data. The costs are not booked."""
-        return self._ask("evaluate", self._fields(None), counted=False)
+        return self._edge_calls.ask("evaluate", self._held.fields(None), counted=False)
 
     def share(self, share: Share) -> list[Update]:
         """Collect training samples from the edges.
@@ -245,16 +207,7 @@ class Edges:
         Raises:
             SettingError: the selection needs a model, and the edges hold none yet.
         """
-        if share.choose == "uncertain" and self._theta is None:
-            raise SettingError(
-                "method.share.choose = 'uncertain' needs a trained model on the edge, but this method shares "
-                "samples before training; allowed: 'random', 'balanced'"
-            )
-        fields = self._fields(None, share=share)
-        for edge in self.needs:
-            if edge.name in fields and edge.share < share.fraction:
-                fields[edge.name]["share"] = replace(share, fraction=edge.share)
-        return self._ask("share", fields)
+        return collect_samples(self._edge_calls, share, self.needs)
 
     def statistics(
         self, theta: Params, statistic: Statistic, *, bound: Mapping[str, Cut] | None = None
@@ -282,7 +235,6 @@ class Edges:
         cuts: Mapping[str, Cut] | None = None,
         *,
         bound: Mapping[str, Cut] | None = None,
-        changes: Changes | None = None,
     ) -> list[Update]:
         """Return each edge's statistic of ``theta``, or of its sub-model, on its training data.
 
@@ -292,45 +244,22 @@ class Edges:
             cuts: edge -> its cut; None is the whole model for all.
             bound: edge -> the cut of the sub-model from which ``theta`` is bound (``average`` with
                 ``unheld="zero"``). An edge then receives, and multiplies by, only the blocks of ``theta``.
-            changes: the difference of ``theta`` from the model of an earlier call, which an edge that holds
-                that model receives instead of ``theta``. If there is a codec, the codec sends differences.
 
         Raises:
             QuorumError: too few edges sent a usable statistic.
         """
-        if not blank(self._network, None, statistic):
-            return []
-        whole, cuts = blob_of(theta), cuts or {}
-        blocks = self._network.blocks((bound or {}).values())
-        if blocks:
-            whole = self._bound_blob(theta, whole, blocks)
-        fields: dict[str, dict[str, Any]] = {}
-        for site in self._fleet.names():
-            if not self._cuts or site in self._cuts:
-                cut = cuts.get(site)
-                blob = whole if cut is None else self._cut_blob(theta, whole, cut)
-                fields[site] = {"blob": blob, "cut": cut, "statistic": statistic, "blocks": blocks}
-                if changes is not None and (self._coding is None or self._coding.is_exact(site)):
-                    fields[site] |= changes.fields(site, theta, whole, self._network.shapes(None))
-
-        def flaw(update: Update) -> str | None:
-            expected = blank(self._network, cuts.get(update.site), statistic)
-            return _statistic_flaw(statistic, expected, update)
-
-        return self._usable(self._ask("summarize", fields, check=flaw), len(fields), holds=False)
+        return summarize(self._edge_calls, theta, statistic, cuts, bound=bound)
 
     def total(self, updates: Sequence[Update], statistic: Statistic) -> Params:
         """Return the sum of the statistics of updates of equal cuts, recorded as in ``merge``."""
-        if not updates:
-            return {}
-        return self._calls.merged(_describe(statistic.kind, updates), lambda: _total(updates))
+        return total(self._edge_calls, updates, statistic)
 
     def remember(self) -> int:
         """Save a copy of each edge's model and return the number of this call, for ``choose``.
 
         Each edge keeps its two newest copies.
         """
-        self._ask("remember", self._fields(None))
+        self._edge_calls.ask("remember", self._held.fields(None))
         return self._calls.count
 
     def choose(
@@ -361,9 +290,8 @@ class Edges:
             QuorumError: too few updates are usable.
         """
         settings: dict[str, Any] = {"since": since, "mixtures": tuple(mixtures), "baseline": baseline}
-        fields = self._fields(None, **settings, statistic=statistic, reply=reply)
-        updates = self._ask("choose", fields, check=self._check(statistic) if reply else None)
-        return self._usable(updates, len(fields)) if reply else updates
+        fields = self._held.fields(None, **settings, statistic=statistic, reply=reply)
+        return self._edge_calls.ask_for_models("choose", fields, statistic, reply)
 
     def lend(self, pool: Samples) -> None:
         """Send each edge the pooled samples whose classes it does not have."""
@@ -371,157 +299,18 @@ class Edges:
         for site in (site for site in self.needs if site.classes):
             foreign = ~torch.isin(pool.labels, torch.tensor(site.classes))
             fields[site.name] = {"blob": encode_samples(pool.select(foreign))}
-        self._ask("lend", fields)
+        self._edge_calls.ask("lend", fields)
 
     def collect(self) -> list[Update]:
         """Return each edge's model, for the record. The costs are not booked."""
-        return self._ask("collect", self._fields(None), counted=False)
+        return self._edge_calls.ask("collect", self._held.fields(None), counted=False)
 
     def cut_of(self, site: str) -> Cut | None:
         """Return the edge's current cut; None for the whole model."""
-        return self._cuts.get(site)
+        return self._held.cuts.get(site)
 
     def contributions(
         self, updates: Iterable[Update], *, by_examples: bool, own_rows: bool = False
     ) -> Iterator[Contribution]:
         """Yield each update with its sub-model, for ``average``, whose arguments these are."""
-        for update in updates:
-            cut, params = self._cuts.get(update.site), update.params
-            if own_rows:
-                classes = [label for label, count in enumerate(update.counts) if count]
-                cut, params = rows_of(self._network.structure, cut, params, classes)
-            weight = float(update.examples) if by_examples else 1.0
-            yield Contribution(params, weight, None if cut is None else self._network.submodel(cut))
-
-    def _ask(
-        self,
-        kind: TaskKind,
-        fields: Mapping[str, Mapping[str, Any]],
-        counted: bool = True,
-        check: Callable[[Update], str | None] | None = None,
-    ) -> list[Update]:
-        """Call the edges, and record which of them missed a new model."""
-        updates = self._calls.ask(self._fleet, kind, fields, counted, self._quorum, check, self._coding)
-        if kind in ("train", "adopt", "choose"):
-            given = {site for site, own in fields.items() if own["blob"] and not own.get("continues")}
-            self._behind = (self._behind | given) - {update.site for update in updates}
-        return updates
-
-    def _add(self, own: Mapping[str, EdgeTensors] | None, fields: dict[str, dict[str, Any]]) -> None:
-        """Add each edge's own tensors to the parameters of its task."""
-        for site, tensors in (own or {}).items():
-            if site in fields:
-                shapes = self._network.shapes(self._cuts.get(site))
-                fields[site]["blob"] = tensors.beside(fields[site]["blob"], shapes)
-
-    def _fields(
-        self, theta: Params | None, only: Sequence[str] | None = None, **settings: Any
-    ) -> dict[str, dict[str, Any]]:
-        """Return the task fields of each edge: its cut, its sub-model of ``theta`` and ``settings``.
-
-        Edges with equal cuts get the same blob. If ``theta`` is None, only an edge that missed
-        the model which it should hold gets a blob. An edge that was absent when the cuts were made gets no
-        task.
-        """
-        given = self._theta if theta is None else theta
-        whole: Blob | None = None  # the encoding of ``given``
-        blobs: dict[Cut | None, Blob] = {}
-        fields = {}
-        for site in only or self._fleet.names():
-            if self._cuts and site not in self._cuts:
-                continue
-            cut, blob = self._cuts.get(site), None
-            if given is not None and (theta is not None or site in self._behind):
-                if cut not in blobs:
-                    whole = whole or blob_of(given)
-                    blobs[cut] = whole if cut is None else self._cut_blob(given, whole, cut)
-                blob = blobs[cut]
-            fields[site] = {"blob": blob, "cut": cut, **settings}
-        return fields
-
-    def _cut_blob(self, theta: Params, whole: Blob, cut: Cut) -> Blob:
-        """Return a sub-model of ``theta``, encoded in ``whole``. It is taken when something reads it."""
-        submodel = self._network.submodel(cut)
-        key = f"{whole.key} {cut!r}"
-        size = encoded_size(self._network.shapes(cut))
-        return LazyBlob(lambda: TensorBlob(submodel.take(theta)), size, key, origin=origin_of(whole))
-
-    def _bound_blob(self, theta: Params, whole: Blob, blocks: Blocks) -> Blob:
-        """Return the blocks of ``theta``, encoded in ``whole``. They are taken when something reads them."""
-        bound = self._network.bound(blocks)
-        size = encoded_size(self._network.shapes(None, blocks))
-        key = f"{whole.key} {blocks!r}"
-        return LazyBlob(lambda: TensorBlob(bound.pack(theta)), size, key, origin=origin_of(whole))
-
-    def _take(self, theta: Params, cut: Cut | None) -> Params:
-        return theta if cut is None else self._network.submodel(cut).take(theta)
-
-    def _usable(self, updates: Sequence[Update], total: int, holds: bool = True) -> list[Update]:
-        """Return the updates that can be merged, refuse the others, and check the quorum of ``total``.
-
-        Args:
-            updates: the answers to the latest call.
-            total: the edges that were asked.
-            holds: whether an edge holds the model of its update.
-        """
-        usable, refused = [], []
-        for update in updates:
-            if why := self._calls.flaws.get(update.site):
-                self._calls.refuse(update.site, why)
-                if holds:
-                    self._behind.add(update.site)
-                refused.append(Absence(update.site, why))
-            else:
-                usable.append(update)
-        check_quorum(len(usable), total, self._quorum, "sent a usable update", refused)
-        return usable
-
-    def _check(self, statistic: Statistic | None) -> Callable[[Update], str | None]:
-        """Return a function that returns why an update cannot be merged, or None if it can."""
-        expected: dict[Cut | None, Params] = {}  # of the latest cut
-
-        def flaw(update: Update) -> str | None:
-            assert self._theta is not None, "edges send a model only after they got one"
-            cut = self._cuts.get(update.site)
-            if cut not in expected:
-                expected.clear()
-                expected[cut] = dict(self._take(self._theta, cut))
-            try:
-                why = misfit(expected[cut], update.params)
-                if why is None and statistic is not None:
-                    why = misfit(blank(self._network, cut, statistic), update.statistics)
-                    why = why and f"its {statistic.kind} statistic: {why}"
-            except (SafetensorError, ValueError) as error:
-                return f"its parameters cannot be read: {error}"
-            return why
-
-        return flaw
-
-
-def _statistic_flaw(statistic: Statistic, expected: Params, update: Update) -> str | None:
-    """Return why the statistic of an update cannot be added, or None if it can."""
-    try:
-        sent = update.statistics
-    except (SafetensorError, ValueError) as error:
-        return f"its statistic cannot be read: {error}"
-    if why := misfit(expected, sent):
-        return f"its {statistic.kind} statistic: {why}"
-    exact = statistic.kind == "features" and statistic.noise is None and statistic.examples is None
-    if exact and sent["counts"].tolist() != list(update.counts):
-        return f"its {statistic.kind} statistic counts other examples than it trains on"
-    return None
-
-
-def _total(updates: Sequence[Update]) -> Params:
-    """Return the sum of the updates' statistics, one update in memory at a time."""
-    total: dict[str, Tensor] = {}
-    for update in updates:
-        for name, value in update.statistics.items():
-            total[name] = total[name] + value if name in total else value.double()
-    return total
-
-
-def _describe(merge: str, updates: Sequence[Update]) -> str:
-    """Return a description of a merge, with a hash of the names of its sites."""
-    names = "\n".join(update.site for update in updates)
-    return f"{len(updates)} updates by {merge} ({xxhash.xxh3_64_hexdigest(names.encode())[:8]})"
+        return contributions(self._held, updates, by_examples=by_examples, own_rows=own_rows)

@@ -6,48 +6,38 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sheaf.core.cut import Cut
 from sheaf.core.dataset import Dataset, Samples
-from sheaf.core.errors import DataError
-from sheaf.core.recipe import FromStatistics, Recipe, Share
-from sheaf.core.task import Cost, Progress, Task, Update, named_statistic, statistics_in
+from sheaf.core.recipe import Recipe, Share
+from sheaf.core.task import Cost, Progress, Task, Update, named_statistic
 from sheaf.core.tensor_file import Blob
 from sheaf.core.types import Params
 from sheaf.data.sample_selection import choose_samples
 from sheaf.data.shared_samples import encode_shared
-from sheaf.models import flops
 from sheaf.models.checkpoints import load_state
-from sheaf.runtime.edge_tensors import split
-from sheaf.runtime.measured_logits import (
-    RANDOM_EXAMPLES,
-    MeasuredLogits,
-    count_recorded,
-    random_examples,
-)
+from sheaf.runtime.mixture_choice import choose, count_judged
 from sheaf.runtime.model_store import ModelStore
+from sheaf.runtime.refit import fit_batch_norm, fit_classifier
+from sheaf.runtime.site_evaluation import evaluate_on_test
+from sheaf.runtime.task_cost import cost_of
 from sheaf.runtime.teachers import Teach, Teachers, mean_logits
 from sheaf.runtime.training_data import TrainingData
-from sheaf.training import classifier_from_moments, classifier_refit, loop, statistics
-from sheaf.training.batch_norm import reestimate_statistics, set_from_sums
-from sheaf.training.batches import Job, examples_of
-from sheaf.training.class_moments import ClassMoments
-from sheaf.training.evaluation import Evaluation, balanced_accuracy, evaluate, forward
-from sheaf.training.interpolation import choose_mixture, mixture
+from sheaf.runtime.training_job import job_of, recipe_of
+from sheaf.training import loop, statistics
+from sheaf.training.batches import Job
+from sheaf.training.evaluation import balanced_accuracy, forward
 from sheaf.training.lone_site import train_plainly
 from sheaf.training.network import Network
 from sheaf.training.peak_memory import PeakMemory
 from sheaf.training.preparation import Preparation
 from sheaf.training.step import distils
-
-TAKE_RECEIVED = [1.0]
-"""The only mixture of a site that has nothing to mix with: the received model as it is."""
-
 
 Train = Callable[[Network, Cut | None, Job, Recipe, Preparation, loop.Progress | None], loop.Trained]
 """Trains a job with a network or a sub-model of it; the result may share the memory of its module."""
@@ -161,20 +151,7 @@ class Worker:
         """
         samples = self._training_data.of(self._data_for(task), task)
         self._training_data.check_batch_norm(samples, task.cut)
-        blob = self._blob_of(task)
-        if blob.key not in opened:
-            opened[blob.key] = split(blob.open())
-        start, constants = opened[blob.key]
-        if task.continues and task.blob is not None:
-            constants = split(task.blob.open())[1]
-        if "teacher" in constants:
-            samples = _numbered(samples)
-        elif task.recipe is not None and distils(task.recipe):
-            raise DataError(
-                f"{self.name} has no teacher, which loss = 'distillation' needs: only finetune of ecavg, "
-                "ecavg_plus and decoupled can have this loss; set another loss for the other recipes"
-            )
-        return Job(start, samples, task.seed, constants)
+        return job_of(self.name, task, samples, self._blob_of(task), opened)
 
     @property
     def unlabelled(self) -> Samples:
@@ -197,31 +174,12 @@ class Worker:
 
     def cost_of(self, task: Task) -> Cost:
         """Return the cost of a task before it is executed: multiply-adds, and parameters of its network."""
-        if task.kind not in ("train", "refit", "restat", "summarize") and not _runs_network(task):
-            return Cost()
-        if isinstance(task.refit, FromStatistics):
-            return Cost(classifier_from_moments.macs(self.network.classifier, task.refit))
-        macs = self.network.macs(task.cut, task.blocks)
-        spent = len(self.data.train) * macs.forward
-        if task.kind == "summarize":
-            spent = 0  # beyond the statistic, below
-        elif task.kind == "train":
-            spent = examples_of(recipe_of(task), self.training_examples(task)) * macs.train
-        elif task.kind == "refit" and task.recipe is not None:
-            classifier = self.network.classifier
-            per_example = flops.train_macs_per_example(classifier, (classifier.in_features,))
-            spent += examples_of(task.recipe, len(self.data.train)) * per_example
-        elif task.kind == "refit":
-            spent += classifier_refit.ridge_macs(self.network.classifier, len(self.data.train))
+        processed = 0
+        if task.kind == "train":
+            processed = self.training_examples(task)
         elif task.kind == "choose":
-            models = len(self._candidates(task)) + self._remembers(task.baseline) if task.mixtures else 0
-            spent = models * len(self.held_out) * macs.forward
-        if task.statistic and task.reply:
-            examples = min(task.statistic.examples or len(self.data.train), len(self.data.train))
-            kind, layer = task.statistic.kind, task.statistic.layer
-            spent += examples * self.network.statistic_macs(kind, task.cut, layer, task.blocks)
-        parameters = self.network.num_parameters(task.cut, task.blocks)
-        return Cost(spent, macs_per_example=macs.forward, parameters=parameters)
+            processed = count_judged(task, self.store) * len(self.held_out)
+        return cost_of(task, self.network, len(self.data.train), processed)
 
     def macs_of(self, task: Task) -> int:
         """Return the multiply-adds of a task, before it is executed: of its training and forward passes."""
@@ -246,32 +204,21 @@ class Worker:
         return Outcome()
 
     def _evaluate(self, task: Task, progress: Progress | None) -> Outcome:
-        def evaluate_loaded() -> Evaluation:
-            self._load(task)
-            model, classes = self.network.of(task.cut), self._training_data.classes(task.cut)
-            all_of = evaluate(model, self.data.test, self.prepare, len(self.data.classes), classes)
-            return all_of._replace(logits=self._recorded(model, all_of.logits))
-
-        parameters = self._blob_of(task).sha256
-        key = task.cut, parameters, id(self.data.test)
-        confusion, loss, logits = self.network.evaluated(key, evaluate_loaded)
-        inputs: Literal["test", "random"] = "random" if self._private_test else "test"
-        record = MeasuredLogits.of(parameters, inputs, self.prepare.device, logits)
-        metrics: dict[str, Any] = {"confusion": confusion.tolist(), "loss": loss, "measured": record.header()}
+        classes = self._training_data.classes(task.cut)
+        metrics = evaluate_on_test(
+            self.network,
+            task.cut,
+            self._blob_of(task).sha256,
+            lambda: self._load(task),
+            self.data,
+            classes,
+            self.prepare,
+            self._private_test,
+        )
         if len(self.held_out):
             self._load(task)
             metrics["held_out"], _ = self._on_held_out(task)
         return Outcome(metrics=metrics)
-
-    def _recorded(self, model: nn.Module, logits: Tensor) -> Tensor:
-        """Return the logits to record, given those of all test examples."""
-        count = count_recorded(self.data.test, logits.shape[1])
-        if not self._private_test:
-            return logits[:count].clone()
-        shape, dtype = self.data.shape, self.data.test.inputs.dtype
-        few = min(count, RANDOM_EXAMPLES)
-        inputs = random_examples(shape, dtype, self.data.mean, self.data.std, few)
-        return forward(model, Samples.of(inputs, torch.zeros(few, dtype=torch.int64)), self.prepare)
 
     def _summarize(self, task: Task, progress: Progress | None) -> Outcome:
         if task.statistic is None:
@@ -297,27 +244,16 @@ class Worker:
 
     def _restat(self, task: Task, progress: Progress | None) -> Outcome:
         self._load(task)
-        if sums := statistics_in(self._blob_of(task)):
-            set_from_sums(self.network.model, sums)
-            return Outcome(Blob.of(_params(self.network.model)))
-        samples = self._training_data.of(self.data, task)
-        reestimate_statistics(self.network.model, samples, self.prepare)
-        return Outcome(Blob.of(_params(self.network.model)), {}, self.cost_of(task))
+        blob, samples = self._blob_of(task), partial(self._training_data.of, self.data, task)
+        ran = fit_batch_norm(self.network, blob, samples, self.prepare)
+        return Outcome(Blob.of(_params(self.network.model)), cost=self.cost_of(task) if ran else Cost())
 
     def _refit(self, task: Task, progress: Progress | None) -> Outcome:
         self._load(task)
-        model, last, losses = self.network.model, self.network.classifier, list[float]()
-        if isinstance(task.refit, FromStatistics):
-            moments = ClassMoments.of(statistics_in(self._blob_of(task)))
-            losses = classifier_from_moments.fit(last, moments, task.refit, self.prepare, task.seed)
-        elif task.refit is not None:
-            samples = self._training_data.of(self.data, task)
-            classifier_refit.refit_by_ridge(model, last, samples, task.refit, self.prepare)
-        else:
-            samples = self._training_data.of(self.data, task)
-            losses = classifier_refit.refit(model, last, samples, recipe_of(task), self.prepare, task.seed)
+        blob, samples = self._blob_of(task), partial(self._training_data.of, self.data, task)
+        losses = fit_classifier(task, self.network, blob, samples, self.prepare)
         metrics = {"losses": losses} if losses else {}
-        return Outcome(Blob.of(_params(model)), metrics, self.cost_of(task))
+        return Outcome(Blob.of(_params(self.network.model)), metrics, self.cost_of(task))
 
     def _collect(self, task: Task, progress: Progress | None) -> Outcome:
         return Outcome(self._blob_of(task))
@@ -327,45 +263,16 @@ class Worker:
         return Outcome()
 
     def _choose(self, task: Task, progress: Progress | None) -> Outcome:
-        received, candidates = self._blob_of(task).open(), self._candidates(task)
-        own = received if candidates == TAKE_RECEIVED else self._remembered(task.since)
-        model = self.network.of(task.cut)
-        accuracies, losses = {}, {}
-        for a in candidates if task.mixtures and len(self.held_out) else ():
-            load_state(model, mixture(own, received, a))
-            accuracies[a], losses[a] = self._on_held_out(task)
-        best = max(candidates)
-        if accuracies:
-            baseline = accuracies[min(accuracies)]
-            if self._remembers(task.baseline):
-                load_state(model, self._remembered(task.baseline))
-                baseline, _ = self._on_held_out(task)
-            best = choose_mixture(accuracies, losses, self.held_out.labels, baseline)
-        chosen = mixture(own, received, best)
+        model, received = self.network.of(task.cut), self._blob_of(task).open()
+
+        def judge(params: Params) -> tuple[float, Tensor]:
+            load_state(model, params)
+            return self._on_held_out(task)
+
+        chosen, metrics = choose(task, self.store, received, self.held_out.labels, judge)
         load_state(model, chosen)
         self.store.keep(task.call, Blob.of(chosen))
-        metrics = {
-            "mixture": best,
-            "mixtures": list(accuracies),
-            "accuracies": list(accuracies.values()),
-            "held_out": len(self.held_out),
-        }
         return Outcome(self._reply(task), metrics, self.cost_of(task))
-
-    def _candidates(self, task: Task) -> list[float]:
-        """Return the mixtures to choose from; 0, the remembered model, is always one.
-
-        A site that was away when it should have remembered a model can only take the received one.
-        """
-        return sorted({0.0, *task.mixtures}) if self._remembers(task.since) else TAKE_RECEIVED
-
-    def _remembers(self, call: int) -> bool:
-        return self.store.remembered(call) is not None
-
-    def _remembered(self, call: int) -> Params:
-        blob = self.store.remembered(call)
-        assert blob is not None
-        return blob.open()
 
     def _on_held_out(self, task: Task) -> tuple[float, Tensor]:
         """Return the loaded model's accuracy on the held-out examples, and its (N,) cross-entropies."""
@@ -419,26 +326,6 @@ TASKS: dict[str, Callable[[Worker, Task, Progress | None], Outcome]] = {
     "choose": Worker._choose,
 }
 """The kinds of tasks, and what executes them."""
-
-
-def recipe_of(task: Task) -> Recipe:
-    """Return the recipe of a task that needs one."""
-    if task.recipe is None:
-        raise ValueError(f"a {task.kind} task needs a recipe")
-    return task.recipe
-
-
-def _runs_network(task: Task) -> bool:
-    """Return whether a task runs the network without training it."""
-    uncertain = task.share is not None and task.share.choose == "uncertain"
-    return task.kind == "choose" or uncertain
-
-
-def _numbered(samples: Samples) -> Samples:
-    """Return the N samples with labels 0 to N - 1, by which a loss finds an example's constants."""
-    targets = torch.zeros_like(samples.targets)
-    targets[samples.positions] = torch.arange(len(samples))
-    return Samples(samples.inputs, targets, samples.positions)
 
 
 def _params(model: nn.Module) -> dict[str, Tensor]:

@@ -15,7 +15,8 @@ from sheaf.core.task import Progress, Task, Update
 from sheaf.core.tensor_file import Blob, encoded_size, with_hashes, write_together
 from sheaf.core.thread_pool import thread_pool
 from sheaf.core.types import CLOUD, Params
-from sheaf.runtime.worker import Outcome, Worker, recipe_of
+from sheaf.runtime.training_job import recipe_of
+from sheaf.runtime.worker import Outcome, Worker
 from sheaf.training import loop
 from sheaf.training.batches import Job
 from sheaf.training.loop import Trained

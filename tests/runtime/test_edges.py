@@ -1,4 +1,4 @@
-"""The edges' interface for methods: refusals, the quorum, cuts, absent edges."""
+"""The edges' interface for methods: the parameters of tasks, cuts, absent edges."""
 
 from __future__ import annotations
 
@@ -9,36 +9,18 @@ from typing import Any
 
 import pytest
 import torch
-from rig import (
-    RECIPE,
-    SITES,
-    Fleet,
-    Partial,
-    Rig,
-    dataset,
-    network,
-    not_finite,
-    theta,
-    too_wide,
-    workers,
-)
+from rig import RECIPE, SITES, Fleet, Partial, Rig, dataset, network, not_finite, theta, workers
 from support import one_line
 from torch import Tensor
 
-from sheaf.codecs.float32 import Float32
-from sheaf.codecs.int8 import Int8
-from sheaf.core.coding import Codec
 from sheaf.core.errors import CutError, QuorumError
-from sheaf.core.recipe import Share, Statistic, StatisticKind
+from sheaf.core.recipe import Share
 from sheaf.core.task import Task, Update
 from sheaf.core.tensor_file import Blob
 from sheaf.core.types import CLOUD
 from sheaf.core.wire_format import decode_samples, message_bytes
 from sheaf.fleets.local.fleet import LocalFleet
-from sheaf.merges.average import Contribution, average
-from sheaf.merges.rules.mean import Mean
-from sheaf.merges.rules.regmean import Regmean
-from sheaf.runtime.cloud_coding import CloudCoding
+from sheaf.merges.average import average
 from sheaf.runtime.result import Refusal
 from sheaf.submodels.scheme import SiteNeeds
 from sheaf.submodels.schemes.by_class import ByClass
@@ -107,80 +89,6 @@ def test_a_sample_of_edges_differs_by_call_and_repeats_by_run(tmp_path: Path) ->
     assert len({tuple(names) for names in drawn[0]}) > 1
 
 
-@pytest.mark.parametrize(
-    ("spoiled", "why"),
-    [
-        ({".gram.1.weight": torch.full((16, 16), torch.inf)}, "1.weight has values that are not finite"),
-        ({".gram.1.weight": torch.eye(4)}, "1.weight has shape (4, 4) instead of (16, 16)"),
-        ({".gram.1.weight": torch.eye(16).double()}, "1.weight is torch.float64 instead of torch.float32"),
-        ({".gram.1.weight": None}, "1.weight is missing"),
-        ({".x": torch.eye(16)}, "x is not a parameter of the model"),
-    ],
-)
-def test_an_update_with_an_unusable_statistic_is_refused(tmp_path: Path, spoiled, why: str) -> None:
-    class Spoils(LocalFleet):
-        def run(self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None) -> Iterator[Update]:
-            for update in super().run(tasks, call):
-                if update.site == "a" and update.blob is not None:
-                    sent = update.blob.open() | spoiled
-                    blob = Blob.of({name: value for name, value in sent.items() if value is not None})
-                    update = replace(update, blob=blob)
-                yield update
-
-    with Rig(tmp_path, Spoils(workers(tmp_path / "sites"))) as rig:
-        usable = rig.edges.train(theta(), RECIPE, statistic=Statistic("gram"))
-        assert [update.site for update in usable] == ["c", "d", "b"]
-        assert [(one.site, one.why) for one in rig.calls.refused] == [("a", f"its gram statistic: {why}")]
-        merged = rig.edges.merge(Regmean(), theta(), usable)
-        assert all(torch.isfinite(value).all() for value in merged.values())
-
-
-def test_updates_that_cannot_be_merged_are_refused_and_the_call_continues(tmp_path: Path) -> None:
-    with Rig(tmp_path, Fleet(tmp_path / "sites", says={"a": not_finite, "d": too_wide})) as rig:
-        usable = rig.edges.train(theta(), RECIPE)
-        assert [update.site for update in usable] == ["c", "b"]
-        assert [(one.call, one.site, one.why) for one in rig.calls.refused] == [
-            (1, "a", "1.weight has values that are not finite"),
-            (1, "d", "1.bias has shape (1,) instead of (8,)"),
-        ]
-        merged = rig.edges.merge(Mean(), theta(), usable)
-    assert all(torch.isfinite(value).all() for value in merged.values())
-    with Rig(tmp_path) as again:
-        found = again.edges.merge(Mean(), theta(), again.edges.train(theta(), RECIPE))
-        assert Blob.of(found).sha256 == Blob.of(merged).sha256
-        assert [told for told in rig.observer.told if told[0] in SITES and len(told) == 2] == [
-            (one.site, one.why) for one in rig.calls.refused
-        ]
-        assert again.calls.refused == rig.calls.refused, "a resumed run refuses the same updates"
-
-
-@pytest.mark.parametrize(("quorum", "enough"), [(0.01, True), (0.5, True), (0.51, False), (1.0, False)])
-def test_too_few_usable_updates_are_an_error(tmp_path: Path, quorum: float, enough: bool) -> None:
-    fleet = Fleet(tmp_path / "sites", says={"a": not_finite, "d": None})  # d gives no answer
-    with Rig(tmp_path, fleet, quorum) as rig:
-        if enough:
-            assert len(rig.edges.train(theta(), RECIPE)) == 2
-            return
-        with pytest.raises(QuorumError, match="of 4 edges") as error:
-            rig.edges.train(theta(), RECIPE)
-        why = "a: 1.weight has values" if quorum == 0.51 else "d: it gave no answer"
-        assert f"fleet.quorum = {quorum:g} needs {3 if quorum == 0.51 else 4};" in one_line(error)
-        assert f"({why}" in one_line(error)
-
-
-def test_an_edge_that_missed_a_model_gets_it_on_its_return(tmp_path: Path) -> None:
-    fleet = Partial(tmp_path / "sites", {2: "a", 3: "b"})
-    with Rig(tmp_path, fleet) as rig:
-        rig.edges.adopt(theta())
-        other = {name: value + 1 for name, value in theta().items()}
-        rig.edges.adopt(other)
-        rig.edges.train(None, RECIPE)  # b misses this call, but holds the model
-        rig.edges.evaluate()
-        brought = {(task.call, site): task.blob for site, task in fleet.tasks if task.call > 2}
-        assert {key for key, blob in brought.items() if blob is not None} == {(3, "a")}
-        assert brought[3, "a"] == Blob.of(other)
-
-
 def test_an_edge_that_missed_remember_keeps_the_held_model(tmp_path: Path) -> None:
     fleet = Partial(tmp_path / "sites", {2: "ab", 3: "b", 4: "b"})
     given = {name: value + 1 for name, value in theta().items()}
@@ -203,17 +111,6 @@ def test_an_edge_that_missed_remember_keeps_the_held_model(tmp_path: Path) -> No
 
 
 AWAY = ((2, "a"), (2, "b"), (3, "b"), (4, "b"))
-
-
-def test_a_quorum_error_names_only_the_refusals_of_its_call(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path / "sites", says={"a": not_finite})
-    with Rig(tmp_path, fleet) as rig:
-        rig.edges.train(theta(), RECIPE)
-        fleet._says = dict.fromkeys("cdb", too_wide)
-        with pytest.raises(QuorumError, match="1 of 4") as error:
-            rig.edges.train(theta(), RECIPE)
-        assert "not finite" not in one_line(error)
-        assert "c: 1.bias" in one_line(error)
 
 
 def test_two_sites_of_one_name_are_an_error(tmp_path: Path) -> None:
@@ -335,80 +232,6 @@ def test_too_few_channels_for_the_edges_are_an_error(tmp_path: Path) -> None:
     with Rig(tmp_path, needs=needs) as rig, pytest.raises(CutError, match="too few for 9 sites") as error:
         rig.edges.cut(ByClass())
     one_line(error)
-
-
-def test_statistics_are_those_of_the_pooled_samples(tmp_path: Path) -> None:
-    with Rig(tmp_path) as rig:
-        found = rig.edges.statistics(theta(), Statistic("features"))
-        calls = rig.calls.count
-    with Rig(tmp_path) as rig:  # a resumed run reads the sum from the journal
-        again = rig.edges.statistics(theta(), Statistic("features"))
-        assert rig.fleet.asked == []
-    worker = workers(tmp_path / "pooled")[0]
-    worker.pool(dataset().train)
-    task = Task("summarize", 1, 0, Blob.of(theta()), statistic=Statistic("features"))
-    pooled = worker.do(task).statistics
-    assert calls == 1
-    for name, value in pooled.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-6)
-        assert torch.equal(again[name], found[name])
-    assert found["counts"].tolist() == [16, 16, 16]
-
-
-@pytest.mark.parametrize("codec", [Float32(), Int8()], ids=["float32", "int8"])
-@pytest.mark.parametrize("kind", ["features", "batch_norm"])
-def test_statistics_of_a_bound_model_take_its_blocks_only(
-    kind: StatisticKind, codec: Codec, tmp_path: Path
-) -> None:
-    """They are those of the dense computation, for fewer bytes and multiply-adds."""
-    needs = [SiteNeeds(site, (0, 1) if site in "ca" else (2,)) for site in SITES]
-    fleet = Partial(tmp_path / "sites", {})
-    with Rig(tmp_path, fleet, needs=needs, coding=CloudCoding(network(), codec)) as rig:
-        cuts = rig.edges.cut(ByClass())
-        submodels = [network().submodel(cut) for cut in cuts.values()]
-        parts = [Contribution(submodel.take(theta()), 1.0, submodel) for submodel in submodels]
-        bound = average(theta(), parts, unheld="zero")
-        dense = rig.edges.statistics(bound, Statistic(kind))
-        blockwise = rig.edges.statistics(bound, Statistic(kind), bound=cuts)
-    tasks = {task.call: task for _, task in fleet.tasks}
-    assert [len(tasks[call].blocks) for call in (1, 2)] == [0, 2]
-    costs = [fleet.workers["a"].cost_of(tasks[call]) for call in (1, 2)]
-    assert costs[1].train_macs < costs[0].train_macs
-    assert costs[1].macs_per_example < costs[0].macs_per_example
-    assert costs[1].parameters < costs[0].parameters
-    rounding = 1e-6 if isinstance(codec, Float32) else 0.1
-    for name, value in dense.items():
-        scale = value.abs().max().item()
-        torch.testing.assert_close(blockwise[name], value, rtol=0, atol=rounding * scale)
-
-
-class Lying(Fleet):
-    """A fleet whose edge "a" falsifies its statistic."""
-
-    def run(self, tasks: Mapping[str, Task], call: Mapping[str, Task] | None = None) -> Iterator[Update]:
-        for update in super().run(tasks, call):
-            if update.site == "a" and update.kind == "summarize" and update.blob is not None:
-                content = update.blob.open()
-                content[".features.counts"] = content[".features.counts"] * 1000
-                update = replace(update, blob=Blob.of(content))
-            yield update
-
-
-def test_a_statistic_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    with Rig(tmp_path, Lying(tmp_path / "sites")) as rig:
-        found = rig.edges.statistics(theta(), Statistic("features"))
-        assert found["counts"].sum() == 36, "the three others"
-        assert [refusal.site for refusal in rig.calls.refused] == ["a"]
-        assert "counts other examples" in rig.calls.refused[0].why
-        rig.edges.train(theta(), RECIPE)
-        assert rig.edges.evaluate(), "it trains on as before"
-
-
-def test_a_statistic_of_no_layer_needs_no_call(tmp_path: Path) -> None:
-    with Rig(tmp_path) as rig:
-        rig.edges._network.model[2].requires_grad_(False)  # the only batch norm is frozen
-        assert rig.edges.statistics(theta(), Statistic("batch_norm")) == {}
-        assert rig.calls.count == 0
 
 
 def test_each_edge_trains_and_shares_as_much_as_it_can(tmp_path: Path) -> None:

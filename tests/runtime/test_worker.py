@@ -5,78 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from tiny_site import PREPARE, RECIPE, MakeWorker, dataset, network, other_theta, sha, theta
+from torch import Tensor
 
 from sheaf.core.cut import Cut
-from sheaf.core.dataset import Dataset, Samples
+from sheaf.core.dataset import Samples
 from sheaf.core.errors import CutError, DataError
-from sheaf.core.recipe import Recipe, Ridge, Share, Statistic
-from sheaf.core.seeds import generator, seed_for
-from sheaf.core.task import Task, Update
+from sheaf.core.recipe import Share, Statistic
+from sheaf.core.seeds import seed_for
+from sheaf.core.task import Task
 from sheaf.core.tensor_file import Blob
 from sheaf.core.wire_format import decode_samples, encode_samples
 from sheaf.data.synthetic_negatives import make_outliers
 from sheaf.models import flops
-from sheaf.runtime.measured_logits import MeasuredLogits, random_examples
 from sheaf.runtime.worker import Worker
-from sheaf.training import classifier_refit, merge_statistics
-from sheaf.training.batch_norm import reestimate_statistics
-from sheaf.training.evaluation import balanced_accuracy, forward
-from sheaf.training.interpolation import mixture
+from sheaf.training import merge_statistics
+from sheaf.training.evaluation import forward
 from sheaf.training.network import Network
 from sheaf.training.one_site import train_model
-from sheaf.training.preparation import Preparation
-
-RECIPE = Recipe(epochs=2, batch_size=8, lr=0.01, augment=("crop",))
-MakeWorker = Callable[..., Worker]
-PREPARE = Preparation((0.5,), (0.25,), torch.device("cpu"))
-
-
-def network() -> nn.Module:
-    model = nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Dropout(0.2), nn.Linear(144, 3)
-    )
-    draws = generator(4)
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.1, generator=draws)
-    return model
-
-
-def dataset() -> Dataset:
-    inputs = torch.randint(256, (60, 1, 8, 8), generator=generator(2), dtype=torch.uint8)
-    everything = Samples.of(inputs, torch.arange(60) % 3)
-    train, test = everything.select(torch.arange(0, 30)), everything.select(torch.arange(30, 60))
-    return Dataset("tiny", train, test, ("a", "b", "c"), (0.5,), (0.25,), "")
-
-
-@pytest.fixture
-def make_worker(tmp_path: Path) -> MakeWorker:
-    """A site on 25 examples with 5 held out; made again, it finds what it held."""
-
-    def make(name: str = "edge", shared: Network | None = None, held_out: int = 5) -> Worker:
-        data = dataset()
-        own = replace(data, train=data.train.select(torch.arange(held_out, 30)))
-        kept = data.train.select(torch.arange(held_out))
-        return Worker(name, shared or Network(network(), (1, 8, 8)), own, kept, tmp_path / name)
-
-    return make
-
-
-def theta() -> Blob:
-    return Blob.of(network().state_dict())
-
-
-def other_theta() -> Blob:
-    return Blob.of({name: value + 1 for name, value in network().state_dict().items()})
-
-
-def sha(update: Update) -> str:
-    assert update.blob is not None
-    return update.blob.sha256
 
 
 def test_train_is_the_training_loop(make_worker: MakeWorker) -> None:
@@ -146,39 +95,6 @@ def test_sites_that_share_a_network_do_not_meet(make_worker: MakeWorker) -> None
     other.do(Task("train", 3, 7, None, RECIPE))
     alone = make_worker("alone").do(Task("train", 3, 7, theta(), RECIPE))
     assert sha(one.do(Task("train", 3, 7, None, RECIPE))) == sha(alone)
-
-
-def test_evaluate(make_worker: MakeWorker) -> None:
-    worker = make_worker()
-    worker.do(Task("adopt", 1, 0, theta()))
-    held = worker.do(Task("evaluate", 2, 0))
-    given = worker.do(Task("evaluate", 3, 0, theta()))
-    other = worker.do(Task("evaluate", 4, 0, other_theta()))
-    confusion = torch.tensor(held.metrics["confusion"])
-    assert confusion.sum(1).tolist() == [10, 10, 10], "rows are the true classes of the test part"
-    assert held.metrics == given.metrics
-    assert held.metrics["loss"] != other.metrics["loss"]
-    model = network()
-    model.load_state_dict(theta().open())
-    judged, _ = balanced_accuracy(model, worker.held_out, PREPARE, 3)
-    assert held.metrics["held_out"] == judged
-    assert (held.blob, held.cost.train_macs) == (None, 0)
-    assert sha(worker.do(Task("collect", 5, 0))) == theta().sha256, "what is measured is not held"
-    record = MeasuredLogits(**held.metrics["measured"])
-    assert (record.model, record.inputs, record.device) == (theta().sha256, "test", "cpu")
-    assert torch.equal(record.logits, forward(model, worker.data.test, PREPARE)), "30 are fewer than 64"
-    without = make_worker("without", held_out=0).do(Task("evaluate", 1, 0, theta()))
-    assert "held_out" not in without.metrics
-
-
-def test_private_test_examples_are_replaced_by_random_ones(tmp_path: Path) -> None:
-    data, net = dataset(), Network(network(), (1, 8, 8))
-    worker = Worker("edge", net, data, data.train.select(torch.arange(0)), tmp_path, private_test=True)
-    record = MeasuredLogits(**worker.do(Task("evaluate", 1, 0, theta())).metrics["measured"])
-    assert record.inputs == "random"
-    inputs = random_examples((1, 8, 8), torch.uint8, data.mean, data.std, 16)
-    expected = forward(net.model, Samples.of(inputs, torch.zeros(16, dtype=torch.int64)), PREPARE)
-    assert torch.equal(record.logits, expected)
 
 
 def test_measured_first_and_trained_then(make_worker: MakeWorker) -> None:
@@ -381,26 +297,6 @@ def test_the_cost_can_be_told_before(
     assert foretold.train_macs == 2 * examples * each
 
 
-def test_new_statistics_are_those_of_the_pool(make_worker: MakeWorker) -> None:
-    worker, model = make_worker(), network()
-    answer = worker.do(Task("restat", 1, 7, theta()))
-    reestimate_statistics(model, worker.data.train, PREPARE)
-    assert sha(answer) == Blob.of(model.state_dict()).sha256 != theta().sha256
-    assert answer.cost.train_macs == 25 * flops.macs_per_example(network(), (1, 8, 8)), "one pass, forward"
-    assert (answer.kind, answer.metrics) == ("restat", {})
-
-
-def test_refit_trains_the_classifier_alone(make_worker: MakeWorker) -> None:
-    worker, model = make_worker(), network()
-    answer = worker.do(Task("refit", 1, 7, theta(), RECIPE))
-    losses = classifier_refit.refit(model, model[-1], worker.data.train, RECIPE, PREPARE, 7)
-    assert sha(answer) == Blob.of(model.state_dict()).sha256
-    assert answer.metrics == {"losses": losses}
-    one_pass = 25 * flops.macs_per_example(network(), (1, 8, 8))
-    # a linear layer's forward pass and the gradient of its weights; its inputs need none
-    assert answer.cost.train_macs == one_pass + RECIPE.epochs * 25 * 2 * 144 * 3
-
-
 def test_a_cut_that_does_not_fit_the_model_is_refused(make_worker: MakeWorker) -> None:
     with pytest.raises(CutError, match="no group 'conv'"):
         make_worker().do(Task("train", 1, 7, theta(), RECIPE, Cut((("conv", ((0, 1),)),))))
@@ -418,83 +314,6 @@ def test_a_share_by_uncertainty_goes_by_the_model_that_is_held(make_worker: Make
     shared = decode_samples(answer.blob)
     assert torch.equal(shared.inputs, worker.data.train.inputs[worker.data.train.positions[least]])
     assert answer.cost.train_macs == 25 * flops.macs_per_example(network(), (1, 8, 8))
-
-
-def choose_after(worker: Worker, mixtures: tuple[float, ...]) -> Update:
-    """What a site chooses that held a trained model and was given an untrained one."""
-    worker.do(Task("train", 1, 7, theta(), replace(RECIPE, epochs=20)))
-    worker.do(Task("remember", 2, 0))
-    worker.do(Task("adopt", 3, 0, theta()))
-    return worker.do(Task("choose", 4, 0, since=2, mixtures=mixtures))
-
-
-def test_a_guarded_site_does_no_worse_on_what_it_held_out(make_worker: MakeWorker) -> None:
-    worker = make_worker(held_out=12)
-    answer = choose_after(worker, (0.25, 0.5, 0.75, 1.0))
-    accuracies = dict(zip(answer.metrics["mixtures"], answer.metrics["accuracies"], strict=True))
-    assert list(accuracies) == [0.0, 0.25, 0.5, 0.75, 1.0]
-    assert accuracies[answer.metrics["mixture"]] >= accuracies[0.0]
-    assert answer.metrics["held_out"] == 12
-    assert answer.cost.train_macs == 5 * 12 * flops.macs_per_example(network(), (1, 8, 8))
-    own, given = make_worker("other", held_out=12), theta().open()
-    trained = own.do(Task("train", 1, 7, theta(), replace(RECIPE, epochs=20))).params
-    for a, accuracy in accuracies.items():
-        model = network()
-        model.load_state_dict(mixture(trained, given, a))
-        assert balanced_accuracy(model, worker.held_out, PREPARE, 3)[0] == accuracy
-    held = Blob.of(mixture(trained, given, answer.metrics["mixture"]))
-    assert sha(worker.do(Task("collect", 5, 0))) == sha(answer) == held.sha256
-
-
-def test_a_choice_is_measured_by_what_it_is_not_to_undercut(make_worker: MakeWorker) -> None:
-    worker = make_worker(held_out=12)
-    worker.do(Task("adopt", 1, 0, theta()))
-    worker.do(Task("remember", 2, 0))
-    worker.do(Task("train", 3, 7, None, replace(RECIPE, epochs=20)))
-    worker.do(Task("remember", 4, 0))
-    choose = Task("choose", 5, 0, since=2, mixtures=(0.5, 1.0))
-    free, bound = worker.do(choose), worker.do(replace(choose, baseline=4))
-    assert free.metrics["accuracies"] == bound.metrics["accuracies"]
-    accuracies = dict(zip(bound.metrics["mixtures"], bound.metrics["accuracies"], strict=True))
-    assert accuracies[bound.metrics["mixture"]] >= accuracies[1.0], "remembered in call 4 was a = 1"
-    forward = 12 * flops.macs_per_example(network(), (1, 8, 8))
-    assert (free.cost.train_macs, bound.cost.train_macs) == (3 * forward, 4 * forward)
-
-
-def test_a_choice_that_was_lost_is_made_again_alike(make_worker: MakeWorker) -> None:
-    first = choose_after(make_worker(), (0.5, 1.0))
-    again = make_worker().do(Task("choose", 4, 0, since=2, mixtures=(0.5, 1.0)))
-    assert sha(again) == sha(first)
-    assert again.metrics == first.metrics
-
-
-def test_with_no_mixture_a_site_is_rolled_back(make_worker: MakeWorker) -> None:
-    worker = make_worker()
-    answer = choose_after(worker, ())
-    other = make_worker("other")
-    trained = other.do(Task("train", 1, 7, theta(), replace(RECIPE, epochs=20)))
-    assert sha(worker.do(Task("collect", 5, 0))) == sha(trained)
-    assert answer.metrics["mixture"] == 0
-
-
-def test_a_site_with_nothing_held_out_takes_what_it_got(make_worker: MakeWorker) -> None:
-    worker = make_worker(held_out=0)
-    assert choose_after(worker, (1.0, 0.5)).metrics == {
-        "mixture": 1.0,
-        "mixtures": [],
-        "accuracies": [],
-        "held_out": 0,
-    }
-    assert sha(worker.do(Task("collect", 5, 0))) == theta().sha256
-
-
-def test_refit_by_ridge(make_worker: MakeWorker) -> None:
-    worker, model = make_worker(), network()
-    answer = worker.do(Task("refit", 1, 0, theta(), refit=Ridge()))
-    classifier_refit.refit_by_ridge(model, model[4], worker.data.train, Ridge(), PREPARE)
-    assert sha(answer) == Blob.of(model.state_dict()).sha256
-    forward = 25 * flops.macs_per_example(network(), (1, 8, 8))
-    assert answer.cost.train_macs == forward + 25 * 145 * (145 + 3) + 145**3 // 3 + 145**2 * 3
 
 
 @pytest.mark.parametrize("statistic", [Statistic("gram"), Statistic("fisher", 10)])

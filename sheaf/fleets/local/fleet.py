@@ -21,7 +21,8 @@ from sheaf.fleets.local.scheduling import Mode, SiteGroup, group_sites
 from sheaf.fleets.processes.edge_training import EdgeProcesses
 from sheaf.runtime.retraining import RetrainedBlob
 from sheaf.runtime.site_coding import SiteCoding
-from sheaf.runtime.worker import Outcome, Worker, recipe_of
+from sheaf.runtime.training_job import recipe_of
+from sheaf.runtime.worker import Outcome, Worker
 from sheaf.runtime.worker_group import WRITERS, is_retrainable, train_together
 from sheaf.training import loop
 from sheaf.training.batches import Job

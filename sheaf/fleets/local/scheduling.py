@@ -23,7 +23,8 @@ from sheaf.core.cut import Cut
 from sheaf.core.recipe import Recipe
 from sheaf.core.task import Task
 from sheaf.models.forward_effects import is_marked
-from sheaf.runtime.worker import Worker, recipe_of
+from sheaf.runtime.training_job import recipe_of
+from sheaf.runtime.worker import Worker
 from sheaf.training.network import Network
 from sheaf.training.vectorized import compatibility
 

@@ -300,7 +300,7 @@ def test_one_model_on_one_test_set_is_measured_once(tmp_path: Path, monkeypatch:
         evaluated.append(model)
         return usual(model, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("sheaf.runtime.worker.evaluate", counting)
+    monkeypatch.setattr("sheaf.runtime.site_evaluation.evaluate", counting)
     found = answers(fleet, tasks(kind="evaluate"))
     assert {site: update.metrics for site, update in found.items()} == apart
     assert len(evaluated) == 1
