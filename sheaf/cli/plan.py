@@ -87,8 +87,8 @@ def plan(
 
 
 def _limits(finish_within: str | None, data_cap: str | None, joules: str | None) -> Limits | None:
+    from sheaf.cli.quantities import parse_bytes, parse_joules, parse_seconds
     from sheaf.experiments.plan_in_time import Limits
-    from sheaf.experiments.service_condition import parse_bytes, parse_joules, parse_seconds
 
     if finish_within is None and data_cap is None and joules is None:
         return None

@@ -90,9 +90,10 @@ def serve(
     A model that is worse on the cloud's test data is rejected. A killed service continues where it was.
     """
     provision = provisioning()
+    from sheaf.cli.quantities import parse_bytes, parse_seconds
     from sheaf.experiments.named_share import load_for_fleet
     from sheaf.experiments.service import Service
-    from sheaf.experiments.service_condition import Condition, parse_bytes, parse_seconds
+    from sheaf.experiments.service_condition import Condition
 
     settings = load_for_fleet(experiment, with_seed(changes, seed))
     options: dict[str, Any] = {
