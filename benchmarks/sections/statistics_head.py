@@ -1,4 +1,4 @@
-"""What the cloud makes of one merged model, and the cost of a bound model's forward pass."""
+"""The section on the cloud's steps from one merged model, and on the forward pass of a bound model."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from sheaf.core.settings import settings
 
 FileReader = Callable[[int, int], bytes]
-"""Returns the encoded file of an example, given its index and a limit in bytes; empty if there is none."""
+"""(index of an example, limit in bytes) -> its encoded file, or no bytes if it has none within the limit."""
 
 
 @dataclass(frozen=True)

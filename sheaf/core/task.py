@@ -111,7 +111,7 @@ class Task:
 
     @property
     def is_retrainable(self) -> bool:
-        """Whether the model of an edge in the cloud's process can be trained again on demand."""
+        """Whether a simulated edge can repeat the training instead of keeping its model."""
         return self.kind == "train" and self._brings_model and not self._has_feedback
 
     @property

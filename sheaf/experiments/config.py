@@ -182,7 +182,7 @@ class Experiment:
 
     @property
     def distils(self) -> bool:
-        """Whether the cloud distils the edges' models."""
+        """Whether the cloud's fine-tuning has a loss that distils the edges' models."""
         recipe = getattr(self.method, "finetune", None)
         return isinstance(recipe, Recipe) and distils(recipe)
 

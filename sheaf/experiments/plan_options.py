@@ -20,8 +20,8 @@ from sheaf.experiments.setup import ExperimentSetup
 from sheaf.submodels.schemes.by_class import ByClass
 
 CODECS = {"bfloat16": 0.02, "int8": 0.1}
-"""Codec in both directions -> its cost in points of accuracy. ``topk`` is none of them: it sends whole models
-as float32, which a device that missed a round receives."""
+"""Codec in both directions -> its cost in points of accuracy. A plan never chooses ``topk``,
+because a device that missed a round then receives the whole model as float32."""
 
 SHARES = (1.0, 0.5, 0.25, 0.125, 0.0625)
 """Fractions of the samples that the device would send otherwise."""

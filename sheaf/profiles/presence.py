@@ -37,7 +37,7 @@ class Presence:
 
     @property
     def always(self) -> bool:
-        """Whether all devices are connected all the time."""
+        """Whether no device ever disconnects."""
         return not self._changes and not self._on
 
     def back_at(self, site: str, time: float) -> float:

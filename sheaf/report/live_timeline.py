@@ -19,7 +19,7 @@ BUSY = 0.02
 
 
 class LiveTimeline:
-    """What a run's timeline shows at the moment; empty for a run without one.
+    """The lines and the seconds of a run's timeline so far; empty for a run without a timeline.
 
     Args:
         drawn: whether to draw the lines.

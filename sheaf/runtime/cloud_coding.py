@@ -54,7 +54,7 @@ class Changes:
     """The parameters in which a model differs from the model of an earlier call.
 
     Attributes:
-        call: the earlier call; 0: there is none, and the sites store this model for a later one.
+        call: number of the earlier call. With 0 the model is sent whole, and the sites store it.
         sites: the sites that hold its model.
         names: the parameters that differ.
     """

@@ -130,7 +130,7 @@ class CpuGraphFunction:
         return replay.on({address(each): new for each, new in zip(memory, own, strict=True)})
 
     def _recorded(self, inputs: Result) -> Replay | None:
-        """Return the replay for inputs of these shapes, or None if there is none."""
+        """Record a step and return its replay; None if the step cannot be recorded."""
         inputs = tuple(each.clone() for each in inputs)  # a replay overwrites them
         before = {id(each): each.clone() for each in self._memory()}
         outlines: list[tuple[Any, ...]] | None = None

@@ -54,7 +54,7 @@ class TrainingState(Protocol):
 
     @property
     def takes_several(self) -> bool:
-        """Whether several steps in one call take less time than one by one."""
+        """Whether one call for several steps is faster than a call for each."""
         ...
 
     def steps(self, x: Tensor, labels: Tensor) -> Tensor:

@@ -121,7 +121,7 @@ class OneSite:
 
     @property
     def takes_several(self) -> bool:
-        """Whether several steps in one call take less time than one by one."""
+        """Whether one call for several steps is faster than a call for each."""
         return False
 
     def steps(self, x: Tensor, labels: Tensor) -> Tensor:

@@ -157,7 +157,7 @@ class Stack:
 
     @property
     def takes_several(self) -> bool:
-        """Whether several steps in one call take less time than one by one."""
+        """Whether one call for several steps is faster than a call for each."""
         return self._recorded is not None and "draw" not in self._fields
 
     def steps(self, x: Tensor, labels: Tensor) -> Tensor:
