@@ -53,7 +53,10 @@ def test_a_run_does_not_resume_with_another_profile(tmp_path: Path, monkeypatch:
     assert runs.resume(tmp_path / "run").time is not None
 
 
-def test_the_profile_of_this_machine_is_one_that_a_fleet_can_use(tmp_path: Path) -> None:
+def test_the_profile_of_this_machine_is_one_that_a_fleet_can_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sheaf.experiments.measure_profile.SECONDS", 0.2)
     out = tmp_path / "mine.toml"
     arguments = ["profile", "ecavg-digits", "--set", "data.limit=200", "--watts-idle", "3", "--out", str(out)]
     result = CliRunner().invoke(app, arguments)
