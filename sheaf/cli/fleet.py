@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -42,13 +40,3 @@ def provisioning() -> ModuleType:
     from sheaf.fleets.nvflare import provision
 
     return provision
-
-
-def end_process(code: int) -> NoReturn:
-    """End an interrupted command at once: a thread of FLARE's session may block the interpreter's end.
-
-    The run's journal and the service's state are durable, and locks are released with the process.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os._exit(code)

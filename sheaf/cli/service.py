@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from sheaf.cli.console import output_console, print_line, reasons_printed
-from sheaf.cli.fleet import FLEET, Edges, FleetFolder, StartFrom, Wait, end_process, provisioning
+from sheaf.cli.fleet import FLEET, Edges, FleetFolder, StartFrom, Wait, provisioning
 from sheaf.cli.observers import observer_factory
 from sheaf.cli.options import (
     Changes,
@@ -136,7 +136,7 @@ def serve(
         with reasons_printed():
             service.serve(rounds)
     except KeyboardInterrupt:
-        end_process(0 if terminated else 130)
+        raise typer.Exit(0 if terminated else 130) from None
     except OSError as error:
         place = error.filename or service.folder
         raise SheafError(f"{place}: {error.strerror or error}; resolve this, then start again") from error

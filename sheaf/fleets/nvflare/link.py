@@ -21,7 +21,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Listener
+from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -85,7 +85,8 @@ class FlareLink:
         self._job: Job | None = None
         self._job_id: str | None = None
         self._lost: dict[str, float] = {}  # device -> time when it was found dead
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._closed = False
+        threading.Thread(target=self._accept, name="accept relays", daemon=True).start()
 
     def connected(self) -> dict[str, float]:
         """Return the time of the last heartbeat of each connected device."""
@@ -97,11 +98,23 @@ class FlareLink:
             if now - client.last_connect_time < HEARTBEAT_TIMEOUT
         }
 
+    def delete_ended_jobs(self) -> None:
+        """Delete the records of earlier jobs, which the server keeps until it starts again."""
+        with contextlib.suppress(Exception):  # FLARE raises many types; the next run tries again
+            for job in self._session.list_jobs():
+                if str(job["status"]).startswith(("FINISHED", "FAILED")):
+                    self._session.delete_job(job["job_id"])
+
     def close(self) -> None:
-        """End the job and the session."""
-        self._end_job()
-        with contextlib.suppress(Exception):
-            self._session.close()  # an open session keeps the interpreter running
+        """End the job, the session and the thread that accepts relays."""
+        try:
+            self._closed = True
+            with contextlib.suppress(OSError):
+                Client(self._listener.address).close()  # accept() returns; it does not when a listener closes
+            self._end_job()
+        finally:
+            with contextlib.suppress(Exception):
+                self._session.close()  # a thread of an open session would block the interpreter's end
 
     def _request(self, request: Callable[[Session], _T]) -> _T:
         """Return the server's reply to a request; after an error, repeat it in a new session.
@@ -222,7 +235,7 @@ class FlareLink:
 
     def _accept(self) -> None:
         """Accept connections of relays, and close those of earlier jobs."""
-        while True:
+        while not self._closed:
             try:
                 pipe = Pipe(self._listener.accept())
             except (AuthenticationError, EOFError, ConnectionError):
@@ -249,27 +262,16 @@ def open_link(folder: Path) -> Iterator[FlareLink]:
     sockets = Path(tempfile.mkdtemp(prefix="sheaf-"))  # the path of a Unix socket must be short
     secret = secrets.token_bytes(32)
     try:
-        with _locked(folder):
-            session = new_session(folder)
-            _delete_ended_jobs(session)
-            listener = Listener(str(sockets / "run"), "AF_UNIX", authkey=secret)
-            link = FlareLink(folder, session, listener, secret)
+        with _locked(folder), Listener(str(sockets / "run"), "AF_UNIX", authkey=secret) as listener:
+            link = FlareLink(folder, new_session(folder), listener, secret)
             try:
+                link.delete_ended_jobs()
                 yield link
             finally:
                 link.close()
-                listener.close()
                 (folder / "bridge.json").unlink(missing_ok=True)
     finally:
         shutil.rmtree(sockets, ignore_errors=True)
-
-
-def _delete_ended_jobs(session: Session) -> None:
-    """Delete the records of earlier jobs, which the server keeps until it starts again."""
-    with contextlib.suppress(Exception):  # FLARE raises many types; the next run tries again
-        for job in session.list_jobs():
-            if str(job["status"]).startswith(("FINISHED", "FAILED")):
-                session.delete_job(job["job_id"])
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
+from nvflare.fuel.flare_api.flare_api import Session
 
 from sheaf.core.errors import FleetError
 from sheaf.fleets.nvflare import provision
@@ -32,8 +32,15 @@ def new_session(folder: Path) -> Session:
         fleet = provision.read(folder)
         # FLARE tries a closed port again until its timeout.
         socket.create_connection((fleet.host, fleet.port), LOGIN_TIMEOUT).close()
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
-            return new_secure_session(ADMIN, str(folder.resolve() / "admin"), timeout=LOGIN_TIMEOUT)
+        session = Session(ADMIN, str(folder.resolve() / "admin"))
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
+                session.try_connect(LOGIN_TIMEOUT)
+        except BaseException:  # FLARE's new_secure_session leaves a session open after a KeyboardInterrupt
+            with contextlib.suppress(Exception):
+                session.api.close()  # a thread of an open session would block the interpreter's end
+            raise
+        return session
     except Exception as error:  # FLARE raises many types
         raise FleetError(
             f"the fleet's cloud does not answer; start it with: sheaf cloud start {folder}"

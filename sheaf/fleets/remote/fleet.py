@@ -117,11 +117,15 @@ class RemoteFleet:
         replies: dict[str, _Reply | Absence] = {}
         with ThreadPoolExecutor(max(1, len(sites))) as pool:
             pending = {site: pool.submit(ask, site) for site in sites}
-            for site, reply in pending.items():
-                try:
-                    replies[site] = reply.result()
-                except (LinkError, FleetError) as error:
-                    replies[site] = _absence(site, error)
+            try:
+                for site, reply in pending.items():
+                    try:
+                        replies[site] = reply.result()
+                    except (LinkError, FleetError) as error:
+                        replies[site] = _absence(site, error)
+            except BaseException:
+                self._transfer.stop()  # Ctrl-C: end the other threads
+                raise
         return replies
 
     def run(

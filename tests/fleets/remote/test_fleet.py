@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from device_rig import SITES, Rig, absent, theta, train
 from safetensors.torch import load, save
@@ -12,7 +17,7 @@ from sheaf.core.recipe import Recipe
 from sheaf.core.task import Task, Update
 from sheaf.core.tensor_file import Blob
 from sheaf.fleets.remote.device_settings import EdgeFile, EdgeSettings
-from sheaf.fleets.remote.messages import DeviceInfo
+from sheaf.fleets.remote.messages import DeviceInfo, State
 
 
 def test_devices_report_their_class_counts_and_width(tmp_path: Path) -> None:
@@ -85,6 +90,26 @@ def test_a_slow_device_is_cancelled_at_the_deadline(tmp_path: Path) -> None:
         assert "no update within 1.5 s; raise fleet.deadline" in absent(result)
     quick = rig.run(train(2, recipe=Recipe(epochs=1)))  # the device is free for the next call
     assert all(isinstance(result, Update) for result in quick.values())
+
+
+def test_an_interrupt_ends_the_set_up_of_devices(tmp_path: Path) -> None:
+    """Otherwise the command ends after the deadline, by default an hour."""
+    polls = []
+
+    def working(kind: str, reply: dict[str, Any], content: bytes) -> tuple[dict[str, Any], bytes]:
+        polls.append(kind)
+        if len(polls) == 3:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        time.sleep(0.05)
+        return State(state="working").model_dump(mode="json"), b""
+
+    default = signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Rig(tmp_path, tamper={"left": working}, deadline=5.0).fleet.devices()
+    finally:
+        signal.signal(signal.SIGUSR1, default)
+    assert len(polls) < 10
 
 
 def test_a_call_is_repeated_when_the_clouds_side_of_the_link_fails(tmp_path: Path) -> None:
