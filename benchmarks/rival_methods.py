@@ -126,7 +126,9 @@ def _decoupled(epochs: int, recipe: Recipe, of_round: int = 2, **changes: Any) -
 
 UNEQUAL: Methods = {
     "decoupled, prefix": _decoupled,
-    "decoupled, no images": lambda e, r, **t: _decoupled(e, r, refit=LDA, restat=True, **t),
+    "decoupled, no images": lambda e, r, **t: _decoupled(
+        4 * e // 5, r, 2 * e // 5, refit=LDA, restat=True, **t
+    ),  # the forward passes of the whole model for statistics take the rest of the budget
     "decoupled, a tenth": lambda e, r, **t: _decoupled(
         e, r, share=TENTH, restat=True, finetune=replace(r, epochs=2), **t
     ),
