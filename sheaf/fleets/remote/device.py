@@ -45,13 +45,13 @@ from sheaf.fleets.remote.messages import (
     Put,
     Setup,
     State,
-    decode_task,
     validate,
 )
 from sheaf.fleets.remote.model_keeper import ModelKeeper
 from sheaf.fleets.remote.noise_key import noise_key
 from sheaf.fleets.remote.privacy_record import PrivacyRecord
 from sheaf.fleets.remote.sample_record import SampleRecord
+from sheaf.fleets.remote.task_messages import decode_task
 from sheaf.models.build import ModelSettings, build_model, build_skeleton
 from sheaf.runtime.site_coding import SiteCoding
 from sheaf.runtime.worker import Worker

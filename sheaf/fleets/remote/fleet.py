@@ -22,15 +22,8 @@ from sheaf.fleets.absences import NOT_CONNECTED
 from sheaf.fleets.remote.hashed_file import Bytes
 from sheaf.fleets.remote.link import Link, LinkDownError, LinkError
 from sheaf.fleets.remote.memory_trim import trim_heap
-from sheaf.fleets.remote.messages import (
-    DeviceInfo,
-    PlannedTask,
-    Refusals,
-    Setup,
-    State,
-    decode_update,
-    validate,
-)
+from sheaf.fleets.remote.messages import DeviceInfo, PlannedTask, Refusals, Setup, State, validate
+from sheaf.fleets.remote.task_messages import decode_update
 from sheaf.fleets.remote.transfer import Transfer, read_range
 from sheaf.fleets.remote.update_limits import UpdateLimits
 

@@ -25,7 +25,7 @@ from sheaf.core.tensor_file import Blob
 from sheaf.fleets.local.fleet import LocalFleet
 from sheaf.fleets.remote.device import EdgeSite
 from sheaf.fleets.remote.device_settings import EdgeFile, ShareSettings
-from sheaf.fleets.remote.messages import decode_task
+from sheaf.fleets.remote.task_messages import decode_task
 from sheaf.merges.merge import Merge
 from sheaf.merges.rules.mean import Mean
 from sheaf.merges.rules.regmean_plus_plus import RegmeanPlusPlus

@@ -14,7 +14,7 @@ from sheaf.core.cut import Cut
 from sheaf.core.errors import FleetError
 from sheaf.core.recipe import FromStatistics, Noise, Recipe, Ridge, Share, Statistic, StatisticKind
 from sheaf.core.task import Cost, Task, TaskKind, Update
-from sheaf.fleets.remote.messages import OMITTED, RANGES, decode_task, decode_update
+from sheaf.fleets.remote.task_messages import OMITTED, RANGES, decode_task, decode_update
 from sheaf.runtime.measured_logits import MeasuredLogits
 
 recipes = st.builds(
