@@ -58,8 +58,8 @@ if TYPE_CHECKING:
     from sheaf.runtime.cloud import Cloud as Cloud
     from sheaf.runtime.edge_tensors import EdgeTensors as EdgeTensors
     from sheaf.runtime.edges import Edges as Edges
+    from sheaf.runtime.log import Log as Log
     from sheaf.runtime.observer import Observer as Observer
-    from sheaf.runtime.result import Log as Log
     from sheaf.runtime.result import Result as Result
     from sheaf.runtime.worker import Worker as Worker
     from sheaf.submodels.scheme import Scheme as Scheme
@@ -86,7 +86,7 @@ _PUBLIC = {
     "Experiment": "experiments.config",
     "Fleet": "core.task",
     "LocalFleet": "fleets.local.fleet",
-    "Log": "runtime.result",
+    "Log": "runtime.log",
     "LossContext": "training.step",
     "Merge": "merges.merge",
     "ModelSettings": "models.build",

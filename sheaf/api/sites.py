@@ -21,8 +21,9 @@ from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.costs import SiteCost
 from sheaf.runtime.edges import Edges
 from sheaf.runtime.journal import Journal
+from sheaf.runtime.log import Log
 from sheaf.runtime.observer import NullObserver
-from sheaf.runtime.result import Log, Row
+from sheaf.runtime.result import Row
 
 
 class Sites:

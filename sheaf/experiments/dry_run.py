@@ -16,7 +16,7 @@ from sheaf.runtime.cloud_coding import CloudCoding
 from sheaf.runtime.costs import Ledger
 from sheaf.runtime.edges import Edges
 from sheaf.runtime.journal import Journal
-from sheaf.runtime.result import Log
+from sheaf.runtime.log import Log
 from sheaf.runtime.teachers import no_logits
 from sheaf.runtime.timeline import BudgetSpent, Timeline
 from sheaf.runtime.worker import Worker

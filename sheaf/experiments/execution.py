@@ -32,8 +32,9 @@ from sheaf.fleets.processes.group import Processes
 from sheaf.runtime.calls import Calls
 from sheaf.runtime.edges import Edges
 from sheaf.runtime.journal import Journal
+from sheaf.runtime.log import Log
 from sheaf.runtime.observer import Observer
-from sheaf.runtime.result import CutsRecord, Log, PartRecord, Refusal, Result, Row
+from sheaf.runtime.result import CutsRecord, PartRecord, Refusal, Result, Row
 from sheaf.runtime.timeline import BudgetSpent
 from sheaf.runtime.worker import Train, Worker
 

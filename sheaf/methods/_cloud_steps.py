@@ -11,7 +11,7 @@ from sheaf.core.task import Update
 from sheaf.core.types import Params
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges
-from sheaf.runtime.result import Log
+from sheaf.runtime.log import Log
 from sheaf.training.step import distils
 
 Refit = Recipe | Ridge | FromStatistics | Off

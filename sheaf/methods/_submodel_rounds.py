@@ -15,7 +15,7 @@ from sheaf.methods._server_step import server_step
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edge_tensors import EdgeTensors
 from sheaf.runtime.edges import Edges
-from sheaf.runtime.result import Log
+from sheaf.runtime.log import Log
 from sheaf.submodels.scheme import Scheme
 from sheaf.training.losses.cross_entropy import CrossEntropy
 from sheaf.training.losses.restricted_softmax import RestrictedSoftmax

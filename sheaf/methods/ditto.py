@@ -27,7 +27,7 @@ from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edge_tensors import EdgeTensors
 from sheaf.runtime.edges import Edges
-from sheaf.runtime.result import Log
+from sheaf.runtime.log import Log
 from sheaf.training.losses.proximal import Proximal
 from sheaf.training.network import Network
 

@@ -27,7 +27,7 @@ from sheaf.methods._cloud_steps import Refit, check_labelled, check_steps, fit, 
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges
-from sheaf.runtime.result import Log
+from sheaf.runtime.log import Log
 
 
 @settings

@@ -24,7 +24,7 @@ from sheaf.methods._server_step import server_step
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges
-from sheaf.runtime.result import Log
+from sheaf.runtime.log import Log
 
 
 @settings

@@ -18,7 +18,7 @@ from sheaf.methods._training_budget import TrainingBudget
 from sheaf.methods.fedavg import FedAvg
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges
-from sheaf.runtime.result import Log
+from sheaf.runtime.log import Log
 from sheaf.training.losses.proximal import Proximal
 
 

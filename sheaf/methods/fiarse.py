@@ -30,7 +30,7 @@ from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edge_tensors import EdgeTensors
 from sheaf.runtime.edges import Edges
-from sheaf.runtime.result import Log
+from sheaf.runtime.log import Log
 from sheaf.training.losses.importance_mask import ImportanceMask
 from sheaf.training.network import Network
 

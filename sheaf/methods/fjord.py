@@ -28,7 +28,7 @@ from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edge_tensors import EdgeTensors
 from sheaf.runtime.edges import Edges
-from sheaf.runtime.result import Log
+from sheaf.runtime.log import Log
 from sheaf.submodels.nesting import levels
 from sheaf.submodels.schemes.prefix import Prefix
 from sheaf.training.losses.ordered_dropout import OrderedDropout

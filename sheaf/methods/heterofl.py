@@ -19,7 +19,7 @@ from sheaf.methods._submodel_rounds import average_submodels
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges
-from sheaf.runtime.result import Log
+from sheaf.runtime.log import Log
 from sheaf.submodels.scheme import Scheme
 from sheaf.submodels.schemes.prefix import Prefix
 

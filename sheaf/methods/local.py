@@ -10,7 +10,7 @@ from sheaf.core.types import Params
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges
-from sheaf.runtime.result import Log
+from sheaf.runtime.log import Log
 
 
 @settings

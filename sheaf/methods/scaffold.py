@@ -31,7 +31,7 @@ from sheaf.methods.fedavg import FedAvg
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edge_tensors import EdgeTensors
 from sheaf.runtime.edges import Edges
-from sheaf.runtime.result import Log
+from sheaf.runtime.log import Log
 from sheaf.training.batches import steps_of
 from sheaf.training.losses.control_variate import ControlVariate
 from sheaf.training.network import Network
