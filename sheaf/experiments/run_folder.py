@@ -20,13 +20,14 @@ from sheaf.core import objects
 from sheaf.core.atomic_io import sync, write_durably
 from sheaf.core.cut import Cut
 from sheaf.core.errors import RunFolderError
+from sheaf.core.log_capture import logging_to
 from sheaf.core.settings import plain
 from sheaf.core.stored_params import blob_of
 from sheaf.core.task import Update
 from sheaf.core.tensor_file import Blob
 from sheaf.core.types import CLOUD, Params
 from sheaf.experiments.config import Experiment
-from sheaf.experiments.setup import ExperimentSetup, logging_to
+from sheaf.experiments.setup import ExperimentSetup
 from sheaf.models.card import Card
 from sheaf.models.checkpoints import save_weights
 from sheaf.runtime.edges import Edges

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,17 +12,17 @@ import torch
 from sheaf.core import objects, registry
 from sheaf.core.cut import Cut
 from sheaf.core.dataset import Dataset, Samples
-from sheaf.core.errors import DataError, PartitionError, SettingError, UnknownNameError
+from sheaf.core.errors import DataError, SettingError, UnknownNameError
+from sheaf.core.log_capture import collect_logs
 from sheaf.core.recipe import Recipe
 from sheaf.core.seeds import seed_for
-from sheaf.core.site_names import check_edge_name
 from sheaf.core.tensor_file import Blob
 from sheaf.core.types import CLOUD, Params
-from sheaf.data.held_out import hold_out
 from sheaf.data.load import load_dataset
 from sheaf.data.settings import DataSettings
 from sheaf.data.unlabelled import Unlabelled, load_unlabelled
 from sheaf.experiments.config import Experiment
+from sheaf.experiments.edge_samples import samples_of_counts, split
 from sheaf.fleets.local.scheduling import examine_ways
 from sheaf.models.build import build_model
 from sheaf.profiles.assignment import Devices, assign_devices
@@ -204,7 +203,7 @@ def prepare(
         check_codec(f"fleet.{key}", getattr(experiment.fleet, key))
     for site, codec in experiment.fleet.codecs.items():
         check_codec(f"fleet.codecs.{site}", codec)
-    with _collect_logs() as notes:
+    with collect_logs() as notes:
         dataset = load_dataset(experiment.data, data)
         seed = seed_for(experiment.seed, "model")
         if counts is None and not len(dataset.train):
@@ -216,7 +215,7 @@ def prepare(
             _note_test_data(experiment.data, dataset)
         public = _public(experiment, dataset, data)
         model = build_model(experiment.model, len(dataset.classes), dataset.shape, seed)
-    edge_samples = split(experiment, dataset) if counts is None else _samples_elsewhere(counts, dataset)
+    edge_samples = split(experiment, dataset) if counts is None else samples_of_counts(counts, dataset)
     fleet = experiment.fleet
     for of_edges in (fleet.widths, fleet.work, fleet.shares, fleet.codecs):
         for site in of_edges:
@@ -235,14 +234,14 @@ def prepare(
     )
     sizes = [each.batch_size for each in vars(experiment.method).values() if isinstance(each, Recipe)]
     if counts is None and sizes:  # otherwise devices train by themselves
-        with _collect_logs() as of_ways:
+        with collect_logs() as of_ways:
             examine_ways(setup.network, experiment.fleet.together, min(sizes))
         notes += of_ways
     if getattr(experiment.method, "refit", "none") != "none":
         _ = setup.network.classifier  # raises an error before anything is trained
     known = [site for site in setup.needs if site.classes]  # devices that have not joined have no classes
     if known and (scheme := getattr(experiment.method, "cut", None)) is not None:
-        with _collect_logs() as of_cut:
+        with collect_logs() as of_cut:
             scheme(setup.network.structure, known, 0)
         notes += of_cut
     return replace(setup, notes=tuple(notes))
@@ -299,61 +298,3 @@ def _note_test_data(settings: DataSettings, dataset: Dataset) -> None:
             settings.name,
             len(dataset.test),
         )
-
-
-def _samples_elsewhere(
-    counts: Mapping[str, Sequence[int]], dataset: Dataset
-) -> dict[str, tuple[Samples, Samples]]:
-    """Return samples with labels only, for data on the edges' own disks."""
-    edge_samples = {}
-    for site, of_class in counts.items():
-        labels = torch.repeat_interleave(
-            torch.arange(len(of_class)), torch.tensor(of_class, dtype=torch.int64)
-        )
-        nothing = dataset.train.inputs[:0]
-        train = Samples(nothing, labels, torch.arange(len(labels)))
-        edge_samples[site] = train, train.select(torch.arange(0))
-    return edge_samples
-
-
-def split(experiment: Experiment, dataset: Dataset) -> dict[str, tuple[Samples, Samples]]:
-    """Return edge -> (training samples, held-out samples).
-
-    Raises:
-        PartitionError: an edge has no training samples, or its name is not a valid file name.
-    """
-    labels = dataset.train.labels
-    positions = experiment.partition(labels, dataset.classes, seed_for(experiment.seed, "partition"))
-    edge_samples = {}
-    for site, own in positions.items():
-        check_edge_name(site)
-        seed = seed_for(experiment.seed, "held out", site)
-        try:
-            edge_samples[site] = hold_out(dataset.train.select(own), experiment.data.held_out, seed)
-        except DataError as error:
-            raise PartitionError(f"{site}: {error}") from error
-    return edge_samples
-
-
-@contextmanager
-def _collect_logs() -> Iterator[list[str]]:
-    """Yield a list that receives the messages logged inside the block."""
-    notes: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: notes.append(record.getMessage())  # type: ignore[method-assign]
-    with logging_to(handler):
-        yield notes
-
-
-@contextmanager
-def logging_to(handler: logging.Handler) -> Iterator[None]:
-    """Send the log messages of sheaf to ``handler`` inside the block, then close it."""
-    logger.addHandler(handler)
-    level = logger.level
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-        handler.close()

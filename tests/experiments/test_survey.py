@@ -14,7 +14,8 @@ from sheaf.core.dataset import Dataset
 from sheaf.core.errors import DevicesError
 from sheaf.experiments import run_on_fleet
 from sheaf.experiments.config import load_experiment
-from sheaf.experiments.setup import ExperimentSetup, _samples_elsewhere
+from sheaf.experiments.edge_samples import samples_of_counts
+from sheaf.experiments.setup import ExperimentSetup
 from sheaf.experiments.survey import Survey, survey
 from sheaf.fleets.remote import device
 from sheaf.fleets.remote.device_settings import EdgeFile, EdgeSettings
@@ -28,7 +29,7 @@ def setup_with(counts: dict[str, list[int]], widths: dict[str, float]) -> Experi
     dataset = Dataset("tiny", samples(1, 0), samples(9, 6), CLASSES, (0.5,), (0.25,), "")
     network = Network(build_model(EXPERIMENT.model, len(CLASSES), SHAPE, 1), SHAPE)
     experiment = replace(EXPERIMENT, fleet=replace(EXPERIMENT.fleet, widths=widths))
-    edges = _samples_elsewhere(counts, dataset)
+    edges = samples_of_counts(counts, dataset)
     return ExperimentSetup(experiment, dataset, edges, network, torch.device("cpu"), ())
 
 
