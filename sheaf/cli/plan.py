@@ -13,7 +13,8 @@ from sheaf.cli.console import command_line, output_console, print_line
 from sheaf.cli.options import Changes, Data, Every, Seed, Source, with_seed
 
 if TYPE_CHECKING:
-    from sheaf.experiments.plan_in_time import Limits, TimePlan
+    from sheaf.experiments.plan_in_time import TimePlan
+    from sheaf.experiments.plan_limits import Limits
 
 commands = typer.Typer(rich_markup_mode=None)
 
@@ -88,7 +89,7 @@ def plan(
 
 def _limits(finish_within: str | None, data_cap: str | None, joules: str | None) -> Limits | None:
     from sheaf.cli.quantities import parse_bytes, parse_joules, parse_seconds
-    from sheaf.experiments.plan_in_time import Limits
+    from sheaf.experiments.plan_limits import Limits
 
     if finish_within is None and data_cap is None and joules is None:
         return None

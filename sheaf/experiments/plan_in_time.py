@@ -8,20 +8,19 @@ change. A dry run of the whole plan confirms it; if jitter or absences take long
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
 from sheaf.core.errors import QuorumError, SettingError
-from sheaf.core.types import CLOUD
 from sheaf.experiments.config import Experiment
 from sheaf.experiments.dry_run import dry_run
 from sheaf.experiments.memory_check import check_memory
 from sheaf.experiments.plan_costs import NEVER, Array, PlanCosts
+from sheaf.experiments.plan_limits import Limits as Limits
 from sheaf.experiments.plan_options import OWN, Option, with_options
+from sheaf.experiments.plan_refusals import above, refuse
 from sheaf.experiments.setup import ExperimentSetup, prepare
 from sheaf.runtime.costs import SiteCost
 from sheaf.runtime.time_record import TimeRecord
@@ -29,43 +28,8 @@ from sheaf.runtime.time_record import TimeRecord
 ATTEMPTS = 6
 """Plans that are confirmed by a dry run, at most; each has lower limits than the one before."""
 
-MARGIN = 0.995
-"""Factor by which limits are lowered beyond the excess of the plan before."""
-
 TIGHTER = 0.9
 """Factor by which the deadline of the next plan is lower if jitter makes a device exceed it."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits of a plan; None is no limit.
-
-    Attributes:
-        seconds: of the run, above 0.
-        bytes: that each device may receive and send, above 0.
-        joules: that each device may spend in the run, idle or not, above 0.
-    """
-
-    seconds: float | None = None
-    bytes: float | None = None
-    joules: float | None = None
-
-    def lowered(self, time: TimeRecord, costs: dict[str, SiteCost]) -> Limits | None:
-        """Return limits lowered by the excess of a prediction; None if it exceeds none."""
-        factors = {name: limit / used for name, limit, used in self.used(time, costs) if used > limit}
-        if not factors:
-            return None
-        return replace(self, **{name: getattr(self, name) * MARGIN * factors[name] for name in factors})
-
-    def used(self, time: TimeRecord, costs: dict[str, SiteCost]) -> list[tuple[str, float, float]]:
-        """Return (name, limit, the most that is used) for each limit."""
-        edges = [site for site in costs if site != CLOUD]
-        used = {
-            "seconds": time.spent.seconds,
-            "bytes": max(costs[site].bytes_sent + costs[site].bytes_received for site in edges),
-            "joules": max(time.sites[site].joules or 0.0 for site in edges),
-        }
-        return [(name, limit, used[name]) for name, limit in vars(self).items() if limit is not None]
 
 
 @dataclass(frozen=True)
@@ -114,7 +78,7 @@ def plan_in_time(experiment: Experiment, limits: Limits, data: Path | None = Non
                 )
     try:
         own, costs = _predict(setup)
-        if _fits(setup) and not _gives_up(setup, own) and limits.lowered(own, costs) is None:
+        if _fits(setup) and not _givesabove(setup, own) and limits.lowered(own, costs) is None:
             return TimePlan(experiment, {}, own, costs, own)
     except QuorumError:  # too many devices exceed fleet.deadline
         own, costs = _predict(setup, NEVER)
@@ -133,7 +97,7 @@ def plan_in_time(experiment: Experiment, limits: Limits, data: Path | None = Non
             deadline *= TIGHTER
             continue
         lower = limits.lowered(time, costs)
-        if _gives_up(setup, time):
+        if _givesabove(setup, time):
             deadline *= TIGHTER
         elif lower is None:
             return TimePlan(planned, changed, time, costs, own)
@@ -143,7 +107,7 @@ def plan_in_time(experiment: Experiment, limits: Limits, data: Path | None = Non
     used = max(limits.used(time, costs), key=lambda each: each[2] / each[1], default=("seconds", 0.0, 0.0))
     raise SettingError(
         f"{ATTEMPTS} plans exceed the limit of {used[1]:.4g} {used[0]} by jitter or absences "
-        f"(fleet.devices), the latest with {used[2]:.4g}; raise the limit to {_up(used[2])}"
+        f"(fleet.devices), the latest with {used[2]:.4g}; raise the limit to {above(used[2])}"
     )
 
 
@@ -165,7 +129,7 @@ def _predict(setup: ExperimentSetup, deadline: float | None = None) -> tuple[Tim
     return timeline.record([]), ledger.sites
 
 
-def _gives_up(setup: ExperimentSetup, time: TimeRecord) -> bool:
+def _givesabove(setup: ExperimentSetup, time: TimeRecord) -> bool:
     """Return whether the cloud gives up a device that is always connected: fleet.deadline is over."""
     assert setup.devices is not None
     return setup.devices.presence.always and any(call.absent for call in time.calls)
@@ -221,66 +185,5 @@ def _choose(table: PlanCosts, setup: ExperimentSetup, aims: Limits, deadline: fl
     joules = np.take_along_axis(table.idle * until + table.beyond, fastest[None], 0)
     enough = aims.joules is None or bool((joules <= aims.joules).all())
     if not (allowed.any(axis=0).all() and until <= end and enough):
-        _refuse(table, setup, allowed, aims, limits)
+        refuse(table, setup, allowed, aims, limits)
     return fastest
-
-
-def _refuse(
-    table: PlanCosts, setup: ExperimentSetup, allowed: Array, aims: Limits, limits: Limits
-) -> NoReturn:
-    """Raise an error that names the device and the limit which no option meets, and the nearest value."""
-    assert setup.devices is not None
-    names = {site: f"{site} ({setup.devices.profiles[site].name})" for site in table.sites}
-    remedies = _remedies(setup)
-    for number, site in enumerate(table.sites):
-        fits = table.fits[:, number]
-        if not fits.any():
-            raise SettingError(
-                f"{names[site]}: no width of its sub-model fits into the device's memory; use a smaller "
-                "model, a smaller batch size or another device"
-            )
-        fewest = float(table.bytes[fits, number].min())
-        if aims.bytes is not None and limits.bytes is not None and fewest > aims.bytes:
-            raise SettingError(
-                f"--data-cap: {names[site]} sends and receives at least {fewest / 1e6:.4g} MB, the cap is "
-                f"{limits.bytes / 1e6:.4g} MB; raise it to {_up(fewest / 1e6)}MB{remedies}"
-            )
-        if not allowed[:, number].any():
-            shortest, deadline = table.longest[fits, number].min(), setup.experiment.fleet.deadline
-            raise SettingError(
-                f"{names[site]}: a call takes at least {shortest:.4g} s, fleet.deadline is {deadline:.4g} s; "
-                f"raise fleet.deadline{remedies}"
-            )
-    fastest = np.where(allowed, table.seconds, np.inf).argmin(axis=0)
-    end = table.end(fastest)
-    if aims.seconds is not None and limits.seconds is not None and end > aims.seconds:
-        seconds = np.take_along_axis(table.seconds, fastest[None], 0)[0]
-        slowest = names[table.sites[int(seconds.argmax())]]
-        raise SettingError(
-            f"--finish-within: the run takes at least {end:.4g} s, {slowest} needs {seconds.max():.4g} s for "
-            f"a training, the limit is {limits.seconds:.4g} s; raise it to {_time(end)}{remedies}"
-        )
-    joules = np.where(allowed, table.idle * end + table.beyond, np.inf).min(axis=0)
-    most = int(joules.argmax())
-    raise SettingError(
-        f"--joules: {names[table.sites[most]]} spends at least {joules[most]:.4g} J, the limit is "
-        f"{limits.joules or 0:.4g} J; raise it to {_up(joules[most])}J{remedies}"
-    )
-
-
-def _up(value: float) -> str:
-    """Return a number of two or three digits that is above ``value``, with a margin for jitter."""
-    return f"{float(f'{1.1 * value:.3g}'):.15g}"
-
-
-def _time(seconds: float) -> str:
-    """Return a duration above ``seconds``, as the option takes it."""
-    return f"{_up(seconds)}s" if seconds < 600 else f"{math.ceil(1.1 * seconds / 60)}m"
-
-
-def _remedies(setup: ExperimentSetup) -> str:
-    method = setup.experiment.method
-    rounds = getattr(method, "rounds", 1)
-    fewer = f", set method.rounds below {rounds}" if rounds > 1 else ""
-    cut = "" if hasattr(method, "cut") else ", use a method that cuts (decoupled, heterofl)"
-    return f"{fewer}{cut} or give it another device or link"

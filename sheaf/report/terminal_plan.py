@@ -8,7 +8,8 @@ from rich.text import Text
 from sheaf.core import registry
 from sheaf.core.recipe import Share
 from sheaf.core.types import CLOUD
-from sheaf.experiments.plan_in_time import Limits, TimePlan
+from sheaf.experiments.plan_in_time import TimePlan
+from sheaf.experiments.plan_limits import Limits
 from sheaf.report.fitted_table import Column, FittedTable
 from sheaf.report.formatting import (
     MAX_LISTED,

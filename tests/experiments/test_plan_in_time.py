@@ -16,7 +16,8 @@ from sheaf.experiments.config import Experiment, load_experiment
 from sheaf.experiments.dry_run import dry_run
 from sheaf.experiments.memory_check import check_memory
 from sheaf.experiments.plan_costs import PlanCosts
-from sheaf.experiments.plan_in_time import Limits, TimePlan, plan_in_time
+from sheaf.experiments.plan_in_time import TimePlan, plan_in_time
+from sheaf.experiments.plan_limits import Limits
 from sheaf.experiments.plan_options import OWN, Option, with_options
 from sheaf.experiments.setup import prepare
 
