@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from sheaf.core.cut import Cut
 from sheaf.core.privacy import noise_for
@@ -74,17 +75,26 @@ def teachers_of(finetune: Recipe, local: Sequence[Update]) -> Sequence[Update]:
     return local if distils(finetune) else ()
 
 
+class CloudSteps(Protocol):
+    """The settings of these steps in a method; ``ECAvg`` describes them."""
+
+    @property
+    def share(self) -> Share | Off: ...
+    @property
+    def restat(self) -> bool: ...
+    @property
+    def refit(self) -> Refit: ...
+    @property
+    def rounds(self) -> int: ...
+
+
 def fit(
+    method: CloudSteps,
     theta: Params,
     fleet: Edges,
     cloud: Cloud,
     log: Log,
     n: int,
-    *,
-    pooled: bool,
-    restat: bool,
-    refit: Refit,
-    rounds: int,
     bound: Mapping[str, Cut] | None = None,
 ) -> Params:
     """Return a merged model with new batch-norm statistics and a new classifier, each step optional.
@@ -92,23 +102,21 @@ def fit(
     Each logs a row in round ``n``.
 
     Args:
+        method: the method. Its batch-norm statistics come from the pool, or, if ``share`` is "none", from
+            sums of the edges; ``refit.privacy`` is divided among its rounds.
         theta: the merged model.
-        fleet: the edges, which send statistics.
-        cloud: the cloud.
-        log: the log.
+        fleet, cloud, log: of its run.
         n: number of the round.
-        pooled: estimate batch-norm statistics on the pool, not from sums of the edges.
-        restat: whether to do so.
-        refit: how to fit the classifier.
-        rounds: the times that the run calls this function, among which ``refit.privacy`` is divided.
         bound: edge -> the cut of the sub-model from which ``theta`` is bound; None: it is no bound model.
     """
-    if restat:
-        sums = None if pooled else fleet.statistics(theta, Statistic("batch_norm"), bound=bound)
+    refit = method.refit
+    if method.restat:
+        batch_norm = Statistic("batch_norm")
+        sums = fleet.statistics(theta, batch_norm, bound=bound) if method.share == "none" else None
         theta = cloud.restat(theta, sums)
         log("new statistics", cloud.evaluate(theta), n)
     if isinstance(refit, FromStatistics):
-        noise = None if refit.privacy is None else noise_for(refit.privacy, rounds)
+        noise = None if refit.privacy is None else noise_for(refit.privacy, method.rounds)
         moments = fleet.statistics(theta, Statistic("features", noise=noise), bound=bound)
         theta = cloud.refit(theta, refit, moments)
     elif refit != "none":

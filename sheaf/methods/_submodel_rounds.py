@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,20 +24,27 @@ from sheaf.training.losses.scaled import Scaled
 from sheaf.training.network import Network
 
 
+class SubmodelRounds(Protocol):
+    """The settings of a method that averages sub-models; ``HeteroFL`` describes them."""
+
+    @property
+    def rounds(self) -> int: ...
+    @property
+    def local(self) -> Recipe: ...
+    @property
+    def cut(self) -> Scheme: ...
+    @property
+    def scaler(self) -> bool: ...
+    @property
+    def masked(self) -> bool: ...
+    @property
+    def static(self) -> bool: ...
+    @property
+    def server(self) -> ServerOptimizer | Off: ...
+
+
 def average_submodels(
-    theta: Params,
-    fleet: Edges,
-    cloud: Cloud,
-    log: Log,
-    *,
-    rounds: int,
-    local: Recipe,
-    cut: Scheme,
-    server: ServerOptimizer | Off,
-    by_examples: bool,
-    scaler: bool,
-    masked: bool,
-    static: bool,
+    method: SubmodelRounds, theta: Params, fleet: Edges, cloud: Cloud, log: Log, *, by_examples: bool
 ) -> Params:
     """Return the average of the last round; each edge then holds its sub-model of it.
 
@@ -44,38 +52,32 @@ def average_submodels(
     its value.
 
     Args:
-        theta, fleet, cloud, log: of the method.
-        rounds: the number of rounds.
-        local: how each edge trains in a round.
-        cut: selects the sub-models of a round.
-        server: applies the mean change.
+        method: the method.
+        theta, fleet, cloud, log: of its run.
         by_examples: weigh an edge by its training examples, not by 1.
-        scaler: divide layer outputs by the edge's width in training.
-        masked: set the logits of classes without local examples to 0 in training, where the loss is the
-            cross-entropy; the edge counts only in the classifier's rows of its own classes.
-        static: estimate the statistics of batch norm after the last round; see ``_static_batch_norm``.
     """
+    local = method.local
     state: Params = {}
     scales: dict[str, EdgeTensors] | None = None
-    if masked and isinstance(local.loss, CrossEntropy):
+    if method.masked and isinstance(local.loss, CrossEntropy):
         local = replace(local, loss=RestrictedSoftmax(alpha=0))
-    if scaler:
+    if method.scaler:
         local = replace(local, loss=Scaled(loss=local.loss))
         layers = fleet.compute("parameters of the layers before the classifier", _before_classifier)
         scales = {site.name: _scales(layers, site.width) for site in fleet.needs}
-    for n in range(1, rounds + 1):
-        cuts = fleet.cut(cut, n - 1)
+    for n in range(1, method.rounds + 1):
+        cuts = fleet.cut(method.cut, n - 1)
         updates = fleet.train(theta, local, cuts=cuts, own=scales)
-        mean = fleet.average(theta, updates, by_examples=by_examples, own_rows=masked)
-        theta, state = server_step(server, fleet, theta, mean, state)
+        mean = fleet.average(theta, updates, by_examples=by_examples, own_rows=method.masked)
+        theta, state = server_step(method.server, fleet, theta, mean, state)
         log("average", cloud.evaluate(theta), n)
     own: dict[str, EdgeTensors] = {}
-    if static:
+    if method.static:
         theta, own = _static_batch_norm.estimate(theta, fleet, cuts)
         if own:
-            log("new statistics", cloud.evaluate(theta), rounds)
+            log("new statistics", cloud.evaluate(theta), method.rounds)
     fleet.adopt(theta, cuts, own=own)
-    log("after update", fleet.evaluate(), rounds)
+    log("after update", fleet.evaluate(), method.rounds)
     return theta
 
 

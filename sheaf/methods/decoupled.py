@@ -83,18 +83,7 @@ class Decoupled:
         for n in range(1, self.rounds + 1):
             theta = fleet.average(theta, harvest, by_examples=False, unheld="zero")
             log("bound", cloud.evaluate(theta), n)
-            theta = fit(
-                theta,
-                fleet,
-                cloud,
-                log,
-                n,
-                pooled=self.share != "none",
-                restat=self.restat,
-                refit=self.refit,
-                rounds=self.rounds,
-                bound=cuts,
-            )
+            theta = fit(self, theta, fleet, cloud, log, n, bound=cuts)
             if self.finetune != "none" and has_samples(self.share, self.finetune):
                 teachers = teachers_of(self.finetune, harvest)
                 theta = cloud.train(theta, self.finetune, teachers=teachers, cuts=cuts)

@@ -84,17 +84,7 @@ class ECAvgPlus:
             log("before update", fleet.evaluate(), n)
             theta_avg = fleet.merge(self.merge, theta, local)
             log("average", cloud.evaluate(theta_avg), n)
-            theta = fit(
-                theta_avg,
-                fleet,
-                cloud,
-                log,
-                n,
-                pooled=self.share != "none",
-                restat=self.restat,
-                refit=self.refit,
-                rounds=self.rounds,
-            )
+            theta = fit(self, theta_avg, fleet, cloud, log, n)
             if self.finetune != "none" and has_samples(self.share, self.finetune):
                 teachers = teachers_of(self.finetune, local)
                 theta = cloud.train(theta, self.finetune, teachers=teachers)  # theta*_avg

@@ -48,20 +48,7 @@ class FedRolex:
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
         """Return the average of the last round; see ``average_submodels``."""
-        return average_submodels(
-            theta,
-            fleet,
-            cloud,
-            log,
-            rounds=self.rounds,
-            local=self.local,
-            cut=self.cut,
-            server=self.server,
-            by_examples=True,
-            scaler=self.scaler,
-            masked=self.masked,
-            static=self.static,
-        )
+        return average_submodels(self, theta, fleet, cloud, log, by_examples=True)
 
     @property
     def budget(self) -> TrainingBudget:

@@ -53,20 +53,7 @@ class HeteroFL:
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
         """Return the average of the last round; each edge then holds its sub-model of it."""
-        return average_submodels(
-            theta,
-            fleet,
-            cloud,
-            log,
-            rounds=self.rounds,
-            local=self.local,
-            cut=self.cut,
-            server=self.server,
-            by_examples=False,
-            scaler=self.scaler,
-            masked=self.masked,
-            static=self.static,
-        )
+        return average_submodels(self, theta, fleet, cloud, log, by_examples=False)
 
     @property
     def budget(self) -> TrainingBudget:
