@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sheaf.core.dataset import Dataset as Dataset
     from sheaf.core.dataset import Samples as Samples
     from sheaf.core.errors import SheafError as SheafError
+    from sheaf.core.fleet import Fleet as Fleet
     from sheaf.core.recipe import FromStatistics as FromStatistics
     from sheaf.core.recipe import Privacy as Privacy
     from sheaf.core.recipe import Recipe as Recipe
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from sheaf.core.site_names import CLOUD as CLOUD
     from sheaf.core.task import Absence as Absence
     from sheaf.core.task import Cost as Cost
-    from sheaf.core.task import Fleet as Fleet
     from sheaf.core.task import Task as Task
     from sheaf.core.task import Update as Update
     from sheaf.core.tensor_file import Blob as Blob
@@ -84,7 +84,7 @@ _PUBLIC = {
     "EdgeTensors": "runtime.edge_tensors",
     "Edges": "runtime.edges",
     "Experiment": "experiments.config",
-    "Fleet": "core.task",
+    "Fleet": "core.fleet",
     "LocalFleet": "fleets.local.fleet",
     "Log": "runtime.log",
     "LossContext": "training.step",

@@ -6,7 +6,7 @@ import contextlib
 import tempfile
 from pathlib import Path
 
-from sheaf.core.task import Fleet
+from sheaf.core.fleet import Fleet
 from sheaf.experiments.clock import timeline_of, with_clock
 from sheaf.experiments.setup import ExperimentSetup
 from sheaf.fleets.local.dry_run import DryFleet

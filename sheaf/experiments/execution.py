@@ -15,9 +15,10 @@ import torch
 
 from sheaf.core import objects
 from sheaf.core.cut import Cut
+from sheaf.core.fleet import Fleet
 from sheaf.core.optional_imports import installed_version
 from sheaf.core.settings import plain
-from sheaf.core.task import Fleet, Task
+from sheaf.core.task import Task
 from sheaf.core.tensor_file import Blob
 from sheaf.experiments import processes, run_folder
 from sheaf.experiments.baselines import run_baselines

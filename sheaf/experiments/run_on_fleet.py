@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from sheaf.core import objects
 from sheaf.core.errors import RunFolderError
+from sheaf.core.fleet import Fleet
 from sheaf.core.optional_imports import installed_version
 from sheaf.core.progress_bar import bar
 from sheaf.core.settings import plain
-from sheaf.core.task import Fleet, Task
+from sheaf.core.task import Task
 from sheaf.core.tensor_file import Blob
 from sheaf.data.settings import DataSettings
 from sheaf.experiments import run as runs

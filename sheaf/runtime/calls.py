@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from sheaf.core.errors import QuorumError
+from sheaf.core.fleet import Fleet, ReplayedFleet
 from sheaf.core.seeds import generator, seed_for
 from sheaf.core.stored_params import StoredParams
-from sheaf.core.task import Absence, Fleet, ReplayedFleet, Task, TaskKind, Update
+from sheaf.core.task import Absence, Task, TaskKind, Update
 from sheaf.core.types import Params
 from sheaf.runtime.cloud_coding import CloudCoding
 from sheaf.runtime.costs import Ledger

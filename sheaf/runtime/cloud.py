@@ -10,10 +10,11 @@ from torch import Tensor
 from sheaf.core.cut import Cut
 from sheaf.core.dataset import Samples
 from sheaf.core.errors import DataError, TrainingError
+from sheaf.core.fleet import Fleet
 from sheaf.core.lazy_blob import LazyBlob, TensorBlob
 from sheaf.core.recipe import FromStatistics, Recipe, Ridge, StatisticKind
 from sheaf.core.stored_params import StoredParams, blob_of
-from sheaf.core.task import Fleet, TaskKind, Update, named_statistic
+from sheaf.core.task import TaskKind, Update, named_statistic
 from sheaf.core.tensor_file import Blob
 from sheaf.core.types import CLOUD, Params
 from sheaf.data.shared_samples import decode_shared

@@ -7,9 +7,10 @@ from typing import Any
 
 import xxhash
 
+from sheaf.core.fleet import Fleet
 from sheaf.core.recipe import Statistic
 from sheaf.core.stored_params import StoredParams
-from sheaf.core.task import Absence, Fleet, TaskKind, Update
+from sheaf.core.task import Absence, TaskKind, Update
 from sheaf.core.types import Params
 from sheaf.runtime.calls import Calls, check_quorum
 from sheaf.runtime.cloud_coding import CloudCoding

@@ -10,8 +10,9 @@ import torch
 
 from sheaf.core.cut import Cut
 from sheaf.core.dataset import Samples
+from sheaf.core.fleet import Fleet
 from sheaf.core.recipe import Recipe, Share, Statistic
-from sheaf.core.task import Fleet, Update
+from sheaf.core.task import Update
 from sheaf.core.tensor_file import Blob
 from sheaf.core.types import Params
 from sheaf.core.wire_format import encode_samples

@@ -7,9 +7,9 @@ from typing import Any
 
 from sheaf.core.cut import Cut
 from sheaf.core.errors import WeightsError
+from sheaf.core.fleet import Fleet
 from sheaf.core.lazy_blob import LazyBlob, TensorBlob, origin_of
 from sheaf.core.stored_params import blob_of
-from sheaf.core.task import Fleet
 from sheaf.core.tensor_file import Blob, encoded_size
 from sheaf.core.types import Params
 from sheaf.merges.check import misfit

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Mapping
 from functools import partial
 
+from sheaf.core.fleet import Fleet, ReplayedFleet
 from sheaf.core.lazy_blob import LazyBlob
-from sheaf.core.task import Fleet, ReplayedFleet, Task
+from sheaf.core.task import Task
 from sheaf.core.tensor_file import Blob
 
 logger = logging.getLogger("sheaf")

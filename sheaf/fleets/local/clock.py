@@ -20,7 +20,8 @@ from dataclasses import replace
 from statistics import NormalDist
 from typing import NamedTuple, Protocol
 
-from sheaf.core.task import Absence, Fleet, ReplayedFleet, Task, Times, Update
+from sheaf.core.fleet import Fleet, ReplayedFleet
+from sheaf.core.task import Absence, Task, Times, Update
 from sheaf.core.tensor_file import Blob
 from sheaf.core.types import CLOUD
 from sheaf.core.wire_format import message_bytes

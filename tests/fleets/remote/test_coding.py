@@ -19,8 +19,9 @@ from sheaf.codecs.float32 import Float32
 from sheaf.codecs.int8 import Int8
 from sheaf.codecs.topk import TopK
 from sheaf.core.coding import Coding
+from sheaf.core.fleet import Fleet
 from sheaf.core.recipe import Recipe
-from sheaf.core.task import Fleet, Task, Update
+from sheaf.core.task import Task, Update
 from sheaf.core.tensor_file import Blob
 from sheaf.fleets.local.fleet import LocalFleet
 from sheaf.fleets.remote.device import EdgeSite
