@@ -61,7 +61,13 @@ class TensorBlob(Blob):
         if self.lease is not None and (blob := self.lease.read(self)) is not self:
             return blob.open(select)
         tensors: Mapping[str, Tensor] = vars(self)["tensors"]
-        return {name: value for name, value in tensors.items() if select(name)}
+        return {name: value.contiguous() for name, value in tensors.items() if select(name)}
+
+    def open_strided(self) -> dict[str, Tensor]:
+        """Return all tensors as they are, with any strides. They must not be modified."""
+        if self.lease is not None and (blob := self.lease.read(self)) is not self:
+            return blob.open_strided()
+        return dict(vars(self)["tensors"])
 
     def _hash(self, digest: Any) -> str:
         for piece in encode_pieces(vars(self)["tensors"]):

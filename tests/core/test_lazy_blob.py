@@ -44,6 +44,16 @@ def test_the_size_of_a_type_that_the_encoder_leaves_to_safetensors() -> None:
     assert encoded_size(tensors) == len(encode(tensors))
 
 
+def test_only_strided_tensors_are_opened_without_a_copy() -> None:
+    transposed, plain = torch.arange(6.0).view(3, 2).mT, torch.ones(2)
+    blob = TensorBlob({"w": transposed, "b": plain})
+    assert blob.open_strided()["w"] is transposed
+    opened = blob.open()
+    assert opened["w"].is_contiguous()
+    assert torch.equal(opened["w"], transposed)
+    assert opened["b"] is plain
+
+
 def test_rows_and_files(tmp_path: Path) -> None:
     tensors = {"w": torch.arange(6.0).view(3, 2), "n": torch.tensor(5)}
     for number, blob in enumerate((TensorBlob(tensors), LazyBlob(lambda: Blob.of(tensors)))):

@@ -184,3 +184,4 @@ def test_pieces_windows_and_cores_change_no_bit(
         torch.set_num_threads(usual)
     for name, total in expected.items():
         assert torch.equal(merged[name], (total / sum(weight for _, weight in weighted)).float()), name
+        assert merged[name].is_contiguous()

@@ -17,4 +17,4 @@ class WeightedMean:
 
     def __call__(self, theta: Params, updates: Sequence[Update], network: Network) -> Params:
         """Average the updates; see ``average``."""
-        return average(theta, (Contribution(update.params, update.examples) for update in updates))
+        return average(theta, (Contribution(update.strided_params, update.examples) for update in updates))
