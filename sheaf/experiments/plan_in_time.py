@@ -18,7 +18,7 @@ from sheaf.experiments.config import Experiment
 from sheaf.experiments.dry_run import dry_run
 from sheaf.experiments.memory_check import check_memory
 from sheaf.experiments.plan_costs import NEVER, Array, PlanCosts
-from sheaf.experiments.plan_limits import Limits as Limits
+from sheaf.experiments.plan_limits import Limits
 from sheaf.experiments.plan_options import OWN, Option, with_options
 from sheaf.experiments.plan_refusals import above, refuse
 from sheaf.experiments.setup import ExperimentSetup, prepare
