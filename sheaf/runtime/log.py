@@ -6,8 +6,9 @@ import logging
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import zip_longest
+from typing import NamedTuple
 
 import torch
 
@@ -17,7 +18,7 @@ from sheaf.runtime.measured_logits import MeasuredLogits
 from sheaf.runtime.result import EACH, Choice, Curve, Row
 from sheaf.runtime.time_record import Spent
 from sheaf.runtime.timeline import Timeline
-from sheaf.training.metrics import scores
+from sheaf.training.metrics import Scores, scores
 
 logger = logging.getLogger("sheaf")
 
@@ -74,18 +75,18 @@ class Log:
         for answers in chosen:
             for update in answers:
                 choices[update.site] = (*choices.get(update.site, ()), Choice.of(update))
+        scored: _Scored | None = None
         for update in evaluated:
-            confusion = torch.tensor(update.metrics["confusion"])
-            own = None if update.site == CLOUD else torch.tensor(update.counts) > 0
-            on_own, foreign = scores(confusion, own), None if own is None else confusion[~own]
-            measured_all = foreign is None or not len(foreign) or bool(foreign.any())
+            own = None if update.site == CLOUD else tuple(count > 0 for count in update.counts)
+            if scored is None or (scored.confusion, scored.own) != (update.metrics["confusion"], own):
+                scored = _Scored.of(update.metrics["confusion"], own)  # edges that hold one model share it
             row = Row(
                 site=update.site,
                 stage=stage,
                 round=round,
                 reference=reference,
-                **asdict(on_own),
-                accuracy_all=scores(confusion).accuracy if measured_all else None,
+                **vars(scored.on_own),
+                accuracy_all=scored.accuracy_all,
                 held_out=update.metrics.get("held_out"),
                 loss=update.metrics["loss"] if math.isfinite(update.metrics["loss"]) else None,
                 confusion=update.metrics["confusion"],
@@ -117,6 +118,31 @@ class Log:
                 spread=[] if few else [_spread(epoch) for epoch in zip_longest(*losses.values())],
             )
         )
+
+
+class _Scored(NamedTuple):
+    """The scores of a confusion matrix.
+
+    Attributes:
+        confusion: (K, K) counts.
+        own: (K,) the classes that the site has examples of; None: all.
+        on_own: on these classes.
+        accuracy_all: on all classes; None: not measured.
+    """
+
+    confusion: list[list[int]]
+    own: tuple[bool, ...] | None
+    on_own: Scores
+    accuracy_all: float | None
+
+    @classmethod
+    def of(cls, confusion: list[list[int]], own: tuple[bool, ...] | None) -> _Scored:
+        """Compute the scores."""
+        matrix, mask = torch.tensor(confusion), None if own is None else torch.tensor(own)
+        foreign = None if mask is None else matrix[~mask]
+        measured_all = foreign is None or not len(foreign) or bool(foreign.any())
+        on_all = scores(matrix).accuracy if measured_all else None
+        return cls(confusion, own, scores(matrix, mask), on_all)
 
 
 def _short(loss: float) -> float | None:

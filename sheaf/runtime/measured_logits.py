@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,7 +71,7 @@ class MeasuredLogits:
 
     def header(self) -> dict[str, Any]:
         """Return the record as a JSON object."""
-        return asdict(self)
+        return dict(vars(self))
 
     @property
     def logits(self) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import chain, groupby
 from math import ceil
 
@@ -62,7 +63,8 @@ class Rows:
         return slice(self.start, self.stop)
 
 
-def batch_sizes(examples: int, batch_size: int) -> list[int]:
+@lru_cache(256)
+def batch_sizes(examples: int, batch_size: int) -> tuple[int, ...]:
     """Return the sizes of an epoch's mini-batches: full ones, then the rest.
 
     A rest of one example joins the mini-batch before it: batch norm has no variance over one example.
@@ -71,7 +73,7 @@ def batch_sizes(examples: int, batch_size: int) -> list[int]:
     sizes = [batch_size] * full + ([rest] if rest else [])
     if rest == 1 and full:
         sizes[-2:] = [batch_size + 1]
-    return sizes
+    return tuple(sizes)
 
 
 def steps_of(recipe: Recipe, examples: int) -> int:
@@ -90,7 +92,7 @@ def examples_of(recipe: Recipe, examples: int) -> int:
 def positions_of_batches(samples: Samples, batch_size: int, draws: torch.Generator) -> tuple[Tensor, ...]:
     """Return the mini-batches of one shuffled epoch, as positions in ``samples.inputs``."""
     order = samples.positions[torch.randperm(len(samples), generator=draws)]
-    return torch.split(order, batch_sizes(len(samples), batch_size))
+    return order.split_with_sizes(batch_sizes(len(samples), batch_size))
 
 
 def batches(
@@ -188,17 +190,21 @@ def _next(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the feeds' next ``steps`` mini-batches, successive ones of one size together."""
     positions_of = [feed.next() for _ in range(steps) for feed in feeds]
-    lengths = torch.tensor([len(positions) for positions in positions_of]).view(steps, len(feeds))
-    widths = [padded_size(longest) for longest in lengths.amax(1).tolist()]
-    padded = pad_sequence(positions_of, batch_first=True)
+    sizes = [each.shape[0] for each in positions_of]
+    lengths = [sizes[at : at + len(feeds)] for at in range(0, len(sizes), len(feeds))]
+    widths = [padded_size(max(own)) for own in lengths]
+    equal_sizes = min(sizes) == max(sizes)
+    padded = torch.stack(positions_of) if equal_sizes else pad_sequence(positions_of, batch_first=True)
     positions = F.pad(padded, (0, max(widths) - padded.shape[1])).view(steps, len(feeds), -1)
     inputs = _gather([feed.samples.inputs for feed in feeds], positions, prepare.device)
     labels = _gather([feed.samples.targets for feed in feeds], positions, prepare.device)
-    labels[(torch.arange(positions.shape[-1]) >= lengths[..., None]).to(labels.device)] = PADDING
+    if min(sizes) < max(widths):
+        filler = torch.arange(positions.shape[-1]) >= torch.tensor(lengths)[..., None]
+        labels[filler.to(labels.device)] = PADDING
     x, labels = prepare(inputs.flatten(0, 2)).view(inputs.shape), labels.to(prepare.device)
     for name in recipe.augment:
         for site, feed in enumerate(feeds):
-            length = int(lengths[0, site])
+            length = lengths[0][site]
             x[0, site, :length] = AUGMENTATIONS[name](x[0, site, :length], feed.draws)
     start = 0
     for width, equal in groupby(widths):

@@ -118,7 +118,7 @@ def train(
     return [trained[k] for k in range(len(jobs))]
 
 
-def _of_epochs(losses: list[float], sizes: list[int]) -> list[float]:
+def _of_epochs(losses: list[float], sizes: Sequence[int]) -> list[float]:
     """Return the mean loss of each epoch from the losses of its steps, weighted by their examples.
 
     The last epoch may have fewer steps.
