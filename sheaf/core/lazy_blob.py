@@ -21,6 +21,7 @@ class TensorBlob(Blob):
         size: length of their encoding; computed by default.
         lease: see ``Blob``.
         origin: kept alive as long as this blob, such as the lease of the parameters that were trained.
+        finite: whether all values are known to be finite.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class TensorBlob(Blob):
         size: int | None = None,
         lease: Lease | None = None,
         origin: object = None,
+        finite: bool = False,
     ) -> None:
         vars(self).update(
             tensors=tensors,
@@ -36,11 +38,18 @@ class TensorBlob(Blob):
             digest=None,
             lease=lease,
             origin=origin,
+            finite=finite,
         )
 
     def leased(self, lease: Lease) -> TensorBlob:
         """Return the same tensors with another lease."""
-        return TensorBlob(vars(self)["tensors"], self.size, lease, vars(self)["origin"])
+        own = vars(self)
+        return TensorBlob(own["tensors"], self.size, lease, own["origin"], own["finite"])
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all values are known to be finite."""
+        return bool(vars(self)["finite"])
 
     @property
     def source(self) -> bytes:

@@ -11,10 +11,15 @@ from sheaf.core.types import Params
 from sheaf.merges.average import cores_for
 
 
-def misfit(theta: Params, params: Params) -> str | None:
+def misfit(theta: Params, params: Params, finite: bool = False) -> str | None:
     """Return why ``params`` cannot replace ``theta`` (a name, shape, type or value), or None if they can.
 
     Values must be finite unless training has left them unchanged, as in a constant buffer such as a mask.
+
+    Args:
+        theta: the parameters to replace.
+        params: the new ones.
+        finite: whether all values are known to be finite, see ``are_finite``.
     """
     if missing := [name for name in theta if name not in params]:
         return f"{missing[0]} is missing"
@@ -27,9 +32,16 @@ def misfit(theta: Params, params: Params) -> str | None:
                 return f"{name} has shape {tuple(value.shape)} instead of {tuple(expected.shape)}"
             if value.dtype != expected.dtype:
                 return f"{name} is {value.dtype} instead of {expected.dtype}"
-            if value.is_floating_point() and not _is_finite(value) and not _is_same(value, expected):
+            if finite or not value.is_floating_point():
+                continue
+            if not _is_finite(value) and not _is_same(value, expected):
                 return f"{name} has values that are not finite"
     return None
+
+
+def are_finite(params: Params) -> bool:
+    """Return whether all values are finite."""
+    return all(_is_finite(value) for value in params.values() if value.is_floating_point())
 
 
 def _is_finite(value: Tensor) -> bool:

@@ -27,6 +27,7 @@ class ModelStore:
         self._site = site
         folder.mkdir(parents=True, exist_ok=True)
         self._held = self._list("held")
+        self._in_files = set(self._held)  # calls whose held model may have a file
         self._remembered = self._list("remembered")
 
     def before(self, call: int) -> Blob | None:
@@ -45,6 +46,7 @@ class ModelStore:
         old = [number for number in self._held if number != call and number not in last]
         over = next((path for number in old if (path := self._path(number)).exists()), None)
         written = blob.write(self._path(call), named, over)
+        self._in_files.add(call)
         self._set(call, written, old)
         if isinstance(blob, (TensorBlob, LazyBlob)) or isinstance(blob.source, Path):
             return written
@@ -88,10 +90,14 @@ class ModelStore:
 
     def _set(self, call: int, blob: Blob | None, obsolete: Sequence[int]) -> None:
         for number in obsolete:
-            self._path(number).unlink(missing_ok=True)
+            if number in self._in_files:
+                self._path(number).unlink(missing_ok=True)
+                self._in_files.remove(number)
             del self._held[number]
+        in_order = not self._held or call >= next(reversed(self._held))
         self._held[call] = blob
-        self._held = dict(sorted(self._held.items()))
+        if not in_order:
+            self._held = dict(sorted(self._held.items()))
 
     def remember(self, call: int, blob: Blob | None = None) -> None:
         """Set aside ``blob``, or a copy of the model held when ``call`` began; keep the two newest copies.

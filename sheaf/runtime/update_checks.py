@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from safetensors import SafetensorError
 
 from sheaf.core.cut import Cut
+from sheaf.core.lazy_blob import TensorBlob
 from sheaf.core.recipe import Statistic
 from sheaf.core.task import Update
 from sheaf.core.types import Params
@@ -30,7 +31,8 @@ def model_check(held: HeldModels, statistic: Statistic | None) -> Check:
             expected.clear()
             expected[cut] = dict(held.take(held.theta, cut))
         try:
-            why = misfit(expected[cut], update.strided_params)
+            finite = isinstance(update.blob, TensorBlob) and update.blob.is_finite
+            why = misfit(expected[cut], update.strided_params, finite)
             if why is None and statistic is not None:
                 why = misfit(blank(held.network, cut, statistic), update.statistics)
                 why = why and f"its {statistic.kind} statistic: {why}"

@@ -15,6 +15,7 @@ from sheaf.core.task import Progress, Task, Update
 from sheaf.core.tensor_file import Blob, encoded_size, with_hashes, write_together
 from sheaf.core.thread_pool import thread_pool
 from sheaf.core.types import CLOUD, Params
+from sheaf.merges.check import are_finite
 from sheaf.runtime.training_job import recipe_of
 from sheaf.runtime.worker import Outcome, Worker
 from sheaf.training import loop
@@ -117,7 +118,10 @@ def _in_memory(
     }
     if not _fits_in_memory(size * len(tasks)):
         states |= spill(workers[0].folder / f"{workers[0].name}.spilled", states)
-    return [TensorBlob(params, size, origin=origin_of(tasks[name].blob)) for name, params in states.items()]
+    return [
+        TensorBlob(params, size, origin=origin_of(tasks[name].blob), finite=are_finite(params))
+        for name, params in states.items()
+    ]  # checked here, where they are in the core's cache
 
 
 def _fits_in_memory(size: int) -> bool:

@@ -111,10 +111,13 @@ class Stack:
     def begin(self, jobs: Sequence[Job], prepare: Preparation, steps: int) -> Iterator[None]:
         """Load the jobs' parameters and set up the optimizer; see ``loop.TrainingState``."""
         for name, stacked in self._stacked.items():
-            copied: dict[int, Tensor] = {}  # parameters that several jobs start from are transposed once
-            for own, job in zip(stacked, jobs, strict=True):
-                source = copied.setdefault(id(job.start[name]), own)
-                own.copy_(self._oriented(name, job.start[name]) if source is own else source)
+            starts = [self._oriented(name, value) for value in dict.fromkeys(job.start[name] for job in jobs)]
+            if len(starts) == 1:  # transposed once
+                stacked[0].copy_(starts[0])
+                stacked[1:].copy_(stacked[0])
+            else:
+                for own, job in zip(stacked, jobs, strict=True):
+                    own.copy_(self._oriented(name, job.start[name]))
         for name, start in self._start.items():
             start.copy_(self._stacked[name])
         self._set_context(jobs, prepare)

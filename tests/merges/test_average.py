@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sheaf.merges import average as module
 from sheaf.merges.average import Contribution
-from sheaf.merges.check import misfit
+from sheaf.merges.check import are_finite, misfit
 
 THETA = {"w": torch.zeros(2, 3), "b": torch.zeros(2, dtype=torch.float64), "steps": torch.tensor(7)}
 SIZE = sum(value.nbytes for value in THETA.values())
@@ -146,10 +146,12 @@ def test_finite_numbers_whose_sum_is_not_are_finite(dtype: torch.dtype) -> None:
     theta = {"w": torch.zeros(9, dtype=dtype)}
     large = torch.full((9,), torch.finfo(dtype).max, dtype=dtype)
     assert misfit(theta, {"w": large}) is None
+    assert are_finite({"w": large, "steps": torch.tensor(7)})
     for bad in (float("inf"), float("-inf"), float("nan")):
         spoiled = large.clone()
         spoiled[3] = bad
         assert misfit(theta, {"w": spoiled}) == "w has values that are not finite"
+        assert not are_finite({"w": spoiled})
     both = torch.zeros(9, dtype=dtype)
     both[2], both[5] = float("inf"), float("-inf")
     assert misfit(theta, {"w": both}) == "w has values that are not finite"

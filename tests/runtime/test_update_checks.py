@@ -10,6 +10,7 @@ import pytest
 import torch
 from rig import RECIPE, SITES, Fleet, Rig, not_finite, theta, too_wide, workers
 
+from sheaf.core.errors import QuorumError
 from sheaf.core.recipe import Statistic
 from sheaf.core.task import Task, Update
 from sheaf.core.tensor_file import Blob
@@ -63,3 +64,8 @@ def test_updates_that_cannot_be_merged_are_refused_and_the_call_continues(tmp_pa
             (one.site, one.why) for one in rig.calls.refused
         ]
         assert again.calls.refused == rig.calls.refused, "a resumed run refuses the same updates"
+
+
+def test_a_training_in_memory_that_diverges_is_refused(tmp_path: Path) -> None:
+    with Rig(tmp_path) as rig, pytest.raises(QuorumError, match="has values that are not finite"):
+        rig.edges.train(theta(), replace(RECIPE, lr=1e38))
