@@ -48,18 +48,6 @@ class Operation:
         """Whether it changes a tensor that it is given."""
         return bool(self.operator._schema.is_mutable)
 
-    @property
-    def written(self) -> list[Tensor]:
-        """The arguments that it changes."""
-        given, arguments = list(self.args), self.operator._schema.arguments
-        given += [self.kwargs.get(each.name) for each in arguments[len(given) :]]
-        changed = [
-            value
-            for value, argument in zip(given, arguments, strict=True)
-            if argument.alias_info is not None and argument.alias_info.is_write
-        ]
-        return tensors_in(changed)
-
     def touches(self, tensor: Tensor) -> bool:
         """Return whether an argument or a result lies in the memory of ``tensor``."""
         leaves = tensors_in((self.args, self.kwargs, self.results))

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from sheaf.training.fused_update import fuse_updates
 from sheaf.training.operation import Operation, address, tensors_in
-from sheaf.training.redundant_operations import without_redundant
 from sheaf.training.update_by_site import update_by_site
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ NO_TENSORS: list[Tensor] = []
 
 COPY_RETURNS = torch.ops.aten.copy_.default._schema.returns
 SELECT_RETURNS = torch.ops.aten.select.int._schema.returns
-STRIDED_RETURNS = torch.ops.aten.as_strided.default._schema.returns
 
 FACTORY = {"dtype", "layout", "device", "pin_memory"}
 """Arguments that describe a new tensor; an ``out`` variant lacks them."""
@@ -56,7 +54,7 @@ class Replay:
 
     Args:
         operations: all that were recorded.
-        inputs: the tensors that a replay copies its inputs into, if the operations change them.
+        inputs: the tensors that a replay copies its inputs into.
         result: the tensors that the operations wrote the result into.
         exact: keep the bits of the operations; see ``fused_update``.
 
@@ -75,7 +73,6 @@ class Replay:
         if not exact:
             operations = fuse_updates(operations, (*inputs, *result))
         operations = update_by_site(operations, (*inputs, *result))
-        operations = without_redundant(operations, (*inputs, *result))
         self._operations = operations  # keeps their results alive
         self._inputs = inputs
         self._result = result
@@ -120,7 +117,6 @@ class Replay:
 
     def _loop(self, inputs: Sequence[Tensor], results: Sequence[Tensor]) -> None:
         """Write the results of T successive calls into ``results``, (T, ...) each."""
-        inputs = [each if each[0].is_contiguous() else each.contiguous() for each in inputs]
         with torch.no_grad(), _unoptimized():
             self._run(len(inputs[0]), *inputs, *results, *self._tensors)
 
@@ -155,11 +151,9 @@ class _Graph:
         self._graph = torch._C.Graph()
         self._pending: list[tuple[OpOverload, list[Any], list[Tensor | None]]] = []
         self._values: dict[View, Any] = {}
-        self._written: set[int] = set()  # addresses of arguments that operations change
 
     def add(self, operation: Operation) -> None:
         """Add an operation that writes into the tensors that it made when it was recorded."""
-        self._written |= set(map(address, operation.written))
         operator, out = operation.operator, {}
         results: list[Tensor | None] = []
         if not operation.writes_into_arguments:
@@ -196,11 +190,9 @@ class _Graph:
         times.setType(torch._C.IntType.get())
         given = [self._graph.addInput() for _ in inputs]
         wanted = [self._graph.addInput() for _ in result]
-        returned = set(map(address, result))
-        read_only = {address(each) for each in inputs if self._is_read_only(each)} - returned
         pending = [*inputs, *result, [each[1:] for each in self._pending]]
         for tensor in tensors_in(pending):  # a graph's inputs come before its nodes
-            if _view(tensor) not in self._values and address(tensor) not in read_only:
+            if _view(tensor) not in self._values:
                 self._values[_view(tensor)] = self._graph.addInput()
                 self.tensors.append(tensor)
         go_on = self._graph.insertConstant(True)  # type: ignore[attr-defined]  # the stub lacks it
@@ -210,31 +202,13 @@ class _Graph:
         number.setType(torch._C.IntType.get())
         with self._graph.insert_point_guard(body):
             for own, of_all in zip(inputs, given, strict=True):
-                if address(own) in read_only:
-                    self._view_all(own, self._select(of_all, number))
-                else:
-                    self._copy(self._value(own), self._select(of_all, number))
+                self._copy(self._value(own), self._select(of_all, number))
             self._operations()
             for of_all, own in zip(wanted, result, strict=True):
                 self._copy(self._select(of_all, number), self._value(own))
         body.registerOutput(go_on)
         self._graph.registerOutput(go_on)
         return torch._C._create_function_from_graph("recorded", self._graph)
-
-    def _is_read_only(self, tensor: Tensor) -> bool:
-        """Return whether the operations only read a tensor, in views that begin where it begins."""
-        all_read = tensors_in([arguments for _, arguments, _ in self._pending])
-        views = [each for each in all_read if address(each) == address(tensor)]
-        as_a_whole = all(each.storage_offset() == tensor.storage_offset() and each.dim() for each in views)
-        return tensor.is_contiguous() and as_a_whole and address(tensor) not in self._written
-
-    def _view_all(self, tensor: Tensor, entry: Any) -> None:
-        """Append the views of a tensor's memory that operations read, on another one of its layout."""
-        for view in tensors_in([arguments for _, arguments, _ in self._pending]):
-            if address(view) == address(tensor) and _view(view) not in self._values:
-                layout = [*view.shape], [*view.stride()], None
-                arguments = [entry, *map(self._value, layout)]
-                (self._values[_view(view)],) = self._node("aten::as_strided", arguments, STRIDED_RETURNS)
 
     def _operations(self) -> None:
         """Append all operations."""
