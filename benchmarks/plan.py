@@ -1,13 +1,13 @@
 """Compare a plan with the clock's run and with a rehearsed fleet whose devices get a fraction of a core each.
 
-``sheaf profile`` measures this machine with one thread; a device that gets a fraction of a core has this
-fraction of its speed. ``sheaf plan --finish-within`` plans ECAvg for these devices, in less time than the
-experiment's own settings need. The planned experiment then runs in one process, with the virtual clock, and
-on a rehearsed fleet: the real transport, with a process tree for each device that is stopped and continued
-(SIGSTOP, SIGCONT) so that it runs for its fraction of the time.
+A device is a process tree that is stopped and continued (SIGSTOP, SIGCONT) so that it runs for its fraction
+of the time. ``sheaf profile`` measures each device with one thread, all of them at once.
+``sheaf plan --finish-within`` plans ECAvg for these devices, in less time than the experiment's own settings
+need. The planned experiment then runs in one process, with the virtual clock, and on a rehearsed fleet with
+the real transport. All of this is repeated ``REPETITIONS`` times, as the speed of a virtual machine varies.
 
-Run: SHEAF_DATA=… python -m benchmarks.plan FOLDER
-Takes about 3 minutes on two idle cores. Changes such as data.limit=600 after FOLDER try it with less
+Run: SHEAF_DATA=… OMP_NUM_THREADS=1 python -m benchmarks.plan FOLDER
+Takes about 12 minutes on two idle cores. Changes such as data.limit=600 after FOLDER try it with less
 training; nothing is published then.
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -26,7 +27,6 @@ from typing import Any
 
 import psutil
 import tomli_w
-import torch
 
 from benchmarks.results import publish
 from sheaf.core.settings import plain
@@ -35,10 +35,10 @@ from sheaf.experiments import rehearse as rehearsal
 from sheaf.experiments import run as runs
 from sheaf.experiments import run_on_fleet
 from sheaf.experiments.config import Experiment, load_experiment
-from sheaf.experiments.measure_profile import measure_profile
-from sheaf.experiments.plan_in_time import Limits, TimePlan, plan_in_time
+from sheaf.experiments.plan_in_time import TimePlan, plan_in_time
+from sheaf.experiments.plan_limits import Limits
 from sheaf.experiments.setup import prepare
-from sheaf.profiles.profile import LinkProfile, ProfileFile
+from sheaf.profiles.profile import LinkProfile, read_profile
 from sheaf.runtime.result import Result
 
 FRACTIONS = {"edge-1": 0.5, "edge-2": 0.35, "edge-3": 0.2}
@@ -46,6 +46,8 @@ FRACTIONS = {"edge-1": 0.5, "edge-2": 0.35, "edge-3": 0.2}
 
 PERIOD = 0.2
 """Seconds in which a device runs once and is stopped once."""
+
+REPETITIONS = 3
 
 FASTER = 0.6
 """The limit of the plan, as a fraction of the seconds that the experiment's own settings take."""
@@ -64,26 +66,33 @@ SETTINGS = (
     "fleet.deadline=600.0",
 )
 
+MAIN = "from sheaf.cli.main import main; main()"
+
 LOOPBACK = LinkProfile(up=2e8, down=2e8)
 """The link of a rehearsed device: the machine's loopback interface."""
 
 
 def profiled(folder: Path, changes: list[str]) -> Experiment:
     """Write the profiles of the devices and of the cloud, and return the experiment that uses them."""
-    torch.set_num_threads(1)
-    own = measure_profile(prepare(load_experiment("ecavg-digits", [*SETTINGS, *changes])))
-    assert own.device is not None
-    names = {}
-    for site, fraction in {**FRACTIONS, CLOUD: 1.0}.items():
-        speeds = {name: fraction * speed for name, speed in own.device.macs_per_second.items()}
-        device = replace(own.device, macs_per_second=speeds)
-        link = None if site == CLOUD else LOOPBACK
-        file = ProfileFile(title=f"{fraction:g} of a core", device=device, link=link)
-        names[site] = folder / f"{site}.toml"
-        names[site].write_text(tomli_w.dumps(plain(file)))
-    edges = ", ".join(f"{site} = '{names[site]}'" for site in FRACTIONS)
-    devices = f"fleet.devices={{ edges = {{ {edges} }}, cloud = '{names[CLOUD]}', jitter = 0 }}"
-    return load_experiment("ecavg-digits", [*SETTINGS, *changes, devices])
+    files = {site: folder / f"{site}.toml" for site in (*FRACTIONS, CLOUD)}
+    devices = [_start_profile(files[site], changes) for site in FRACTIONS]
+    with throttled(FRACTIONS):
+        codes = [process.wait() for process in devices]
+    codes.append(_start_profile(files[CLOUD], changes).wait())
+    if any(codes):
+        raise SystemExit(f"sheaf profile failed: exit codes {codes}")
+    for site in FRACTIONS:
+        own = replace(read_profile(str(files[site])), link=LOOPBACK)
+        files[site].write_text(tomli_w.dumps(plain(own)))
+    edges = ", ".join(f"{site} = '{files[site]}'" for site in FRACTIONS)
+    fleet = f"fleet.devices={{ edges = {{ {edges} }}, cloud = '{files[CLOUD]}', jitter = 0 }}"
+    return load_experiment("ecavg-digits", [*SETTINGS, *changes, fleet])
+
+
+def _start_profile(out: Path, changes: list[str]) -> subprocess.Popen[bytes]:
+    settings = [part for change in (*SETTINGS, *changes) for part in ("--set", change)]
+    command = [sys.executable, "-c", MAIN, "profile", "ecavg-digits", *settings, "--out", str(out)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
 
 @contextmanager
@@ -102,18 +111,20 @@ def throttled(fractions: Mapping[str, float]) -> Iterator[None]:
 
 
 def _throttle(edge: str, fraction: float, ended: threading.Event) -> None:
-    """Let the processes of a device run for a fraction of each period."""
+    """Let the processes of a device run for a fraction of each period, until the device has ended."""
     (device,) = (each for each in psutil.Process().children() if _is_of(each, edge))
-    processes = [device, *device.children(recursive=True)]
-    while not ended.is_set():
-        began = time.monotonic()
-        _send(processes, signal.SIGSTOP)
-        time.sleep((1 - fraction) * PERIOD)
-        _send(processes, signal.SIGCONT)
-        continued = time.monotonic()
-        runs_until = continued + (continued - began) * fraction / (1 - fraction)
-        processes = [device, *device.children(recursive=True)]  # takes milliseconds
-        ended.wait(max(0.0, runs_until - time.monotonic()))
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while not ended.is_set():
+            began = time.monotonic()
+            processes = [device, *device.children(recursive=True)]  # takes milliseconds
+            stopped = time.monotonic()
+            _send(processes, signal.SIGSTOP)
+            time.sleep((1 - fraction) * PERIOD)
+            _send(processes, signal.SIGCONT)
+            continued = time.monotonic()
+            # Until the next stop: the rest of the time to run, less the listing of the processes.
+            runs_for = (continued - stopped) * fraction / (1 - fraction)
+            ended.wait(max(0.0, runs_for - (stopped - began)))
 
 
 def _is_of(process: psutil.Process, edge: str) -> bool:
@@ -169,22 +180,29 @@ def rows_of(plan: TimePlan, clocked: Result, measured: Result) -> list[dict[str,
     return rows
 
 
-def main() -> None:
-    """Plan, run with the clock, rehearse, and publish ``plan.json``."""
-    folder, changes = Path(sys.argv[1]).resolve(), sys.argv[2:]
+def repeat(folder: Path, changes: list[str]) -> tuple[list[dict[str, Any]], Result, Experiment]:
+    """Measure profiles, plan, run with the clock and rehearse; return the rows and the rehearsed result."""
     folder.mkdir(parents=True, exist_ok=True)
     given = profiled(folder, changes)
     own = plan_in_time(given, Limits(seconds=1e9)).time.spent.seconds
     plan = plan_in_time(given, Limits(seconds=FASTER * own))
     clocked = runs.run(plan.experiment, out=folder / "clock")
     measured = rehearsed(plan.experiment, folder)
-    rows = rows_of(plan, clocked, measured)
-    for row in rows:
-        row["ratio"] = row["rehearsed"] / row["plan"]
-        print(row, flush=True)
+    return rows_of(plan, clocked, measured), measured, plan.experiment
+
+
+def main() -> None:
+    """Repeat the comparison, and publish ``plan.json``."""
+    folder, changes = Path(sys.argv[1]).resolve(), sys.argv[2:]
+    rows: list[dict[str, Any]] = []
+    for repetition in range(REPETITIONS):
+        found, measured, planned = repeat(folder / str(repetition), changes)
+        for row in found:
+            rows.append({"repetition": repetition} | row | {"ratio": row["rehearsed"] / row["plan"]})
+            print(rows[-1], flush=True)
     if not changes:
-        columns = ("site", "own", "plan", "clock", "rehearsed", "ratio")
-        publish("plan", rows, plain(plan.experiment), 0, measured.provenance["data"], columns)
+        columns = ("repetition", "site", "own", "plan", "clock", "rehearsed", "ratio")
+        publish("plan", rows, plain(planned), 0, measured.provenance["data"], columns)
 
 
 if __name__ == "__main__":

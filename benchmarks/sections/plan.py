@@ -10,32 +10,44 @@ from sheaf.report.formatting import format_duration, format_percent
 
 def plan(rows: Rows) -> str:
     """Return the section on predictions."""
-    run, devices = rows[0], rows[1:]
-    lines = [
-        (
-            row["site"],
-            f"{row['fraction']:g} of a core" if row in devices else "",
-            *(format_duration(row[name]) for name in ("own", "plan", "clock", "rehearsed")),
-            f"{row['ratio']:.2f}",
-            format_percent(row["waits_own"]) if row in devices else "",
-            format_percent(row["waits_rehearsed"]) if row in devices else "",
-        )
-        for row in rows
-    ]
+    repetitions = len({row["repetition"] for row in rows})
+    lines = [_line([row for row in rows if row["site"] == site]) for site in _sites(rows)]
     heading = (
         *("", "device", "own settings", "plan", "clock", "rehearsed", "rehearsed / plan"),
         *("waits, own settings", "waits, rehearsed"),
     )
+    runs = [row["ratio"] for row in rows if row["site"] == "run"]
     return (
         "## A plan against the clock and a rehearsal\n\n"
-        "ECAvg on MNIST, three devices that get a fraction of a core each, planned by `sheaf plan` to end "
-        f"within {format_duration(run['own'])} x 0.6. Seconds of the whole run, and those in which each "
-        "device computes: predicted for the experiment's own settings and for the plan, then of the planned "
-        "run with the virtual clock, and on a rehearsed fleet whose devices' processes are stopped for the "
-        "rest of the time.\n\n"
+        "ECAvg on MNIST, three devices that get a fraction of a core each: their processes are stopped "
+        "for the rest of the time. `sheaf profile` measures each device, and `sheaf plan` plans to end "
+        "within 0.6 times the seconds of the experiment's own settings. Seconds of the whole run, and "
+        "those in which each device computes: predicted for the experiment's own settings and for the "
+        "plan, then of the planned run with the virtual clock, and on a rehearsed fleet; means of "
+        f"{repetitions} repetitions, each with profiles, plan and rehearsal of its own.\n\n"
         f"{table(heading, lines)}\n\n"
-        f"The rehearsed run takes {run['ratio']:.2f} times as long as planned. The profile has the speed of "
-        "the fastest of three times four steps of one process, which `sheaf profile` measures."
+        f"The rehearsed run takes {mean(runs):.2f} times as long as planned "
+        f"({', '.join(f'{ratio:.2f}' for ratio in runs)})."
+    )
+
+
+def _sites(rows: Rows) -> list[str]:
+    return list(dict.fromkeys(row["site"] for row in rows))
+
+
+def _line(of_site: Rows) -> tuple[str, ...]:
+    first = of_site[0]
+    device = "fraction" in first
+    means = {name: mean(row[name] for row in of_site) for name in ("own", "plan", "clock", "rehearsed")}
+    ratios = sorted(row["ratio"] for row in of_site)
+    waits = ("waits_own", "waits_rehearsed") if device else ()
+    return (
+        first["site"],
+        f"{first['fraction']:g} of a core" if device else "",
+        *map(format_duration, means.values()),
+        f"{mean(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})",
+        *(format_percent(mean(row[name] for row in of_site)) for name in waits),
+        *([] if device else ["", ""]),
     )
 
 
