@@ -7,7 +7,7 @@ need. The planned experiment then runs in one process, with the virtual clock, a
 the real transport. All of this is repeated ``REPETITIONS`` times, as the speed of a virtual machine varies.
 
 Run: SHEAF_DATA=… OMP_NUM_THREADS=1 python -m benchmarks.plan FOLDER
-Takes about 12 minutes on two idle cores. Changes such as data.limit=600 after FOLDER try it with less
+Takes about 8 minutes on two idle cores. Changes such as data.limit=600 after FOLDER try it with less
 training; nothing is published then.
 """
 
@@ -44,10 +44,13 @@ from sheaf.runtime.result import Result
 FRACTIONS = {"edge-1": 0.5, "edge-2": 0.35, "edge-3": 0.2}
 """Edge -> the fraction of a core that its device gets."""
 
-PERIOD = 0.2
-"""Seconds in which a device runs once and is stopped once."""
+PERIOD = 1.0
+"""Seconds in which a device runs once and is stopped once.
 
-REPETITIONS = 3
+Shorter ones slow down training itself: 25 G multiply-adds in a second of processor time with 0.2, 34 G with 1.0.
+"""
+
+REPETITIONS = 2
 
 FASTER = 0.6
 """The limit of the plan, as a fraction of the seconds that the experiment's own settings take."""
