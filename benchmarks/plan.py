@@ -47,7 +47,8 @@ FRACTIONS = {"edge-1": 0.5, "edge-2": 0.35, "edge-3": 0.2}
 PERIOD = 1.0
 """Seconds in which a device runs once and is stopped once.
 
-Shorter ones slow down training itself: 25 G multiply-adds in a second of processor time with 0.2, 34 G with 1.0.
+Shorter ones slow down training itself: 25 G multiply-adds in a second of processor time with 0.2, with 1.0
+34 G.
 """
 
 REPETITIONS = 2
