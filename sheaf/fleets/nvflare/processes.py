@@ -18,6 +18,7 @@ from pathlib import Path
 
 from sheaf.core.errors import FleetError
 from sheaf.core.optional_imports import install_command
+from sheaf.fleets.remote import training_heap
 
 PROJECT = "sheaf"
 """FLARE's name of the fleet, the same in all of its files."""
@@ -39,9 +40,6 @@ REJECTIONS = (
     ),
 )
 """Patterns in the logs of a device's FLARE process, and their meaning to its user."""
-
-MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(1 << 19)}
-"""Settings of glibc: messages of megabytes on many threads fragment one heap less than many."""
 
 PR_SET_PDEATHSIG = 1
 
@@ -76,7 +74,7 @@ def _start(
         return subprocess.Popen(
             command,
             cwd=workspace,
-            env=os.environ | MALLOC | environment,
+            env=os.environ | training_heap.SETTINGS | environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -52,6 +52,7 @@ from sheaf.fleets.remote.noise_key import noise_key
 from sheaf.fleets.remote.privacy_record import PrivacyRecord
 from sheaf.fleets.remote.sample_record import SampleRecord
 from sheaf.fleets.remote.task_messages import decode_task
+from sheaf.fleets.remote.training_heap import reused_blocks
 from sheaf.models.build import ModelSettings, build_model, build_skeleton
 from sheaf.runtime.site_coding import SiteCoding
 from sheaf.runtime.worker import Worker
@@ -305,7 +306,8 @@ class EdgeSite:
                 raise Cancelled
             operation.state = State(state="working", done=done, steps=steps, loss=loss, examples=examples)
 
-        update = self._worker.do(task, progress)
+        with reused_blocks():
+            update = self._worker.do(task, progress)
         final = task.kind == "collect" or (task.kind == "adopt" and self._setup.deliver == "adoptions")
         if final and (stored := update.blob or task.blob) is not None and self._keeper is not None:
             replacement = self._keeper.keep(task.call, stored.open(), task.cut)
