@@ -7,9 +7,10 @@ A and B have 3,000 training images, 20 epochs and a small network with 8 and 16 
 10,000 images and 6 epochs, all have 1,000 test images. A run of A and B takes 5 to 30 processor seconds, one
 of C 10 to 20 minutes.
 
-Every method trains each edge for the same number of epochs, with the settings of ``TUNED``, which ``--sweep``
-found. ``edges_mean`` and ``worst_edge`` are accuracies on the edges' own classes, ``cloud`` on all; ``bytes``
-are sent by all sites; ``saved_weakest`` is the multiply-adds per image of the whole model over those of the
+Every method trains each edge for the same number of epochs, but for ``decoupled, no images``, whose forward
+passes take a fifth of them. The settings of A and B are those of ``TUNED``, which ``--sweep`` found.
+``edges_mean`` and ``worst_edge`` are accuracies on the edges' own classes, ``cloud`` on all; ``bytes`` are
+sent by all sites; ``saved_weakest`` is the multiply-adds per image of the whole model over those of the
 weakest edge's model; ``curve`` is the cloud's accuracy at each measurement, ``curve_bytes`` the bytes sent by
 then.
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from sheaf.cli.console import (
     command_line,
+    error_console,
     output_console,
     print_line,
     refuse_with_resume,
@@ -227,7 +228,7 @@ def profile(
         typer.Option(help="Write the profile to this TOML file, for fleet.devices [default: print]."),
     ] = None,
 ) -> None:
-    """Measure how fast this machine trains an experiment's model, as a profile for fleet.devices."""
+    """Measure for ten seconds how fast this machine trains an experiment's model; for fleet.devices."""
     import tomli_w
 
     from sheaf.core.atomic_io import write_durably
@@ -237,7 +238,8 @@ def profile(
     from sheaf.experiments.setup import prepare
 
     setup = prepare(load_experiment(experiment, changes or ()), data)
-    text = tomli_w.dumps(plain(measure_profile(setup, watts_idle, watts_busy)))
+    with error_console().status(f"training {setup.experiment.model.name} to measure its speed"):
+        text = tomli_w.dumps(plain(measure_profile(setup, watts_idle, watts_busy)))
     if out is None:
         output_console().print(Text(text), soft_wrap=True)
     else:

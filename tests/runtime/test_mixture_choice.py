@@ -15,7 +15,7 @@ from sheaf.training.interpolation import mixture
 
 
 def choose_after(worker: Worker, mixtures: tuple[float, ...]) -> Update:
-    """What a site chooses that held a trained model and was given an untrained one."""
+    """Return the choice of a site that holds a trained model and receives an untrained one."""
     worker.do(Task("train", 1, 7, theta(), replace(RECIPE, epochs=20)))
     worker.do(Task("remember", 2, 0))
     worker.do(Task("adopt", 3, 0, theta()))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 SETTINGS = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(1 << 19)}
-"""Environment of a device's process: messages of megabytes on many threads fragment one heap less than many.
+"""Environment of a fleet's processes: messages of megabytes on many threads fragment one heap less than many.
 
 Blocks of half a megabyte and more are returned to the system at once and leave no holes.
 """
