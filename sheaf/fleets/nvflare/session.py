@@ -38,13 +38,22 @@ def new_session(folder: Path) -> Session:
                 session.try_connect(LOGIN_TIMEOUT)
         except BaseException:  # FLARE's new_secure_session leaves a session open after a KeyboardInterrupt
             with contextlib.suppress(Exception):
-                session.api.close()  # a thread of an open session would block the interpreter's end
+                _close_unopened(session)
             raise
         return session
     except Exception as error:  # FLARE raises many types
         raise FleetError(
             f"the fleet's cloud does not answer; start it with: sheaf cloud start {folder}"
         ) from error
+
+
+def _close_unopened(session: Session) -> None:
+    """Close a session whose login has failed: its threads would block the interpreter's end."""
+    session.api.close()
+    cell = session.api.cell
+    if cell is not None:
+        # A cell that is interrupted while it starts does not know that it runs, and ignores its own stop.
+        cell.core_cell.communicator.stop()
 
 
 @contextmanager

@@ -18,11 +18,12 @@ def connecting() -> list[threading.Thread]:
     return [each for each in threading.enumerate() if each.name.startswith("conn_mgr") and each.is_alive()]
 
 
-def test_an_interrupt_while_connecting_closes_the_session(tmp_path: Path) -> None:
+@pytest.mark.parametrize("delay", [0.0001, 0.05], ids=["while-it-starts", "while-it-waits"])
+def test_an_interrupt_while_connecting_closes_the_session(tmp_path: Path, delay: float) -> None:
     ended = threading.Event()
 
     def interrupt() -> None:
-        while not ended.wait(0.05):
+        while not ended.wait(delay):
             if connecting():
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
                 return
