@@ -36,6 +36,7 @@ from benchmarks.sections.start import start
 from benchmarks.sections.statistics_head import statistics_head
 from benchmarks.sections.taking_part import taking_part
 from benchmarks.sections.tracing import tracing
+from benchmarks.sections.training_heap import training_heap
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "measurements.md"
 
@@ -76,6 +77,7 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     "codecs": codecs,
     "plan": plan,
     "plan_prices": plan_prices,
+    "training_heap": training_heap,
     "footprint": footprint,
     "faults": faults,
 }

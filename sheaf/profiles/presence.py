@@ -113,35 +113,35 @@ def read_trace(path: Path, sites: Collection[str]) -> dict[str, list[float]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             for number, row in enumerate(csv.reader(file), start=1):
-                if not row or (number == 1 and tuple(cell.strip() for cell in row) == HEADER):
+                cells = [cell.strip() for cell in row]
+                if not cells or (number == 1 and tuple(cells) == HEADER):
                     continue
-                place = f"fleet.devices.trace = {str(path)!r}, row {number}"
-                if len(row) != len(HEADER):
-                    raise SettingError(f"{place}: {len(row)} columns, expected device, seconds and on or off")
-                site, text, state = (cell.strip() for cell in row)
-                if site not in changes:
-                    raise SettingError(f"{place}: no edge is named {site!r}; edges: {', '.join(sites)}")
-                if state not in ("on", "off"):
-                    raise SettingError(f"{place}: state {state!r}; allowed: on, off")
-                seconds = _seconds(text, place)
-                if seconds < latest.get(site, 0.0):
-                    raise SettingError(
-                        f"{place}: {seconds:g} s comes before an earlier row of {site}; sort the rows by time"
-                    )
-                latest[site] = seconds
-                is_on = len(changes[site]) % 2 == 0
-                if is_on != (state == "on"):
-                    changes[site].append(seconds)
+                if problem := _add_row(cells, changes, latest):
+                    raise SettingError(f"fleet.devices.trace = {str(path)!r}, row {number}: {problem}")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SettingError(f"fleet.devices.trace = {str(path)!r} cannot be read: {error}") from error
     return changes
 
 
-def _seconds(text: str, place: str) -> float:
+def _add_row(cells: list[str], changes: dict[str, list[float]], latest: dict[str, float]) -> str:
+    """Add a row of a trace to its device's changes and latest time; return what is wrong with it, or ""."""
+    if len(cells) != len(HEADER):
+        return f"{len(cells)} columns, expected device, seconds and on or off"
+    site, text, state = cells
+    if site not in changes:
+        return f"no edge is named {site!r}; edges: {', '.join(changes)}"
+    if state not in ("on", "off"):
+        return f"state {state!r}; allowed: on, off"
     try:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise SettingError(f"{place}: seconds {text!r}; allowed: a number of at least 0")
-    return seconds
+        return f"seconds {text!r}; allowed: a number of at least 0"
+    if seconds < latest.get(site, 0.0):
+        return f"{seconds:g} s comes before an earlier row of {site}; sort the rows by time"
+    latest[site] = seconds
+    is_on = len(changes[site]) % 2 == 0
+    if is_on != (state == "on"):
+        changes[site].append(seconds)
+    return ""

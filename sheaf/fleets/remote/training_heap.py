@@ -23,9 +23,9 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 def reused_blocks() -> Iterator[None]:
     """Let freed blocks be reused inside the ``with`` block, and return them to the system after it.
 
-    With ``SETTINGS`` each training step would map the memory of its activations anew: kws_cnn, mini-batches
-    of 32, trained 1.4 times as slowly. ``python -m benchmarks.plan`` compares devices with profiles. Does
-    nothing in a process without ``SETTINGS``, or with another C library than glibc.
+    With ``SETTINGS`` each training step would map the memory of its activations anew; ``python -m
+    benchmarks.training_heap`` measures the gain. Does nothing in a process without ``SETTINGS``, or with
+    another C library than glibc.
     """
     library, usual = ctypes.CDLL(None), os.environ.get("MALLOC_MMAP_THRESHOLD_")
     if usual is None or not hasattr(library, "mallopt"):
