@@ -21,7 +21,7 @@ from sheaf.experiments.config import load_experiment
 from sheaf.experiments.run import run
 from sheaf.runtime.result import Result
 
-PAIRS = 5
+PAIRS = 9
 EDGES = 1000
 CHANGES = ("method.rounds=4", "method.sample=1.0", "data.limit_test=200")
 MIX = "{ 'raspberry-pi-4+lte' = 3, 'raspberry-pi-5+wifi' = 2, 'jetson-nano+wifi' = 1 }"
