@@ -19,7 +19,7 @@ def plan(rows: Rows) -> str:
     runs = [row["ratio"] for row in rows if row["site"] == "run"]
     return (
         "## A plan against the clock and a rehearsal\n\n"
-        "ECAvg on MNIST, two devices that get a fraction of a core each: their processes are stopped "
+        "ECAvg on MNIST, devices that get a fraction of a core each: their processes are stopped "
         "for the rest of the time. `sheaf profile` measures each device, and `sheaf plan` plans to end "
         "within 0.6 times the seconds of the experiment's own settings. Seconds of the whole run, and "
         "those in which each device computes: predicted for the experiment's own settings and for the "
