@@ -41,7 +41,7 @@ from sheaf.experiments.setup import prepare
 from sheaf.profiles.profile import LinkProfile, read_profile
 from sheaf.runtime.result import Result
 
-FRACTIONS = {"edge-1": 0.6, "edge-2": 0.3}
+FRACTIONS = {"edge-1": 0.8, "edge-2": 0.5}
 """Edge -> the fraction of a core that its device gets.
 
 One or two hundredths of a core go to the threads of the transport, which the profile does not see. Two
