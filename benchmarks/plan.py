@@ -4,7 +4,9 @@ A device is a process tree that is stopped and continued (SIGSTOP, SIGCONT) so t
 of the time. ``sheaf profile`` measures each device with one thread, all of them at once.
 ``sheaf plan --finish-within`` plans ECAvg for these devices, in less time than the experiment's own settings
 need. The planned experiment then runs in one process, with the virtual clock, and on a rehearsed fleet with
-the real transport. All of this is repeated ``REPETITIONS`` times, as the speed of a virtual machine varies.
+the real transport. All of this is repeated ``REPETITIONS`` times, as the speed of a virtual machine varies:
+on an idle one, a process that is stopped once a second was seen to compute at a tenth of its speed, but not
+beside other work. The published repetitions ran beside training of the lowest priority (``chrt --idle 0``).
 
 Run: SHEAF_DATA=… OMP_NUM_THREADS=1 python -m benchmarks.plan FOLDER
 Takes about 20 minutes on two idle cores. Changes such as data.limit=600 after FOLDER try it with less

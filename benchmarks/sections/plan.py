@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from statistics import mean
+from statistics import mean, median
 
 from benchmarks.sections._tables import Rows, table
 from sheaf.report.formatting import format_duration, format_percent
@@ -24,9 +24,10 @@ def plan(rows: Rows) -> str:
         "within 0.6 times the seconds of the experiment's own settings. Seconds of the whole run, and "
         "those in which each device computes: predicted for the experiment's own settings and for the "
         "plan, then of the planned run with the virtual clock, and on a rehearsed fleet; means of "
-        f"{repetitions} repetitions, each with profiles, plan and rehearsal of its own.\n\n"
+        f"{repetitions} repetitions, each with profiles, plan and rehearsal of its own, and medians of the "
+        "ratios.\n\n"
         f"{table(heading, lines)}\n\n"
-        f"The rehearsed run takes {mean(runs):.2f} times as long as planned "
+        f"The rehearsed run takes {median(runs):.2f} times as long as planned in the median "
         f"({', '.join(f'{ratio:.2f}' for ratio in runs)})."
     )
 
@@ -45,7 +46,7 @@ def _line(of_site: Rows) -> tuple[str, ...]:
         first["site"],
         f"{first['fraction']:g} of a core" if device else "",
         *map(format_duration, means.values()),
-        f"{mean(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})",
+        f"{median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})",
         *(format_percent(mean(row[name] for row in of_site)) for name in waits),
         *([] if device else ["", ""]),
     )
