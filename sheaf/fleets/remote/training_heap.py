@@ -27,15 +27,26 @@ def reused_blocks() -> Iterator[None]:
     benchmarks.training_heap`` measures the gain. Does nothing in a process without ``SETTINGS``, or with
     another C library than glibc.
     """
-    library, usual = ctypes.CDLL(None), os.environ.get("MALLOC_MMAP_THRESHOLD_")
-    if usual is None or not hasattr(library, "mallopt"):
+    usual = os.environ.get("MALLOC_MMAP_THRESHOLD_")
+    if usual is None:
         yield
         return
-    library.mallopt(M_MMAP_THRESHOLD, REUSED)
-    library.mallopt(M_TRIM_THRESHOLD, 2 * REUSED)
+    reuse_blocks()
     try:
         yield
     finally:
-        library.mallopt(M_MMAP_THRESHOLD, int(usual))
-        library.mallopt(M_TRIM_THRESHOLD, int(usual))
-        library.malloc_trim(0)
+        _set(M_MMAP_THRESHOLD, int(usual))
+        _set(M_TRIM_THRESHOLD, int(usual))
+        if hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+            library.malloc_trim(0)
+
+
+def reuse_blocks() -> None:
+    """Let freed blocks be reused from now on, as while a fleet's device computes."""
+    _set(M_MMAP_THRESHOLD, REUSED)
+    _set(M_TRIM_THRESHOLD, 2 * REUSED)
+
+
+def _set(parameter: int, value: int) -> None:
+    if hasattr(library := ctypes.CDLL(None), "mallopt"):
+        library.mallopt(parameter, value)
