@@ -134,6 +134,8 @@ def _rivals_of(protocol: str, rows: Rows) -> list[str]:
 def _by_bytes(method: str, rows: Rows, names: list[str]) -> str:
     """Return a sentence on the amounts of bytes at which our curve lies above those of all rivals."""
     amounts, ours = best_by_bytes([row for row in rows if row["method"] == method])
+    if not amounts:
+        return f"Its first model in the cloud comes after more than {MOST_BYTES / 1e6:.0f} MB."
     last = 0.0
     for name in names:
         best = dict(zip(*best_by_bytes([row for row in rows if row["method"] == name]), strict=True))
