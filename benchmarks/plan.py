@@ -9,7 +9,7 @@ on an idle one, a process that is stopped once a second was seen to compute at a
 beside other work. The published repetitions ran beside training of the lowest priority (``chrt --idle 0``).
 
 Run: SHEAF_DATA=… OMP_NUM_THREADS=1 python -m benchmarks.plan FOLDER
-Takes about 20 minutes on two idle cores. Changes such as data.limit=600 after FOLDER try it with less
+Takes about 12 minutes on two cores. Changes such as data.limit=600 after FOLDER try it with less
 training; nothing is published then.
 """
 

@@ -21,8 +21,7 @@ from benchmarks.results import publish
 from sheaf.experiments.config import load_experiment
 from sheaf.experiments.measure_profile import sustained_speed
 from sheaf.experiments.setup import prepare
-from sheaf.fleets.remote import training_heap
-from sheaf.fleets.remote.training_heap import reused_blocks
+from sheaf.fleets.remote.training_heap import SETTINGS, reused_blocks
 
 PAIRS = 5
 CHANGES = (
@@ -55,7 +54,7 @@ def _faults() -> int:
 
 def main() -> None:
     """Measure the pairs, and publish ``training_heap.json``."""
-    os.environ |= training_heap.SETTINGS  # glibc reads them at the start of each measured process
+    os.environ |= SETTINGS  # glibc reads them at the start of each measured process
     rows, data = [], {}
     for number in track(range(PAIRS), "pairs"):
         for reuses in (True, False) if number % 2 else (False, True):

@@ -89,7 +89,7 @@ class Rig:
         folder: Path,
         own: Mapping[str, EdgeFile] | None = None,
         tamper: Mapping[str, Tamper] | None = None,
-        deadline: float = 60.0,
+        deadline: float = 20.0,
         setup: Mapping[str, Any] | None = None,
         pictures: Path | None = None,
         shape: tuple[int, int, int] = SHAPE,

@@ -24,7 +24,7 @@ def training_heap(rows: Rows) -> str:
     ratios = sorted(speeds[pair, True] / speeds[pair, False] for pair, reuses in speeds if reuses)
     heading = ("freed memory", "multiply-adds in a processor second", "page faults", "peak memory")
     return (
-        "### A device's heap\n\n"
+        "## A device's heap\n\n"
         "A process with the environment of a fleet's device trains kws_cnn, mini-batches of 32, with one "
         f"thread for ten seconds; medians of {len(ratios)} alternating pairs. Reuse makes it "
         f"{median(ratios):.2f} times as fast ({ratios[0]:.2f} to {ratios[-1]:.2f}).\n\n"

@@ -236,7 +236,9 @@ def profile(
     from sheaf.experiments.config import load_experiment
     from sheaf.experiments.measure_profile import measure_profile
     from sheaf.experiments.setup import prepare
+    from sheaf.fleets.remote.training_heap import reuse_blocks
 
+    reuse_blocks()  # as a fleet's device does; this process does nothing else
     setup = prepare(load_experiment(experiment, changes or ()), data)
     with error_console().status(f"training {setup.experiment.model.name} to measure its speed"):
         text = tomli_w.dumps(plain(measure_profile(setup, watts_idle, watts_busy)))

@@ -18,7 +18,6 @@ from sheaf.core.recipe import Recipe
 from sheaf.core.task import Task
 from sheaf.core.tensor_file import Blob
 from sheaf.experiments.setup import ExperimentSetup
-from sheaf.fleets.remote.training_heap import reuse_blocks
 from sheaf.models.checkpoints import load_state
 from sheaf.profiles.profile import DeviceProfile, Precision, ProfileFile
 
@@ -41,7 +40,6 @@ def measure_profile(
         watts_idle: power of the idle machine, read from a meter; None: unknown.
         watts_busy: power while it trains, read from a meter; None: unknown.
     """
-    reuse_blocks()  # as a device does, and for good: this is a command's last work
     recipe, cuda = setup.experiment.method.budget.recipe, setup.device.type == "cuda"
     precisions: tuple[Precision, ...] = ("float32", "bfloat16") if cuda else ("float32",)
     speeds = {}

@@ -32,11 +32,11 @@ def test_devices_report_their_class_counts_and_width(tmp_path: Path) -> None:
 
 def test_a_task_returns_an_update_and_reports_progress(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
-    updates = rig.run(train(recipe=Recipe(epochs=400, batch_size=8)))
+    updates = rig.run(train(recipe=Recipe(epochs=100, batch_size=8)))
     for site, update in updates.items():
         assert isinstance(update, Update)
         assert update.params.keys() == theta().keys()
-        assert len(update.metrics["losses"]) == 400
+        assert len(update.metrics["losses"]) == 100
         assert any(name == site for name, _ in rig.steps)
     kinds = [kind for site, kind, *_ in rig.link.sent if site == "left"]
     assert kinds.count("begin") == 2  # the set-up and the task
