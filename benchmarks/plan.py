@@ -54,8 +54,9 @@ devices, as the machine has two cores: a third one would wait for a core beside 
 PERIOD = 0.2
 """Seconds in which a device runs once and is stopped once.
 
-A message waits for the end of a stop, half a second with 1.0 and a device with half a core. Training is as
-fast with 0.2: 39 to 41 G multiply-adds in a second of processor time, with 1.0 37 to 43 G.
+A message waits for the end of a stop: half a second with 1.0 and half a core. Training with 0.2 was slower
+at times: 27 to 41 G multiply-adds in a second of processor time in six measurements, with 1.0 37 to 43 G.
+Profiles and rehearsals have the same period.
 """
 
 REPETITIONS = 5

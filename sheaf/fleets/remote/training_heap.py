@@ -42,7 +42,7 @@ def reused_blocks() -> Iterator[None]:
 
 
 def reuse_blocks() -> None:
-    """Let freed blocks be reused from now on, as while a fleet's device computes."""
+    """Let freed blocks be reused for the rest of the process; see ``reused_blocks``."""
     _set(M_MMAP_THRESHOLD, REUSED)
     _set(M_TRIM_THRESHOLD, 2 * REUSED)
 
