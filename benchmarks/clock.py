@@ -12,12 +12,11 @@ Resumes interrupted runs. Published rows stay until their seed and method run ag
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import FOLDER, publish
+from benchmarks.results import publish, published
 from sheaf.core.types import CLOUD
 from sheaf.experiments.compare import run_or_resume
 from sheaf.experiments.config import load_experiment
@@ -111,17 +110,13 @@ def row_of(method: str, seed: int, result: Result) -> dict[str, Any]:
 
 def main(folder: Path, seeds: str = SEEDS, *methods: str) -> None:
     """Run the methods with each seed, and publish after each run."""
-    file = FOLDER / "clock.json"
-    rows: dict[tuple[str, int], dict[str, Any]] = {}
-    if file.exists():
-        published = json.loads(file.read_text())["rows"]
-        rows = {(row["method"], row["seed"]): row for row in published}
-    data: dict[str, str] = {}
+    before, _, data = published("clock")
+    rows = {(row["method"], row["seed"]): row for row in before}
     for seed in map(int, seeds.split(",")):
         for method in methods or METHODS:
             experiment = load_experiment("ecavg-digits", [*changes(method), f"seed={seed}"])
             result = run_or_resume(experiment, folder / f"{method}-{seed}")
-            data = dict(result.provenance["data"])
+            data |= result.provenance["data"]
             rows[method, seed] = row_of(method, seed, result)
             settings = {name: changes(name) for name in METHODS}
             columns = ("method", "seed", "best", "seconds", "bytes", "joules", "idle")

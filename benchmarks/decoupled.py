@@ -12,7 +12,6 @@ each row has its commit.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.results import FOLDER, publish
+from benchmarks.results import publish, published
 from sheaf.core.types import CLOUD
 from sheaf.experiments.compare import run_or_resume, summarise
 from sheaf.experiments.config import Experiment, load_experiment
@@ -158,11 +157,8 @@ def main() -> None:
     named = sys.argv[3:]
     networks = [name for name in NETWORKS if name in named] or list(NETWORKS)
     steps = {step for step in (*CENTRAL, *STEPS) if step in named} or {*CENTRAL, *STEPS}
-    published = FOLDER / "decoupled.json"
-    before = json.loads(published.read_text()) if published.exists() else {"rows": [], "provenance": {}}
-    found = {(row["name"], row["step"], row["seed"]): row for row in before["rows"]}
-    settings: dict[str, Any] = before["provenance"].get("settings", {})
-    data: dict[str, str] = before["provenance"].get("data", {})
+    before, settings, data = published("decoupled")
+    found = {(row["name"], row["step"], row["seed"]): row for row in before}
     for seed in map(int, seeds.split(",")):
         for name in networks:
             central: Result | None = None

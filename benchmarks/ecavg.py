@@ -16,7 +16,6 @@ commit. With ``--publish``, nothing is run.
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -25,7 +24,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.results import FOLDER, publish
+from benchmarks.results import publish, published
 from sheaf.core.types import CLOUD
 from sheaf.experiments.compare import run_or_resume
 from sheaf.experiments.config import load_experiment
@@ -67,13 +66,10 @@ def rows_of(result: Result) -> Iterator[dict[str, Any]]:
 
 def publish_finished(name: str, folder: Path) -> None:
     """Write the rows, settings and data of the finished runs of an experiment into ``ecavg.json``."""
-    file = FOLDER / "ecavg.json"
-    before = json.loads(file.read_text()) if file.exists() else {"rows": [], "provenance": {}}
-    settings: dict[str, Any] = before["provenance"].get("settings", {})
-    data: dict[str, str] = before["provenance"].get("data", {})
+    before, settings, data = published("ecavg")
     found: dict[tuple[int, int, int], list[dict[str, Any]]] = {}
-    for row in before["rows"]:
-        found.setdefault(_order(row), []).append({"commit": before["provenance"]["commit"]} | row)
+    for row in before:
+        found.setdefault(_order(row), []).append(row)
     for seed, method in itertools.product(range(SEEDS), METHODS):
         run = folder / name / f"{method}-{seed}"
         if (run / "result.json").exists():
@@ -82,7 +78,7 @@ def publish_finished(name: str, folder: Path) -> None:
             found[_order(named)] = [named | row for row in rows_of(result)]
             settings[f"{name}/{method}"] = result.provenance["settings"]
             data |= result.provenance["data"]
-    publish("ecavg", [row for run in sorted(found) for row in found[run]], settings, 0, data, folder=FOLDER)
+    publish("ecavg", [row for run in sorted(found) for row in found[run]], settings, 0, data)
 
 
 def _order(row: dict[str, Any]) -> tuple[int, int, int]:

@@ -27,7 +27,7 @@ import psutil
 import torch
 
 from benchmarks.fleet_echo import RESULT
-from benchmarks.results import FOLDER, publish
+from benchmarks.results import publish, published
 from benchmarks.usage import MB, process_trees, pss
 from sheaf.core.recipe import Recipe, Share
 from sheaf.core.task import Task, Update
@@ -232,8 +232,7 @@ def main() -> None:
     """Run the named measurement, and publish ``fleet.json``; earlier measurements stay."""
     parts = {"rounds": rounds, "memory": memory, "idle": idle}
     wanted = sys.argv[1:] or list(parts)
-    path = FOLDER / "fleet.json"
-    before = json.loads(path.read_text())["rows"] if path.exists() else []
+    before, _, _ = published("fleet")
     measured = {part: [row for row in before if row["part"] == part] for part in parts}
     for part in wanted:
         measured[part] = [{"part": part, **row} for row in parts[part]()]

@@ -12,7 +12,6 @@ Run: SHEAF_DATA=… python -m benchmarks.long_run                        # 100 e
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
 import time
@@ -23,7 +22,7 @@ import psutil
 import torch
 import typer
 
-from benchmarks.results import FOLDER, publish
+from benchmarks.results import publish, published
 from benchmarks.usage import disk_bytes
 from sheaf.core.recipe import Recipe
 from sheaf.data.partitions.iid import IID
@@ -101,9 +100,8 @@ def main(
 
 def publish_row(row: dict[str, Any], settings: dict[str, Any]) -> None:
     """Write the row into ``long_run.json`` in place of an earlier one of the same job."""
-    path = FOLDER / "long_run.json"
-    others = json.loads(path.read_text())["rows"] if path.exists() else []
-    rows = [other for other in others if other["job"] != row["job"]]
+    before, _, _ = published("long_run")
+    rows = [other for other in before if other["job"] != row["job"]]
     commit = provenance({}, 0, {}, torch.device("cpu"))["commit"]
     rows = sorted([*rows, row | {"commit": commit}], key=lambda row: (row["fleet"], row["edges"]))
     publish("long_run", rows, settings, SEED, {}, COLUMNS)

@@ -16,6 +16,20 @@ from sheaf.experiments.provenance import provenance
 FOLDER = Path(__file__).parent / "results"
 
 
+def published(name: str) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, str]]:
+    """Return the rows of a file, each with its commit, and the settings and data of its provenance.
+
+    A benchmark whose runs take days adds to them: a run's folder may be on another machine, or gone.
+    """
+    file = FOLDER / f"{name}.json"
+    if not file.exists():
+        return [], {}, {}
+    content = json.loads(file.read_text())
+    origin = content["provenance"]
+    rows = [row | {"commit": row.get("commit", origin["commit"])} for row in content["rows"]]
+    return rows, origin["settings"], origin["data"]
+
+
 def publish(
     name: str,
     rows: Sequence[Mapping[str, Any]],

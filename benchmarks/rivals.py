@@ -17,9 +17,9 @@ then.
 Run: SHEAF_DATA=… OMP_NUM_THREADS=1 python -m benchmarks.rivals FOLDER [--protocols A,B-iid,B-dirichlet,C]
 [--methods "NAME;…"] [--seeds 0,1,2] [--toy] [--sweep] [--publish]
 Runs one method and seed at a time. Finished runs in FOLDER are read, so that an interrupted benchmark
-continues; --publish writes rivals.json from the finished runs of the named ones, without running any. --sweep
-runs the grid of each method with seed 100 and prints the best settings. The jobs named "Rivals" of
-benchmarks.full_size run the protocols at full size on a GPU.
+continues; --publish writes the finished ones of the named runs into rivals.json, without running any; other
+published rows stay. --sweep runs the grid of each method with seed 100 and prints the best settings. The jobs
+named "Rivals" of benchmarks.full_size run the protocols at full size on a GPU.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from typing import Any
 from rich.console import Console
 from torch import nn
 
-from benchmarks.results import publish
+from benchmarks.results import publish, published
 from benchmarks.rival_methods import EQUAL, PRE_TRAINED, TUNED, UNEQUAL, Methods, grid
 from sheaf.core.recipe import Recipe
 from sheaf.core.types import CLOUD
@@ -171,6 +171,13 @@ def selected() -> tuple[argparse.Namespace, Iterator[tuple[str, str, int]]]:
     return given, runs
 
 
+def order_of(row: dict[str, Any]) -> tuple[int, int, int]:
+    """Return the place of a row's run among all runs."""
+    protocol = row["protocol"]
+    methods = list(PROTOCOLS[protocol][0])
+    return row["seed"], list(PROTOCOLS).index(protocol), methods.index(row["method"])
+
+
 def settings_of(protocol: str, method: str) -> dict[str, Any]:
     """Return the tuned settings; B has one table for both of its splits."""
     return TUNED[protocol[0]].get(method, {})
@@ -207,9 +214,8 @@ def main() -> None:
     """Run what is missing, or publish what is finished."""
     given, runs = selected()
     console = Console(width=110)
+    before, settings, data = published("rivals")
     rows: list[dict[str, Any]] = []
-    settings: dict[str, Any] = {}
-    data: dict[str, str] = {}
     for protocol, name, seed in runs:
         size = TOY if given.toy else PRE_TRAINED_SIZE if protocol == "C" else FULL
         if given.sweep:
@@ -224,7 +230,8 @@ def main() -> None:
         if not given.publish:
             console.print({key: rows[-1][key] for key in COLUMNS}, highlight=False)
     if given.publish:
-        publish("rivals", rows, settings, 0, data, COLUMNS)
+        found = {order_of(each): each for each in [*before, *rows]}
+        publish("rivals", [found[key] for key in sorted(found)], settings, 0, data, COLUMNS)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ Run: SHEAF_DATA=… python -m benchmarks.taking_part FOLDER
      SHEAF_DATA=… OMP_NUM_THREADS=1 python -m benchmarks.taking_part FOLDER SEED [IMAGES …]
 Finished runs in FOLDER are read, so that an interrupted benchmark continues. With a seed, only its runs are
 executed (of these images an edge), and nothing is published: so several processes can share the work. Without
-one, the finished runs are published, and nothing is executed.
+one, the finished runs are published, and nothing is executed; published rows of other runs stay.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import publish
+from benchmarks.results import publish, published
 from sheaf.core.errors import PartitionError
 from sheaf.experiments.compare import run_or_resume
 from sheaf.experiments.config import Experiment, load_experiment
@@ -33,6 +33,9 @@ IMAGES = 25, 100, 400, 1600, 5000
 SPLITS = "disjoint", "dirichlet 0.1", "dirichlet 1", "iid"
 WEIGHTS = "imagenet", "random"
 METHODS = "local", "ecavg", "ecavg_plus"
+RUN = "edges", "images", "split", "weights", "method", "seed"
+"""The columns that identify a run."""
+
 BATCH, STEPS = 32, 50
 
 
@@ -98,12 +101,17 @@ def main() -> None:
             except PartitionError as error:  # 0.1 leaves an edge of few images empty
                 print(f"{name}: {error}", flush=True)
         return
-    rows = []
+    before, _, _ = published("taking_part")
+    found = {tuple(row[key] for key in RUN): row for row in before}
+    result, rows = None, []
     for named, name in variants(range(SEEDS), IMAGES):
+        run = tuple(named[key] for key in RUN)
         if (folder / name / "result.json").exists():
             result = Result.read(folder / name)
-            rows.append(named | accuracies(result) | {"commit": result.provenance["commit"]})
-    if not rows:
+            found[run] = named | accuracies(result) | {"commit": result.provenance["commit"]}
+        if run in found:
+            rows.append(found[run])
+    if result is None:
         sys.exit(f"{folder} holds no finished run; run: python -m benchmarks.taking_part {folder} 0")
     publish("taking_part", rows, result.provenance["settings"], 0, result.provenance["data"])
 
