@@ -24,6 +24,7 @@ from sheaf.merges.merge import Merge, statistic_of
 from sheaf.merges.rules.mean import Mean
 from sheaf.methods._cloud_steps import Refit, check_labelled, check_steps, fit, has_samples, teachers_of
 from sheaf.methods._training_budget import TrainingBudget
+from sheaf.methods._training_rounds import train_in_rounds
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges
 from sheaf.runtime.log import Log
@@ -40,6 +41,9 @@ class ECAvgPlus:
 
     Attributes:
         pretrain: step 1, on each edge's own data D_i.
+        pretrain_rounds: communication rounds of step 1, at least 1. Its mini-batches are divided into as many
+            equal parts, and the edges' models are merged after each. The more, the better the average, and
+            the more bytes are sent.
         finetune: step 3, in the cloud, on the combined data; averages the weights of the last steps. With the
             loss ``distillation``, on ``cloud.public`` if set.
         retrain: step 5, on each edge's own data again; likewise.
@@ -60,6 +64,7 @@ class ECAvgPlus:
     """
 
     pretrain: Recipe = Recipe(epochs=3)
+    pretrain_rounds: Annotated[int, Field(ge=1)] = 1
     finetune: Recipe | Off = Recipe(epochs=5, average_last=LAST)
     retrain: Recipe = Recipe(epochs=6, average_last=LAST)
     rounds: Annotated[int, Field(ge=1)] = 1
@@ -76,8 +81,9 @@ class ECAvgPlus:
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:
         """Return theta*_avg of the last round."""
-        statistic = statistic_of(self.merge)
-        local = fleet.train(theta, self.pretrain, own_start=self.own_start, statistic=statistic)  # theta_i
+        theta, local = train_in_rounds(
+            theta, fleet, self.pretrain, self.pretrain_rounds, self.merge, own_start=self.own_start
+        )  # theta_i
         if self.share != "none":
             cloud.pool(fleet.share(self.share))  # the combined data
         for n in range(1, self.rounds + 1):

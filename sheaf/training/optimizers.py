@@ -31,6 +31,9 @@ KINDS: dict[str, Callable[..., Optimizer]] = {
 }
 """Name in a recipe -> the optimizer."""
 
+STEPS_OF_A_PART = 20
+"""Steps by which the schedule is evaluated in a part of a training."""
+
 
 def make_optimizer(parameters: Sequence[Tensor], recipe: Recipe) -> Optimizer:
     """Return the recipe's optimizer over these tensors, as one fused kernel a step."""
@@ -47,3 +50,16 @@ def make_scheduler(optimizer: Optimizer, recipe: Recipe, steps: int) -> LRSchedu
     if recipe.schedule == "cosine":
         return CosineAnnealingLR(optimizer, steps)
     return OneCycleLR(optimizer, recipe.lr, total_steps=steps, cycle_momentum=False)
+
+
+def rates_of_parts(recipe: Recipe, parts: int) -> list[float]:
+    """Return the learning rate of the recipe's schedule in the middle of each of ``parts`` equal parts."""
+    optimizer = make_optimizer([torch.zeros(1, requires_grad=True)], recipe)
+    scheduler = make_scheduler(optimizer, recipe, STEPS_OF_A_PART * parts)
+    rates = []
+    for _ in range(STEPS_OF_A_PART * parts):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
+    return rates[STEPS_OF_A_PART // 2 :: STEPS_OF_A_PART]

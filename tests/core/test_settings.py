@@ -111,6 +111,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "own_start": st.booleans(),
     "sample": fractions,
     "rounds": st.integers(1, 100),
+    "pretrain_rounds": st.integers(1, 100),
     "share": shares,
     "reference": st.booleans(),
     "shards_per_edge": st.integers(1, 9),

@@ -1,0 +1,90 @@
+"""One training in communication rounds: the same work, with merges in between."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from sheaf.core.recipe import Recipe
+from sheaf.core.types import CLOUD
+from sheaf.experiments import run as runs
+from sheaf.experiments.config import Experiment
+from sheaf.methods._training_rounds import recipes_of_rounds
+from sheaf.methods.ecavg_plus import ECAvgPlus
+from sheaf.methods.fedavg import FedAvg
+from sheaf.training.batches import steps_of
+
+STEP = Recipe(epochs=2, batch_size=32)
+PLAIN = ECAvgPlus(
+    pretrain=STEP, finetune="none", retrain=STEP, share="none", restat=False, refit="none", mixtures=()
+)
+
+
+@given(
+    rounds=st.integers(1, 40),
+    epochs=st.integers(1, 8),
+    work=st.floats(0.1, 1),
+    examples=st.integers(1, 500),
+)
+def test_rounds_divide_the_work(rounds: int, epochs: int, work: float, examples: int) -> None:
+    """Each round's steps are the quotient, rounded up."""
+    recipe = Recipe(epochs=epochs, work=work, batch_size=8)
+    steps = [steps_of(each, examples) for each in recipes_of_rounds(recipe, rounds)]
+    whole = steps_of(recipe, examples)
+    assert len(steps) == rounds
+    assert len(set(steps)) == 1
+    assert whole <= sum(steps) < whole + 2 * rounds  # the whole is rounded up, too
+
+
+def test_rounds_follow_the_schedule_and_average_at_the_end() -> None:
+    recipe = Recipe(epochs=4, lr=0.1, schedule="cosine", average_last=0.5)
+    found = list(recipes_of_rounds(recipe, 4))
+    rates = [each.lr for each in found]
+    assert rates == sorted(rates, reverse=True)
+    assert {each.schedule for each in found} == {"constant"}
+    assert [each.average_last for each in found] == [0, 0, 0, 0.5]
+
+
+def test_one_round_is_the_recipe_itself() -> None:
+    assert list(recipes_of_rounds(STEP, 1)) == [STEP]
+
+
+def test_rounds_of_whole_epochs_are_those_of_fedavg(quick: Experiment, tmp_path: Path) -> None:
+    """ECAvg+ whose first step has R rounds averages what FedAvg does in R rounds.
+
+    A mini-batch is the whole data here: the two methods draw other orders, which change only rounding.
+    """
+    whole = Recipe(epochs=3, batch_size=1000)
+    method = replace(PLAIN, pretrain=whole, pretrain_rounds=3, retrain=replace(STEP, epochs=0))
+    ours = runs.run(replace(quick, method=method), out=tmp_path / "plus")
+    other = FedAvg(rounds=3, local=replace(whole, epochs=1), merge=method.merge)
+    theirs = runs.run(replace(quick, method=other), out=tmp_path / "fedavg")
+    found, expected = (
+        load_file(tmp_path / name / result.weights[CLOUD])
+        for name, result in (("plus", ours), ("fedavg", theirs))
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_rounds_cost_the_same_work_and_more_bytes(quick: Experiment, tmp_path: Path) -> None:
+    costs = []
+    for rounds in (1, 2):
+        method = replace(PLAIN, pretrain_rounds=rounds)
+        result = runs.run(replace(quick, method=method), out=tmp_path / str(rounds))
+        edges = [cost for site, cost in result.cost.items() if site != CLOUD]
+        costs.append((sum(c.train_macs for c in edges), sum(c.bytes_sent for c in edges)))
+    (work, sent), (same, more) = costs
+    assert same == work
+    assert more > 1.4 * sent
+
+
+@pytest.mark.parametrize("rounds", [0, -1])
+def test_there_is_a_first_round(rounds: int) -> None:
+    with pytest.raises(ValueError, match="pretrain_rounds"):
+        ECAvgPlus(pretrain_rounds=rounds)
