@@ -138,7 +138,7 @@ class FromStatistics:
     privacy: Privacy | None = None
 
 
-StatisticKind = Literal["gram", "fisher", "batch_norm", "features"]
+StatisticKind = Literal["gram", "fisher", "batch_norm", "features", "adam", "momentum"]
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,8 @@ class Statistic:
         kind: for a merge, ``gram``: of each linear layer and dense convolution, the mean over examples of
             X'X, with X the layer's input rows; ``fisher``: of each parameter, the diagonal of the Fisher
             information. For a merged model, ``batch_norm``: sums of the inputs of each batch norm;
-            ``features``: moments of the classifier's inputs (``training/class_moments.py``).
+            ``features``: moments of the classifier's inputs (``training/class_moments.py``). After training,
+            ``adam`` and ``momentum``: the state of the optimizer (``training/optimizer_state.py``).
         examples: number of training examples, drawn at random, that it is computed on; None for all.
         noise: of ``features``; None for exact moments.
         layer: of ``gram``: the name of the only weight that it is computed for; None for all.

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from sheaf.core.settings import settings
 from sheaf.core.types import Params
 from sheaf.training.network import Network
+from sheaf.training.optimizer_state import set_state, state_of
 from sheaf.training.optimizers import KINDS
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -70,17 +71,10 @@ class ServerOptimizer:
         optimizer = self._over([new[name] for name in trained])
         for name in trained:
             new[name].grad = theta[name] - mean[name]
-            prefix = f"{name} "
-            own = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
-            if own:
-                optimizer.state[new[name]] = {slot: value.clone() for slot, value in own.items()}
+        parameters = {name: new[name] for name in trained}
+        set_state(optimizer, parameters, state)
         optimizer.step()
-        slots = {
-            f"{name} {slot}": value
-            for name in trained
-            for slot, value in optimizer.state[new[name]].items()
-            if isinstance(value, Tensor)
-        }
+        slots = state_of(optimizer, parameters)
         return ServerStep({name: value.detach() for name, value in new.items()}, slots)
 
     def _over(self, parameters: list[Tensor]) -> Optimizer:

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from sheaf.core.recipe import Recipe
-from sheaf.core.task import Update
+import torch
+
+from sheaf.core.recipe import Recipe, Statistic
+from sheaf.core.stored_params import blob_of
+from sheaf.core.task import Update, named_statistic
 from sheaf.core.types import Params
 from sheaf.merges.merge import Merge, statistic_of
+from sheaf.runtime.edge_tensors import EdgeTensors
 from sheaf.runtime.edges import Edges
+from sheaf.training import optimizer_state
 from sheaf.training.optimizers import rates_of_parts
+
+
+def check_rounds(rounds: int, merge: Merge) -> None:
+    """Check that an update has one statistic: that of the merge, or the state of the optimizer.
+
+    Raises:
+        ValueError: the merge has a statistic, and the training has several rounds.
+    """
+    if rounds > 1 and statistic_of(merge) is not None:
+        raise ValueError(
+            f"pretrain_rounds = {rounds} sends the state of the optimizer with each model, so merge can have "
+            'no statistic of its own: set pretrain_rounds = 1 or another merge, such as "mean"'
+        )
 
 
 def train_in_rounds(
     theta: Params, fleet: Edges, recipe: Recipe, rounds: int, merge: Merge, *, own_start: bool
 ) -> tuple[Params, list[Update]]:
     """Return the model from which the edges begin the last round, and their updates of this round.
+
+    After each round but the last, the models are merged, and the states of the edges' optimizers averaged.
+    All edges continue with both, so an edge keeps nothing, and one that was absent takes part again.
 
     Args:
         theta: the model from which they begin the first round.
@@ -27,20 +48,36 @@ def train_in_rounds(
         own_start: initialise each edge separately instead of with ``theta``.
     """
     first, *later = recipes_of_rounds(recipe, rounds)
-    statistic = statistic_of(merge)
+    state = optimizer_state.statistic_of(recipe) if later else None
+    statistic = state or statistic_of(merge)
     local = fleet.train(theta, first, own_start=own_start, statistic=statistic)
     for each in later:
         theta = fleet.merge(merge, theta, local)
-        local = fleet.train(theta, each, statistic=statistic)
+        own = None if state is None else _mean_state(fleet, local, state)
+        local = fleet.train(theta, each, statistic=statistic, own=own)
     return theta, local
+
+
+def _mean_state(fleet: Edges, updates: Sequence[Update], state: Statistic) -> dict[str, EdgeTensors]:
+    """Return the mean of the states in these updates, for each edge to continue with."""
+    total, count = fleet.total(updates, state), len(updates)
+
+    def tensors(values: Params) -> Params:
+        return named_statistic(state.kind, values)
+
+    def compute() -> Params:
+        return tensors({name: (value / count).float() for name, value in total.items()})
+
+    shapes = {name: torch.empty(value.shape, device="meta") for name, value in total.items()}
+    mean = EdgeTensors(f"{blob_of(total).key} / {count}", tensors(shapes), compute)
+    return {site.name: mean for site in fleet.needs}
 
 
 def recipes_of_rounds(recipe: Recipe, rounds: int) -> Iterator[Recipe]:
     """Yield the recipe of each of ``rounds`` equal parts of a training; of one part, the recipe itself.
 
-    An edge keeps no state of the optimizer from one part to the next. So the learning rate is constant within
-    a part: the schedule's in its middle. Weights are averaged in the last part only. The number of
-    mini-batches of a part is rounded up.
+    The learning rate is constant within a part: the schedule's in its middle. Weights are averaged in the
+    last part only. The number of mini-batches of a part is rounded up.
     """
     if rounds == 1:
         yield recipe

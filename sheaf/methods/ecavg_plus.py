@@ -24,7 +24,7 @@ from sheaf.merges.merge import Merge, statistic_of
 from sheaf.merges.rules.mean import Mean
 from sheaf.methods._cloud_steps import Refit, check_labelled, check_steps, fit, has_samples, teachers_of
 from sheaf.methods._training_budget import TrainingBudget
-from sheaf.methods._training_rounds import train_in_rounds
+from sheaf.methods._training_rounds import check_rounds, train_in_rounds
 from sheaf.runtime.cloud import Cloud
 from sheaf.runtime.edges import Edges
 from sheaf.runtime.log import Log
@@ -42,8 +42,9 @@ class ECAvgPlus:
     Attributes:
         pretrain: step 1, on each edge's own data D_i.
         pretrain_rounds: communication rounds of step 1, at least 1. Its mini-batches are divided into as many
-            equal parts, and the edges' models are merged after each. The more, the better the average, and
-            the more bytes are sent.
+            equal parts; after each the edges' models are merged and the states of their optimizers averaged.
+            The more, the better the average, and the more bytes are sent. Above 1, ``merge`` can have no
+            statistic of its own.
         finetune: step 3, in the cloud, on the combined data; averages the weights of the last steps. With the
             loss ``distillation``, on ``cloud.public`` if set.
         retrain: step 5, on each edge's own data again; likewise.
@@ -77,6 +78,7 @@ class ECAvgPlus:
 
     def __post_init__(self) -> None:
         check_steps(self.share, restat=self.restat, refit=self.refit, finetune=self.finetune)
+        check_rounds(self.pretrain_rounds, self.merge)
         check_labelled(pretrain=self.pretrain, retrain=self.retrain)
 
     def run(self, theta: Params, fleet: Edges, cloud: Cloud, log: Log) -> Params:

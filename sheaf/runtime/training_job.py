@@ -12,6 +12,7 @@ from sheaf.core.tensor_file import Blob
 from sheaf.core.types import Params
 from sheaf.runtime.edge_tensors import split
 from sheaf.training.batches import Job
+from sheaf.training.optimizer_state import SLOTS
 from sheaf.training.step import distils
 
 
@@ -49,7 +50,12 @@ def job_of(
             f"{site} has no teacher, which loss = 'distillation' needs: only finetune of ecavg, "
             "ecavg_plus and decoupled can have this loss; set another loss for the other recipes"
         )
-    return Job(start, samples, task.seed, constants)
+    return Job(start, samples, task.seed, constants, _keeps_optimizer(task))
+
+
+def _keeps_optimizer(task: Task) -> bool:
+    """Return whether the answer carries the state of the optimizer."""
+    return task.reply and task.statistic is not None and task.statistic.kind in SLOTS
 
 
 def _numbered(samples: Samples) -> Samples:

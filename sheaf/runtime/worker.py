@@ -198,7 +198,10 @@ class Worker:
         job = self.job(task, {})
         trained = self._train_model(self.network, task.cut, job, recipe_of(task), self.prepare, told)
         reply = self.store.keep(task.call, Blob.of(trained.params))
-        if task.statistic and task.reply:
+        if task.statistic and job.keep_optimizer:
+            statistic = named_statistic(task.statistic.kind, trained.optimizer)
+            reply = Blob.of({**trained.params, **statistic})
+        elif task.statistic and task.reply:
             load_state(self.network.of(task.cut), trained.params)
             reply = self._reply(task)
         return Outcome(reply, {"losses": trained.losses}, self.cost_of(task))

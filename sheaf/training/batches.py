@@ -34,13 +34,16 @@ class Job:
         start: the parameters that training starts from.
         samples: the training examples.
         seed: of all random draws.
-        constants: tensors for the recipe's loss.
+        constants: tensors for the recipe's loss, and the state from which the optimizer continues
+            (``training/optimizer_state.py``).
+        keep_optimizer: return the state of the optimizer, too.
     """
 
     start: Params
     samples: Samples
     seed: int
     constants: Params = field(default_factory=dict)
+    keep_optimizer: bool = False
 
 
 @dataclass

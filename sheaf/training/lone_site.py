@@ -6,7 +6,7 @@ import torch
 
 from sheaf.core.cut import Cut
 from sheaf.core.recipe import Recipe
-from sheaf.training import loop
+from sheaf.training import loop, optimizer_state
 from sheaf.training.batches import Job, steps_of
 from sheaf.training.network import Network
 from sheaf.training.one_site import OneSite
@@ -39,7 +39,8 @@ class LoneSite:
         progress: loop.Progress | None,
     ) -> loop.Trained:
         """Train a job and return the result, which may share the memory of the network's module."""
-        if not _is_worth_recording(network, cut, len(job.samples), recipe, prepare.device):
+        keeps = job.keep_optimizer or optimizer_state.within(job.constants)
+        if keeps or not _is_worth_recording(network, cut, len(job.samples), recipe, prepare.device):
             return train_plainly(network, cut, job, recipe, prepare, progress)
         with self._stacks.stack((network, cut, recipe), 1, prepare.device) as stack:
             (trained,) = loop.train(stack, [job], recipe, prepare, progress)
@@ -55,8 +56,9 @@ def train_plainly(
     progress: loop.Progress | None,
 ) -> loop.Trained:
     """Train the network's module in place; the result shares its memory."""
-    (trained,) = loop.train(OneSite(network.of(cut), recipe), [job], recipe, prepare, progress)
-    return trained
+    site = OneSite(network.of(cut), recipe)
+    (trained,) = loop.train(site, [job], recipe, prepare, progress)
+    return trained._replace(optimizer=site.optimizer_state()) if job.keep_optimizer else trained
 
 
 def _is_worth_recording(

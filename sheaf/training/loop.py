@@ -31,10 +31,12 @@ class Trained(NamedTuple):
     Attributes:
         params: the trained ``state_dict``, on the CPU.
         losses: the mean loss of each epoch.
+        optimizer: the state of the optimizer, on the CPU, if the job asks for it (``lone_site``).
     """
 
     params: dict[str, Tensor]
     losses: list[float]
+    optimizer: Mapping[str, Tensor] = {}
 
 
 class TrainingState(Protocol):
@@ -112,7 +114,10 @@ def train(
             state.overwrite(average.mean)
     by_step = [row for each in losses for row in each.tolist()]  # read once: a GPU would stop for each
     trained = {
-        k: Trained(state.result(at), _of_epochs([row[at] for row in by_step[: steps[k]]], sizes[k]))
+        k: Trained(
+            state.result(at),
+            _of_epochs([row[at] for row in by_step[: steps[k]]], sizes[k]),
+        )
         for at, k in enumerate(order)
     }
     return [trained[k] for k in range(len(jobs))]

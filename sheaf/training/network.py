@@ -22,7 +22,7 @@ from sheaf.submodels.block_diagonal import BlockDiagonal
 from sheaf.submodels.dependency_graph import trace
 from sheaf.submodels.structure import ChannelStructure
 from sheaf.submodels.submodel import SubModel
-from sheaf.training import class_moments
+from sheaf.training import class_moments, optimizer_state
 from sheaf.training.evaluation import Evaluation
 from sheaf.training.merge_statistics import gram_macs_per_example
 from sheaf.training.model_check import draws_randomly, why_not_stacked
@@ -235,6 +235,8 @@ class Network:
         blocks: Blocks = (),
     ) -> int:
         """Return the multiply-adds of a statistic for each example that it is computed on."""
+        if kind in optimizer_state.SLOTS:
+            return 0
         macs = self.macs(cut, blocks)
         if kind == "fisher":
             return macs.train

@@ -15,7 +15,7 @@ from sheaf.core.seeds import generator, global_draws_from, seed_for
 from sheaf.models.checkpoints import load_state
 from sheaf.models.forward_effects import effects_of, reset
 from sheaf.models.freezing import into_training
-from sheaf.training import loop
+from sheaf.training import loop, optimizer_state
 from sheaf.training.batches import Job, Rows
 from sheaf.training.cuda_graph import CudaGraphFunction
 from sheaf.training.optimizers import make_optimizer, make_scheduler
@@ -81,9 +81,10 @@ class OneSite:
         load_state(model, job.start)
         present = present_outputs(model, job.samples, prepare) if needs(self._recipe, "present") else None
         into_training(model)
-        trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        self._named = trained = optimizer_state.trained_parameters(model)
         self._trained = list(trained.values())
         self._optimizer = make_optimizer(self._trained, self._recipe)
+        optimizer_state.set_state(self._optimizer, trained, optimizer_state.within(job.constants))
         self._scheduler = make_scheduler(self._optimizer, self._recipe, steps)
         start = trained if needs(self._recipe, "start") else {}
         self._draws = generator(seed_for(job.seed, "steps"))
@@ -154,6 +155,16 @@ class OneSite:
     def result(self, site: int) -> dict[str, Tensor]:
         """Return the ``state_dict`` on the CPU, where it shares memory with the model."""
         return {name: value.cpu() for name, value in self._model.state_dict().items()}
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """Return the state of the optimizer, on the CPU: zeros if it has taken no step."""
+        found = optimizer_state.state_of(self._optimizer, self._named)
+        kept = optimizer_state.statistic_of(self._recipe)
+        shapes = {} if kept is None else optimizer_state.blank(self._model, kept.kind)
+        return {
+            name: found[name].cpu() if name in found else torch.zeros(value.shape)
+            for name, value in shapes.items()
+        }
 
     def _backward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         """Return the loss of a mini-batch, and the gradient of each trained parameter, None if unused."""

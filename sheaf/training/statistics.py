@@ -7,7 +7,7 @@ from torch import Tensor
 from sheaf.core.cut import Cut
 from sheaf.core.dataset import Samples
 from sheaf.core.recipe import Statistic
-from sheaf.training import batch_norm, class_moments, merge_statistics
+from sheaf.training import batch_norm, class_moments, merge_statistics, optimizer_state
 from sheaf.training.network import Network
 from sheaf.training.preparation import Preparation
 
@@ -22,6 +22,8 @@ def compute(
     key: bytes = b"",
 ) -> dict[str, Tensor]:
     """Return a statistic of the loaded model on ``samples``: name -> tensor.
+
+    The state of an optimizer is none of these: the training returns it (``loop.Trained``).
 
     Args:
         key: for noise, see ``class_moments.compute``.
@@ -47,4 +49,6 @@ def blank(network: Network, cut: Cut | None, statistic: Statistic) -> dict[str, 
         return {name: value for name, value in shapes.items() if statistic.layer in (None, name)}
     if statistic.kind == "batch_norm":
         return batch_norm.blank_sums(network.of(cut))
+    if statistic.kind in optimizer_state.SLOTS:
+        return optimizer_state.blank(network.of(cut), statistic.kind)
     return class_moments.blank(network.classifier, statistic.noise)

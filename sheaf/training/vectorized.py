@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from sheaf.core.recipe import Recipe
 from sheaf.core.seeds import generator, seed_for
 from sheaf.models.freezing import into_training
+from sheaf.training import optimizer_state
 from sheaf.training.batches import Job, batch_sizes
 from sheaf.training.cpu_graph import CpuGraphFunction, Function, Recordings
 from sheaf.training.cuda_graph import CudaGraphFunction
@@ -109,7 +110,13 @@ class Stack:
 
     @contextmanager
     def begin(self, jobs: Sequence[Job], prepare: Preparation, steps: int) -> Iterator[None]:
-        """Load the jobs' parameters and set up the optimizer; see ``loop.TrainingState``."""
+        """Load the jobs' parameters and set up the optimizer; see ``loop.TrainingState``.
+
+        Raises:
+            ValueError: a job continues with the state of an optimizer, which only ``OneSite`` does.
+        """
+        if any(job.keep_optimizer or optimizer_state.within(job.constants) for job in jobs):
+            raise ValueError("a job that keeps the state of its optimizer trains by itself")
         for name, stacked in self._stacked.items():
             starts = [self._oriented(name, value) for value in dict.fromkeys(job.start[name] for job in jobs)]
             if len(starts) == 1:  # transposed once

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,10 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from sheaf.codecs.bfloat16 import Bfloat16
+from sheaf.codecs.float32 import Float32
 from sheaf.core.recipe import Recipe
 from sheaf.core.types import CLOUD
 from sheaf.experiments import run as runs
 from sheaf.experiments.config import Experiment
+from sheaf.merges.rules.fisher import Fisher
 from sheaf.methods._training_rounds import recipes_of_rounds
 from sheaf.methods.ecavg_plus import ECAvgPlus
 from sheaf.methods.fedavg import FedAvg
@@ -56,11 +60,11 @@ def test_one_round_is_the_recipe_itself() -> None:
 
 
 def test_rounds_of_whole_epochs_are_those_of_fedavg(quick: Experiment, tmp_path: Path) -> None:
-    """ECAvg+ whose first step has R rounds averages what FedAvg does in R rounds.
+    """ECAvg+ whose first step has R rounds averages what FedAvg does in R rounds, with plain SGD.
 
     A mini-batch is the whole data here: the two methods draw other orders, which change only rounding.
     """
-    whole = Recipe(epochs=3, batch_size=1000)
+    whole = Recipe(epochs=3, batch_size=1000, optimizer="sgd", momentum=0.0, lr=0.1)
     method = replace(PLAIN, pretrain=whole, pretrain_rounds=3, retrain=replace(STEP, epochs=0))
     ours = runs.run(replace(quick, method=method), out=tmp_path / "plus")
     other = FedAvg(rounds=3, local=replace(whole, epochs=1), merge=method.merge)
@@ -70,6 +74,25 @@ def test_rounds_of_whole_epochs_are_those_of_fedavg(quick: Experiment, tmp_path:
         for name, result in (("plus", ours), ("fedavg", theirs))
     )
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize(
+    ("codec", "error"), [(Float32(), 1e-5), (Bfloat16(), 5e-3)], ids=["float32", "bfloat16"]
+)
+def test_rounds_of_one_edge_are_one_training(
+    optimizer: str, codec: Any, error: float, quick: Experiment, tmp_path: Path
+) -> None:
+    """An edge continues with its own optimizer's state, the mean of one. A mini-batch is the whole data."""
+    partition = replace(quick.partition, edges=[list(range(10))])
+    alone = replace(quick, partition=partition, fleet=replace(quick.fleet, download=codec))
+    recipe = Recipe(epochs=6, batch_size=1000, optimizer=optimizer, lr=0.02, weight_decay=0.01)  # type: ignore[arg-type]
+    found = []
+    for rounds in (1, 3):
+        method = replace(PLAIN, pretrain=recipe, pretrain_rounds=rounds, retrain=replace(STEP, epochs=0))
+        result = runs.run(replace(alone, method=method), out=tmp_path / str(rounds))
+        found.append(load_file(tmp_path / str(rounds) / result.weights[CLOUD]))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=error)
 
 
 def test_rounds_cost_the_same_work_and_more_bytes(quick: Experiment, tmp_path: Path) -> None:
@@ -88,3 +111,9 @@ def test_rounds_cost_the_same_work_and_more_bytes(quick: Experiment, tmp_path: P
 def test_there_is_a_first_round(rounds: int) -> None:
     with pytest.raises(ValueError, match="pretrain_rounds"):
         ECAvgPlus(pretrain_rounds=rounds)
+
+
+def test_a_merge_with_a_statistic_has_one_round() -> None:
+    with pytest.raises(ValueError, match=r"pretrain_rounds = 2 .* another merge"):
+        ECAvgPlus(pretrain_rounds=2, merge=Fisher())
+    assert ECAvgPlus(merge=Fisher()).pretrain_rounds == 1
