@@ -31,6 +31,7 @@ from sheaf.merges.rules.regmean import Regmean
 from sheaf.merges.rules.regmean_plus_plus import RegmeanPlusPlus
 from sheaf.methods.decoupled import Decoupled
 from sheaf.methods.ecavg import ECAvg
+from sheaf.methods.ecavg_plus import ECAvgPlus
 from sheaf.methods.fedavg import FedAvg
 from sheaf.methods.heterofl import HeteroFL
 from sheaf.models.build import ModelSettings
@@ -67,8 +68,9 @@ WEIGHTED = {
     "ecavg by gram matrices": ECAvg(pretrain=STEP, finetune=STEP, retrain=STEP, rounds=2, merge=Regmean()),
     "fedavg layer by layer": FedAvg(rounds=2, local=STEP, merge=RegmeanPlusPlus(examples=20)),
     "fedavg by fisher information": FedAvg(rounds=2, local=STEP, merge=Fisher(examples=20)),
+    "ecavg_plus in rounds": ECAvgPlus(pretrain=STEP, pretrain_rounds=3, finetune=STEP, retrain=STEP),
 }
-"""Merges that need a statistic from each edge, on the same network."""
+"""Methods whose updates carry a statistic beside the model, on the same network."""
 
 WITHOUT_IMAGES = {
     "ecavg from statistics": ECAvg(
