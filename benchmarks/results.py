@@ -38,10 +38,10 @@ def publish(
     data: dict[str, str],
     columns: Sequence[str] = (),
     device: str = "cpu",
-    folder: Path = FOLDER,
+    folder: Path | None = None,
     commit: str | None = None,
 ) -> None:
-    """Write ``rows`` with their provenance into ``folder``, and print the named ``columns``.
+    """Write ``rows`` with their provenance into a file, and print the named ``columns``.
 
     Args:
         name: of the file, without suffix.
@@ -51,7 +51,7 @@ def publish(
         data: name -> fingerprint of each dataset.
         columns: those to print; none by default.
         device: on which the rows were computed.
-        folder: of the file.
+        folder: of the file; ``FOLDER`` by default.
         commit: the provenance's, where git cannot name it.
     """
     table = Table(title=name, title_justify="left")
@@ -61,6 +61,7 @@ def publish(
         table.add_row(*(f"{v:.4g}" if isinstance(v := row[column], float) else str(v) for column in columns))
     if columns:
         Console(width=100).print(table)
+    folder = folder or FOLDER
     folder.mkdir(exist_ok=True)
     origin = provenance(settings, seed, data, torch.device(device))
     content = {"rows": rows, "provenance": origin | {"commit": origin["commit"] or commit}}

@@ -149,10 +149,30 @@ def _once(epochs: int, recipe: Recipe) -> ECAvgPlus:
     return ECAvgPlus(pretrain=whole, retrain=none, mixtures=(1.0,), **WIDE_WITHOUT_IMAGES)
 
 
+IN_ROUNDS = 45
+"""Rounds of the first training in protocol C: 8 mini-batches each."""
+
+
+def _in_rounds(epochs: int, recipe: Recipe) -> ECAvgPlus:
+    """Return ECAvg+ without images whose edges merge often in all epochs but the last.
+
+    In the last, each edge retrains the merged model, at a lower learning rate.
+    """
+    retrain = replace(recipe, epochs=1, lr=0.15 * recipe.lr, average_last=0.5)
+    return ECAvgPlus(
+        pretrain=replace(recipe, epochs=epochs - 1),
+        pretrain_rounds=IN_ROUNDS,
+        retrain=retrain,
+        mixtures=(1.0,),
+        **WIDE_WITHOUT_IMAGES,
+    )
+
+
 PRE_TRAINED: Methods = {
     "ecavg_plus, all images": _pooled,
     "ecavg_plus, no images": lambda e, r: _pre_trained(e, r, **WIDE_WITHOUT_IMAGES),
     "ecavg_plus, no images, once": _once,
+    "ecavg_plus, no images, in rounds": _in_rounds,
     "fedavg": _rounds(FedAvg),
     "fedprox": _rounds(FedProx),
     "scaffold": _scaffold,

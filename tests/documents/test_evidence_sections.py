@@ -20,12 +20,12 @@ def benchmarks_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_published_rows_stay_until_their_run_is_finished_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from benchmarks import ecavg
+    from benchmarks import ecavg, results
 
     old = [{"experiment": "ecavg-digits", "method": "local", "seed": seed, "accuracy": -1} for seed in (0, 1)]
     before = {"rows": old, "provenance": {"commit": "c0", "settings": {"old": 1}, "data": {}}}
     (tmp_path / "ecavg.json").write_text(json.dumps(before))
-    monkeypatch.setattr(ecavg, "FOLDER", tmp_path)
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
     short = ("data.limit=60", "method.pretrain.epochs=1", "method.retrain.epochs=1", "seed=1")
     alone = load_experiment("ecavg-digits", short).with_method("local")
     run_or_resume(alone, tmp_path / "ecavg-digits/local-1")
