@@ -35,6 +35,9 @@ Methods = dict[str, Callable[..., Any]]
 
 TENTH = Share(fraction=0.1)
 LDA = FromStatistics(statistics="lda")
+IN_ROUNDS = 45
+"""Rounds of methods that merge often in protocol C; of five epochs, each has 8 mini-batches."""
+
 NO_IMAGES: dict[str, Any] = {"share": "none", "finetune": "none", "refit": LDA, "restat": True}
 
 
@@ -60,6 +63,16 @@ def _rounds(kind: Any, **changes: Any) -> Callable[..., Any]:
     return lambda epochs, recipe, **tuned: kind(
         rounds=epochs, local=replace(recipe, epochs=1), **changes, **tuned
     )
+
+
+def _short_rounds(kind: Any, **changes: Any) -> Callable[..., Any]:
+    """Return a method in as many rounds as ``_in_rounds``, each a part of the epochs."""
+
+    def method(epochs: int, recipe: Recipe, **tuned: Any) -> Any:
+        local = replace(recipe, epochs=epochs, work=1 / IN_ROUNDS, schedule="constant", **changes)
+        return kind(rounds=IN_ROUNDS, local=local, **tuned)
+
+    return method
 
 
 def _server(kind: Any) -> Callable[..., Any]:
@@ -149,10 +162,6 @@ def _once(epochs: int, recipe: Recipe) -> ECAvgPlus:
     return ECAvgPlus(pretrain=whole, retrain=none, mixtures=(1.0,), **WIDE_WITHOUT_IMAGES)
 
 
-IN_ROUNDS = 45
-"""Rounds of the first training in protocol C: 8 mini-batches each."""
-
-
 def _in_rounds(epochs: int, recipe: Recipe) -> ECAvgPlus:
     """Return ECAvg+ without images whose edges merge often in all epochs but the last.
 
@@ -174,8 +183,10 @@ PRE_TRAINED: Methods = {
     "ecavg_plus, no images, once": _once,
     "ecavg_plus, no images, in rounds": _in_rounds,
     "fedavg": _rounds(FedAvg),
+    "fedavg, in rounds": _short_rounds(FedAvg),
     "fedprox": _rounds(FedProx),
     "scaffold": _scaffold,
+    "scaffold, in rounds": _short_rounds(Scaffold, optimizer="sgd", momentum=0.0),
     "fedbn": _rounds(FedBN),
     "ditto": _ditto,
 }
@@ -220,7 +231,7 @@ TUNED: dict[str, dict[str, dict[str, Any]]] = {
         "fedavg, strong edges": {"lr": 0.1},
         "fedavg, all edges": {"lr": 0.1},
     },
-    "C": {"scaffold": {"lr": 0.05}},
+    "C": {"scaffold": {"lr": 0.05}, "scaffold, in rounds": {"lr": 0.05}},
 }
 """Protocol -> method -> its settings: those with the highest score in the sweep, with seed 100.
 

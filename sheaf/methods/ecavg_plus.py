@@ -89,7 +89,8 @@ class ECAvgPlus:
         if self.share != "none":
             cloud.pool(fleet.share(self.share))  # the combined data
         for n in range(1, self.rounds + 1):
-            log("before update", fleet.evaluate(), n)
+            if n > 1 or self.pretrain_rounds == 1:  # else these models have been merged before
+                log("before update", fleet.evaluate(), n)
             theta_avg = fleet.merge(self.merge, theta, local)
             log("average", cloud.evaluate(theta_avg), n)
             theta = fit(self, theta_avg, fleet, cloud, log, n)
