@@ -100,6 +100,7 @@ def _plus_a_tenth(epochs: int, recipe: Recipe) -> ECAvgPlus:
 EQUAL: Methods = {
     "ecavg, a tenth": _a_tenth,
     "ecavg, no images": _no_images,
+    "ecavg, no images, int8": _no_images,
     "ecavg_plus, a tenth": _plus_a_tenth,
     "fedavg": _rounds(FedAvg),
     "fedprox": _rounds(FedProx),
@@ -120,11 +121,15 @@ def _decoupled(epochs: int, recipe: Recipe, of_round: int = 2, **changes: Any) -
     return Decoupled(train=one, retrain=one, rounds=epochs // of_round - 1, cut=Prefix(), **changes)
 
 
+def _decoupled_without_images(epochs: int, recipe: Recipe, **tuned: Any) -> Decoupled:
+    """Return decoupled training with statistics, whose forward passes take a fifth of the budget."""
+    return _decoupled(4 * epochs // 5, recipe, 2 * epochs // 5, refit=LDA, restat=True, **tuned)
+
+
 UNEQUAL: Methods = {
     "decoupled, prefix": _decoupled,
-    "decoupled, no images": lambda e, r, **t: _decoupled(
-        4 * e // 5, r, 2 * e // 5, refit=LDA, restat=True, **t
-    ),  # the forward passes of the whole model for statistics take the rest of the budget
+    "decoupled, no images": _decoupled_without_images,
+    "decoupled, no images, int8": _decoupled_without_images,
     "decoupled, a tenth": lambda e, r, **t: _decoupled(
         e, r, share=TENTH, restat=True, finetune=replace(r, epochs=2), **t
     ),
@@ -208,6 +213,7 @@ TUNED: dict[str, dict[str, dict[str, Any]]] = {
     "A": {
         "ecavg, a tenth": {"lr": 0.01},
         "ecavg, no images": {"lr": 0.03},
+        "ecavg, no images, int8": {"lr": 0.03},
         "ecavg_plus, a tenth": {"lr": 0.1},
         "fedavg": {"lr": 0.01},
         "fedprox": {"lr": 0.01, "mu": 0.1},
@@ -223,6 +229,7 @@ TUNED: dict[str, dict[str, dict[str, Any]]] = {
     "B": {
         "decoupled, prefix": {"lr": 0.3},
         "decoupled, no images": {"lr": 0.1},
+        "decoupled, no images, int8": {"lr": 0.1},
         "decoupled, a tenth": {"lr": 0.3},
         "heterofl": {"lr": 0.3},
         "fedrolex": {"lr": 0.3},

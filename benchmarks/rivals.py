@@ -10,9 +10,9 @@ of C 10 to 20 minutes.
 Every method trains each edge for the same number of epochs, but for ``decoupled, no images``, whose forward
 passes take a fifth of them. The settings of A and B are those of ``TUNED``, which ``--sweep`` found.
 ``edges_mean`` and ``worst_edge`` are accuracies on the edges' own classes, ``cloud`` on all; ``bytes`` are
-sent by all sites; ``saved_weakest`` is the multiply-adds per image of the whole model over those of the
-weakest edge's model; ``curve`` is the cloud's accuracy at each measurement, ``curve_bytes`` the bytes sent by
-then.
+sent by all sites, with parameters encoded by the codec int8 where a method's name ends in it;
+``saved_weakest`` is the multiply-adds per image of the whole model over those of the weakest edge's model;
+``curve`` is the cloud's accuracy at each measurement, ``curve_bytes`` the bytes sent by then.
 
 Run: SHEAF_DATA=… OMP_NUM_THREADS=1 python -m benchmarks.rivals FOLDER [--protocols A,B-iid,B-dirichlet,C]
 [--methods "NAME;…"] [--seeds 0,1,2] [--toy] [--sweep] [--publish]
@@ -35,6 +35,7 @@ from torch import nn
 
 from benchmarks.results import publish, published
 from benchmarks.rival_methods import EQUAL, PRE_TRAINED, TUNED, UNEQUAL, Methods, grid
+from sheaf.codecs.int8 import Int8
 from sheaf.core.recipe import Recipe
 from sheaf.core.types import CLOUD
 from sheaf.experiments.compare import run_or_resume, summarise
@@ -114,6 +115,8 @@ def experiment(protocol: str, name: str, seed: int, size: Size, tuned: dict[str,
     given = {key: value for key, value in tuned.items() if key != "lr"}
     method = methods[name](size.epochs, replace(recipe, lr=tuned.get("lr", recipe.lr)), **given)
     fleet = replace(base.fleet, stop_at=RECORD_BYTES)
+    if name.endswith(", int8"):
+        fleet = replace(fleet, upload=Int8(), download=Int8())
     if protocol.startswith("B"):
         widths = {f"edge-{n + 1}": TIERS[n * len(TIERS) // EDGES] for n in range(EDGES)}
         fleet = replace(fleet, widths=widths)
