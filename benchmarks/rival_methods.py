@@ -35,8 +35,12 @@ Methods = dict[str, Callable[..., Any]]
 
 TENTH = Share(fraction=0.1)
 LDA = FromStatistics(statistics="lda")
-IN_ROUNDS = 45
-"""Rounds of methods that merge often in protocol C; of five epochs, each has 8 mini-batches."""
+IN_ROUNDS, OF_ROUNDS = 45, 32
+"""Rounds of methods that merge often in protocol C, and the size of their mini-batches.
+
+Two edges together then average over 64 images, the recipe's size. With four epochs a round has 13
+mini-batches.
+"""
 
 NO_IMAGES: dict[str, Any] = {"share": "none", "finetune": "none", "refit": LDA, "restat": True}
 
@@ -69,7 +73,14 @@ def _short_rounds(kind: Any, **changes: Any) -> Callable[..., Any]:
     """Return a method in as many rounds as ``_in_rounds``, each a part of the epochs."""
 
     def method(epochs: int, recipe: Recipe, **tuned: Any) -> Any:
-        local = replace(recipe, epochs=epochs, work=1 / IN_ROUNDS, schedule="constant", **changes)
+        local = replace(
+            recipe,
+            epochs=epochs,
+            work=1 / IN_ROUNDS,
+            batch_size=OF_ROUNDS,
+            schedule="constant",
+            **changes,
+        )
         return kind(rounds=IN_ROUNDS, local=local, **tuned)
 
     return method
@@ -168,17 +179,16 @@ def _once(epochs: int, recipe: Recipe) -> ECAvgPlus:
 
 
 def _in_rounds(epochs: int, recipe: Recipe) -> ECAvgPlus:
-    """Return ECAvg+ without images whose edges merge often in all epochs but the last.
+    """Return ECAvg+ without images whose edges merge often in all epochs but the last two.
 
-    In the last, each edge retrains the merged model, at a lower learning rate.
+    In these, each edge retrains the merged model, at a lower learning rate.
     """
-    retrain = replace(recipe, epochs=1, lr=0.15 * recipe.lr, average_last=0.5)
+    retrain = replace(recipe, epochs=2, lr=0.15 * recipe.lr, average_last=0.5)
     return ECAvgPlus(
-        pretrain=replace(recipe, epochs=epochs - 1),
+        pretrain=replace(recipe, epochs=epochs - 2, batch_size=OF_ROUNDS),
         pretrain_rounds=IN_ROUNDS,
         retrain=retrain,
-        mixtures=(1.0,),
-        **WIDE_WITHOUT_IMAGES,
+        **NO_IMAGES,
     )
 
 

@@ -32,10 +32,16 @@ def privacy(rows: Rows) -> None:
 
 
 CURVES = {
-    "A": ("ecavg, no images", "fedavg", "fedprox", "fedavgm", "fedadam", "scaffold", "fedbn", "ditto"),
-    "B-dirichlet": ("decoupled, no images", "heterofl", "fedrolex", "fjord", "fiarse", "fedavg, all edges"),
-}
-"""Protocol -> the methods whose curves are drawn, ours first."""
+    "A": (
+        "ecavg, no images", "ecavg, no images, int8",
+        "fedavg", "fedprox", "fedavgm", "fedadam", "scaffold", "fedbn", "ditto",
+    ),
+    "B-dirichlet": (
+        "decoupled, no images", "decoupled, no images, int8",
+        "heterofl", "fedrolex", "fjord", "fiarse", "fedavg, all edges",
+    ),
+}  # fmt: skip
+"""Protocol -> the methods whose curves are drawn, our two first."""
 
 
 def rivals(rows: Rows) -> None:
@@ -44,14 +50,14 @@ def rivals(rows: Rows) -> None:
     with picture_style():
         figure, panels = new_figure(2.9 * len(drawn), len(drawn), 1)
         for axes, protocol in zip(panels, sorted(drawn), strict=True):
-            for method, colour in zip(CURVES[protocol], COLOURS, strict=False):
+            for method, colour in zip(CURVES[protocol], (COLOURS[0], *COLOURS), strict=False):
                 own = [row for row in rows if (row["protocol"], row["method"]) == (protocol, method)]
                 if own:
                     sent, accuracy = best_by_bytes(own)
-                    width = 2.2 if method == CURVES[protocol][0] else 1.1
+                    ours = CURVES[protocol].index(method) < 2
                     axes.step(
                         [each / 1e6 for each in sent], accuracy, where="post", color=colour, label=method,
-                        linewidth=width,
+                        linewidth=2.2 if ours else 1.1, linestyle="--" if method.endswith("int8") else "-",
                     )  # fmt: skip
             axes.set_xlim(0, MOST_BYTES / 1e6)
             axes.set_title(f"protocol {protocol}")
