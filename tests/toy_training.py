@@ -14,7 +14,6 @@ from sheaf.core.recipe import Recipe
 from sheaf.core.seeds import generator
 from sheaf.training import loop
 from sheaf.training.batches import Job
-from sheaf.training.loop import Trained
 from sheaf.training.one_site import train_model
 from sheaf.training.preparation import Preparation
 from sheaf.training.vectorized import Stack
@@ -105,6 +104,7 @@ def assert_alike(
 
 def train_stacked(
     model: nn.Module, jobs: Sequence[Job], recipe: Recipe, prepare: Preparation
-) -> list[Trained]:
-    """Train the jobs in one stack."""
-    return loop.train(Stack(model, len(jobs), recipe, prepare.device), jobs, recipe, prepare)
+) -> list[tuple[dict[str, Tensor], list[float]]]:
+    """Train the jobs in one stack; return the parameters and the losses of each."""
+    trained = loop.train(Stack(model, len(jobs), recipe, prepare.device), jobs, recipe, prepare)
+    return [(each.params, each.losses) for each in trained]

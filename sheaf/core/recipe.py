@@ -93,7 +93,7 @@ class Privacy:
     The guarantee is for each example of an edge: adding or removing one changes the probability of anything
     that the cloud receives as statistics by a factor of at most e^epsilon, except with probability delta. It
     covers all statistics of a run together, and nothing else: not the models that an edge trains and sends,
-    and not the class counts that a device reports when it joins a run.
+    not the states of their optimizers, and not the class counts that a device reports when it joins a run.
 
     Attributes:
         epsilon: of the whole run, above 0.

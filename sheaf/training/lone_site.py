@@ -39,7 +39,7 @@ class LoneSite:
         progress: loop.Progress | None,
     ) -> loop.Trained:
         """Train a job and return the result, which may share the memory of the network's module."""
-        keeps = job.keep_optimizer or optimizer_state.within(job.constants)
+        keeps = job.keep_optimizer or optimizer_state.state_among(job.constants)
         if keeps or not _is_worth_recording(network, cut, len(job.samples), recipe, prepare.device):
             return train_plainly(network, cut, job, recipe, prepare, progress)
         with self._stacks.stack((network, cut, recipe), 1, prepare.device) as stack:

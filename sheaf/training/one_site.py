@@ -81,10 +81,10 @@ class OneSite:
         load_state(model, job.start)
         present = present_outputs(model, job.samples, prepare) if needs(self._recipe, "present") else None
         into_training(model)
-        self._named = trained = optimizer_state.trained_parameters(model)
+        self._parameters = trained = optimizer_state.trained_parameters(model)
         self._trained = list(trained.values())
         self._optimizer = make_optimizer(self._trained, self._recipe)
-        optimizer_state.set_state(self._optimizer, trained, optimizer_state.within(job.constants))
+        optimizer_state.set_state(self._optimizer, trained, optimizer_state.state_among(job.constants))
         self._scheduler = make_scheduler(self._optimizer, self._recipe, steps)
         start = trained if needs(self._recipe, "start") else {}
         self._draws = generator(seed_for(job.seed, "steps"))
@@ -158,7 +158,7 @@ class OneSite:
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """Return the state of the optimizer, on the CPU: zeros if it has taken no step."""
-        found = optimizer_state.state_of(self._optimizer, self._named)
+        found = optimizer_state.state_of(self._optimizer, self._parameters)
         kept = optimizer_state.statistic_of(self._recipe)
         shapes = {} if kept is None else optimizer_state.blank(self._model, kept.kind)
         return {

@@ -61,7 +61,7 @@ def set_state(optimizer: Optimizer, parameters: Mapping[str, Tensor], state: Map
         optimizer.state[parameter][slot] = value.to(parameter.device, copy=True)
 
 
-def within(constants: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def state_among(constants: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the state of an optimizer among the constants of a task; empty: there is none."""
     found = {}
     for key, value in constants.items():

@@ -115,7 +115,7 @@ class Stack:
         Raises:
             ValueError: a job continues with the state of an optimizer, which only ``OneSite`` does.
         """
-        if any(job.keep_optimizer or optimizer_state.within(job.constants) for job in jobs):
+        if any(job.keep_optimizer or optimizer_state.state_among(job.constants) for job in jobs):
             raise ValueError("a job that keeps the state of its optimizer trains by itself")
         for name, stacked in self._stacked.items():
             starts = [self._oriented(name, value) for value in dict.fromkeys(job.start[name] for job in jobs)]

@@ -27,7 +27,7 @@ from sheaf.experiments.config import (
     load_experiment,
     shipped,
 )
-from sheaf.merges.merge import Merge
+from sheaf.merges.merge import Merge, statistic_of
 from sheaf.merges.server_optimizer import ServerOptimizer
 from sheaf.methods.scaffold import PLAIN
 from sheaf.models.build import ModelSettings
@@ -162,6 +162,10 @@ def every(kind: str, name: str) -> st.SearchStrategy[Any]:
     if name in ("ecavg", "ecavg_plus"):  # no fine-tuning without a pool
         refit = st.just("none") | st.builds(FromStatistics, statistics=st.just("lda"))
         off = {"share": st.just("none"), "finetune": st.just("none"), "refit": refit}
+        if name == "ecavg_plus":  # an update carries one statistic
+            off["merge"] = merges.filter(lambda merge: statistic_of(merge) is None)
+            values["pretrain_rounds"] = st.just(1)
+            off["pretrain_rounds"] = VALUES["pretrain_rounds"]
         return st.builds(cls, **values) | st.builds(cls, **(values | off))
     return st.builds(cls, **values)
 

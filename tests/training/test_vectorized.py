@@ -145,9 +145,9 @@ def test_a_stack_is_used_for_one_set_of_sites_after_another(make) -> None:
         jobs = [Job(start, own, seed + k) for k, own in enumerate(parts((40, 40, 40), (1, 8, 8)))]
         found = loop.train(stack, jobs, recipe, prepare(torch.float32))
         anew = train_stacked(make(), jobs, recipe, prepare(torch.float32))
-        for (one, losses), (other, expected) in zip(found, anew, strict=True):
-            assert losses == expected
-            assert all(torch.equal(one[name], other[name]) for name in other)
+        for own, (other, expected) in zip(found, anew, strict=True):
+            assert own.losses == expected
+            assert all(torch.equal(own.params[name], other[name]) for name in other)
 
 
 def test_sites_with_labels_of_their_own() -> None:

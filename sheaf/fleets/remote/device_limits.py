@@ -73,7 +73,7 @@ def check_task(
         raise _exceeded(f"{task.recipe.epochs} epochs exceed [edge] max_epochs = {edge.max_epochs}")
     if task.statistic is not None and task.reply and not own.share.statistics:
         raise FleetError(
-            f"a {task.statistic.kind} statistic of its samples exceeds [share] statistics = false; use "
+            f"the {task.statistic.kind} statistic of its samples exceeds [share] statistics = false; use "
             "settings without it in the experiment, or set statistics = true in the device's edge.toml"
         )
     if task.statistic is not None and task.reply:

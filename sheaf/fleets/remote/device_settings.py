@@ -70,7 +70,7 @@ class ShareSettings:
             more leaves than the decoded image; ``any``, also those that the fleet makes smaller or grey, of
             which the original then leaves; ``none``.
         statistics: whether statistics of the training samples may leave: sums of features by class, of the
-            inputs of layers, or second moments of these.
+            inputs of layers, second moments of these, or the states of optimizers.
         max_epsilon: maximum privacy loss of all statistics over all runs, at the delta of the experiment:
             statistics without noise are refused; above 0. Unset: no limit.
     """

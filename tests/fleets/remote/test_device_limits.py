@@ -43,12 +43,12 @@ from sheaf.fleets.remote.messages import PlannedTask
         (
             EdgeFile(share=ShareSettings(max_fraction=1.0)),
             train(statistic=Statistic("gram")),
-            "a gram statistic of its samples exceeds [share] statistics = false",
+            "the gram statistic of its samples exceeds [share] statistics = false",
         ),
         (
             EdgeFile(share=ShareSettings(max_fraction=1.0)),
             train(kind="summarize", recipe=None, statistic=Statistic("features")),
-            "a features statistic of its samples exceeds [share] statistics = false",
+            "the features statistic of its samples exceeds [share] statistics = false",
         ),
         (EdgeFile(edge=EdgeSettings(max_epochs=1)), train(), "2 epochs exceed [edge] max_epochs = 1"),
         (EdgeFile(edge=EdgeSettings(macs=10)), train(), "multiply-adds exceed [edge] macs = 10"),
