@@ -35,11 +35,10 @@ Methods = dict[str, Callable[..., Any]]
 
 TENTH = Share(fraction=0.1)
 LDA = FromStatistics(statistics="lda")
-IN_ROUNDS, OF_ROUNDS = 45, 32
+IN_ROUNDS, OF_ROUNDS = 54, 32
 """Rounds of methods that merge often in protocol C, and the size of their mini-batches.
 
-Two edges together then average over 64 images, the recipe's size. With four epochs a round has 13
-mini-batches.
+Two edges together then average over 64 images, the recipe's size. A round has 16 mini-batches.
 """
 
 NO_IMAGES: dict[str, Any] = {"share": "none", "finetune": "none", "refit": LDA, "restat": True}
@@ -179,15 +178,14 @@ def _once(epochs: int, recipe: Recipe) -> ECAvgPlus:
 
 
 def _in_rounds(epochs: int, recipe: Recipe) -> ECAvgPlus:
-    """Return ECAvg+ without images whose edges merge often in all epochs but the last two.
-
-    In these, each edge retrains the merged model, at a lower learning rate.
-    """
-    retrain = replace(recipe, epochs=2, lr=0.15 * recipe.lr, average_last=0.5)
+    """Return ECAvg+ without images whose edges merge often, and in the end answer only with own classes."""
+    whole = replace(recipe, epochs=epochs, batch_size=OF_ROUNDS)
     return ECAvgPlus(
-        pretrain=replace(recipe, epochs=epochs - 2, batch_size=OF_ROUNDS),
+        pretrain=whole,
         pretrain_rounds=IN_ROUNDS,
-        retrain=retrain,
+        retrain=replace(recipe, epochs=0),
+        own_classes=True,
+        mixtures=(),
         **NO_IMAGES,
     )
 

@@ -160,6 +160,10 @@ class Uncuttable(nn.Module):
 EVERY = [Plain, Residual, Depthwise, Dense, Grouped]
 
 
+def without_bias(num_classes: int, in_shape: tuple[int, int, int]) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(prod(in_shape), num_classes, bias=False))
+
+
 def randomised(model: nn.Module, seed: int = 0, blocks: int = 1) -> nn.Module:
     """The model with parameters and statistics drawn anew, none of them an identity, in eval mode.
 

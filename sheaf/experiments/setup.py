@@ -239,6 +239,8 @@ def prepare(
         notes += of_ways
     if getattr(experiment.method, "refit", "none") != "none":
         _ = setup.network.classifier  # raises an error before anything is trained
+    if getattr(experiment.method, "own_classes", False):
+        _ = setup.network.classifier_bias  # likewise
     known = [site for site in setup.needs if site.classes]  # devices that have not joined have no classes
     if known and (scheme := getattr(experiment.method, "cut", None)) is not None:
         with collect_logs() as of_cut:

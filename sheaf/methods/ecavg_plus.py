@@ -11,6 +11,7 @@ Ilharco, Kim, Li and others. CVPR 2022, arXiv:2109.01903.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -23,6 +24,7 @@ from sheaf.core.types import Params
 from sheaf.merges.merge import Merge, statistic_of
 from sheaf.merges.rules.mean import Mean
 from sheaf.methods._cloud_steps import Refit, check_labelled, check_steps, fit, has_samples, teachers_of
+from sheaf.methods._own_classes import biases_of_own_classes
 from sheaf.methods._training_budget import TrainingBudget
 from sheaf.methods._training_rounds import check_rounds, train_in_rounds
 from sheaf.runtime.cloud import Cloud
@@ -58,6 +60,8 @@ class ECAvgPlus:
             from sums that the edges send.
         refit: then fit only the classifier: by a recipe or ridge regression on the combined data, or by
             ``{ statistics = … }`` from statistics that the edges send.
+        own_classes: in the last step 4, let each edge's model answer only with classes that the edge has
+            examples of: the biases of the other logits become -10,000. Needs a classifier with a bias.
         mixtures: the guard. After retraining each edge chooses the most accurate model on its held-out
             examples (mean over the classes), in two steps: first an interpolation (1 - a) received + a
             retrained with a from ``mixtures``, above 0 and at most 1, because retraining can forget; then
@@ -74,6 +78,7 @@ class ECAvgPlus:
     own_start: bool = False
     restat: bool = True
     refit: Refit = Recipe(epochs=2)
+    own_classes: bool = False
     mixtures: tuple[Mixture, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
     def __post_init__(self) -> None:
@@ -98,25 +103,27 @@ class ECAvgPlus:
                 teachers = teachers_of(self.finetune, local)
                 theta = cloud.train(theta, self.finetune, teachers=teachers)  # theta*_avg
                 log("averaged weights", cloud.evaluate(theta), n)
-            local = self._update(theta, fleet, log, n)
+            local = self._update(theta, local, fleet, log, n)
         return theta
 
-    def _update(self, theta: Params, fleet: Edges, log: Log, n: int) -> list[Update]:
+    def _update(self, theta: Params, local: Sequence[Update], fleet: Edges, log: Log, n: int) -> list[Update]:
         """Run steps 4 and 5: send back, retrain, and let each edge choose the model to hold."""
         reply, statistic = n < self.rounds, statistic_of(self.merge)
-        own = fleet.remember() if self.mixtures else 0
-        fleet.adopt(theta)
+        answers_own = self.own_classes and n == self.rounds
+        own = biases_of_own_classes(fleet, theta, local) if answers_own else None
+        before = fleet.remember() if self.mixtures else 0
+        fleet.adopt(theta, own=own)
         received = fleet.remember() if self.mixtures else 0
         log("after update", fleet.evaluate(), n)
         if not self.mixtures:
-            local = fleet.train(None, self.retrain, reply=reply, statistic=statistic)
+            retrained = fleet.train(None, self.retrain, reply=reply, statistic=statistic)
             log("after retraining", fleet.evaluate(), n)
-            return local
+            return retrained
         fleet.train(None, self.retrain, reply=False)
-        between = fleet.choose(received, self.mixtures, baseline=own)
-        local = fleet.choose(own, (1.0,), reply=reply, statistic=statistic)
-        log("after retraining", fleet.evaluate(), n, chosen=(between, local))
-        return local
+        between = fleet.choose(received, self.mixtures, baseline=before)
+        chosen = fleet.choose(before, (1.0,), reply=reply, statistic=statistic)
+        log("after retraining", fleet.evaluate(), n, chosen=(between, chosen))
+        return chosen
 
     @property
     def budget(self) -> TrainingBudget:

@@ -106,6 +106,20 @@ class Network:
             raise CutError(f"the model ends in {name} ({type(last).__name__}), not in a linear layer")
         return last
 
+    @property
+    def classifier_bias(self) -> str:
+        """The name of the bias of the layer that computes the logits.
+
+        Raises:
+            CutError: the layer has none, or see ``classifier``.
+        """
+        name = self.structure.classifier.name
+        if self.classifier.bias is None:
+            raise CutError(
+                f"the classifier {name} has no bias, which method.own_classes changes: set it to false"
+            )
+        return f"{name}.bias" if name else "bias"
+
     def shapes(self, cut: Cut | None, blocks: Blocks = ()) -> dict[str, Tensor]:
         """Return the ``state_dict`` of the cut, or of the whole model, on the meta device.
 

@@ -109,6 +109,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "retrain": st.just("none") | recipes,
     "only_strong": st.booleans(),
     "own_start": st.booleans(),
+    "own_classes": st.booleans(),
     "sample": fractions,
     "rounds": st.integers(1, 100),
     "pretrain_rounds": st.integers(1, 100),
