@@ -20,7 +20,7 @@ class EdgeTensors:
     """Named tensors of one edge, computed when the task is sent.
 
     Those whose names begin with a dot are constants of the recipe's loss (``LossContext.constants``, without
-    the dot). Others replace the parameters of these names.
+    the dot) or the state of an optimizer. Others replace the parameters of these names.
 
     Attributes:
         key: identifies the content.

@@ -105,7 +105,9 @@ class Edges:
             reply: return the results. Updates with another shape than the model or values that are not finite
                 are refused.
             statistic: a statistic for the merge that the updates carry; see ``statistic_of``.
-            own: edge -> constants of the recipe's loss, and parameters that replace those of ``theta``.
+            own: edge -> constants of the recipe's loss, parameters that replace those of ``theta``, and the
+                state with which the optimizer continues (``training/optimizer_state.py``). Who continues an
+                optimizer also asks for its state, so that the edge trains by itself.
 
         Returns:
             The usable updates; without ``reply``, updates without parameters.
