@@ -44,9 +44,9 @@ class ECAvgPlus:
     Attributes:
         pretrain: step 1, on each edge's own data D_i.
         pretrain_rounds: communication rounds of step 1, at least 1. Its mini-batches are divided into as many
-            equal parts; after each the edges' models are merged and the states of their optimizers averaged.
-            The more, the better the average, and the more bytes are sent. Above 1, ``merge`` can have no
-            statistic of its own.
+            equal parts, and the edges' models are merged after each. An edge sends the state of its optimizer
+            with its model and gets it back. The more rounds, the better the average, and the more bytes are
+            sent. Above 1, ``merge`` can have no statistic of its own.
         finetune: step 3, in the cloud, on the combined data; averages the weights of the last steps. With the
             loss ``distillation``, on ``cloud.public`` if set.
         retrain: step 5, on each edge's own data again; likewise.
