@@ -68,21 +68,10 @@ def _rounds(kind: Any, **changes: Any) -> Callable[..., Any]:
     )
 
 
-def _short_rounds(kind: Any, **changes: Any) -> Callable[..., Any]:
-    """Return a method in as many rounds as ``_in_rounds``, each a part of the epochs."""
-
-    def method(epochs: int, recipe: Recipe, **tuned: Any) -> Any:
-        local = replace(
-            recipe,
-            epochs=epochs,
-            work=1 / IN_ROUNDS,
-            batch_size=OF_ROUNDS,
-            schedule="constant",
-            **changes,
-        )
-        return kind(rounds=IN_ROUNDS, local=local, **tuned)
-
-    return method
+def _short_rounds(epochs: int, recipe: Recipe) -> FedAvg:
+    """Return FedAvg in as many rounds as ``_in_rounds``, each with mini-batches drawn anew."""
+    local = replace(recipe, epochs=epochs, work=1 / IN_ROUNDS, batch_size=OF_ROUNDS, schedule="constant")
+    return FedAvg(rounds=IN_ROUNDS, local=local)
 
 
 def _server(kind: Any) -> Callable[..., Any]:
@@ -196,10 +185,9 @@ PRE_TRAINED: Methods = {
     "ecavg_plus, no images, once": _once,
     "ecavg_plus, no images, in rounds": _in_rounds,
     "fedavg": _rounds(FedAvg),
-    "fedavg, in rounds": _short_rounds(FedAvg),
+    "fedavg, in rounds": _short_rounds,
     "fedprox": _rounds(FedProx),
     "scaffold": _scaffold,
-    "scaffold, in rounds": _short_rounds(Scaffold, optimizer="sgd", momentum=0.0),
     "fedbn": _rounds(FedBN),
     "ditto": _ditto,
 }
@@ -246,7 +234,7 @@ TUNED: dict[str, dict[str, dict[str, Any]]] = {
         "fedavg, strong edges": {"lr": 0.1},
         "fedavg, all edges": {"lr": 0.1},
     },
-    "C": {"scaffold": {"lr": 0.05}, "scaffold, in rounds": {"lr": 0.05}},
+    "C": {"scaffold": {"lr": 0.05}},
 }
 """Protocol -> method -> its settings: those with the highest score in the sweep, with seed 100.
 

@@ -15,6 +15,25 @@ Off = Literal["none"]
 
 
 @settings
+class Part:
+    """A part of a training. Together, the parts of a training use each example once an epoch.
+
+    Attributes:
+        n: number of the part, from 1 to ``of``.
+        of: the number of parts, of equal numbers of mini-batches.
+        order: seed of the order of the examples, which all parts of a training share.
+    """
+
+    n: Annotated[int, Field(ge=1)]
+    of: Annotated[int, Field(ge=1)]
+    order: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        if self.n > self.of:
+            raise ValueError(f"part.n = {self.n} is above part.of = {self.of}; allowed: 1 to {self.of}")
+
+
+@settings
 class Recipe:
     """How a site trains.
 
@@ -22,6 +41,7 @@ class Recipe:
         epochs: passes over the site's own training examples.
         work: the fraction of the mini-batches of these epochs after which training ends, above 0 and at most
             1; the number is rounded up. A schedule spans these mini-batches.
+        part: train only a part of these mini-batches; None: all.
         batch_size: examples of a mini-batch. A last batch of one example joins the one before it.
         optimizer: ``sgd``, ``adam`` or ``adamw``, as in ``torch.optim``.
         lr: learning rate; the highest one of a schedule.
@@ -38,6 +58,7 @@ class Recipe:
 
     epochs: Annotated[int, Field(ge=0)] = 1
     work: Annotated[float, Field(gt=0, le=1)] = 1.0
+    part: Part | None = None
     batch_size: Annotated[int, Field(ge=1)] = 64
     optimizer: Literal["sgd", "adam", "adamw"] = "adam"
     lr: Annotated[float, Field(gt=0)] = 1e-3

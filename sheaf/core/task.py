@@ -160,6 +160,10 @@ def _recipe_header(recipe: Recipe) -> dict[str, Any]:
     header = dict(vars(recipe)) | {"loss": plain(recipe.loss)}
     if recipe.work == 1:
         del header["work"]
+    if recipe.part is None:
+        del header["part"]
+    else:
+        header["part"] = plain(recipe.part)
     return header
 
 

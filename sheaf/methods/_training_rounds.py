@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from sheaf.core.recipe import Recipe, Statistic
+from sheaf.core.recipe import Part, Recipe, Statistic
 from sheaf.core.stored_params import blob_of
 from sheaf.core.task import Update, named_statistic
 from sheaf.core.types import Params
@@ -46,7 +46,7 @@ def train_in_rounds(
         merge: of the models between two rounds.
         own_start: initialise each edge separately instead of with ``theta``.
     """
-    first, *later = recipes_of_rounds(recipe, rounds)
+    first, *later = recipes_of_rounds(recipe, rounds, fleet.seed("order"))
     state = optimizer_state.statistic_of(recipe) if later else None
     statistic = state or statistic_of(merge)
     local = fleet.train(theta, first, own_start=own_start, statistic=statistic)
@@ -70,17 +70,21 @@ def _state_of(fleet: Edges, update: Update, state: Statistic) -> EdgeTensors:
     return EdgeTensors(blob_of(found).key, meta, lambda: found)
 
 
-def recipes_of_rounds(recipe: Recipe, rounds: int) -> Iterator[Recipe]:
+def recipes_of_rounds(recipe: Recipe, rounds: int, order: int) -> Iterator[Recipe]:
     """Yield the recipe of each of ``rounds`` equal parts of a training; of one part, the recipe itself.
 
     The learning rate is constant within a part: the schedule's in its middle. Weights are averaged in the
-    last part only. The number of mini-batches of a part is rounded up.
+    last part only.
+
+    Args:
+        recipe: of the whole training.
+        rounds: the number of parts.
+        order: see ``Part``. With a new order in each part, an edge would see some examples less often.
     """
     if rounds == 1:
         yield recipe
         return
     for n, lr in enumerate(rates_of_parts(recipe, rounds), 1):
         average_last = recipe.average_last if n == rounds else 0.0
-        yield replace(
-            recipe, work=recipe.work / rounds, lr=lr, schedule="constant", average_last=average_last
-        )
+        part = Part(n=n, of=rounds, order=order)
+        yield replace(recipe, part=part, lr=lr, schedule="constant", average_last=average_last)

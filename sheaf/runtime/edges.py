@@ -175,6 +175,10 @@ class Edges:
         """
         return self._calls.merged(what, lambda: function(self._network))
 
+    def seed(self, what: str) -> int:
+        """Return a seed for draws that later calls share. It differs after each call."""
+        return self._calls.seed(what)
+
     def sample(self, among: Sequence[str], fraction: float) -> list[str]:
         """Draw a fraction of these edges, at least one, in their order. The draw differs after each call."""
         count = max(1, round(fraction * len(among)))

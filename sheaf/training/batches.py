@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from math import ceil
 
 import torch
@@ -79,15 +79,32 @@ def batch_sizes(examples: int, batch_size: int) -> tuple[int, ...]:
     return tuple(sizes)
 
 
+def sizes_of_epoch(recipe: Recipe, examples: int) -> tuple[int, ...]:
+    """Return the sizes of the mini-batches of an epoch that begins where the training begins."""
+    sizes = batch_sizes(examples, recipe.batch_size)
+    first = span_of(recipe, examples)[0] % max(1, len(sizes))
+    return sizes[first:] + sizes[:first]
+
+
+def span_of(recipe: Recipe, examples: int) -> tuple[int, int]:
+    """Return the first mini-batch of a training on a site's examples, from 0, and the one after its last."""
+    steps = recipe.epochs * len(batch_sizes(examples, recipe.batch_size))
+    if recipe.work < 1:
+        steps = ceil(round(recipe.work * steps, 9))
+    if recipe.part is None:
+        return 0, steps
+    return (recipe.part.n - 1) * steps // recipe.part.of, recipe.part.n * steps // recipe.part.of
+
+
 def steps_of(recipe: Recipe, examples: int) -> int:
     """Return the number of mini-batches of a training on a site's examples."""
-    steps = recipe.epochs * len(batch_sizes(examples, recipe.batch_size))
-    return steps if recipe.work == 1 else ceil(round(recipe.work * steps, 9))
+    first, end = span_of(recipe, examples)
+    return end - first
 
 
 def examples_of(recipe: Recipe, examples: int) -> int:
     """Return the number of examples in the mini-batches of a training, counted once for each use."""
-    sizes = batch_sizes(examples, recipe.batch_size)
+    sizes = sizes_of_epoch(recipe, examples)
     epochs, rest = divmod(steps_of(recipe, examples), max(1, len(sizes)))
     return epochs * examples + sum(sizes[:rest])
 
@@ -144,10 +161,12 @@ class _Feed:
         self.samples = samples = job.samples
         self.draws = draws = generator(job.seed)
         self.steps = steps_of(recipe, len(samples))
+        order = draws if recipe.part is None else generator(recipe.part.order)
         # No method of this object: a reference cycle would keep the examples in memory.
-        self._positions = chain.from_iterable(
-            positions_of_batches(samples, recipe.batch_size, draws) for _ in range(recipe.epochs)
+        positions = chain.from_iterable(
+            positions_of_batches(samples, recipe.batch_size, order) for _ in range(recipe.epochs)
         )
+        self._positions = islice(positions, span_of(recipe, len(samples))[0], None)
 
     def next(self) -> Tensor:
         """Return (B,) positions in ``samples.inputs``."""

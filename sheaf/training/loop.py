@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from sheaf.core.recipe import Recipe
-from sheaf.training.batches import Job, batch_sizes, batches, steps_of
+from sheaf.training.batches import Job, batches, sizes_of_epoch, steps_of
 from sheaf.training.preparation import Preparation
 from sheaf.training.weight_averaging import WeightAverage, floating
 
@@ -89,7 +89,7 @@ def train(
     Every draw of a job comes from its seed. Jobs may differ in their numbers of examples: one with fewer
     steps finishes earlier. Its result is that of training alone, but for the rounding of sums.
     """
-    sizes = [batch_sizes(len(job.samples), recipe.batch_size) for job in jobs]
+    sizes = [sizes_of_epoch(recipe, len(job.samples)) for job in jobs]
     steps = [steps_of(recipe, len(job.samples)) for job in jobs]
     order = sorted(range(len(jobs)), key=lambda k: -steps[k])  # the sites that still train come first
     ordered = [jobs[k] for k in order]

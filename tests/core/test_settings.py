@@ -15,7 +15,7 @@ from support import one_line
 
 from sheaf.core import registry, toml
 from sheaf.core.errors import SettingError, UnknownNameError
-from sheaf.core.recipe import FromStatistics, Privacy, Recipe, Ridge, Share
+from sheaf.core.recipe import FromStatistics, Part, Privacy, Recipe, Ridge, Share
 from sheaf.core.settings import make_plugin, parse, plain, settings
 from sheaf.data.settings import DataSettings
 from sheaf.data.unlabelled import PublicSettings
@@ -50,6 +50,7 @@ recipes = with_all_fields(
     Recipe,
     epochs=st.integers(0, 10**6),
     work=fractions,
+    part=st.none() | st.integers(1, 9).flatmap(lambda n: st.builds(Part, n=st.just(n), of=st.integers(n, 9))),
     batch_size=st.integers(1, 10**6),
     optimizer=st.sampled_from(["sgd", "adam", "adamw"]),
     lr=positive,

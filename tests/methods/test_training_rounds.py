@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from sheaf.codecs.bfloat16 import Bfloat16
 from sheaf.codecs.float32 import Float32
+from sheaf.core.dataset import Samples
 from sheaf.core.recipe import Recipe
 from sheaf.core.types import CLOUD
 from sheaf.experiments import run as runs
@@ -22,7 +23,8 @@ from sheaf.merges.rules.fisher import Fisher
 from sheaf.methods._training_rounds import recipes_of_rounds
 from sheaf.methods.ecavg_plus import ECAvgPlus
 from sheaf.methods.fedavg import FedAvg
-from sheaf.training.batches import steps_of
+from sheaf.training.batches import Job, batches, examples_of, steps_of
+from sheaf.training.preparation import Preparation
 
 STEP = Recipe(epochs=2, batch_size=32)
 PLAIN = ECAvgPlus(
@@ -37,18 +39,33 @@ PLAIN = ECAvgPlus(
     examples=st.integers(1, 500),
 )
 def test_rounds_divide_the_work(rounds: int, epochs: int, work: float, examples: int) -> None:
-    """Each round's steps are the quotient, rounded up."""
+    """Into nearly equal numbers of mini-batches and examples."""
     recipe = Recipe(epochs=epochs, work=work, batch_size=8)
-    steps = [steps_of(each, examples) for each in recipes_of_rounds(recipe, rounds)]
-    whole = steps_of(recipe, examples)
+    parts = list(recipes_of_rounds(recipe, rounds, 0))
+    steps = [steps_of(each, examples) for each in parts]
     assert len(steps) == rounds
-    assert len(set(steps)) == 1
-    assert whole <= sum(steps) < whole + 2 * rounds  # the whole is rounded up, too
+    assert max(steps) - min(steps) <= 1
+    assert sum(steps) == steps_of(recipe, examples)
+    assert sum(examples_of(each, examples) for each in parts) == examples_of(recipe, examples)
+
+
+@given(rounds=st.integers(1, 12), epochs=st.integers(1, 4), examples=st.integers(1, 60))
+def test_rounds_use_each_example_once_an_epoch(rounds: int, epochs: int, examples: int) -> None:
+    prepare = Preparation((0.0,), (1.0,), torch.device("cpu"))
+    samples = Samples.of(torch.zeros(examples, 1, 1, 1), torch.arange(examples))
+    used = [
+        label
+        for n, recipe in enumerate(recipes_of_rounds(Recipe(epochs=epochs, batch_size=8), rounds, 3))
+        for _, labels in batches([Job({}, samples, n)], recipe, prepare, lambda size: size)
+        for label in labels.flatten().tolist()
+    ]
+    for epoch in range(epochs):
+        assert sorted(used[epoch * examples : (epoch + 1) * examples]) == list(range(examples))
 
 
 def test_rounds_follow_the_schedule_and_average_at_the_end() -> None:
     recipe = Recipe(epochs=4, lr=0.1, schedule="cosine", average_last=0.5)
-    found = list(recipes_of_rounds(recipe, 4))
+    found = list(recipes_of_rounds(recipe, 4, 0))
     rates = [each.lr for each in found]
     assert rates == sorted(rates, reverse=True)
     assert {each.schedule for each in found} == {"constant"}
@@ -56,7 +73,7 @@ def test_rounds_follow_the_schedule_and_average_at_the_end() -> None:
 
 
 def test_one_round_is_the_recipe_itself() -> None:
-    assert list(recipes_of_rounds(STEP, 1)) == [STEP]
+    assert list(recipes_of_rounds(STEP, 1, 0)) == [STEP]
 
 
 def test_rounds_of_whole_epochs_are_those_of_fedavg(quick: Experiment, tmp_path: Path) -> None:
