@@ -15,7 +15,7 @@ from pathlib import Path
 from sheaf.cli.listings import listings
 from sheaf.core import registry
 from sheaf.core.errors import UnknownNameError
-from sheaf.core.recipe import FromStatistics, Privacy, Recipe, Ridge, Share
+from sheaf.core.recipe import FromStatistics, Part, Privacy, Recipe, Ridge, Share
 from sheaf.core.settings_help import SettingHelp, describe_settings, describe_type, nested_settings
 from sheaf.data.settings import DataSettings
 from sheaf.data.unlabelled import PublicSettings
@@ -37,7 +37,7 @@ PARTS: dict[str, tuple[str, tuple[type, ...]]] = {
         (FleetSettings, DeviceBudget, DevicesSettings, Budget),
     ),
     "cloud": ("Keys under `[cloud]` and `[cloud.public]`.", (CloudSettings, PublicSettings)),
-    "Recipe, Share, Ridge": ("Tables that settings of methods contain.", (Recipe, Share, Ridge)),
+    "Recipe, Part, Share, Ridge": ("Tables that settings of methods contain.", (Recipe, Part, Share, Ridge)),
     "FromStatistics, Privacy": (
         "A table for `refit`, and the table `privacy` in it.",
         (FromStatistics, Privacy),
