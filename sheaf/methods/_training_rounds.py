@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-
-import torch
 
 from sheaf.core.recipe import Part, Recipe, Statistic
 from sheaf.core.stored_params import blob_of
@@ -15,6 +13,7 @@ from sheaf.merges.merge import Merge, statistic_of
 from sheaf.runtime.edge_tensors import EdgeTensors
 from sheaf.runtime.edges import Edges
 from sheaf.training import optimizer_state
+from sheaf.training.network import Network
 from sheaf.training.optimizers import rates_of_parts
 
 
@@ -36,8 +35,8 @@ def train_in_rounds(
 ) -> tuple[Params, list[Update]]:
     """Return the model from which the edges begin the last round, and their updates of this round.
 
-    After each round but the last, the models are merged and the states of the edges' optimizers averaged.
-    All edges continue with both, so an edge keeps nothing, and one that misses a round takes part again.
+    After each round but the last, the models are merged. All edges continue with the result, each with the
+    state of its own optimizer, which the cloud keeps for it: an edge that misses a round takes part again.
 
     Args:
         theta: the model from which they begin the first round.
@@ -51,26 +50,24 @@ def train_in_rounds(
     state = optimizer_state.statistic_of(recipe) if later else None
     statistic = state or statistic_of(merge)
     local = fleet.train(theta, first, own_start=own_start, statistic=statistic)
+    own: dict[str, EdgeTensors] = {}
     for each in later:
         theta = fleet.merge(merge, theta, local)
-        own = None if state is None else _mean_state(fleet, local, state)
+        if state is not None:
+            own |= {update.site: _state_of(fleet, update, state) for update in local}
         local = fleet.train(theta, each, statistic=statistic, own=own)
     return theta, local
 
 
-def _mean_state(fleet: Edges, updates: Sequence[Update], state: Statistic) -> dict[str, EdgeTensors]:
-    """Return the mean of the states in these updates, for each edge to continue with."""
-    total, count = fleet.total(updates, state), len(updates)
+def _state_of(fleet: Edges, update: Update, state: Statistic) -> EdgeTensors:
+    """Return the state of the edge's optimizer, for the edge to continue with."""
 
-    def tensors(values: Params) -> Params:
-        return named_statistic(state.kind, values)
+    def compute(_: Network) -> Params:
+        return named_statistic(state.kind, update.statistics)
 
-    def compute() -> Params:
-        return tensors({name: (value / count).float() for name, value in total.items()})
-
-    shapes = {name: torch.empty(value.shape, device="meta") for name, value in total.items()}
-    mean = EdgeTensors(f"{blob_of(total).key} / {count}", tensors(shapes), compute)
-    return {site.name: mean for site in fleet.needs}
+    found = fleet.compute(f"optimizer of {update.site}", compute)
+    meta = {name: value.to("meta") for name, value in found.items()}
+    return EdgeTensors(blob_of(found).key, meta, lambda: found)
 
 
 def recipes_of_rounds(recipe: Recipe, rounds: int, order: int) -> Iterator[Recipe]:
