@@ -175,7 +175,7 @@ def _in_rounds(epochs: int, recipe: Recipe) -> ECAvgPlus:
         retrain=replace(recipe, epochs=0),
         own_classes=True,
         mixtures=(),
-        **NO_IMAGES,
+        **WIDE_WITHOUT_IMAGES,
     )
 
 
