@@ -41,7 +41,7 @@ CURVES = {
         "heterofl", "fedrolex", "fjord", "fiarse", "fedavg, all edges",
     ),
 }  # fmt: skip
-"""Protocol -> the methods whose curves are drawn, our two first."""
+"""Protocol -> the methods whose curves are drawn; the first two are ours."""
 
 
 def rivals(rows: Rows) -> None:

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from sheaf.core.settings import settings
 from sheaf.core.types import Params
 from sheaf.training.network import Network
-from sheaf.training.optimizer_state import set_state, state_of
+from sheaf.training.optimizer_state import set_state, state_of, trained_parameters
 from sheaf.training.optimizers import KINDS
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -64,7 +64,7 @@ class ServerOptimizer:
             state: the state after the step before; empty at first.
             network: the whole model, which names the parameters.
         """
-        trained = [name for name, value in network.model.named_parameters() if value.requires_grad]
+        trained = list(trained_parameters(network.model))
         if not trained:
             return ServerStep(dict(mean), {})
         new = dict(mean) | {name: theta[name].clone() for name in trained}

@@ -14,7 +14,7 @@ from sheaf.runtime.edges import Edges
 from sheaf.training.network import Network
 
 ABSENT = -1e4
-"""The bias of a class without examples: no other logit is as low, and float16 can represent it."""
+"""The bias of a class without examples: far below usual logits, and representable in float16."""
 
 
 def biases_of_own_classes(fleet: Edges, theta: Params, updates: Sequence[Update]) -> dict[str, EdgeTensors]:

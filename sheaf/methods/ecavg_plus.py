@@ -45,8 +45,8 @@ class ECAvgPlus:
         pretrain: step 1, on each edge's own data D_i.
         pretrain_rounds: communication rounds of step 1, at least 1. Its mini-batches are divided into as many
             equal parts, and the edges' models are merged after each. An edge sends the state of its optimizer
-            with its model and gets it back. The more rounds, the better the average, and the more bytes are
-            sent. Above 1, ``merge`` can have no statistic of its own.
+            with its model and gets it back. More rounds send more bytes. Above 1, ``merge`` can have no
+            statistic of its own.
         finetune: step 3, in the cloud, on the combined data; averages the weights of the last steps. With the
             loss ``distillation``, on ``cloud.public`` if set.
         retrain: step 5, on each edge's own data again; likewise.

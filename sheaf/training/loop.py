@@ -114,10 +114,7 @@ def train(
             state.overwrite(average.mean)
     by_step = [row for each in losses for row in each.tolist()]  # read once: a GPU would stop for each
     trained = {
-        k: Trained(
-            state.result(at),
-            _of_epochs([row[at] for row in by_step[: steps[k]]], sizes[k]),
-        )
+        k: Trained(state.result(at), _of_epochs([row[at] for row in by_step[: steps[k]]], sizes[k]))
         for at, k in enumerate(order)
     }
     return [trained[k] for k in range(len(jobs))]

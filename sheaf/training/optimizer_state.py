@@ -62,7 +62,7 @@ def set_state(optimizer: Optimizer, parameters: Mapping[str, Tensor], state: Map
 
 
 def state_among(constants: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state of an optimizer among the constants of a task; empty: there is none."""
+    """Return those constants of a task that are the state of an optimizer; a task may have none."""
     found = {}
     for key, value in constants.items():
         kind, _, name = key.partition(".")

@@ -23,7 +23,7 @@ def compute(
 ) -> dict[str, Tensor]:
     """Return a statistic of the loaded model on ``samples``: name -> tensor.
 
-    The state of an optimizer is none of these: the training returns it (``loop.Trained``).
+    It cannot be the state of an optimizer, which ``loop.Trained`` holds after training.
 
     Args:
         key: for noise, see ``class_moments.compute``.
