@@ -61,7 +61,7 @@ def rivals(rows: Rows) -> str:
         "retrain: an edge answers only with its own classes, as the edges of other "
         "methods could. The other variants of `ecavg_plus` train before and after one merge. Both were found "
         "with up to 10,000 images of the same dataset, tested on its test images, and `in rounds` was last "
-        "changed after a look at seeds 0 and 1. Methods `in rounds` have mini-batches of 32 images, not 64. "
+        "changed after a look at all three seeds. Methods `in rounds` have mini-batches of 32 images, not 64. "
         "`saved` is the multiply-adds per image of the whole model over those of the weakest edge's model. "
         "It leaves out the forward passes of the whole model for statistics, which the edge work includes. "
         "Parameters are sent as float32, or by the codec `int8` where a method's name says so. "
